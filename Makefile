@@ -1,0 +1,36 @@
+# Everything goes into .venv; nothing outside it but the cached wheel of the operators (see tools/misc/install.py).
+SHELL := /bin/bash
+VENV := .venv
+RUN := $(VENV)/bin/python
+PYTEST_ARGS ?=
+# The first Python on PATH that is supported and really runs; else any python3, which the installer refuses with a reason.
+PYTHON ?= $(shell for p in python3.12 python3.11 python3.10 python3; do \
+	$$p -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))' >/dev/null 2>&1 && echo $$p && exit; \
+	done; echo python3)
+
+.DEFAULT_GOAL := help
+.PHONY: help install test lint demo clean
+
+help:  ## list the targets
+	@sed -n 's/^\([a-z]*\):.*## */  make \1\t/p' Makefile | expand -t 18
+	@echo '  PYTHON=python3.11 chooses the Python of .venv; PYTEST_ARGS="-k fusion" goes to pytest.'
+
+install:  ## make .venv with torch, the operators and this package (once; about 10 minutes on two cores)
+	@py="$(PYTHON)"; "$$py" -c 'import sys; sys.exit(sys.version_info < (3, 8))' >/dev/null 2>&1 || \
+	{ echo "make install: '$$py' is no Python that runs and is new enough; install Python 3.10 to 3.12, or name one:" \
+	"make install PYTHON=/path/to/python3.11" >&2; exit 1; }; "$$py" tools/misc/install.py
+
+test: install lint  ## install if need be, then lint and the whole test suite
+	PYTHONUNBUFFERED=1 $(RUN) -m pytest --durations=15 $(PYTEST_ARGS)
+
+lint: install  ## ruff and codespell over the whole tree
+	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
+	$(RUN) -m codespell_lib
+
+demo: install  ## dataset, training, PQ and pictures, all small: minutes without a GPU
+	@$(RUN) tools/misc/demo.py
+
+clean:  ## remove .venv and what the tools left behind, but neither data/ nor work_dirs/
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -not -path './data/*' -prune -exec rm -rf {} +

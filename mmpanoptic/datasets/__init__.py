@@ -1,0 +1,7 @@
+import mmdet.datasets  # noqa: F401  (a parent registry is searched only among what is imported)
+
+from .cityscapes_panoptic import CityscapesPanopticDataset
+from .coco_panoptic import CocoPanopticDataset
+from .transforms import *  # noqa: F403
+
+__all__ = ['CityscapesPanopticDataset', 'CocoPanopticDataset']

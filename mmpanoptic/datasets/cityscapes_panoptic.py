@@ -1,0 +1,24 @@
+"""Cityscapes with the panoptic annotations that cityscapesscripts makes."""
+
+import os.path as osp
+
+from mmpanoptic.registry import DATASETS
+
+from .coco_panoptic import CocoPanopticDataset
+
+
+@DATASETS.register_module()
+class CityscapesPanopticDataset(CocoPanopticDataset):
+    """8 things and 11 stuff classes, from ``cityscapes_panoptic_{split}.json`` and its folder of PNGs.
+
+    Both come from cityscapesscripts' ``createPanopticImgs`` (``tools/dataset_converters/cityscapes.py``). Image ids are
+    strings such as ``aachen_000000_000019``; the JSON's ``file_name`` of an image is no path, images lie in folders by
+    city. Regions of several instances (groups) are crowds; labels that the benchmark ignores are void.
+
+    https://github.com/mcordts/cityscapesScripts
+    """
+
+    def image_path(self, image: dict, annotation: dict | None) -> str:
+        """``<img>/<city>/<image id>_leftImg8bit.png``."""
+        city = image['id'].split('_')[0]
+        return osp.join(self.data_prefix.get('img', ''), city, f'{image["id"]}_leftImg8bit.png')

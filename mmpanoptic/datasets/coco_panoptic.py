@@ -1,0 +1,189 @@
+"""COCO panoptic annotations as they are distributed."""
+
+import logging
+import os
+import os.path as osp
+from collections import defaultdict
+
+from mmdet.datasets import BaseDetDataset
+from mmengine.logging import print_log
+
+from mmpanoptic.registry import DATASETS
+from mmpanoptic.utils import DatasetError
+
+from .panoptic_json import (
+    annotations_by_image,
+    check_classes,
+    dataset_meta,
+    parse_categories,
+    parse_segments,
+    read_json,
+)
+
+
+@DATASETS.register_module()
+class CocoPanopticDataset(BaseDetDataset):
+    """Panoptic dataset in COCO's format: one JSON and a folder of PNGs, nothing to convert.
+
+    Categories come from the JSON (things first, then stuff, each in the file's order), so a dataset of one's own needs
+    no class list in the config; one that is given in ``metainfo.classes`` is checked against the file. The samples stand
+    in the order of the file's ``annotations``. Files that do not fit together are refused on construction.
+
+    Args:
+        ann_file: The panoptic JSON, relative to ``data_root``. One without annotations (COCO's test sets) gives images
+            without ground truth.
+        data_prefix: ``img``, the folder of the images, and ``seg``, that of the panoptic PNGs, relative to
+            ``data_root``. Without ``seg`` it is the JSON's name without its suffix, as COCO and Cityscapes have it.
+        inst_ann_file: Instances JSON whose masks may overlap; boxes and masks then come from it instead of from the
+            PNG. Its category ids must be those of the panoptic JSON.
+        filter_cfg: For training; ``filter_empty_gt`` drops images without a thing that is no crowd, ``min_size`` drops
+            images with a shorter side (pixels).
+        kwargs: See :class:`mmdet.datasets.BaseDetDataset`.
+
+    Raises:
+        DatasetError: If files are missing or disagree, or if no image is left.
+    """
+
+    def __init__(self, *args, inst_ann_file: str | None = None, **kwargs) -> None:
+        self.inst_ann_file = inst_ann_file
+        super().__init__(*args, **kwargs)
+
+    def _join_prefix(self) -> None:
+        super()._join_prefix()
+        if self.inst_ann_file and self.data_root and not osp.isabs(self.inst_ann_file):
+            self.inst_ann_file = osp.join(self.data_root, self.inst_ann_file)
+        if not self.data_prefix.get('seg'):
+            self.data_prefix['seg'] = osp.splitext(self.ann_file)[0]
+
+    def load_data_list(self) -> list[dict]:
+        """Read and check the annotations.
+
+        Returns:
+            One dict an image, with ``img_path``, ``img_id``, ``height``, ``width``, ``seg_map_path`` (None without
+            ground truth), ``segments_info`` (see :func:`~.panoptic_json.parse_segments`) and ``instances``.
+        """
+        data = read_json(self.ann_file, self.backend_args)
+        categories = parse_categories(data.get('categories'), self.ann_file)
+        meta = dataset_meta(categories)
+        if 'classes' in self._metainfo:
+            check_classes(self._metainfo['classes'], meta, self.ann_file)
+        self._metainfo = {**meta, **self._metainfo}
+
+        category_of = {category['id']: category for category in categories}
+        instances_of = self._load_instances(category_of) if self.inst_ann_file else None
+        data_list = []
+        for image, annotation in annotations_by_image(data, self.ann_file):
+            info = dict(
+                img_path=self.image_path(image, annotation),
+                img_id=image['id'],
+                height=image['height'],
+                width=image['width'],
+                seg_map_path=None,
+                segments_info=[],
+                instances=[],
+            )
+            if annotation is not None:
+                info['seg_map_path'] = osp.join(self.data_prefix['seg'], annotation['file_name'])
+                info['segments_info'] = parse_segments(annotation, category_of, self.ann_file)
+                if instances_of is None:
+                    info['instances'] = _instances_of_segments(info['segments_info'])
+                else:
+                    info['instances'] = instances_of.get(image['id'], [])
+            data_list.append(info)
+        self._check_files(data_list)
+        return data_list
+
+    def image_path(self, image: dict, annotation: dict | None) -> str:
+        """Where an image lies, given its entries in ``images`` and ``annotations``."""
+        return osp.join(self.data_prefix.get('img', ''), image['file_name'])
+
+    def _load_instances(self, category_of: dict[int, dict]) -> dict:
+        """Instances of :attr:`inst_ann_file` by image id, in the form of mmdet's ``instances``."""
+        data = read_json(self.inst_ann_file, self.backend_args)
+        for category in data.get('categories', []):
+            own = category_of.get(category.get('id'))
+            if own is None or own['name'] != category.get('name') or not own['isthing']:
+                raise DatasetError(
+                    f'{self.inst_ann_file}: category {category.get("id")!r} ({category.get("name")!r}) is no thing of '
+                    f'that id and name in {self.ann_file}: both files must number their things alike'
+                )
+        instances_of = defaultdict(list)
+        for annotation in data.get('annotations', []):
+            x, y, w, h = annotation['bbox']
+            if annotation.get('area', w * h) <= 0 or w < 1 or h < 1 or annotation.get('ignore', False):
+                continue
+            if annotation['category_id'] not in category_of:
+                raise DatasetError(
+                    f'{self.inst_ann_file}: annotation {annotation.get("id")!r} has category_id '
+                    f'{annotation["category_id"]!r}, which `categories` lacks'
+                )
+            instances_of[annotation['image_id']].append(
+                dict(
+                    bbox=[x, y, x + w, y + h],
+                    bbox_label=category_of[annotation['category_id']]['label'],
+                    ignore_flag=int(annotation.get('iscrowd', 0)),
+                    mask=annotation['segmentation'],
+                )
+            )
+        return instances_of
+
+    def _check_files(self, data_list: list[dict]) -> None:
+        """Every image and PNG must be there; folders are listed once instead of asking for each file."""
+        if self.backend_args is not None or '://' in self.ann_file:
+            return  # remote storage: listing may be slow or forbidden; a missing file is reported when it is read
+        present: dict[str, set[str]] = {}
+        for key, remedy in (('img_path', 'data_prefix.img'), ('seg_map_path', 'data_prefix.seg')):
+            missing = []
+            for info in data_list:
+                if info[key] is None:
+                    continue
+                folder, name = osp.split(info[key])
+                if folder not in present:
+                    present[folder] = set(os.listdir(folder)) if osp.isdir(folder) else set()
+                if name not in present[folder]:
+                    missing.append(info)
+            if missing:
+                raise DatasetError(
+                    f'{missing[0][key]} does not exist (image id {missing[0]["img_id"]!r}; {len(missing)} of '
+                    f'{len(data_list)} files of {self.ann_file} are missing): check `data_root` and `{remedy}`'
+                )
+
+    def filter_data(self) -> list[dict]:
+        """Drop what ``filter_cfg`` names; an empty dataset is an error, also in testing."""
+        kept = self.data_list
+        if not self.test_mode and self.filter_cfg:
+            min_size = self.filter_cfg.get('min_size', 0)
+            kept = [info for info in kept if min(info['height'], info['width']) >= min_size]
+            if self.filter_cfg.get('filter_empty_gt', False):
+                kept = [info for info in kept if any(not instance['ignore_flag'] for instance in info['instances'])]
+            if len(kept) < len(self.data_list):
+                print_log(
+                    f'{self.ann_file}: {len(self.data_list) - len(kept)} of {len(self.data_list)} images dropped by '
+                    f'filter_cfg {dict(self.filter_cfg)}',
+                    logger='current',
+                    level=logging.INFO,
+                )
+        if not kept:
+            raise DatasetError(f'{self.ann_file}: no image is left of {len(self.data_list)}: the dataset is empty '
+                               f'after filter_cfg {self.filter_cfg}')  # fmt: skip
+        return kept
+
+
+def _instances_of_segments(segments: list[dict]) -> list[dict]:
+    """Things of a panoptic annotation as mmdet's ``instances``; their masks are cut from the PNG when it is loaded.
+
+    Crowds are kept as ignored instances. Boxes thinner than a pixel are dropped, as mmdet does.
+    """
+    instances = []
+    for index, segment in enumerate(segments):
+        x, y, w, h = segment['bbox']
+        if segment['is_thing'] and segment['area'] > 0 and w >= 1 and h >= 1:
+            instances.append(
+                dict(
+                    bbox=[x, y, x + w, y + h],
+                    bbox_label=segment['label'],
+                    ignore_flag=segment['iscrowd'],
+                    segment=index,
+                )
+            )
+    return instances

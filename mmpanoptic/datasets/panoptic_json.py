@@ -1,0 +1,225 @@
+"""Reading and checking COCO panoptic JSON files: everything that can be wrong with one before a pixel is read.
+
+Format: https://cocodataset.org/#format-data (4. Panoptic Segmentation).
+"""
+
+import colorsys
+import json
+from collections.abc import Iterable, Sequence
+
+from mmdet.datasets import CocoPanopticDataset as MMDetCocoPanopticDataset
+from mmengine import fileio
+
+from mmpanoptic.structures import MAX_ID
+from mmpanoptic.utils import DatasetError
+
+MAX_CATEGORIES = 254  # labels are stored in 8 bits beside 255 for void
+
+
+def read_json(path: str, backend_args: dict | None = None) -> dict:
+    """Load an annotation file.
+
+    Raises:
+        DatasetError: If it does not exist, is no JSON, or is no object at the top.
+    """
+    try:
+        data = json.loads(fileio.get_text(path, backend_args=backend_args))
+    except FileNotFoundError:
+        raise DatasetError(f'{path} does not exist: set `ann_file` and `data_root` to your annotations') from None
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise DatasetError(f'{path} is not valid JSON ({error}): fetch or write it again') from None
+    if not isinstance(data, dict):
+        raise DatasetError(f'{path} holds a {type(data).__name__}: a COCO annotation file is an object')
+    return data
+
+
+def parse_categories(categories: Sequence[dict] | None, path: str) -> list[dict]:
+    """Check the ``categories`` of a panoptic JSON and give them contiguous labels, things first.
+
+    Args:
+        categories: The list as it stands in the file.
+        path: The file's name for errors.
+
+    Returns:
+        One dict a category in the file's order, with ``id``, ``name``, ``isthing`` (bool), ``label`` and, if the file
+        has it, ``color``.
+
+    Raises:
+        DatasetError: If the list is missing or empty, if ``id``, ``name`` or ``isthing`` is missing, if an id or a
+            name occurs twice, or if there are more than 254.
+    """
+    if not categories:
+        raise DatasetError(f'{path} lists no categories: add `categories` with id, name and isthing')
+    for category in categories:
+        for key in ('id', 'name', 'isthing'):
+            if key not in category:
+                shown = category.get('name', category.get('id'))
+                raise DatasetError(f'{path}: category {shown!r} lacks `{key}`: every category needs it')
+        if category['isthing'] not in (0, 1):
+            raise DatasetError(f'{path}: category {category["name"]!r} has isthing {category["isthing"]!r}: use 0 or 1')
+    for key in ('id', 'name'):
+        _refuse_repeats((category[key] for category in categories), f'{path}: category {key}')
+    if len(categories) > MAX_CATEGORIES:
+        raise DatasetError(f'{path} has {len(categories)} categories: at most {MAX_CATEGORIES} are supported')
+    things_first = sorted(categories, key=lambda category: not category['isthing'])  # stable: the file's order within
+    label_of = {category['id']: label for label, category in enumerate(things_first)}
+    kept = ('id', 'name', 'color')
+    return [
+        {
+            **{key: category[key] for key in kept if key in category},
+            'isthing': bool(category['isthing']),
+            'label': label_of[category['id']],
+        }
+        for category in categories
+    ]
+
+
+def _refuse_repeats(values: Iterable, what: str) -> None:
+    seen = set()
+    for value in values:
+        if value in seen:
+            raise DatasetError(f'{what} {value!r} occurs twice: ids and names must be unique')
+        seen.add(value)
+
+
+def dataset_meta(categories: Sequence[dict]) -> dict:
+    """The ``metainfo`` of a dataset from its parsed categories.
+
+    Returns:
+        dict: ``classes``, ``thing_classes`` and ``stuff_classes`` (tuples of names in label order), ``palette`` (RGB by
+        label) and ``categories`` (in the file's order, in which the official tool sums).
+    """
+    by_label = sorted(categories, key=lambda category: category['label'])
+    return dict(
+        classes=tuple(category['name'] for category in by_label),
+        thing_classes=tuple(category['name'] for category in by_label if category['isthing']),
+        stuff_classes=tuple(category['name'] for category in by_label if not category['isthing']),
+        palette=[_colour(category) for category in by_label],
+        categories=[dict(category) for category in categories],
+    )
+
+
+_COCO_COLOURS = dict(
+    zip(MMDetCocoPanopticDataset.METAINFO['classes'], MMDetCocoPanopticDataset.METAINFO['palette'], strict=True)
+)
+
+
+def _colour(category: dict) -> tuple[int, int, int]:
+    """The file's own colour, COCO's colour of that name, or one that differs from its neighbours'."""
+    if 'color' in category:
+        return tuple(category['color'])
+    if category['name'] in _COCO_COLOURS:
+        return _COCO_COLOURS[category['name']]
+    hue = category['label'] * 0.618034 % 1.0  # the golden ratio spreads successive hues
+    lightness = (0.45, 0.6, 0.35)[category['label'] % 3]
+    return tuple(round(255 * channel) for channel in colorsys.hls_to_rgb(hue, lightness, 0.75))
+
+
+def check_classes(given: Sequence[str], meta: dict, path: str) -> None:
+    """Compare a config's class list with the file's.
+
+    Raises:
+        DatasetError: If they differ, naming the first difference.
+    """
+    found = meta['classes']
+    if tuple(given) == tuple(found):
+        return
+    missing = [name for name in given if name not in found]
+    extra = [name for name in found if name not in given]
+    if missing or extra:
+        detail = f'only in the config: {missing[:5]}; only in the file: {extra[:5]}'
+    else:
+        place = next(i for i, (a, b) in enumerate(zip(given, found, strict=True)) if a != b)
+        detail = f'the order differs from position {place} on ({given[place]!r} against {found[place]!r})'
+    raise DatasetError(
+        f'{path}: its {len(found)} classes are not the {len(given)} of `metainfo.classes`; {detail}. '
+        'Drop the list from the config (the file has it), or name the file it was made for'
+    )
+
+
+def annotations_by_image(data: dict, path: str) -> list[tuple[dict, dict | None]]:
+    """Pair images with their annotations, in the order of ``annotations``.
+
+    That order is the one in which the official tool sums PQ. Files without any annotation (the test sets') give their
+    images in the order of ``images``.
+
+    Raises:
+        DatasetError: If ``images`` is missing or empty, an image or annotation occurs twice, an annotation names an
+            unknown image, or an image has no annotation although others have.
+    """
+    images = data.get('images')
+    if not images:
+        raise DatasetError(f'{path} lists no images: is it a panoptic annotation file?')
+    for image in images:
+        for key in ('id', 'file_name', 'height', 'width'):
+            if key not in image:
+                raise DatasetError(f'{path}: image {image.get("id", image)!r} lacks `{key}`')
+    _refuse_repeats((image['id'] for image in images), f'{path}: image id')
+    annotations = data.get('annotations') or []
+    if not annotations:
+        return [(image, None) for image in images]
+    for annotation in annotations:
+        if 'segments_info' not in annotation or 'file_name' not in annotation or 'image_id' not in annotation:
+            raise DatasetError(
+                f'{path}: annotation of image {annotation.get("image_id")!r} lacks segments_info, file_name or '
+                'image_id: give `ann_file` the panoptic JSON, `inst_ann_file` the instances JSON'
+            )
+    _refuse_repeats((annotation['image_id'] for annotation in annotations), f'{path}: annotation of image')
+    image_of = {image['id']: image for image in images}
+    pairs = []
+    for annotation in annotations:
+        image = image_of.pop(annotation['image_id'], None)
+        if image is None:
+            raise DatasetError(f'{path}: {annotation["file_name"]} annotates image {annotation["image_id"]!r}, '
+                               'which `images` lacks')  # fmt: skip
+        pairs.append((image, annotation))
+    if image_of:
+        first = next(iter(image_of.values()))
+        raise DatasetError(
+            f'{path}: {len(image_of)} images have no annotation, the first is {first["file_name"]} (id '
+            f'{first["id"]!r}): remove them from `images` or annotate them'
+        )
+    return pairs
+
+
+def parse_segments(annotation: dict, category_of: dict[int, dict], path: str) -> list[dict]:
+    """Check one image's ``segments_info`` and add the contiguous labels.
+
+    Args:
+        annotation: One entry of ``annotations``.
+        category_of: Parsed categories by id.
+        path: The file's name for errors.
+
+    Returns:
+        In the file's order, dicts with ``id``, ``label``, ``category_id``, ``is_thing``, ``iscrowd`` (0 or 1), ``area``
+        (pixels) and ``bbox`` ([x, y, width, height], pixels).
+
+    Raises:
+        DatasetError: If a key is missing, an id is 0, too large or repeated, or a category is unknown.
+    """
+    where = f'{path}: {annotation["file_name"]}'
+    segments = []
+    for segment in annotation['segments_info']:
+        for key in ('id', 'category_id', 'area', 'bbox'):
+            if key not in segment:
+                raise DatasetError(f'{where}: segment {segment.get("id")!r} lacks `{key}`')
+        if not 0 < segment['id'] <= MAX_ID:
+            raise DatasetError(f'{where}: segment id {segment["id"]!r} is outside 1..{MAX_ID} (0 is void)')
+        category = category_of.get(segment['category_id'])
+        if category is None:
+            raise DatasetError(
+                f'{where}: segment {segment["id"]} has category_id {segment["category_id"]!r}, which `categories` lacks'
+            )
+        segments.append(
+            dict(
+                id=segment['id'],
+                label=category['label'],
+                category_id=segment['category_id'],
+                is_thing=category['isthing'],
+                iscrowd=int(segment.get('iscrowd', 0)),
+                area=segment['area'],
+                bbox=segment['bbox'],
+            )
+        )
+    _refuse_repeats((segment['id'] for segment in segments), f'{where}: segment id')
+    return segments

@@ -1,0 +1,11 @@
+"""Shapes, the built-in dataset: rendered street scenes that are hard where panoptic segmentation is hard.
+
+Colour says nothing about a class: stuff is told by its texture, things by their silhouette. Things hide each other;
+a tie lies on its person; of a ball and a box the smaller lies in front. See ``Segment`` for the masks that overlap.
+"""
+
+from mmpanoptic.datasets.shapes.categories import CATEGORIES
+from mmpanoptic.datasets.shapes.scene import Scene, Segment, render_scene
+from mmpanoptic.datasets.shapes.writer import SPLITS, scene_rng, write_dataset, write_split
+
+__all__ = ['CATEGORIES', 'SPLITS', 'Scene', 'Segment', 'render_scene', 'scene_rng', 'write_dataset', 'write_split']

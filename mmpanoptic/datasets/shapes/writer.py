@@ -1,0 +1,187 @@
+"""Shapes on disk, in COCO's formats (https://cocodataset.org/#format-data)."""
+
+import json
+import multiprocessing
+import shutil
+from pathlib import Path
+
+import cv2
+import numpy as np
+from pycocotools import mask as rle
+
+from mmpanoptic.datasets.conversion import tracked_map
+from mmpanoptic.datasets.shapes.categories import CATEGORIES
+from mmpanoptic.datasets.shapes.scene import Scene, render_scene
+from mmpanoptic.datasets.shapes.textures import Rng
+from mmpanoptic.structures import id_to_rgb, rgb_to_id
+from mmpanoptic.utils import UserError
+
+#: The splits; a split's position is part of its scenes' seeds.
+SPLITS = ('train', 'val')
+_SMALLEST_SIZE = 96
+_PNG = (cv2.IMWRITE_PNG_COMPRESSION, 1)
+
+
+def scene_rng(seed: int, split: str, index: int) -> Rng:
+    """Source of chance of one scene: scenes do not depend on each other, nor on how many there are."""
+    return np.random.default_rng(np.random.SeedSequence([seed, SPLITS.index(split), index]))
+
+
+def segment_ids(scene: Scene) -> list[int]:
+    """Ids of a scene's segments, in order: 24 bits, unique, and as colours close to their category's."""
+    ids: list[int] = []
+    for segment in scene.segments:
+        colour = np.array(CATEGORIES[segment.label]['color'])
+        while (new := int(rgb_to_id(colour.astype(np.uint8)[None, None])[0, 0])) in ids:
+            colour = np.maximum(colour - [12, 8, 10], [0, 1, 0])  # shades enough: a scene has at most 14 of a class
+        ids.append(new)
+    return ids
+
+
+def panoptic_map(scene: Scene) -> np.ndarray:
+    """Segment ids per pixel, 0 where void: int32 of shape (H, W)."""
+    ids = np.zeros(scene.image.shape[:2], np.int32)
+    for new, segment in zip(segment_ids(scene), scene.segments, strict=True):
+        ids[segment.visible] = new
+    return ids
+
+
+def _area_and_bbox(mask: np.ndarray) -> tuple[int, list[int]]:
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    box = [columns[0], rows[0], columns[-1] - columns[0] + 1, rows[-1] - rows[0] + 1]
+    return int(np.count_nonzero(mask)), [int(value) for value in box]
+
+
+def _encode(mask: np.ndarray) -> dict:
+    encoded = rle.encode(np.asfortranarray(mask, np.uint8))
+    return {'size': list(mask.shape), 'counts': encoded['counts'].decode()}
+
+
+def describe_scene(scene: Scene) -> tuple[list[dict], list[dict]]:
+    """``segments_info`` of a scene and its instances, both in the order of ``scene.segments``.
+
+    Returns:
+        COCO's ``segments_info`` and COCO's instance annotations, the latter without ``id`` and ``image_id``; an
+        instance's ``panoptic_id`` is the id of its segment.
+    """
+    infos, instances = [], []
+    for new, segment in zip(segment_ids(scene), scene.segments, strict=True):
+        category = CATEGORIES[segment.label]
+        area, bbox = _area_and_bbox(segment.visible)
+        info = {'id': new, 'category_id': category['id'], 'iscrowd': segment.iscrowd, 'area': area, 'bbox': bbox}
+        infos.append(info)
+        if category['isthing']:
+            area, bbox = _area_and_bbox(segment.overlapping)
+            mask = _encode(segment.overlapping)
+            instances.append(info | {'panoptic_id': new, 'area': area, 'bbox': bbox, 'segmentation': mask})
+    return infos, instances
+
+
+def _write_png(path: Path, rgb: np.ndarray) -> None:
+    if not cv2.imwrite(str(path), rgb[..., ::-1], _PNG):
+        raise UserError(f'{path} cannot be written: is the disk full?')
+
+
+def _write_scene(job: tuple[Path, str, int, tuple[int, int], int]) -> tuple[list[dict], list[dict]]:
+    out, split, index, size, seed = job
+    if multiprocessing.parent_process():
+        cv2.setNumThreads(0)  # OpenCV's threads do not survive a fork
+    scene = render_scene(scene_rng(seed, split, index), size)
+    _write_png(out / split / _file_name(index), scene.image)
+    _write_png(out / 'annotations' / f'panoptic_{split}' / _file_name(index), id_to_rgb(panoptic_map(scene)))
+    return describe_scene(scene)
+
+
+def _file_name(index: int) -> str:
+    return f'{index + 1:06d}.png'
+
+
+def write_split(
+    out: Path,
+    split: str,
+    num_images: int,
+    size: tuple[int, int] = (192, 288),
+    seed: int = 0,
+    workers: int = 1,
+) -> int:
+    """Render one split, with a progress bar.
+
+    Writes ``out/{split}/*.png``, ``out/annotations/panoptic_{split}/*.png``, ``out/annotations/panoptic_{split}.json``
+    and ``out/annotations/instances_{split}.json``, whose masks (compressed RLE) overlap as ``Segment`` says. Their
+    bytes do not depend on ``workers``.
+
+    Args:
+        out: Where to write; made if missing.
+        split: One of ``SPLITS``.
+        num_images: Number of scenes.
+        size: Height and width of an image in pixels.
+        seed: Same seed, same scenes.
+        workers: Number of processes.
+
+    Returns:
+        Number of instances, crowds included.
+
+    Raises:
+        UserError: If a file cannot be written.
+    """
+    for folder in (out / split, out / 'annotations' / f'panoptic_{split}'):
+        folder.mkdir(parents=True, exist_ok=True)
+    images, panoptic, instances = [], [], []
+    jobs = [(out, split, index, size, seed) for index in range(num_images)]
+    for index, (infos, found) in enumerate(tracked_map(_write_scene, jobs, workers, split)):
+        name, image_id = _file_name(index), index + 1
+        images.append({'id': image_id, 'file_name': name, 'height': size[0], 'width': size[1]})
+        panoptic.append({'image_id': image_id, 'file_name': name, 'segments_info': infos})
+        for one in found:
+            instances.append(one | {'id': len(instances) + 1, 'image_id': image_id})
+    head = {'info': {'description': f'Shapes {split}', 'seed': seed}, 'images': images}
+    things = [category for category in CATEGORIES if category['isthing']]
+    for kind, annotations, categories in (('panoptic', panoptic, CATEGORIES), ('instances', instances, things)):
+        content = head | {'annotations': annotations, 'categories': categories}
+        (out / 'annotations' / f'{kind}_{split}.json').write_text(json.dumps(content, separators=(',', ':')))
+    return len(instances)
+
+
+def write_dataset(
+    out: Path,
+    num_images: dict[str, int],
+    size: tuple[int, int] = (192, 288),
+    seed: int = 0,
+    workers: int = 1,
+) -> int:
+    """Render all splits into a folder, which appears only when it is complete.
+
+    Args:
+        out: The folder; must not exist or be empty.
+        num_images: Number of images by split.
+        size: Height and width of an image in pixels, each at least 96.
+        seed: Same seed, same files.
+        workers: Number of processes.
+
+    Returns:
+        Number of instances, crowds included.
+
+    Raises:
+        UserError: If ``out`` holds anything, a number makes no sense, or a file cannot be written.
+    """
+    if min(size) < _SMALLEST_SIZE:
+        raise UserError(f'--size {size[0]} {size[1]} is too small for a scene: use at least {_SMALLEST_SIZE} each')
+    for split, number in num_images.items():
+        if number < 1:
+            raise UserError(f'--{split} {number}: a split needs at least one image')
+    if seed < 0:
+        raise UserError(f'--seed {seed} is negative: use 0 or more')
+    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
+        raise UserError(f'{out} exists and is not an empty folder: remove it or write elsewhere')
+    out = out.absolute()
+    unfinished = out.with_name(f'.{out.name}.unfinished')
+    shutil.rmtree(unfinished, ignore_errors=True)
+    try:
+        unfinished.mkdir(parents=True)
+        total = sum(write_split(unfinished, split, number, size, seed, workers) for split, number in num_images.items())
+        unfinished.replace(out)
+    except OSError as error:
+        raise UserError(f'{out} cannot be written: {error}') from error
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+    return total

@@ -1,0 +1,6 @@
+import mmdet.datasets.transforms  # noqa: F401  (a parent registry is searched only among what is imported)
+
+from .formatting import PackPanopticInputs
+from .loading import LoadImageFromFile, LoadPanopticAnnotations
+
+__all__ = ['LoadImageFromFile', 'LoadPanopticAnnotations', 'PackPanopticInputs']

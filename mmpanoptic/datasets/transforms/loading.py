@@ -1,0 +1,163 @@
+"""Loading images and panoptic annotations."""
+
+import mmcv
+import numpy as np
+from mmcv.transforms import LoadImageFromFile as MMCVLoadImageFromFile
+from mmdet.datasets.transforms import LoadAnnotations
+from mmdet.structures.mask import BitmapMasks
+
+from mmpanoptic.registry import TRANSFORMS
+from mmpanoptic.structures import decode_panoptic_png, ids_to_indices
+from mmpanoptic.utils import DatasetError, read_bytes
+
+VOID_LABEL = 255
+
+
+def check_complete(data: bytes, name: str) -> None:
+    """Refuse a JPEG or PNG that ends too early; decoders fill the missing rows with grey or black.
+
+    Raises:
+        DatasetError: If the bytes are a JPEG or PNG without its end.
+    """
+    if data.startswith(b'\x89PNG'):
+        complete = data.rfind(b'IEND') > 0
+    elif data.startswith(b'\xff\xd8'):
+        # An EXIF thumbnail has an end marker too: the last scan must be followed by one.
+        complete = data.rfind(b'\xff\xd9') > data.rfind(b'\xff\xda')
+    else:
+        complete = len(data) > 0
+    if not complete:
+        raise DatasetError(f'{name} is truncated ({len(data)} bytes, no end marker): fetch or write it again')
+
+
+@TRANSFORMS.register_module()
+class LoadImageFromFile(MMCVLoadImageFromFile):
+    """mmcv's loader with errors that name the file: missing, truncated, unreadable, or not of the annotated size.
+
+    ``ignore_empty=True`` does not apply: a training that silently skips broken images is not the one that was asked
+    for.
+
+    Raises:
+        DatasetError: As above.
+    """
+
+    def transform(self, results: dict) -> dict:
+        """Add ``img`` (H, W, 3), ``img_shape`` and ``ori_shape``, both (H, W)."""
+        path = results['img_path']
+        data = read_bytes(path, self.backend_args)
+        check_complete(data, path)
+        image = mmcv.imfrombytes(data, flag=self.color_type, backend=self.imdecode_backend)
+        if image is None:
+            raise DatasetError(f'{path} cannot be decoded as an image: fetch or write it again')
+        annotated = results.get('height'), results.get('width')
+        if None not in annotated and image.shape[:2] != annotated:
+            raise DatasetError(
+                f'{path} is {image.shape[0]}x{image.shape[1]} (height x width), its annotation says '
+                f'{annotated[0]}x{annotated[1]}: wrong file, or an EXIF rotation '
+                "(then use color_type='color_ignore_orientation')"
+            )
+        if self.to_float32:
+            image = image.astype(np.float32)
+        results.update(img=image, img_shape=image.shape[:2], ori_shape=image.shape[:2])
+        return results
+
+
+@TRANSFORMS.register_module()
+class LoadPanopticAnnotations(LoadAnnotations):
+    """Boxes, labels, masks, the semantic map and the panoptic map from one pass over the panoptic PNG.
+
+    Adds ``gt_bboxes``, ``gt_bboxes_labels``, ``gt_ignore_flags`` (crowds), ``gt_masks`` (:obj:`BitmapMasks`; decoded
+    from the instances JSON where the dataset has one), ``gt_seg_map`` (H, W) uint8 of contiguous labels with void 255,
+    and ``gt_panoptic_map`` (H, W) int32 of the PNG's ids with void 0.
+
+    ``gt_panoptic_map`` is for evaluation: geometric transforms do not touch it, so it keeps the original size. Training
+    pipelines switch it off.
+
+    Args:
+        with_bbox, with_label, with_mask, with_seg: What to add.
+        with_panoptic: Whether to add ``gt_panoptic_map``.
+        backend_args: Storage backend, see :mod:`mmengine.fileio`.
+
+    Raises:
+        DatasetError: If the PNG is missing, truncated, of another size than the image, or has ids that
+            ``segments_info`` lacks.
+    """
+
+    def __init__(
+        self,
+        with_bbox: bool = True,
+        with_label: bool = True,
+        with_mask: bool = True,
+        with_seg: bool = True,
+        with_panoptic: bool = True,
+        backend_args: dict | None = None,
+    ) -> None:
+        super().__init__(
+            with_bbox=with_bbox,
+            with_label=with_label,
+            with_mask=with_mask,
+            with_seg=with_seg,
+            backend_args=backend_args,
+        )
+        self.with_panoptic = with_panoptic
+
+    def transform(self, results: dict) -> dict:
+        """Add the annotations; images without ground truth (test sets) pass unchanged."""
+        path = results.get('seg_map_path')
+        if path is None:
+            return results
+        if self.with_bbox:
+            self._load_bboxes(results)
+        if self.with_label:
+            self._load_labels(results)
+        if not (self.with_mask or self.with_seg or self.with_panoptic):
+            return results
+
+        segments = results['segments_info']
+        ids = decode_panoptic_png(read_bytes(path, self.backend_args), path)
+        if ids.shape != (results['height'], results['width']):
+            raise DatasetError(
+                f'{path} is {ids.shape[0]}x{ids.shape[1]} (height x width), its image '
+                f'{results["height"]}x{results["width"]}: wrong file or wrong sizes in the JSON'
+            )
+        index_map = segment_indices(ids, segments, path)
+        if self.with_seg:
+            label_of_index = np.array([VOID_LABEL] + [segment['label'] for segment in segments], np.uint8)
+            results['gt_seg_map'] = label_of_index[index_map]
+        if self.with_mask:
+            if results['instances'] and 'mask' in results['instances'][0]:
+                results['ori_shape'] = ids.shape
+                self._load_masks(results)
+            else:
+                results['gt_masks'] = _cut_masks(index_map, results['instances'])
+        if self.with_panoptic:
+            results['gt_panoptic_map'] = ids
+        return results
+
+    def __repr__(self) -> str:
+        return (
+            f'{type(self).__name__}(with_bbox={self.with_bbox}, with_label={self.with_label}, '
+            f'with_mask={self.with_mask}, with_seg={self.with_seg}, with_panoptic={self.with_panoptic})'
+        )
+
+
+def segment_indices(ids: np.ndarray, segments: list[dict], path: str) -> np.ndarray:
+    """Positions in ``segments_info`` instead of ids, see :func:`mmpanoptic.structures.ids_to_indices`.
+
+    Raises:
+        DatasetError: If an id occurs that ``segments_info`` lacks.
+    """
+    try:
+        return ids_to_indices(ids, [segment['id'] for segment in segments])
+    except KeyError as error:
+        raise DatasetError(
+            f'{path} holds segment id {error.args[0]} that its segments_info lacks: the PNG and the JSON are not of '
+            'one release, or the PNG was edited'
+        ) from None
+
+
+def _cut_masks(index_map: np.ndarray, instances: list[dict]) -> BitmapMasks:
+    height, width = index_map.shape
+    wanted = np.array([instance['segment'] + 1 for instance in instances], index_map.dtype)
+    masks = (index_map[None] == wanted[:, None, None]).view(np.uint8)
+    return BitmapMasks(masks, height, width)

@@ -1,0 +1,3 @@
+import mmdet.engine  # noqa: F401  (registries search their parents only among what is imported)
+
+from .hooks import *  # noqa: F403

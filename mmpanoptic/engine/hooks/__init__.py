@@ -1,0 +1,6 @@
+import mmdet.engine.hooks  # noqa: F401  (registries search their parents only among what is imported)
+
+from .check_hook import PanopticCheckHook
+from .visualization_hook import PanopticVisualizationHook
+
+__all__ = ['PanopticCheckHook', 'PanopticVisualizationHook']

@@ -1,0 +1,64 @@
+"""Refuse a dataset that does not fit the model or itself, before anything is trained or scored."""
+
+import torch
+from mmdet.models.dense_heads import RPNHead
+from mmdet.models.dense_heads.base_dense_head import BaseDenseHead
+from mmdet.models.roi_heads.bbox_heads import BBoxHead
+from mmdet.models.roi_heads.mask_heads import FCNMaskHead
+from mmengine.dist import barrier, is_main_process
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+from mmengine.runner import Runner
+from mmengine.runner.base_loop import BaseLoop
+
+from mmpanoptic.datasets.validation import check_panoptic_pngs, panoptic_datasets
+from mmpanoptic.registry import HOOKS
+from mmpanoptic.utils import UserError
+
+
+@HOOKS.register_module()
+class PanopticCheckHook(Hook):
+    """Checks classes and PNGs of every panoptic dataset of a run when it starts.
+
+    Args:
+        check_pngs: Whether to compare every PNG with its JSON entry
+            (:func:`~mmpanoptic.datasets.validation.check_panoptic_pngs`); the classes are compared in any case.
+    """
+
+    priority = 'VERY_HIGH'
+
+    def __init__(self, check_pngs: bool = True) -> None:
+        self.check_pngs = check_pngs
+
+    def before_run(self, runner: Runner) -> None:
+        """Check the datasets of the loops that have been built."""
+        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        for loop in (runner._train_loop, runner._val_loop, runner._test_loop):
+            if not isinstance(loop, BaseLoop):
+                continue
+            for dataset in panoptic_datasets(loop.dataloader.dataset):
+                check_classes(model, dataset.metainfo, dataset.ann_file)
+                if self.check_pngs and is_main_process():
+                    check_panoptic_pngs(dataset)
+        barrier()
+
+
+def check_classes(model: torch.nn.Module, meta: dict, path: str) -> None:
+    """Compare the numbers of classes of a model's heads with a dataset's.
+
+    Raises:
+        UserError: If one differs, naming the module.
+    """
+    things, stuff = len(meta['thing_classes']), len(meta['stuff_classes'])
+    for name, module in model.named_modules():
+        if hasattr(module, 'num_things_classes') and hasattr(module, 'num_stuff_classes'):
+            own, data = (module.num_things_classes, module.num_stuff_classes), (things, stuff)
+        elif isinstance(module, (BBoxHead, FCNMaskHead, BaseDenseHead)) and not isinstance(module, RPNHead):
+            own, data = module.num_classes, things
+        else:
+            continue
+        if own != data:
+            raise UserError(
+                f'{path} has {things} thing and {stuff} stuff classes, but `model{"." + name if name else ""}` is made '
+                f'for {own}: set its numbers of classes to {data}'
+            )

@@ -1,0 +1,149 @@
+"""Pictures of what a model predicts, in validation and in testing."""
+
+import itertools
+import os
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import cv2
+import mmcv
+import numpy as np
+from mmdet.structures import DetDataSample
+from mmengine.dist import get_rank, get_world_size, is_main_process
+from mmengine.fileio import get
+from mmengine.hooks import Hook
+from mmengine.runner import Runner
+
+from mmpanoptic.registry import HOOKS
+from mmpanoptic.utils import DatasetError
+
+
+@HOOKS.register_module()
+class PanopticVisualizationHook(Hook):
+    """Draws predictions next to the ground truth by way of the runner's visualizer.
+
+    Args:
+        draw: Whether to draw in validation: the first image of every ``interval``-th batch of rank 0, for the vis
+            backends.
+        interval: Batches from one picture to the next in validation.
+        score_thr: Predicted instances below are not drawn, where a model predicts no panoptic map.
+        show: Whether to open windows instead, in validation (with ``draw``) and in testing.
+        wait_time: Seconds that a window stays; 0 until a key is pressed.
+        test_out_dir: Folder, taken as it is given, for one ``<image stem>.png`` per tested image. Images of one stem
+            get the folders that tell them apart before it. Every rank writes the images that it tested.
+        max_images: How many images to draw in testing, on all ranks together; None for all.
+        backend_args: Where images are read from, as in mmengine's ``fileio.get``.
+    """
+
+    def __init__(
+        self,
+        draw: bool = False,
+        interval: int = 50,
+        score_thr: float = 0.3,
+        show: bool = False,
+        wait_time: float = 0.0,
+        test_out_dir: str | None = None,
+        max_images: int | None = None,
+        backend_args: dict | None = None,
+    ) -> None:
+        self.draw = draw
+        self.interval = interval
+        self.score_thr = score_thr
+        self.show = show
+        self.wait_time = wait_time
+        self.test_out_dir = test_out_dir
+        self.max_images = max_images
+        self.backend_args = backend_args
+        self._names: dict[str, str] = {}
+        self._seen = 0
+
+    def after_val_iter(
+        self,
+        runner: Runner,
+        batch_idx: int,
+        data_batch: dict | None = None,
+        outputs: Sequence[DetDataSample] | None = None,
+    ) -> None:
+        """Draw the first image of the batch if it is this batch's turn."""
+        if self.draw and outputs and batch_idx % self.interval == 0 and is_main_process():
+            self._draw(runner, outputs[0], f'val_{Path(outputs[0].img_path).stem}', step=runner.iter)
+
+    def before_test(self, runner: Runner) -> None:
+        """Give every image of the dataset the name of its picture: the same on every rank."""
+        self._seen = 0
+        if self.test_out_dir is not None:
+            dataset = runner.test_dataloader.dataset
+            self._names = picture_names(dataset.get_data_info(i)['img_path'] for i in range(len(dataset)))
+
+    def after_test_iter(
+        self,
+        runner: Runner,
+        batch_idx: int,
+        data_batch: dict | None = None,
+        outputs: Sequence[DetDataSample] | None = None,
+    ) -> None:
+        """Draw every image of the batch, up to ``max_images``."""
+        if self.test_out_dir is None and not self.show:
+            return
+        for data_sample in outputs or ():
+            # The sampler deals images out to the ranks in turn: this is the image's place in the dataset.
+            place = self._seen * get_world_size() + get_rank()
+            self._seen += 1
+            if self.max_images is not None and place >= self.max_images:
+                return
+            out_file = None
+            if self.test_out_dir is not None:
+                out_file = os.path.join(self.test_out_dir, f'{self._names[data_sample.img_path]}.png')
+            self._draw(runner, data_sample, Path(data_sample.img_path).stem, step=place, out_file=out_file)
+
+    def _draw(
+        self, runner: Runner, data_sample: DetDataSample, name: str, step: int, out_file: str | None = None
+    ) -> None:
+        runner.visualizer.add_datasample(
+            name,
+            read_image(data_sample.img_path, self.backend_args),
+            data_sample=data_sample,
+            show=self.show,
+            wait_time=self.wait_time,
+            pred_score_thr=self.score_thr,
+            out_file=out_file,
+            step=step,
+        )
+
+
+def read_image(path: str, backend_args: dict | None = None) -> np.ndarray:
+    """Read an image as uint8 RGB of shape (H, W, 3).
+
+    Raises:
+        DatasetError: If there is no such file or it is no image.
+    """
+    try:
+        image = mmcv.imfrombytes(get(path, backend_args=backend_args), channel_order='rgb')
+    except (OSError, cv2.error) as error:
+        raise DatasetError(f'{path} cannot be read for its picture: {" ".join(str(error).split())}') from error
+    if image is None:
+        raise DatasetError(f'{path} cannot be drawn: it is not an image that can be decoded; fetch it again')
+    return image
+
+
+def picture_names(paths: Iterable[str]) -> dict[str, str]:
+    """A file name, without extension, for the picture of each image, no two alike.
+
+    That is the image's stem; images that share one are told apart by their folders below the folder common to all
+    images, then by extension, then by number.
+    """
+    paths = sorted(set(paths))
+    stems = Counter(Path(path).stem for path in paths)
+    names = {path: Path(path).stem for path in paths if stems[Path(path).stem] == 1}
+    taken = set(names.values())
+    root = os.path.commonpath([os.path.dirname(os.path.abspath(path)) for path in paths]) if paths else ''
+    for path in paths:
+        if path in names:
+            continue
+        flat = os.path.relpath(os.path.abspath(path), root).replace(os.sep, '_')
+        numbered = (f'{flat}_{i}' for i in itertools.count(2))
+        candidates = itertools.chain([os.path.splitext(flat)[0], flat.replace('.', '_')], numbered)
+        names[path] = next(name for name in candidates if name not in taken)
+        taken.add(names[path])
+    return names

@@ -1,0 +1,3 @@
+import mmdet.evaluation  # noqa: F401  (a parent registry is searched only among what is imported)
+
+from .metrics import *  # noqa: F403

@@ -1,0 +1,4 @@
+from .instance_metric import InstanceMetric, PanopticIoUMetric
+from .panoptic_metric import PanopticMetric
+
+__all__ = ['InstanceMetric', 'PanopticIoUMetric', 'PanopticMetric']

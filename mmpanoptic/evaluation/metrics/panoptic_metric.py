@@ -1,0 +1,160 @@
+"""Panoptic quality in the test loop."""
+
+import json
+import os
+import os.path as osp
+import shutil
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+from mmengine.evaluator import BaseMetric
+from mmengine.logging import MMLogger
+
+from mmpanoptic.datasets.panoptic_json import annotations_by_image, parse_categories, parse_segments, read_json
+from mmpanoptic.evaluation.panoptic_quality import ImageMatches, accumulate, average, match_segments, per_class
+from mmpanoptic.evaluation.tables import pq_table
+from mmpanoptic.registry import METRICS
+from mmpanoptic.structures import decode_panoptic_png, id_to_rgb, panoptic_to_coco, segments_of_map
+from mmpanoptic.utils import UserError, read_bytes
+
+_GROUPS = (('', None), ('_th', True), ('_st', False))
+
+
+@METRICS.register_module()
+class PanopticMetric(BaseMetric):
+    """PQ, SQ and RQ (in percent) of ``pred_panoptic_seg``, scored from memory.
+
+    The ground truth is the sample's ``gt_panoptic_seg``; with ``ann_file`` it is read from there instead. Images are
+    summed in the order of the ground truth's annotations whatever rank they were predicted on, so any number of
+    processes gives the same bits, those of the official tool run in one process.
+
+    Args:
+        ann_file: Panoptic JSON. Needed only if the test pipeline loads no annotations.
+        seg_prefix: Its folder of PNGs; by default the JSON's name without the suffix.
+        classwise: Whether to list every class.
+        format_only: Write the files of ``outfile_prefix`` and score nothing, as for a test server.
+        outfile_prefix: Write ``<prefix>.panoptic.json`` and the PNGs in ``<prefix>.panoptic/``, COCO's result format
+            (https://cocodataset.org/#format-results). They appear when all images are done.
+        backend_args: Storage backend of ``ann_file`` and its PNGs.
+        kwargs: See :class:`mmengine.evaluator.BaseMetric`.
+
+    Raises:
+        UserError: If an image has no ground truth or no panoptic prediction.
+    """
+
+    default_prefix = 'panoptic'
+
+    def __init__(
+        self,
+        ann_file: str | None = None,
+        seg_prefix: str | None = None,
+        classwise: bool = False,
+        format_only: bool = False,
+        outfile_prefix: str | None = None,
+        backend_args: dict | None = None,
+        **kwargs,
+    ) -> None:
+        super().__init__(**kwargs)
+        if format_only and outfile_prefix is None:
+            raise UserError('PanopticMetric: format_only=True needs outfile_prefix, the place to write to')
+        self.classwise = classwise
+        self.format_only = format_only
+        self.outfile_prefix = outfile_prefix
+        self.backend_args = backend_args
+        self._ann_file = ann_file
+        self._annotations = None
+        if ann_file is not None:
+            self._seg_prefix = seg_prefix or osp.splitext(ann_file)[0]
+            data = read_json(ann_file, backend_args)
+            self._category_of = {c['id']: c for c in parse_categories(data.get('categories'), ann_file)}
+            pairs = annotations_by_image(data, ann_file)
+            self._annotations = {image['id']: (place, gt) for place, (image, gt) in enumerate(pairs)}
+
+    @property
+    def _png_folder(self) -> str:
+        return f'{self.outfile_prefix}.panoptic'
+
+    def process(self, data_batch: dict, data_samples: Sequence[dict]) -> None:
+        """Match the segments of a batch; what is kept is a few numbers an image."""
+        void = len(self.dataset_meta['classes'])
+        for sample in data_samples:
+            if 'pred_panoptic_seg' not in sample:
+                raise UserError(
+                    f'{sample["img_path"]}: the model gives no panoptic map, so PQ cannot be scored: use --eval bbox segm'
+                )
+            prediction = sample['pred_panoptic_seg']
+            pred_map = prediction['sem_seg'].squeeze(0).cpu().numpy()
+            segments = prediction.get('segments_info')
+            if segments is None:
+                segments = segments_of_map(pred_map, void)
+            written = self._write_png(sample, pred_map, segments, void) if self.outfile_prefix else None
+            place, matches = (sample.get('sample_idx', 0), None)
+            if not self.format_only:
+                place, gt_ids, gt_segments = self._ground_truth(sample)
+                matches = match_segments(gt_ids, gt_segments, pred_map, segments, void, sample['img_path'])
+            self.results.append((place, matches, written))
+
+    def _ground_truth(self, sample: dict) -> tuple[int, np.ndarray, list[dict]]:
+        """Place in the order of summation, ids of shape (H, W) and segments."""
+        if self._annotations is None:
+            if 'gt_panoptic_seg' not in sample:
+                raise UserError(
+                    f'{sample["img_path"]} has no ground truth: add LoadPanopticAnnotations and PackPanopticInputs to '
+                    'the test pipeline, or give PanopticMetric an ann_file, or format_only=True'
+                )
+            gt = sample['gt_panoptic_seg']
+            return gt['sample_idx'], gt['sem_seg'].squeeze(0).cpu().numpy(), gt['segments_info']
+        place, annotation = self._annotations.get(sample['img_id'], (0, None))
+        if annotation is None:
+            raise UserError(f'{self._ann_file} has no annotation of image {sample["img_id"]!r} ({sample["img_path"]})')
+        path = osp.join(self._seg_prefix, annotation['file_name'])
+        ids = decode_panoptic_png(read_bytes(path, self.backend_args), path)
+        return place, ids, parse_segments(annotation, self._category_of, self._ann_file)
+
+    def _write_png(self, sample: dict, pred_map: np.ndarray, segments: list[dict], void: int) -> dict:
+        """Write one PNG into the unfinished folder and return its entry for the JSON."""
+        by_label = sorted(self.dataset_meta['categories'], key=lambda category: category['label'])
+        ids, infos = panoptic_to_coco(pred_map, segments, [category['id'] for category in by_label], void)
+        file_name = osp.splitext(osp.basename(sample['img_path']))[0] + '.png'
+        folder = self._png_folder + '.part'
+        os.makedirs(folder, exist_ok=True)
+        if not cv2.imwrite(osp.join(folder, file_name), id_to_rgb(ids)[..., ::-1]):
+            raise UserError(f'{osp.join(folder, file_name)} cannot be written: check space and permissions')
+        return dict(image_id=sample['img_id'], file_name=file_name, segments_info=infos)
+
+    def compute_metrics(self, results: list[tuple[int, ImageMatches | None, dict | None]]) -> dict[str, float]:
+        """Sum and average over all images; called on the first rank.
+
+        Returns:
+            ``PQ``, ``SQ``, ``RQ`` over all classes, with suffix ``_th`` over things and ``_st`` over stuff, in percent;
+            empty with ``format_only``.
+        """
+        logger = MMLogger.get_current_instance()
+        results = sorted(results, key=lambda result: result[0])
+        if self.outfile_prefix:
+            self._finish_files([written for _, _, written in results])
+            logger.info(f'Panoptic results written to {self._png_folder}.json and {self._png_folder}/')
+        if self.format_only:
+            return {}
+        categories = self.dataset_meta['categories']
+        # mmengine turns named tuples into plain ones when it collects results.
+        stat = accumulate((ImageMatches(*matches) for _, matches, _ in results), len(categories))
+        averages = {suffix: average(stat, categories, isthing) for suffix, isthing in _GROUPS}
+        logger.info('\n' + pq_table(averages, per_class(stat, categories) if self.classwise else None, categories))
+        return {
+            f'{key.upper()}{suffix}': 100 * values[key]
+            for suffix, values in averages.items()
+            for key in ('pq', 'sq', 'rq')
+        }
+
+    def _finish_files(self, annotations: list[dict]) -> None:
+        names = [annotation['file_name'] for annotation in annotations]
+        if len(set(names)) < len(names):
+            twice = next(name for name in names if names.count(name) > 1)
+            raise UserError(f'two images would be written as {twice}: file names must differ without their folders')
+        shutil.rmtree(self._png_folder, ignore_errors=True)
+        os.replace(self._png_folder + '.part', self._png_folder)
+        with open(self._png_folder + '.json.part', 'w') as file:
+            json.dump(dict(annotations=annotations, categories=self.dataset_meta['categories']), file)
+        os.replace(self._png_folder + '.json.part', self._png_folder + '.json')

@@ -1,0 +1,3 @@
+from .panoptic_fpn import PanopticFPN
+
+__all__ = ['PanopticFPN']

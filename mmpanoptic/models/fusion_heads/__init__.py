@@ -1,0 +1,3 @@
+from .heuristic_fusion import HeuristicFusion
+
+__all__ = ['HeuristicFusion']

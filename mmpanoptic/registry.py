@@ -1,0 +1,36 @@
+"""mmpanoptic's registries: each is a child of mmdet's, so a bare type name means ours first, then mmdet's, then
+mmengine's.
+
+A parent is searched only among what has been imported already; therefore each location below imports its mmdet
+counterpart.
+"""
+
+from mmdet import registry as mmdet_registry
+from mmengine.registry import Registry
+
+
+def _child(name: str, location: str) -> Registry:
+    """Child of mmdet's registry ``name``, filled on first use by importing ``mmpanoptic.<location>``."""
+    parent = getattr(mmdet_registry, name)
+    return Registry(parent.name, parent=parent, scope='mmpanoptic', locations=[f'mmpanoptic.{location}'])
+
+
+HOOKS = _child('HOOKS', 'engine.hooks')
+LOOPS = _child('LOOPS', 'engine')
+RUNNERS = _child('RUNNERS', 'engine')
+OPTIM_WRAPPERS = _child('OPTIM_WRAPPERS', 'engine')
+OPTIMIZERS = _child('OPTIMIZERS', 'engine')
+OPTIM_WRAPPER_CONSTRUCTORS = _child('OPTIM_WRAPPER_CONSTRUCTORS', 'engine')
+PARAM_SCHEDULERS = _child('PARAM_SCHEDULERS', 'engine')
+LOG_PROCESSORS = _child('LOG_PROCESSORS', 'engine')
+DATASETS = _child('DATASETS', 'datasets')
+DATA_SAMPLERS = _child('DATA_SAMPLERS', 'datasets')
+TRANSFORMS = _child('TRANSFORMS', 'datasets.transforms')
+MODELS = _child('MODELS', 'models')
+MODEL_WRAPPERS = _child('MODEL_WRAPPERS', 'models')
+WEIGHT_INITIALIZERS = _child('WEIGHT_INITIALIZERS', 'models')
+TASK_UTILS = _child('TASK_UTILS', 'models')
+METRICS = _child('METRICS', 'evaluation')
+EVALUATOR = _child('EVALUATOR', 'evaluation')
+VISUALIZERS = _child('VISUALIZERS', 'visualization')
+VISBACKENDS = _child('VISBACKENDS', 'visualization')

@@ -1,0 +1,153 @@
+"""Panoptic maps and their ids: the only place that knows how pixels become segment ids and back.
+
+Two encodings occur. In COCO's files a segment has an id of 24 bits, its colour in the PNG (R + 256 G + 65536 B, 0 is
+void), and ``segments_info`` says which category it is. In memory a prediction follows mmdet: ``label +
+INSTANCE_OFFSET * k`` with k = 0 for stuff and 1, 2, ... for things; void is ``num_classes``.
+
+Format: https://cocodataset.org/#format-data (4. Panoptic Segmentation).
+"""
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+from mmdet.structures import INSTANCE_OFFSET
+
+from mmpanoptic.utils import DatasetError
+
+VOID_ID = 0
+MAX_ID = 2**24 - 1
+
+_index_of_id: np.ndarray | None = None  # (2**24,) uint16, all zero between calls; 32 MiB, made on first use
+
+
+def id_to_rgb(ids: np.ndarray) -> np.ndarray:
+    """Segment ids of shape (H, W) to the colours of a panoptic PNG, uint8 of shape (H, W, 3)."""
+    ids = np.asarray(ids)
+    return np.stack([ids & 255, (ids >> 8) & 255, (ids >> 16) & 255], axis=-1).astype(np.uint8)
+
+
+def rgb_to_id(rgb: np.ndarray) -> np.ndarray:
+    """Colours of a panoptic PNG, uint8 of shape (H, W, 3) in RGB order, to segment ids, int32 of shape (H, W)."""
+    return _three_bytes_to_id(rgb, cv2.COLOR_RGB2RGBA)
+
+
+def _three_bytes_to_id(image: np.ndarray, to_rgba: int) -> np.ndarray:
+    # One vectorised pass adds a fourth byte; the four are then read as one little-endian integer.
+    ids = cv2.cvtColor(image, to_rgba).view('<i4')[..., 0]
+    ids &= MAX_ID
+    return ids
+
+
+def decode_panoptic_png(data: bytes, name: str) -> np.ndarray:
+    """Segment ids of a panoptic PNG.
+
+    Args:
+        data: The file's bytes.
+        name: What to call the file in an error.
+
+    Returns:
+        Segment ids, int32 of shape (H, W).
+
+    Raises:
+        DatasetError: If the bytes are no PNG, a truncated one, or not 8-bit RGB.
+    """
+    if not data.startswith(b'\x89PNG\r\n\x1a\n'):
+        raise DatasetError(f'{name} is not a PNG file: panoptic maps are 8-bit RGB PNGs')
+    if b'IEND' not in data[-12:]:  # cv2 would return the rows it has and leave the rest black, that is: void
+        raise DatasetError(f'{name} is truncated ({len(data)} bytes, no end marker): fetch or write it again')
+    image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    if image is None:
+        raise DatasetError(f'{name} cannot be decoded: fetch or write it again')
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] not in (3, 4):
+        raise DatasetError(f'{name} is {image.dtype} of shape {image.shape}: panoptic maps are 8-bit RGB PNGs')
+    if image.shape[2] == 4:
+        return _three_bytes_to_id(image, cv2.COLOR_BGRA2RGBA)
+    return _three_bytes_to_id(image, cv2.COLOR_BGR2RGBA)
+
+
+def ids_to_indices(ids: np.ndarray, known: Sequence[int]) -> np.ndarray:
+    """Replace segment ids by their positions in a list.
+
+    Args:
+        ids: Segment ids of shape (H, W), at most 24 bits each.
+        known: The ids that may occur besides void, without repetition.
+
+    Returns:
+        Map of shape (H, W), uint8 (uint16 from 255 ids on): 0 where void, i + 1 where ``ids == known[i]``.
+
+    Raises:
+        KeyError: If an id occurs that is neither void nor known; its argument is the smallest such id.
+        ValueError: If more than 65535 ids are known.
+    """
+    if len(known) > np.iinfo(np.uint16).max:
+        raise ValueError(f'{len(known)} segments in one map: at most 65535 can be told apart')
+    global _index_of_id
+    if _index_of_id is None:
+        _index_of_id = np.zeros(MAX_ID + 1, np.uint16)
+    known = np.asarray(known, np.int64)
+    _index_of_id[known] = np.arange(1, len(known) + 1)
+    try:
+        indices = _index_of_id.take(ids.astype(np.intp, copy=False))  # half the time of _index_of_id[ids]
+    finally:
+        _index_of_id[known] = 0
+    strangers = (indices == 0) & (ids != VOID_ID)
+    if strangers.any():
+        raise KeyError(int(ids[strangers].min()))
+    return indices.astype(np.uint8) if len(known) < 255 else indices
+
+
+def segments_of_map(panoptic: np.ndarray, void: int) -> list[dict]:
+    """Segments of a map in mmdet's encoding.
+
+    Args:
+        panoptic: Values ``label + INSTANCE_OFFSET * k``, shape (H, W).
+        void: The value that belongs to no segment, ``num_classes``.
+
+    Returns:
+        One dict a segment with ``id`` (the value) and ``label``, ascending by id.
+    """
+    values = np.flatnonzero(np.bincount(panoptic.ravel()))
+    return [dict(id=int(value), label=int(value % INSTANCE_OFFSET)) for value in values if value != void]
+
+
+def panoptic_to_coco(
+    panoptic: np.ndarray, segments: Sequence[dict], category_ids: Sequence[int], void: int
+) -> tuple[np.ndarray, list[dict]]:
+    """A map in mmdet's encoding as COCO's ids and ``segments_info``.
+
+    Args:
+        panoptic: Values ``label + INSTANCE_OFFSET * k``, shape (H, W).
+        segments: Its segments, with ``id`` and ``label``.
+        category_ids: The JSON's category id of every label.
+        void: The value that belongs to no segment.
+
+    Returns:
+        Ids of shape (H, W), void 0, ready for :func:`id_to_rgb`; and for every segment ``id``, ``category_id``,
+        ``area`` (pixels), ``bbox`` ([x, y, width, height], pixels) and ``iscrowd`` 0.
+    """
+    ids = np.where(panoptic == void, VOID_ID, panoptic.astype(np.int32) + 1)  # + 1: a label may be 0, an id may not
+    infos = []
+    for segment in segments:
+        rows, columns = np.nonzero(panoptic == segment['id'])
+        x, y = int(columns.min()), int(rows.min())
+        infos.append(
+            dict(
+                id=segment['id'] + 1,
+                category_id=category_ids[segment['label']],
+                area=len(rows),
+                bbox=[x, y, int(columns.max()) - x + 1, int(rows.max()) - y + 1],
+                iscrowd=0,
+            )
+        )
+    return ids, infos
+
+
+def labels_of_ids(ids: np.ndarray, segments: Sequence[dict], void: int) -> np.ndarray:
+    """Contiguous labels, int64 of shape (H, W), of a map of segment ids; ``void`` where it is void.
+
+    Raises:
+        KeyError: As :func:`ids_to_indices`.
+    """
+    indices = ids_to_indices(ids, [segment['id'] for segment in segments])
+    return np.array([void] + [segment['label'] for segment in segments], np.int64)[indices]

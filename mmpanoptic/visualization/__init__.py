@@ -1,0 +1,5 @@
+import mmdet.visualization  # noqa: F401  (registries search their parents only among what is imported)
+
+from .panoptic_visualizer import PanopticVisualizer
+
+__all__ = ['PanopticVisualizer']

@@ -1,0 +1,240 @@
+"""Pictures of panoptic maps: pure functions on numpy arrays, drawn by OpenCV.
+
+Images are uint8 RGB of shape (H, W, 3). Segments are dicts with ``id`` (the value in the map), ``label`` (contiguous
+class) and, for :func:`draw_labels`, ``texts`` (what to write, the fullest version first).
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
+import cv2
+import numpy as np
+
+FONT = cv2.FONT_HERSHEY_SIMPLEX
+CONTOUR_COLOR = (255, 255, 255)
+HEADER_COLOR = (32, 32, 32)
+
+# Steps of a sequence that spreads evenly over the unit cube (1/g, 1/g^2, 1/g^3 with g^4 = g + 1):
+# https://extremelearning.com.au/unreasonable-effectiveness-of-quasirandom-sequences/
+_SPREAD = 1.2207440846 ** -np.arange(1, 4)
+
+
+def upscale(image: np.ndarray, min_side: int) -> tuple[np.ndarray, int]:
+    """Enlarge a small image by the least whole factor that brings its short side to ``min_side`` pixels.
+
+    Returns:
+        The image, of shape (f * H, f * W, 3), and the factor f; the image itself and 1 if it is large enough.
+    """
+    factor = -(-min_side // max(1, min(image.shape[:2])))
+    if factor <= 1:
+        return image, 1
+    return cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_CUBIC), factor
+
+
+def segment_colors(labels: Sequence[int], palette: Sequence, spread: Sequence[float] = (30, 34, 34)) -> np.ndarray:
+    """Colours of segments: the first of a class has the class's own colour, each further one a shade near it.
+
+    Args:
+        labels: Contiguous labels of the N segments, in the order in which shades are dealt out.
+        palette: RGB colours by label.
+        spread: Half the range of the shades in CIE Lab: lightness (0 to 100), a and b.
+
+    Returns:
+        uint8 RGB of shape (N, 3); the same for the same labels.
+    """
+    if not len(labels):
+        return np.zeros((0, 3), np.uint8)
+    seen: Counter = Counter()
+    ranks = []
+    for label in labels:
+        ranks.append(seen[label])
+        seen[label] += 1
+    base = np.array([palette[label] for label in labels], np.float32).reshape(-1, 1, 3)
+    offsets = ((0.5 + np.outer(ranks, _SPREAD)) % 1 - 0.5) * 2 * np.asarray(spread)
+    lab = cv2.cvtColor(base / 255, cv2.COLOR_RGB2LAB)[:, 0] + offsets
+    # Reflected, not clipped, at both ends: the shades of black and of white stay apart.
+    lab[:, 0] = 100 - np.abs(100 - np.abs(lab[:, 0]))
+    rgb = cv2.cvtColor(lab.astype(np.float32)[:, None], cv2.COLOR_LAB2RGB)[:, 0]
+    shades = np.rint(rgb.clip(0, 1) * 255).astype(np.uint8)
+    first = np.array(ranks) == 0  # exact, not by way of Lab
+    shades[first] = base[first, 0].astype(np.uint8)
+    return shades
+
+
+def segment_indices(id_map: np.ndarray, segments: Sequence[dict]) -> np.ndarray:
+    """Positions of segments in a map of ids.
+
+    Returns:
+        uint16 of shape (H, W): i + 1 where ``id_map == segments[i]['id']``, 0 elsewhere (void).
+    """
+    ids = [segment['id'] for segment in segments]
+    table = np.zeros(max([int(id_map.max(initial=0)), *ids]) + 1, np.uint16)
+    table[ids] = np.arange(1, len(ids) + 1)
+    return table[id_map]
+
+
+def _borders(indices: np.ndarray) -> np.ndarray:
+    """Pixels, uint8 of shape (H, W), whose neighbour to the right or below belongs to another segment."""
+    borders = np.zeros(indices.shape, np.uint8)
+    borders[:, :-1] = indices[:, 1:] != indices[:, :-1]
+    borders[:-1] |= indices[1:] != indices[:-1]
+    return borders
+
+
+def _line_width(shape: Sequence[int], pixels_per_width: int = 600) -> int:
+    return max(1, round(min(shape[:2]) / pixels_per_width))
+
+
+def overlay(
+    image: np.ndarray, indices: np.ndarray, colors: np.ndarray, alpha: float = 0.55, hatch_step: int = 12
+) -> np.ndarray:
+    """Lay segments over an image: each in its colour, with a thin contour; void greyed and hatched.
+
+    Args:
+        image: The image, uint8 RGB of shape (H, W, 3).
+        indices: Map of shape (H, W) from :func:`segment_indices`.
+        colors: uint8 RGB of the N segments, of shape (N, 3).
+        alpha: Opacity of the colours.
+        hatch_step: Distance between the hatching's lines in pixels, measured along a row.
+
+    Raises:
+        ValueError: If image and map differ in size.
+    """
+    if image.shape[:2] != indices.shape:
+        raise ValueError(f'the image is {image.shape[:2]}, the panoptic map {indices.shape} (height, width)')
+    table = np.concatenate([np.zeros((1, 3), np.uint8), colors])
+    picture = cv2.addWeighted(image, 1 - alpha, table[indices], alpha, 0)
+    width = _line_width(image.shape)
+
+    void = indices == 0
+    if void.any():
+        grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) // 2
+        rows, columns = np.ogrid[: image.shape[0], : image.shape[1]]
+        grey[(rows + columns) % (hatch_step * width) < width] = 140
+        picture[void] = grey[void][:, None]
+
+    borders = _borders(indices)
+    if width > 1:
+        borders = cv2.dilate(borders, np.ones((width, width), np.uint8))
+    picture[borders.view(bool)] = CONTOUR_COLOR
+    return picture
+
+
+def text_scale(shape: Sequence[int], smallest: float = 0.42, pixels_per_scale: float = 1100) -> float:
+    """OpenCV's font scale that reads well on a picture of this (height, width): it grows with the short side."""
+    return max(smallest, min(shape[:2]) / pixels_per_scale)
+
+
+def contrasting(color: Sequence[int]) -> tuple[int, int, int]:
+    """Black or white, whichever stands out more against a colour, by its luma (ITU-R BT.601)."""
+    return (0, 0, 0) if np.dot(color, (0.299, 0.587, 0.114)) > 140 else (255, 255, 255)
+
+
+def _text_box(text: str, scale: float) -> tuple[int, int, int]:
+    """Width and height of a text with its margins, and the offset from its top to its base line, in pixels."""
+    (width, height), below = cv2.getTextSize(text, FONT, scale, _text_thickness(scale))
+    margin = max(2, round(6 * scale))
+    return width + 2 * margin, height + below + margin, height + margin // 2 + 1
+
+
+def _text_thickness(scale: float) -> int:
+    return max(1, round(1.4 * scale))
+
+
+def _put_text(picture: np.ndarray, text: str, x: int, y: int, scale: float, color: Sequence[int]) -> None:
+    """Write a text with its background box, the top left corner of the box at (x, y)."""
+    width, height, base = _text_box(text, scale)
+    picture[y : y + height, x : x + width] = color
+    position = (x + max(2, round(6 * scale)), y + base)
+    cv2.putText(picture, text, position, FONT, scale, contrasting(color), _text_thickness(scale), cv2.LINE_AA)
+
+
+def _poles(inside: np.ndarray, mask: np.ndarray, size: tuple[int, int], tries: int) -> Iterator[tuple[int, int]]:
+    """Top left corners for a box of ``size`` (width, height), the best first: around the deepest point of a mask.
+
+    Each further one keeps away from those before. ``mask`` is used up.
+    """
+    rows, columns = mask.shape
+    width, height = size
+    for _ in range(tries):
+        _, depth, _, (x, y) = cv2.minMaxLoc(inside, mask)
+        if depth <= 0:
+            return
+        # The pole may be too near the picture's edge for the box: the box is moved in.
+        yield min(max(0, x - width // 2), columns - width), min(max(0, y - height // 2), rows - height)
+        mask[max(0, y - height // 2) : y + height // 2 + 1, max(0, x - width // 2) : x + width // 2 + 1] = 0
+
+
+def draw_labels(
+    picture: np.ndarray,
+    indices: np.ndarray,
+    segments: Sequence[dict],
+    colors: np.ndarray,
+    max_cover: float = 0.4,
+    max_cover_first: float = 1.8,
+    tries: int = 4,
+) -> np.ndarray:
+    """Write each segment's text where the segment is widest: at the maximum of the distance to its border.
+
+    A text never leaves the picture, never covers another one, and is left out (shorter versions first tried) where
+    it would hide too much of the segment: so many small instances do not vanish under their names.
+
+    Args:
+        picture: uint8 RGB of shape (H, W, 3).
+        indices: Map of shape (H, W) from :func:`segment_indices`.
+        segments: The N segments with their ``texts``.
+        colors: uint8 RGB of the N segments, of shape (N, 3): the text's background.
+        max_cover: Largest size of a text relative to the area of its segment.
+        max_cover_first: The same for the largest segment of a class, so that few classes remain without a name.
+        tries: Places to try per text before it is left out.
+
+    Returns:
+        A new picture.
+    """
+    picture = picture.copy()
+    rows, columns = indices.shape
+    scale = text_scale(picture.shape)
+    # One distance transform for all segments; the picture's edge is a border too.
+    borders = _borders(indices)
+    borders[1:] |= borders[:-1]
+    borders[:, 1:] |= borders[:, :-1]
+    inside = cv2.distanceTransform(cv2.copyMakeBorder(1 - borders, 1, 1, 1, 1, cv2.BORDER_CONSTANT), cv2.DIST_L2, 3)
+    inside = np.ascontiguousarray(inside[1:-1, 1:-1])
+
+    named: set[int] = set()
+    taken = np.zeros(indices.shape, bool)
+    areas = np.bincount(indices.ravel(), minlength=len(segments) + 1)[1:]
+    for i in np.argsort(-areas, kind='stable'):
+        label = segments[i]['label']
+        limit = areas[i] * (max_cover if label in named else max_cover_first)
+        for text in segments[i]['texts']:
+            width, height, _ = _text_box(text, scale)
+            if width > columns or height > rows or width * height > limit:
+                continue
+            places = _poles(inside, (indices == i + 1).view(np.uint8), (width, height), tries)
+            free = ((x, y) for x, y in places if not taken[y : y + height, x : x + width].any())
+            if place := next(free, None):
+                x, y = place
+                taken[y : y + height, x : x + width] = True
+                named.add(label)
+                _put_text(picture, text, x, y, scale, colors[i].tolist())
+                break
+    return picture
+
+
+def with_header(picture: np.ndarray, title: str) -> np.ndarray:
+    """The picture with a strip above it that holds a title."""
+    scale = 1.2 * text_scale(picture.shape)
+    _, height, _ = _text_box(title, scale)
+    strip = np.full((height + 2, picture.shape[1], 3), HEADER_COLOR, np.uint8)
+    _put_text(strip, title, 0, 1, scale, HEADER_COLOR)
+    return np.concatenate([strip, picture])
+
+
+def side_by_side(panels: Sequence[np.ndarray], gap: int = 6) -> np.ndarray:
+    """Panels of one height in a row, ``gap`` white pixels between them."""
+    spacer = np.full((panels[0].shape[0], gap, 3), 255, np.uint8)
+    row = [panels[0]]
+    for panel in panels[1:]:
+        row += [spacer, panel]
+    return np.concatenate(row, axis=1)

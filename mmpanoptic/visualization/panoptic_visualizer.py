@@ -1,0 +1,192 @@
+"""The visualizer that draws panoptic ground truth and predictions side by side."""
+
+import mmcv
+import numpy as np
+import torch
+from mmdet.structures import DetDataSample
+from mmdet.structures.mask import BitmapMasks
+from mmdet.visualization import DetLocalVisualizer, get_palette
+from mmengine.dist import is_main_process
+from mmengine.structures import InstanceData, PixelData
+from mmengine.visualization import Visualizer
+
+from mmpanoptic.registry import VISUALIZERS
+from mmpanoptic.structures import segments_of_map
+
+from . import draw
+
+
+@VISUALIZERS.register_module()
+class PanopticVisualizer(DetLocalVisualizer):
+    """Draws ``image | ground truth | prediction``, leaving out what a data sample does not have.
+
+    Panoptic maps are drawn in the dataset's colours (``dataset_meta['palette']``, by contiguous label). Where there
+    are only instances, these are drawn as mmdet draws them.
+
+    Args:
+        name: Name of the instance.
+        alpha: Opacity of the colours over the image.
+        min_side: Images whose short side is below this many pixels are enlarged by a whole factor before drawing.
+        max_label_cover: Largest size of a segment's text relative to its area; more is not written.
+        max_label_cover_first: The same for the largest segment of each class.
+        kwargs: Further arguments of mmdet's ``DetLocalVisualizer``.
+    """
+
+    # mmengine lets only rank 0 draw. Here every rank draws the images that it has tested, so what mmdet's drawing of
+    # instances is made of, and the names of the classes, have to work on all of them.
+    set_image = Visualizer.set_image.__wrapped__
+    get_image = Visualizer.get_image.__wrapped__
+    draw_bboxes = Visualizer.draw_bboxes.__wrapped__
+    draw_texts = Visualizer.draw_texts.__wrapped__
+    draw_polygons = Visualizer.draw_polygons.__wrapped__
+    draw_binary_masks = Visualizer.draw_binary_masks.__wrapped__
+
+    def __init__(
+        self,
+        name: str = 'visualizer',
+        alpha: float = 0.55,
+        min_side: int = 360,
+        max_label_cover: float = 0.4,
+        max_label_cover_first: float = 1.8,
+        **kwargs,
+    ) -> None:
+        super().__init__(name=name, alpha=alpha, **kwargs)
+        self.min_side = min_side
+        self.max_label_cover = max_label_cover
+        self.max_label_cover_first = max_label_cover_first
+
+    @property
+    def dataset_meta(self) -> dict:
+        """Meta information of the dataset; set by the loops, on every rank."""
+        return self._dataset_meta or {}
+
+    @dataset_meta.setter
+    def dataset_meta(self, dataset_meta: dict | None) -> None:
+        self._dataset_meta = dataset_meta
+
+    def add_datasample(
+        self,
+        name: str,
+        image: np.ndarray,
+        data_sample: DetDataSample | None = None,
+        draw_gt: bool = True,
+        draw_pred: bool = True,
+        show: bool = False,
+        wait_time: float = 0,
+        out_file: str | None = None,
+        pred_score_thr: float = 0.3,
+        step: int = 0,
+    ) -> None:
+        """Draw a data sample and show it, write it to a file, or hand it to the vis backends.
+
+        Args:
+            name: What the picture is called in a window or in the vis backends.
+            image: The image, uint8 RGB of shape (H, W, 3), at the size of the maps.
+            data_sample: ``gt_panoptic_seg`` (raw ids, with ``segments_info``), ``pred_panoptic_seg``, or instances.
+            draw_gt: Whether to draw the ground truth.
+            draw_pred: Whether to draw the prediction.
+            show: Whether to open a window.
+            wait_time: Seconds that the window stays; 0 until a key is pressed.
+            out_file: File to write, its folder made if need be. Without it and without ``show`` the picture goes to
+                the vis backends, from rank 0 only.
+            pred_score_thr: Predicted instances below are not drawn. A panoptic map is drawn as it is: what is in it
+                was decided by the fusion.
+            step: Step to record in the vis backends.
+
+        Raises:
+            ValueError: If a map is not of the image's size, or ``dataset_meta`` holds no classes.
+        """
+        if not show and out_file is None and not is_main_process():
+            return
+        canvas, factor = draw.upscale(image.clip(0, 255).astype(np.uint8), self.min_side)
+        panels = [draw.with_header(canvas, 'image')]
+        if data_sample is not None and draw_gt:
+            picture = self._draw_ground_truth(canvas, factor, data_sample)
+            panels += [] if picture is None else [draw.with_header(picture, 'ground truth')]
+        if data_sample is not None and draw_pred:
+            picture = self._draw_prediction(canvas, factor, data_sample, pred_score_thr)
+            panels += [] if picture is None else [draw.with_header(picture, 'prediction')]
+        drawn = draw.side_by_side(panels)
+
+        self.set_image(drawn)  # for get_image()
+        if show:
+            self.show(drawn, win_name=name, wait_time=wait_time)
+        if out_file is not None:
+            mmcv.imwrite(drawn[..., ::-1], out_file)
+        elif not show:
+            self.add_image(name, drawn, step)
+
+    def _draw_ground_truth(self, canvas: np.ndarray, factor: int, data_sample: DetDataSample) -> np.ndarray | None:
+        panoptic = data_sample.get('gt_panoptic_seg')
+        if panoptic is not None and 'segments_info' in panoptic:
+            return self._draw_panoptic(canvas, factor, panoptic, panoptic.segments_info)
+        instances = data_sample.get('gt_instances')
+        return None if instances is None else self._draw_instances_scaled(canvas, factor, instances)
+
+    def _draw_prediction(
+        self, canvas: np.ndarray, factor: int, data_sample: DetDataSample, score_thr: float
+    ) -> np.ndarray | None:
+        panoptic = data_sample.get('pred_panoptic_seg')
+        if panoptic is not None:
+            segments = panoptic.get('segments_info')
+            if segments is None:  # a fusion head of mmdet
+                segments = segments_of_map(_map_of(panoptic), len(self._classes()))
+            return self._draw_panoptic(canvas, factor, panoptic, segments)
+        instances = data_sample.get('pred_instances')
+        if instances is None:
+            return None
+        return self._draw_instances_scaled(canvas, factor, instances[instances.scores > score_thr])
+
+    def _draw_panoptic(self, canvas: np.ndarray, factor: int, panoptic: PixelData, segments: list[dict]) -> np.ndarray:
+        """The canvas, ``factor`` times the map's size, under the panoptic map."""
+        classes = self._classes()
+        palette = get_palette(self.dataset_meta.get('palette'), len(classes))
+        segments = [{**segment, 'texts': segment_texts(segment, classes)} for segment in segments]
+        colors = draw.segment_colors([segment['label'] for segment in segments], palette)
+        indices = draw.segment_indices(_map_of(panoptic), segments)
+        indices = indices.repeat(factor, axis=0).repeat(factor, axis=1)
+        picture = draw.overlay(canvas, indices, colors, self.alpha)
+        return draw.draw_labels(picture, indices, segments, colors, self.max_label_cover, self.max_label_cover_first)
+
+    def _draw_instances_scaled(self, canvas: np.ndarray, factor: int, instances: InstanceData) -> np.ndarray:
+        """The canvas, ``factor`` times the instances' size, with the instances as mmdet draws them."""
+        instances = instances.cpu()
+        if factor > 1 and 'bboxes' in instances:
+            bboxes = getattr(instances.bboxes, 'tensor', instances.bboxes)
+            instances.bboxes = bboxes * factor
+        if factor > 1 and 'masks' in instances:
+            masks = instances.masks
+            masks = masks.to_ndarray() if hasattr(masks, 'to_ndarray') else np.asarray(masks)
+            masks = masks.astype(np.uint8).repeat(factor, axis=1).repeat(factor, axis=2)
+            instances.masks = BitmapMasks(masks, *canvas.shape[:2])
+        meta = self.dataset_meta
+        # mmdet draws shades from numpy's global generator: fixed here, so that a picture is the same on any rank and
+        # drawing in validation leaves training as it was.
+        state = np.random.get_state()
+        np.random.seed(0)
+        try:
+            return self._draw_instances(canvas, instances, meta.get('classes'), meta.get('palette'))
+        finally:
+            np.random.set_state(state)
+
+    def _classes(self) -> list[str]:
+        classes = self.dataset_meta.get('classes')
+        if classes is None:
+            raise ValueError("panoptic maps cannot be drawn without class names: set the visualizer's dataset_meta")
+        return classes
+
+
+def segment_texts(segment: dict, classes: list[str]) -> list[str]:
+    """What to write on a segment, the fullest version first: class name with the score or the mark of a crowd."""
+    name = classes[segment['label']]
+    if segment.get('iscrowd'):
+        return [f'{name} (crowd)']
+    score = segment.get('score')
+    return [name] if score is None else [f'{name} {float(score):.2f}', name]
+
+
+def _map_of(panoptic: PixelData) -> np.ndarray:
+    """The map of shape (H, W), wherever it lies."""
+    data = panoptic.sem_seg
+    data = data.cpu().numpy() if isinstance(data, torch.Tensor) else np.asarray(data)
+    return data[0]

@@ -1,0 +1,120 @@
+"""Every config builds, has the size that its metafile states, and runs."""
+
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from mmdet.testing import demo_mm_inputs
+from mmengine.config import Config, ConfigDict
+from mmengine.registry import init_default_scope
+from mmengine.runner import set_random_seed
+
+from mmpanoptic import registry
+from mmpanoptic.registry import MODELS
+
+ROOT = Path(__file__).resolve().parents[1]
+CONFIGS = sorted(path for path in (ROOT / 'configs').rglob('*.py') if '_base_' not in path.parts)
+REGISTRIES = [getattr(registry, name) for name in vars(registry) if name.isupper()]
+
+
+def names(path: Path) -> str:
+    return str(path.relative_to(ROOT / 'configs'))
+
+
+@pytest.fixture(scope='module')
+def stated_parameters() -> dict[str, int]:
+    """Parameters by config, from all metafiles."""
+    stated = {}
+    for metafile in (ROOT / 'configs').rglob('metafile.yml'):
+        for model in yaml.safe_load(metafile.read_text())['Models']:
+            stated[model['Config']] = model['Metadata']['Parameters']
+    return stated
+
+
+def load(path: Path) -> Config:
+    """A config whose pretrained weights are not fetched."""
+    config = Config.fromfile(path)
+    init_default_scope(config.default_scope)
+    config.load_from = None
+    return config
+
+
+def build_model(config: Config) -> torch.nn.Module:
+    set_random_seed(0)
+    return MODELS.build(config.model)
+
+
+def dicts_in(node):
+    """All dicts nested in a config."""
+    if isinstance(node, dict):
+        yield node
+        for value in node.values():
+            yield from dicts_in(value)
+    elif isinstance(node, (list, tuple)):
+        for value in node:
+            yield from dicts_in(value)
+
+
+def batch(config: Config) -> dict:
+    """Two random images with boxes, masks and a semantic map in the classes of the model, of different sizes."""
+    model = config.model
+    fusion = model.get('panoptic_fusion_head') or ConfigDict(num_things_classes=8, num_stuff_classes=2)
+    data = demo_mm_inputs(
+        image_shapes=[(3, 128, 160), (3, 96, 128)],
+        num_items=[4, 1],
+        num_classes=fusion.num_things_classes + fusion.num_stuff_classes,
+        with_mask=True,
+        with_semantic=True,
+    )
+    for sample in data['data_samples']:
+        sample.gt_instances.labels %= fusion.num_things_classes
+        height, width = sample.img_shape
+        sample.set_metainfo(dict(ori_shape=(2 * height, 2 * width), scale_factor=(0.5, 0.5)))
+    return data
+
+
+def test_there_are_configs():
+    assert CONFIGS
+
+
+@pytest.mark.parametrize('path', CONFIGS, ids=names)
+def test_config_names_are_ours_first(path):
+    """A name that we register means our class, also where mmdet has one of that name."""
+    config = load(path)
+    for node in dicts_in(config._cfg_dict):
+        assert '_scope_' not in node, "inherited from mmdet:: - its bare names would mean mmdet's"
+        if not isinstance(node.get('type'), str):
+            continue
+        ours = [r for r in REGISTRIES if node['type'] in r.module_dict]
+        for r in ours:
+            with r.switch_scope_and_registry(None) as chosen:
+                assert chosen.get(node['type']).__module__.startswith('mmpanoptic.')
+
+
+@pytest.mark.parametrize('path', CONFIGS, ids=names)
+def test_config_model(path, stated_parameters):
+    """Parameter count, a prediction, and for what is no ablation a training step."""
+    config = load(path)
+    name = str(path.relative_to(ROOT))
+    assert name in stated_parameters, f'{name} has no entry with Metadata.Parameters in the metafile of its folder'
+    model = build_model(config)
+    assert sum(p.numel() for p in model.parameters()) == stated_parameters[name]
+
+    model.eval()
+    with torch.no_grad():
+        results = model.test_step(batch(config))
+    for result in results:
+        if hasattr(model, 'panoptic_fusion_head'):
+            assert result.pred_panoptic_seg.sem_seg.shape == (1, *result.ori_shape)
+        assert 'bboxes' in result.pred_instances
+
+    if 'ablations' in path.parts:
+        return
+    model.train()
+    data = model.data_preprocessor(batch(config), training=True)
+    loss, _ = model.parse_losses(model(**data, mode='loss'))
+    assert torch.isfinite(loss)
+    loss.backward()
+    without = [n for n, p in model.named_parameters() if p.requires_grad and p.grad is None]
+    assert not without, f'no gradient reaches {without}'

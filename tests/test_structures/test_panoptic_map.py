@@ -1,0 +1,102 @@
+"""Ids and colours, decoding of panoptic PNGs, and ids to indices."""
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import array_shapes, arrays
+
+from mmpanoptic.structures import (
+    MAX_ID,
+    decode_panoptic_png,
+    id_to_rgb,
+    ids_to_indices,
+    rgb_to_id,
+)
+from mmpanoptic.utils import DatasetError
+
+ID_MAPS = arrays(np.int32, array_shapes(min_dims=2, max_dims=2), elements=st.integers(0, MAX_ID))
+
+
+def encode(image):
+    done, data = cv2.imencode('.png', image)
+    assert done
+    return data.tobytes()
+
+
+@given(ID_MAPS)
+@settings(max_examples=50, deadline=None)
+def test_ids_survive_colours_and_files(ids):
+    rgb = id_to_rgb(ids)
+    assert rgb.shape == (*ids.shape, 3)
+    np.testing.assert_array_equal(rgb.astype(int) @ [1, 256, 65536], ids)
+    for result in (rgb_to_id(rgb), decode_panoptic_png(encode(rgb[..., ::-1]), 'a.png')):
+        assert result.dtype == np.int32
+        np.testing.assert_array_equal(result, ids)
+
+
+def test_alpha_is_no_part_of_the_id():
+    bgra = np.array([[[3, 2, 1, 255], [3, 2, 1, 0]]], np.uint8)
+    np.testing.assert_array_equal(decode_panoptic_png(encode(bgra), 'a.png'), [[1 + 2 * 256 + 3 * 65536] * 2])
+
+
+PNG = encode(np.random.default_rng(0).integers(0, 256, (8, 8, 3), np.uint8))
+
+
+@pytest.mark.parametrize(
+    ('data', 'words'),
+    [
+        (b'', 'not a PNG'),
+        (b'\xff\xd8\xff' + PNG, 'not a PNG'),
+        (PNG[:-1], 'cannot be decoded'),
+        (PNG[: len(PNG) // 2], 'truncated'),
+        (PNG[:16] + PNG[-12:], 'cannot be decoded'),
+        (encode(np.zeros((4, 4, 3), np.uint16)), 'uint16'),
+        (encode(np.zeros((4, 4), np.uint8)), r'shape \(4, 4\)'),
+    ],
+    ids=['empty', 'jpeg', 'last byte missing', 'half', 'no pixels', '16 bit', 'grey'],
+)
+def test_files_that_are_no_panoptic_maps(data, words):
+    with pytest.raises(DatasetError, match=f'^val/a.png.*{words}') as caught:
+        decode_panoptic_png(data, 'val/a.png')
+    assert '\n' not in str(caught.value)
+
+
+@given(ID_MAPS, st.randoms(use_true_random=False))
+@settings(max_examples=50, deadline=None)
+def test_indices_are_positions_in_the_list(ids, random):
+    known = [int(i) for i in np.unique(ids) if i] + [MAX_ID - 12345 if MAX_ID - 12345 not in ids else 17]
+    known = list(dict.fromkeys(known))
+    random.shuffle(known)
+    indices = ids_to_indices(ids, known)
+    np.testing.assert_array_equal(np.array([0, *known])[indices], ids)
+
+
+@pytest.mark.parametrize(('num', 'dtype'), [(0, np.uint8), (254, np.uint8), (255, np.uint16), (65535, np.uint16)])
+def test_type_of_indices(num, dtype):
+    known = range(100, 100 + num)
+    ids = np.array([[0, *known]], np.int64)
+    indices = ids_to_indices(ids, known)
+    assert indices.dtype == dtype
+    np.testing.assert_array_equal(indices, [range(num + 1)])
+
+
+def test_too_many_segments():
+    with pytest.raises(ValueError, match='65536 segments'):
+        ids_to_indices(np.zeros((1, 1), np.int32), range(1, 65537))
+
+
+def test_smallest_stranger_is_named_and_nothing_is_left_behind():
+    ids = np.array([[0, 7, 900, 8, MAX_ID]], np.int32)
+    with pytest.raises(KeyError) as caught:
+        ids_to_indices(ids, [7, MAX_ID])
+    assert caught.value.args == (8,)
+    with pytest.raises(KeyError) as caught:  # ids of the call before are strangers to this one
+        ids_to_indices(ids, [8, 900])
+    assert caught.value.args == (7,)
+
+
+@pytest.mark.parametrize('dtype', [np.uint8, np.uint16, np.int32, np.uint32, np.int64, np.uint64])
+def test_any_integer_type(dtype):
+    np.testing.assert_array_equal(ids_to_indices(np.array([[5, 0, 9]], dtype), [9, 5]), [[2, 0, 1]])

@@ -1,0 +1,188 @@
+"""Make Cityscapes' panoptic annotations with cityscapesscripts.
+
+ROOT holds leftImg8bit/ and gtFine/ as they are distributed. Every image is converted by cityscapesscripts' own
+createPanopticImgs, in several processes; label and instance PNGs that are missing are made from the polygons first.
+The result is gtFine/cityscapes_panoptic_SPLIT.json and gtFine/cityscapes_panoptic_SPLIT/, with label ids (7 to 33).
+"""
+
+import argparse
+import contextlib
+import io
+import json
+import os
+import tempfile
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from cityscapesscripts.helpers.annotation import Annotation
+from cityscapesscripts.helpers.labels import labels
+from cityscapesscripts.preparation.createPanopticImgs import convert2panoptic
+from cityscapesscripts.preparation.json2instanceImg import createInstanceImage
+from cityscapesscripts.preparation.json2labelImg import json2labelImg
+from PIL import Image
+
+from mmpanoptic.datasets.conversion import PanopticItem, tracked_map, write_panoptic
+from mmpanoptic.utils import DatasetError, UserError
+
+POLYGONS, LABELS, INSTANCES = '_gtFine_polygons.json', '_gtFine_labelIds.png', '_gtFine_instanceIds.png'
+IMAGES = '_leftImg8bit.png'
+
+
+def panoptic_categories() -> list[dict[str, Any]]:
+    """The 8 thing and 11 stuff categories as createPanopticImgs writes them."""
+    return [
+        {
+            'id': label.id,
+            'name': label.name,
+            'color': label.color,
+            'supercategory': label.category,
+            'isthing': int(label.hasInstances),
+        }
+        for label in labels
+        if not label.ignoreInEval
+    ]
+
+
+def find_images(root: Path, split: str) -> list[str]:
+    """The images of a split as ``city/image id``, in the order of their names.
+
+    Raises:
+        DatasetError: If a folder is missing, if there is no image, or if an image has no annotation or an annotation
+            no image.
+    """
+    stems: dict[str, set[str]] = {}
+    for folder, suffixes in (('leftImg8bit', (IMAGES,)), ('gtFine', (POLYGONS, INSTANCES))):
+        path = root / folder / split
+        if not path.is_dir():
+            raise DatasetError(f'{path} is no folder: ROOT must hold leftImg8bit/ and gtFine/ with {split}/ in them')
+        stems[folder] = {
+            f'{file.parent.name}/{file.name.removesuffix(suffix)}'
+            for suffix in suffixes
+            for file in path.glob(f'*/*{suffix}')
+        }
+    for here, there in (('leftImg8bit', 'gtFine'), ('gtFine', 'leftImg8bit')):
+        if missing := sorted(stems[here] - stems[there]):
+            raise DatasetError(
+                f'{root / there / split} lacks {len(missing)} of the {len(stems[here])} images of '
+                f'{root / here / split}, first {missing[0]}: unpack both archives completely'
+            )
+    if not stems['gtFine']:
+        raise DatasetError(f'{root / "leftImg8bit" / split} holds no CITY/*{IMAGES}: unpack the archives there')
+    return sorted(stems['gtFine'])
+
+
+def call_script(file: Path, function: Callable[..., Any], *args: Any) -> None:
+    """Call a function of cityscapesscripts without its prints; what goes wrong is an error that names ``file``."""
+    printed = io.StringIO()
+    try:
+        with contextlib.redirect_stdout(printed):
+            function(*args)
+    except SystemExit:
+        reason = next((line for line in printed.getvalue().splitlines() if line.startswith('ERROR: ')), 'no reason')
+        raise DatasetError(f'{file}: cityscapesscripts refuses it: {reason.removeprefix("ERROR: ")}') from None
+    except (OSError, KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
+        raise DatasetError(f'{file}: cityscapesscripts fails on it ({error!r}): fetch it again') from error
+
+
+def save_16_bit(instances: Image.Image, path: str | Path) -> None:
+    """Save an instance map as Cityscapes has them."""
+    Image.fromarray(np.array(instances).astype(np.uint16)).save(path)
+
+
+def draw_instances(polygons: str, png: str) -> None:
+    """json2instanceImg, which saves an image in a mode that Pillow 13 no longer writes as PNG."""
+    annotation = Annotation()
+    annotation.fromJsonFile(polygons)
+    save_16_bit(createInstanceImage(annotation, 'ids'), png)
+
+
+def make_from_polygons(polygons: Path, png: Path, draw: Callable[[str, str], None]) -> None:
+    """Draw a label or instance PNG unless it is there or there are no polygons."""
+    if png.exists() or not polygons.exists():
+        return
+    incomplete = png.with_name(f'.{png.name}')  # hidden, so that no pattern of the dataset's files finds it
+    try:
+        call_script(polygons, draw, str(polygons), str(incomplete))
+        os.replace(incomplete, png)
+    finally:
+        incomplete.unlink(missing_ok=True)
+
+
+def convert(name: str, root: Path, split: str) -> PanopticItem:
+    """One image, ``city/image id``, by createPanopticImgs."""
+    image, ground_truth = root / 'leftImg8bit' / split / f'{name}{IMAGES}', root / 'gtFine' / split / name
+    polygons, label_map, instance_map = (
+        ground_truth.with_name(ground_truth.name + suffix) for suffix in (POLYGONS, LABELS, INSTANCES)
+    )
+    make_from_polygons(polygons, label_map, json2labelImg)
+    make_from_polygons(polygons, instance_map, draw_instances)
+    with tempfile.TemporaryDirectory() as folder:
+        tree, out = Path(folder, 'in'), Path(folder, 'out')
+        linked = tree / split / name.split('/')[0] / instance_map.name
+        linked.parent.mkdir(parents=True)
+        out.mkdir()
+        try:
+            with Image.open(image) as picture, Image.open(instance_map) as instances:
+                if picture.size != instances.size:
+                    raise DatasetError(
+                        f'{instance_map} is {instances.size}, its image {picture.size}: fetch both again'
+                    )
+                if instances.mode == 'L':  # 8 bits overflow in the script under numpy 2
+                    save_16_bit(instances, linked)
+                else:
+                    instances.load()
+                    linked.symlink_to(instance_map.resolve())
+        except (OSError, SyntaxError) as error:
+            raise DatasetError(f'{instance_map} or its image cannot be read ({error}): fetch both again') from error
+        call_script(instance_map, convert2panoptic, str(tree), str(out), False, [split])
+        content = json.loads((out / f'cityscapes_panoptic_{split}.json').read_text())
+        (annotation,) = content['annotations']
+        png = (out / f'cityscapes_panoptic_{split}' / annotation['file_name']).read_bytes()
+    return PanopticItem(content['images'][0], annotation['file_name'], png, annotation['segments_info'])
+
+
+def is_complete(out_json: Path, names: list[str]) -> bool:
+    """Whether an earlier run, of this or of the original script, left all that belongs to the images."""
+    try:
+        annotations = json.loads(out_json.read_text())['annotations']
+        written = {annotation['file_name'] for annotation in annotations}
+        present = {path.name for path in out_json.with_suffix('').iterdir()}
+        return written <= present and {a['image_id'] for a in annotations} == {name.split('/')[1] for name in names}
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def run(args: argparse.Namespace) -> None:
+    names_of = {split: find_images(args.root, split) for split in args.split}
+    for split, names in names_of.items():
+        out_json = args.root / 'gtFine' / f'cityscapes_panoptic_{split}.json'
+        if is_complete(out_json, names):
+            print(f'{split}: {out_json} is complete ({len(names)} images); delete it and its folder to make it again')
+            continue
+        items = tracked_map(partial(convert, root=args.root, split=split), names, args.workers, f'Converting {split}')
+        dataset = write_panoptic(out_json, items, panoptic_categories())
+        segments = sum(len(annotation['segments_info']) for annotation in dataset['annotations'])
+        print(f'{split}: {len(names)} images, {segments} segments: {out_json} and {out_json.with_suffix("")}/')
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.split('\n\n')[0])
+    parser.add_argument('root', type=Path, help='folder that holds leftImg8bit/ and gtFine/')
+    parser.add_argument('--split', nargs='+', default=['train', 'val'], choices=['train', 'val', 'test'],
+                        help='default: train val (the annotations of test are dummies)')  # fmt: skip
+    parser.add_argument('--workers', type=int, default=2, help='number of processes (default: 2)')
+    return parser.parse_args()
+
+
+def main() -> None:
+    try:
+        run(parse_args())
+    except (UserError, OSError) as error:
+        raise SystemExit(f'error: {error}') from None
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,39 @@
+"""Render Shapes, the built-in dataset: street scenes as COCO panoptic and as COCO instances whose masks overlap.
+
+OUT gets train/ and val/ with the images and annotations/ with panoptic_*.json, instances_*.json and the PNGs.
+"""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from mmpanoptic.datasets.shapes import write_dataset
+from mmpanoptic.utils import UserError
+
+
+def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument('out', metavar='OUT', type=Path, help='folder to make; must not exist or be empty')
+    parser.add_argument('--train', type=int, default=1000, help='number of training images (default: %(default)s)')
+    parser.add_argument('--val', type=int, default=200, help='number of validation images (default: %(default)s)')
+    parser.add_argument(
+        '--size', type=int, nargs=2, default=(192, 288), metavar=('H', 'W'), help='pixels (default: 192 288)'
+    )
+    parser.add_argument('--seed', type=int, default=0, help='same seed, same files (default: %(default)s)')
+    parser.add_argument('--workers', type=int, default=2, help='processes (default: %(default)s)')
+    return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Render the dataset and say where it lies; an error of the user's is one line and exit status 1."""
+    args = parse_args(argv)
+    numbers = {'train': args.train, 'val': args.val}
+    try:
+        instances = write_dataset(args.out, numbers, tuple(args.size), args.seed, args.workers)
+    except UserError as error:
+        raise SystemExit(f'error: {error}') from None
+    print(f'Wrote {args.train} training and {args.val} validation images with {instances} instances to {args.out}')
+
+
+if __name__ == '__main__':
+    main()

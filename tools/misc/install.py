@@ -1,0 +1,313 @@
+"""What ``make install`` runs: everything into ``.venv``, and the operators of mmcv built once per kind of machine.
+
+Runs on the standard library alone, on the Python that is to become the venv's. Every failure is one line with the way
+out and exit status 1; what pip said lies in ``.venv/install.log``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import os
+import platform
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from install_plan import (
+    BUILD_TOOLS,
+    MMCV,
+    TORCH,
+    TORCH_MIN,
+    InstallError,
+    cache_dir,
+    check_python,
+    cuda_plan,
+    failure_reason,
+    find_compiler,
+    last_progress,
+    nvcc_version,
+    stamp,
+    wheel_key,
+)
+
+ROOT = Path(__file__).resolve().parents[2]
+CPU_MINUTES = 14  # of the operators' build without CUDA, measured: 7.4 minutes on two cores
+
+# Asked of the venv's Python. `_ext` is loaded as a file: `import mmcv` needs mmengine, which is installed later.
+PROBE = """
+import glob, importlib.util, json, os, sys, sysconfig
+found = dict(tag=f'cp{sys.version_info[0]}{sys.version_info[1]}', include=sysconfig.get_paths()['include'])
+try:
+    import torch
+    from torch.utils import cpp_extension
+    found.update(torch=torch.__version__, cuda=torch.version.cuda, cuda_home=cpp_extension.CUDA_HOME)
+    caps = {torch.cuda.get_device_capability(i) for i in range(torch.cuda.device_count())}
+    found['gpus'] = sorted('%d.%d' % c for c in caps)
+    spec = importlib.util.find_spec('mmcv')
+    if spec:
+        files = glob.glob(os.path.join(os.path.dirname(spec.origin), '_ext*'))
+        if not files:
+            raise ImportError('mmcv has no compiled operators')
+        ext = importlib.util.spec_from_file_location('mmcv._ext', files[0])
+        module = importlib.util.module_from_spec(ext)
+        ext.loader.exec_module(module)
+        found['ops_cuda'] = module.get_compiling_cuda_version()
+except Exception as e:
+    found['error'] = f'{type(e).__name__}: {e}'
+print('PROBE' + json.dumps(found))
+"""
+
+
+class Installer:
+    """One run of the installation into ``venv``; ``say`` is all that the user sees of it."""
+
+    def __init__(self, root: Path, venv: Path, env: dict[str, str]) -> None:
+        self.root, self.venv, self.log = root, venv, venv / 'install.log'
+        self.python = venv / 'bin' / 'python'
+        self.env = {**env, 'PYTHONUNBUFFERED': '1', 'PIP_NO_INPUT': '1', 'PIP_ROOT_USER_ACTION': 'ignore'}
+        self.env.pop('PYTHONHOME', None)
+
+    def say(self, text: str) -> None:
+        """Print one line at once."""
+        print(text, flush=True)
+
+    def step(self, title: str, command: list[str], env: dict[str, str] | None = None) -> None:
+        """Run a command with its output in the log; show the time and, of a build by ninja, how far it is.
+
+        Raises:
+            InstallError: The command failed.
+        """
+        tty, start, shown, progress = sys.stdout.isatty(), time.time(), time.time(), ''
+        self.say(f'{title} ...') if not tty else None
+        with open(self.log, 'a+', encoding='utf-8', errors='replace') as log:
+            log.write(f'\n$ {" ".join(command)}\n')
+            log.flush()
+            begin = read = log.seek(0, os.SEEK_END)
+            process = subprocess.Popen(
+                command,
+                cwd=self.root,
+                env=env or self.env,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+            try:
+                while process.poll() is None:
+                    time.sleep(0.2)
+                    with open(self.log, 'rb') as tail:
+                        tail.seek(read)
+                        progress = last_progress(tail.read().decode(errors='replace')) or progress
+                        read = max(begin, tail.tell() - 100)  # a line may have been cut in two
+                    seconds = int(time.time() - start)
+                    if tty:
+                        print(f'\r{title} ... {progress} {seconds // 60}:{seconds % 60:02d} ', end='', flush=True)
+                    elif time.time() - shown >= 30:
+                        shown = time.time()
+                        self.say('   ' + f'{progress} {seconds // 60}:{seconds % 60:02d} minutes so far'.strip())
+            except BaseException:
+                with contextlib.suppress(ProcessLookupError):  # it may have ended just now
+                    os.killpg(process.pid, signal.SIGTERM)
+                process.wait()
+                raise
+            finally:
+                print() if tty else None
+            if process.returncode:
+                log.seek(begin)
+                raise InstallError(f'{title} failed: {failure_reason(log.read())} (all of it: {self.log})')
+
+    def pip(self, title: str, *args: str, env: dict[str, str] | None = None) -> None:
+        """One step that is a call of the venv's pip."""
+        self.step(title, [str(self.python), '-m', 'pip', '--disable-pip-version-check', *args], env)
+
+    def probe(self) -> dict:
+        """What the venv's Python finds: tag, include, torch, cuda, cuda_home, gpus, ops_cuda, error."""
+        run = subprocess.run(
+            [str(self.python), '-c', PROBE],
+            env=self.env,
+            cwd=self.venv,
+            capture_output=True,
+            text=True,
+        )
+        match = re.search(r'^PROBE(.*)$', run.stdout, re.MULTILINE)
+        if not match:
+            raise InstallError(
+                f'{self.python} does not run: {failure_reason(run.stderr)}; remove {self.venv} and try again'
+            )
+        return json.loads(match.group(1))
+
+    def make_venv(self) -> None:
+        """Make the venv, or take the one that is there, and see that it has pip."""
+        if self.python.is_symlink() or self.python.exists():
+            run = (
+                subprocess.run(
+                    [str(self.python), '-c', 'import sys; print(*sys.version_info[:2])'],
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.DEVNULL,
+                    text=True,
+                )
+                if self.python.exists()
+                else None
+            )
+            if run is None or run.returncode:
+                raise InstallError(f'{self.venv} is broken, its Python is gone; remove it and run make install again')
+            check_python(tuple(map(int, run.stdout.split())), f'{self.python} (remove {self.venv} to make it anew)')
+        else:
+            check_python(sys.version_info, sys.executable)
+            try:
+                import ensurepip  # noqa: F401
+                import venv  # noqa: F401
+            except ImportError:
+                name = 'python{}.{}-venv'.format(*sys.version_info)
+                raise InstallError(
+                    f'{sys.executable} cannot make a venv; install its venv module (Debian, Ubuntu: apt install {name})'
+                ) from None
+            self.venv.mkdir(parents=True, exist_ok=True)
+            self.step(
+                f'Making {self.venv} with Python {platform.python_version()}',
+                [sys.executable, '-m', 'venv', str(self.venv)],
+            )
+        if subprocess.run([str(self.python), '-c', 'import pip'], stderr=subprocess.DEVNULL).returncode:
+            self.step('Adding pip', [str(self.python), '-m', 'ensurepip', '--upgrade'])
+
+    def torch(self) -> dict:
+        """Keep the torch that is there if it will do, else install it; returns the probe."""
+        found = self.probe()
+        version = re.match(r'(\d+)\.(\d+)', found.get('torch', ''))
+        if version and tuple(map(int, version.groups())) >= TORCH_MIN:
+            self.say(f'Keeping torch {found["torch"]}')
+            return found
+        self.pip(f'Installing torch {TORCH} (the download is large: some minutes)', 'install', f'torch=={TORCH}')
+        found = self.probe()
+        if 'torch' not in found:
+            raise InstallError(f'torch {TORCH} is installed, but does not import: {found["error"]}')
+        return found
+
+    def operators(self, found: dict) -> None:
+        """Install the wheel of operators that fits this torch, Python and CUDA; build it if there is none yet."""
+        plan = cuda_plan(found['cuda'], nvcc_version(found['cuda_home']), found['gpus'], self.env)
+        key = wheel_key(found['torch'], found['tag'], plan)
+        note = self.venv / 'operators.key'
+        fits = 'ops_cuda' in found and (plan == 'cpu' or found['ops_cuda'] not in ('', 'not available'))
+        version = bool(list(self.venv.glob(f'lib/python3.*/site-packages/onedl_mmcv-{MMCV}.dist-info')))
+        if fits and version and (not note.exists() or note.read_text() == key):
+            self.say(f'Keeping the operators of mmcv {MMCV} ({plan})')
+            return
+        folder = cache_dir(self.env) / 'wheels' / key
+        for _ in range(2):
+            wheels = sorted(folder.glob('*.whl'))
+            if not wheels:
+                self.build(folder, plan, found)
+                wheels = sorted(folder.glob('*.whl'))
+            else:
+                self.say(f'Reusing the operators built before: {wheels[0]}')
+            self.pip('Installing the operators', 'install', '--force-reinstall', '--no-deps', str(wheels[0]))
+            state = self.probe()
+            if 'ops_cuda' in state:
+                note.write_text(key)
+                return
+            self.say(f'That build does not fit torch {found["torch"]} ({state.get("error")}): it is removed')
+            shutil.rmtree(folder)
+        raise InstallError(
+            f'the operators of mmcv {MMCV}, built just now, do not load with torch {found["torch"]}: '
+            f'{state.get("error")}; try {self.python} -m pip install torch=={TORCH}, then make install'
+        )
+
+    def build(self, folder: Path, plan: str, found: dict) -> None:
+        """Build the wheel beside ``folder``; move it there when it is whole: no half of one is ever found."""
+        compiler = find_compiler(self.env)
+        if not Path(found['include'], 'Python.h').exists():
+            name = 'python{}.{}-dev'.format(*re.match(r'cp(\d)(\d+)', found['tag']).groups())
+            raise InstallError(
+                f'no Python.h in {found["include"]} to build the operators with; install the headers of this Python '
+                f'(Debian, Ubuntu: apt install {name}) or use another: make install PYTHON=...'
+            )
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
+        memory = os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 2**30
+        jobs = int(self.env.get('MAX_JOBS') or max(1, min(cores, int(memory // 2))))
+        minutes = f'about {math.ceil(CPU_MINUTES / jobs)} minutes' + (
+            '' if plan == 'cpu' else ', with CUDA several times that'
+        )
+        try:
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            for stale in folder.parent.glob('.building-*'):  # left behind by a kill -9, a day ago or more
+                if time.time() - stale.stat().st_mtime > 86400:
+                    shutil.rmtree(stale, ignore_errors=True)
+            temporary = Path(tempfile.mkdtemp(prefix='.building-', dir=folder.parent))
+        except OSError as e:
+            raise InstallError(
+                f'cannot write to {folder.parent} ({e.strerror}); name a folder: MMPANOPTIC_CACHE=...'
+            ) from e
+        whole, scratch = temporary / 'whole', temporary / 'scratch'
+        scratch.mkdir()
+        env = {**self.env, 'MMCV_WITH_OPS': '1', 'MAX_JOBS': str(jobs), 'CXX': compiler, 'TMPDIR': str(scratch)}
+        # mmcv builds for the CPU when it sees no GPU; FORCE_CUDA overrides that.
+        env.update({'FORCE_CUDA': '0', 'CUDA_VISIBLE_DEVICES': ''} if plan == 'cpu' else {'FORCE_CUDA': '1'})
+        try:
+            # Without pip's own cache, which knows nothing of the torch that a wheel was built against.
+            self.pip(
+                f'Building the operators of mmcv {MMCV} for {plan} on {jobs} cores, once ({minutes})',
+                'wheel',
+                '-v',
+                '--no-cache-dir',
+                '--no-deps',
+                '--no-build-isolation',
+                '--no-binary',
+                'onedl-mmcv',
+                '--wheel-dir',
+                str(whole),
+                f'onedl-mmcv=={MMCV}',
+                env=env,
+            )
+            if not folder.exists():
+                whole.rename(folder)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+    def run(self) -> None:
+        """All steps in their order; nothing at all when the stamp says that it is done."""
+        done = self.venv / 'installed'
+        if self.python.exists() and done.exists() and done.read_text() == stamp(self.root, self.venv):
+            self.say(f'Installed already in {self.venv} (remove it to start anew).')
+            return
+        done.unlink() if done.exists() else None
+        self.make_venv()
+        self.say(f'Installing into {self.venv}; what pip says goes to {self.log}')
+        self.pip('Installing the build tools', 'install', *BUILD_TOOLS)
+        found = self.torch()
+        self.operators(found)
+        constraints = self.venv / 'constraints.txt'  # so that no requirement exchanges the torch that the operators fit
+        constraints.write_text(f'torch=={found["torch"]}\nonedl-mmcv=={MMCV}\n')
+        self.pip(
+            'Installing the requirements (a minute or two)', 'install', '-c', str(constraints), '-r', 'requirements.txt'
+        )
+        self.pip('Installing mmpanoptic itself, editable', 'install', '--no-deps', '--no-build-isolation', '-e', '.')
+        self.step('Trying it out', [str(self.python), '-c', 'import mmcv.ops, mmpanoptic'])
+        done.write_text(stamp(self.root, self.venv))
+        self.say('Installed. Next: make demo')
+
+
+def main() -> int:
+    """Install; the exit status is 0, 1 after an error that was printed, or 130 when interrupted."""
+    try:
+        Installer(ROOT, ROOT / '.venv', dict(os.environ)).run()
+    except (InstallError, OSError) as e:
+        print(f'make install: {e}', file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print('make install: interrupted; run it again to go on', file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == '__main__':
+    # make sends SIGTERM when it is stopped; treat it as Ctrl-C, so that what was begun is cleaned up.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    sys.exit(main())

@@ -1,0 +1,126 @@
+"""The decisions of ``make install``, apart from its doings: versions, keys, checks. Standard library only."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+# The versions of all that requirements.txt leaves out.
+TORCH, TORCH_MIN = '2.13.0', (2, 4)
+MMCV = '2.3.6'
+PYTHON_MIN, PYTHON_MAX = (3, 10), (3, 12)
+BUILD_TOOLS = ('pip>=23.1', 'setuptools>=80', 'wheel', 'ninja', 'psutil', 'packaging>=24.2')
+
+
+class InstallError(Exception):
+    """Ends the installation; its text is the one line that the user sees."""
+
+
+def check_python(version: tuple[int, ...], name: str) -> None:
+    """Raise ``InstallError`` unless the version (major, minor, ...) is a supported one."""
+    if not PYTHON_MIN <= tuple(version[:2]) <= PYTHON_MAX:
+        low, high = ('.'.join(map(str, v)) for v in (PYTHON_MIN, PYTHON_MAX))
+        have = '.'.join(map(str, version[:2]))
+        raise InstallError(
+            f'{name} is Python {have}, but {low} to {high} is needed; install python{high} (with its venv module), or '
+            'name another: make install PYTHON=/path/to/python3.11'
+        )
+
+
+def cache_dir(env: dict[str, str]) -> Path:
+    """Folder that outlives this clone: ``$MMPANOPTIC_CACHE``, else ``$XDG_CACHE_HOME`` or ``~/.cache``, in it ours."""
+    if env.get('MMPANOPTIC_CACHE'):
+        return Path(env['MMPANOPTIC_CACHE']).expanduser()
+    return Path(env.get('XDG_CACHE_HOME') or '~/.cache').expanduser() / 'mmpanoptic'
+
+
+def nvcc_version(cuda_home: str | None) -> str | None:
+    """Release of the CUDA toolkit, such as '12.8', or None when there is none that runs."""
+    nvcc = Path(cuda_home, 'bin', 'nvcc') if cuda_home else None
+    if not nvcc or not nvcc.exists():
+        return None
+    out = subprocess.run([str(nvcc), '--version'], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True).stdout
+    match = re.search(r'release (\d+\.\d+)', out)
+    return match.group(1) if match else None
+
+
+def cuda_plan(torch_cuda: str | None, toolkit: str | None, gpus: list[str], env: dict[str, str]) -> str:
+    """What the operators are built for, as part of the wheel's key: 'cpu' or e.g. 'cuda12.8-sm9.0'.
+
+    Args:
+        torch_cuda: CUDA version of torch, None for a CPU build of torch.
+        toolkit: version of the CUDA toolkit (nvcc), None if there is none.
+        gpus: compute capabilities of the GPUs in the machine.
+        env: environment; ``MMPANOPTIC_CPU_OPS=1`` asks for operators without CUDA, ``TORCH_CUDA_ARCH_LIST`` is
+            torch's own.
+
+    Raises:
+        InstallError: There is a GPU that torch can use and no toolkit that fits torch.
+    """
+    if torch_cuda is None or env.get('MMPANOPTIC_CPU_OPS') == '1':
+        return 'cpu'
+    if toolkit is None or toolkit.split('.')[0] != torch_cuda.split('.')[0]:
+        if not gpus:
+            return 'cpu'
+        have = f'the CUDA toolkit is {toolkit}' if toolkit else 'there is no CUDA toolkit (nvcc)'
+        raise InstallError(
+            f'torch uses CUDA {torch_cuda}, but {have}; install toolkit {torch_cuda} and set CUDA_HOME to it, or do '
+            'without the GPU: MMPANOPTIC_CPU_OPS=1 make install'
+        )
+    archs = env.get('TORCH_CUDA_ARCH_LIST') or ','.join(gpus) or 'all'
+    return f'cuda{torch_cuda}-sm' + re.sub(r'[^0-9A-Za-z.+]+', '_', archs)
+
+
+def wheel_key(torch: str, tag: str, plan: str) -> str:
+    """Name of the folder of one built wheel: all that decides whether it fits."""
+    return f'mmcv{MMCV}-torch{torch}-{tag}-{plan}-{platform.system().lower()}_{platform.machine()}'
+
+
+def find_compiler(env: dict[str, str], find=shutil.which) -> str:
+    """The C++ compiler that torch is to use. Raises ``InstallError`` when there is none."""
+    for name in filter(None, (env.get('CXX'), 'c++', 'g++', 'clang++')):
+        if find(name.split()[0]):
+            return name
+    raise InstallError(
+        'no C++ compiler (c++ or g++) to build the operators with; install one (Debian, Ubuntu: apt install g++; '
+        'Fedora: dnf install gcc-c++; macOS: xcode-select --install) and run make install again'
+    )
+
+
+def failure_reason(log: str) -> str:
+    """The line of pip's output that says most about why it failed, at most 200 characters long."""
+    lines = [line.strip() for line in log.splitlines() if line.strip()]
+    for pattern in (
+        r'No space left|Killed signal|MemoryError',
+        r'\bfatal error:|: error:|^error: ',
+        r'No matching distribution|ReadTimeout|Connection|Could not',
+        r'^(ERROR|\w*Error:)',
+    ):
+        for line in lines:
+            if re.search(pattern, line):
+                return line[:200]
+    return lines[-1][:200] if lines else 'it printed nothing'
+
+
+def last_progress(log: str) -> str:
+    """The last '[n/N]' that ninja began a line with, or ''."""
+    found = re.findall(r'^\s*(\[\d+/\d+\])', log, re.MULTILINE)
+    return found[-1] if found else ''
+
+
+def stamp(root: Path, venv: Path) -> str:
+    """Hash of all that, when it changes, makes another installation necessary. Reads files only, imports nothing."""
+    digest = hashlib.sha256(f'{root}\n'.encode())
+    for name in ('requirements.txt', 'setup.py', 'tools/misc/install.py', 'tools/misc/install_plan.py'):
+        digest.update((root / name).read_bytes())
+    source = (root / 'mmpanoptic' / '__init__.py').read_text(encoding='utf-8')
+    digest.update(''.join(re.findall(r'^__version__.*', source, re.MULTILINE)).encode())
+    digest.update((venv / 'pyvenv.cfg').read_bytes() if (venv / 'pyvenv.cfg').exists() else b'')
+    for pattern in ('torch-[0-9]*', 'onedl_*', 'mmpanoptic-*'):
+        for info in sorted(venv.glob(f'lib/python3.*/site-packages/{pattern}.dist-info')):
+            digest.update(info.name.encode())
+    return digest.hexdigest()

@@ -1,0 +1,67 @@
+"""Train a model.
+
+python tools/train.py CONFIG [--work-dir DIR] [--amp] [--resume [CHECKPOINT]] [--auto-scale-lr] [--cfg-options k=v ...]
+"""
+
+import argparse
+
+import torch
+from mmengine.config import DictAction
+from mmengine.registry import RUNNERS
+from mmengine.runner import Runner
+
+from mmpanoptic.utils import UserError, cli
+from mmpanoptic.utils.checkpoints import latest_checkpoint, use_strict_loading
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description='Train a model')
+    parser.add_argument('config', help='config file')
+    parser.add_argument('--work-dir', help='where logs and checkpoints go (default: work_dirs/<config name>)')
+    parser.add_argument('--amp', action='store_true', help='mixed precision')
+    parser.add_argument('--auto-scale-lr', action='store_true', help='scale the learning rate to the batch size')
+    parser.add_argument(
+        '--resume',
+        nargs='?',
+        const='auto',
+        metavar='CHECKPOINT',
+        help='go on from CHECKPOINT; without a value, from the last complete one of the work dir',
+    )
+    parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='config values to override, key=value')
+    parser.add_argument('--trust-checkpoint', action='store_true', help='load checkpoints that hold Python objects')
+    parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
+    parser.add_argument('--local_rank', '--local-rank', type=int, default=0)
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = parse_args()
+    cli.set_local_rank(args.local_rank)
+    config = cli.load_config(args.config, args.cfg_options, args.work_dir)
+    config.launcher = args.launcher
+    use_strict_loading(args.trust_checkpoint)
+    if args.amp:
+        if not torch.cuda.is_available():
+            raise UserError('--amp needs a GPU: mixed precision in float16 does not run on this machine')
+        config.optim_wrapper.type = 'AmpOptimWrapper'
+        config.optim_wrapper.loss_scale = 'dynamic'
+    if args.auto_scale_lr:
+        if 'base_batch_size' not in config.get('auto_scale_lr', {}):
+            raise UserError(f'{args.config} has no auto_scale_lr.base_batch_size, which --auto-scale-lr scales from')
+        config.auto_scale_lr.enable = True
+    if args.resume == 'auto':
+        checkpoint = latest_checkpoint(config.work_dir)
+        if checkpoint is None:
+            print(f'--resume: no checkpoint in {config.work_dir} yet, training from the start')
+        config.resume, config.load_from = checkpoint is not None, checkpoint
+    elif args.resume is not None:
+        cli.require_file(args.resume, 'checkpoint')
+        config.resume, config.load_from = True, args.resume
+
+    cli.set_up_devices(config)
+    runner = RUNNERS.build(config) if 'runner_type' in config else Runner.from_cfg(config)
+    runner.train()
+
+
+if __name__ == '__main__':
+    cli.run(main)

@@ -104,7 +104,7 @@ class PanopticVisualizer(DetLocalVisualizer):
             picture = self._draw_ground_truth(canvas, factor, data_sample)
             panels += [] if picture is None else [draw.with_header(picture, 'ground truth')]
         if data_sample is not None and draw_pred:
-            picture = self._draw_prediction(canvas, factor, data_sample, pred_score_thr)
+            picture = self.draw_prediction(canvas, factor, data_sample, pred_score_thr)
             panels += [] if picture is None else [draw.with_header(picture, 'prediction')]
         drawn = draw.side_by_side(panels)
 
@@ -123,7 +123,7 @@ class PanopticVisualizer(DetLocalVisualizer):
         instances = data_sample.get('gt_instances')
         return None if instances is None else self._draw_instances_scaled(canvas, factor, instances)
 
-    def _draw_prediction(
+    def draw_prediction(
         self, canvas: np.ndarray, factor: int, data_sample: DetDataSample, score_thr: float
     ) -> np.ndarray | None:
         panoptic = data_sample.get('pred_panoptic_seg')

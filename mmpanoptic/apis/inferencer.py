@@ -1,0 +1,257 @@
+"""From images to panoptic maps with a trained model."""
+
+import itertools
+import os
+import os.path as osp
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import mmengine.runner.checkpoint as mmengine_checkpoint
+import numpy as np
+import torch
+from mmdet.structures import DetDataSample
+from mmdet.utils import get_test_pipeline_cfg
+from mmengine.config import Config
+from mmengine.dataset import Compose, pseudo_collate
+from mmengine.model import revert_sync_batchnorm
+from mmengine.registry import init_default_scope
+from mmengine.structures import InstanceData, PixelData
+from torch import nn
+
+from mmpanoptic.datasets.panoptic_json import dataset_meta, parse_categories, read_json
+from mmpanoptic.registry import MODELS, TRANSFORMS
+from mmpanoptic.structures import segments_of_map
+from mmpanoptic.utils import UserError
+from mmpanoptic.utils.checkpoints import first_misfit, use_strict_loading
+from mmpanoptic.utils.cli import load_config, require_file
+from mmpanoptic.visualization import PanopticVisualizer
+from mmpanoptic.visualization.draw import upscale
+
+IMAGE_EXTENSIONS = ('.bmp', '.jpeg', '.jpg', '.png', '.ppm', '.tif', '.tiff', '.webp')
+
+Image = str | os.PathLike | np.ndarray
+Images = Image | Sequence[Image]
+
+
+@dataclass(frozen=True, eq=False)
+class PanopticResult:
+    """What a model says about one image; everything is on the CPU and at the image's original size.
+
+    Attributes:
+        path: The image's file, or None if it was given as an array.
+        image: The image, uint8 RGB of shape (H, W, 3).
+        panoptic: Map of shape (H, W), int32: ``label + INSTANCE_OFFSET * k``, ``num_classes`` where void (see
+            :mod:`mmpanoptic.structures`). None from models of instances only.
+        segments_info: The map's segments: ``id`` (the value in the map), ``label``, ``name`` (of the class), ``score``
+            (0 to 1; None for stuff) and ``instance`` (index into ``instances``; None for stuff).
+        instances: All detections, pasted into the map or not: ``bboxes`` (N, 4) as x1, y1, x2, y2 in pixels, ``labels``
+            (N,), ``scores`` (N,), ``masks`` (N, H, W) bool.
+    """
+
+    path: str | None
+    image: np.ndarray
+    panoptic: np.ndarray | None
+    segments_info: list[dict]
+    instances: InstanceData
+
+
+class PanopticInferencer:
+    """Predicts images with the test pipeline of a config.
+
+    Example:
+        >>> inferencer = PanopticInferencer('config.py', 'checkpoint.pth')
+        >>> for result in inferencer('images/'):
+        ...     print(result.path, [segment['name'] for segment in result.segments_info])
+        ...     picture = inferencer.draw(result)
+
+    Args:
+        config: Config, or its file.
+        checkpoint: File or URL of its trained weights.
+        device: Where to run, such as 'cuda:1'; by default the GPU if there is one.
+        trust_checkpoint: Load a checkpoint that holds Python objects, which can run any code.
+
+    Raises:
+        UserError: If a file is missing, the weights do not fit the config, or the classes' names are not to be found.
+    """
+
+    def __init__(
+        self,
+        config: str | os.PathLike | Config,
+        checkpoint: str | os.PathLike,
+        device: str | torch.device | None = None,
+        trust_checkpoint: bool = False,
+    ) -> None:
+        config = config if isinstance(config, Config) else load_config(os.fspath(config))
+        self.model, meta = load_model(config, checkpoint, device, trust_checkpoint)
+        #: ``classes``, ``palette`` and, from panoptic datasets, ``categories``.
+        self.dataset_meta: dict = meta.get('dataset_meta') or {}
+        if 'classes' not in self.dataset_meta:
+            self.dataset_meta = _meta_of_dataset(config, checkpoint)
+        num_classes = getattr(getattr(self.model, 'panoptic_fusion_head', None), 'num_classes', None)
+        if num_classes not in (None, len(self.dataset_meta['classes'])):
+            raise UserError(f'{checkpoint}: names of {len(self.dataset_meta["classes"])} classes for a model of '
+                            f'{num_classes}: set the num_*_classes of the config to those of its dataset')  # fmt: skip
+        self._load_file, self._load_array, self._prepare = _transforms(config)
+        self._visualizer = PanopticVisualizer(name='inferencer')
+        self._visualizer.dataset_meta = self.dataset_meta
+
+    def __call__(self, images: Images, batch_size: int = 1) -> Iterator[PanopticResult]:
+        """Predict images one after the other, as the results are asked for.
+
+        Args:
+            images: What :func:`list_images` takes.
+            batch_size: Images that go through the model at a time. Those of different sizes are padded to the
+                largest, which can change a few pixels.
+
+        Yields:
+            One result an image, in their order.
+
+        Raises:
+            UserError: If a file is missing, or is no image that can be read.
+        """
+        images = enumerate(list_images(images))
+        while batch := list(itertools.islice(images, batch_size)):
+            loaded = [self._load(image, number) for number, image in batch]
+            data = pseudo_collate([self._prepare(dict(one)) for one in loaded])
+            with torch.no_grad():
+                samples = self.model.test_step(data)
+            for one, sample in zip(loaded, samples, strict=True):
+                yield self._to_result(one, sample.cpu())
+
+    def draw(self, result: PanopticResult, score_thr: float = 0.3) -> np.ndarray:
+        """The image under its panoptic map or, without one, under its instances.
+
+        Args:
+            result: A result of this model.
+            score_thr: Instances below are not drawn. A panoptic map is drawn as it is.
+
+        Returns:
+            uint8 RGB, f times the image's size; f > 1 where a small image had to be enlarged to be read.
+        """
+        sample = DetDataSample(pred_instances=result.instances)
+        if result.panoptic is not None:
+            metainfo = dict(segments_info=result.segments_info)
+            sample.pred_panoptic_seg = PixelData(sem_seg=torch.from_numpy(result.panoptic)[None], metainfo=metainfo)
+        canvas, factor = upscale(result.image, self._visualizer.min_side)
+        return self._visualizer.draw_prediction(canvas, factor, sample, score_thr)
+
+    def _load(self, image: Image, number: int) -> dict:
+        """A pipeline's dict with ``img``, BGR as files are loaded."""
+        if isinstance(image, np.ndarray):
+            return self._load_array(dict(img=np.ascontiguousarray(image[..., ::-1]), img_id=number))
+        return self._load_file(dict(img_path=image, img_id=number))
+
+    def _to_result(self, loaded: dict, sample: DetDataSample) -> PanopticResult:
+        panoptic, segments = None, []
+        if 'pred_panoptic_seg' in sample:
+            panoptic = sample.pred_panoptic_seg.sem_seg[0].numpy().astype(np.int32, copy=False)
+            segments = sample.pred_panoptic_seg.get('segments_info')
+            if segments is None:  # a fusion head of mmdet
+                segments = segments_of_map(panoptic, len(self.dataset_meta['classes']))
+        names = self.dataset_meta['classes']
+        return PanopticResult(
+            path=loaded['img_path'],
+            image=np.ascontiguousarray(loaded['img'][..., ::-1]).astype(np.uint8, copy=False),
+            panoptic=panoptic,
+            segments_info=[dict(score=None, instance=None) | s | dict(name=names[s['label']]) for s in segments],
+            instances=sample.get('pred_instances', InstanceData()),
+        )
+
+
+def load_model(
+    config: Config,
+    checkpoint: str | os.PathLike | None = None,
+    device: str | torch.device | None = None,
+    trust_checkpoint: bool = False,
+) -> tuple[nn.Module, dict]:
+    """Build the model of a config for testing.
+
+    Args:
+        config: The config.
+        checkpoint: File or URL of its weights; without, they are random.
+        device: Where to put it; by default the GPU if there is one.
+        trust_checkpoint: See :class:`PanopticInferencer`.
+
+    Returns:
+        The model in eval mode, and the checkpoint's ``meta``.
+
+    Raises:
+        UserError: If the checkpoint cannot be read, it is not one of this model, or there is no such device.
+    """
+    init_default_scope(config.get('default_scope', 'mmpanoptic'))
+    model, meta = revert_sync_batchnorm(MODELS.build(config.model)), {}
+    if checkpoint is not None:
+        checkpoint = os.fspath(checkpoint)
+        weights, meta = _read_checkpoint(checkpoint, trust_checkpoint)
+        if misfit := first_misfit(model, weights):  # mmengine only warns, and predictions are noise then
+            raise UserError(
+                f'{checkpoint} is not of the model that {config.filename or "the config"} describes: {misfit}'
+            )
+        model.load_state_dict(weights, strict=False)
+    device = device or ('cuda' if torch.cuda.is_available() else 'cpu')
+    try:
+        return model.to(device).eval(), meta
+    except (RuntimeError, AssertionError) as error:  # torch built without CUDA asserts
+        raise UserError(f'device {device} cannot be used: {str(error).splitlines()[0]}') from None
+
+
+def list_images(images: Images) -> list[str | np.ndarray]:
+    """Images one by one.
+
+    Args:
+        images: A file, a folder, an image (uint8 RGB of shape (H, W, 3)), or several of these. Of a folder, the files
+            right in it that have a suffix of ``IMAGE_EXTENSIONS``, sorted by name.
+
+    Raises:
+        UserError: If a path does not exist, or there is no image in a folder.
+        ValueError: If an array is not of that type and shape.
+    """
+    if isinstance(images, np.ndarray):
+        if images.dtype != np.uint8 or images.ndim != 3 or images.shape[2] != 3:
+            raise ValueError(f'an image is uint8 RGB of shape (H, W, 3), not {images.dtype} of shape {images.shape}')
+        return [images]
+    if not isinstance(images, (str, os.PathLike)):
+        return [image for one in images for image in list_images(one)]
+    path = Path(images)
+    if not path.is_dir():
+        require_file(str(path), 'image')
+        return [str(path)]
+    files = sorted(file for file in path.iterdir() if file.suffix.lower() in IMAGE_EXTENSIONS and file.name[0] != '.')
+    if files := [str(file) for file in files if file.is_file()]:
+        return files
+    raise UserError(f'folder {path} holds no image ({", ".join(IMAGE_EXTENSIONS)})')
+
+
+def _read_checkpoint(checkpoint: str, trust: bool) -> tuple[dict, dict]:
+    """Weights by name, and the checkpoint's ``meta``."""
+    require_file(checkpoint, 'checkpoint')
+    before = mmengine_checkpoint._safe_torch_load
+    use_strict_loading(trust)
+    try:
+        content = mmengine_checkpoint.CheckpointLoader.load_checkpoint(checkpoint, map_location='cpu', logger='silent')
+    finally:
+        mmengine_checkpoint._safe_torch_load = before
+    weights = content.get('state_dict', content) if isinstance(content, dict) else None
+    if not isinstance(weights, dict):
+        raise UserError(f'{checkpoint} holds a {type(content).__name__}, not the weights of a model by name')
+    return {name.removeprefix('module.'): value for name, value in weights.items()}, content.get('meta') or {}
+
+
+def _meta_of_dataset(config: Config, checkpoint: str | os.PathLike) -> dict:
+    """Names and colours of the classes from the annotations that the config tests on."""
+    dataset = config.get('test_dataloader', {}).get('dataset', {})
+    path = osp.join(dataset.get('data_root') or '', dataset.get('ann_file') or '')
+    if not osp.isfile(path):
+        raise UserError(f"{checkpoint} has no class names (meta['dataset_meta']), nor is there a JSON of the config's "
+                        f'test data ({path or "none"}): set test_dataloader.dataset.ann_file')  # fmt: skip
+    return dataset_meta(parse_categories(read_json(path).get('categories'), path))
+
+
+def _transforms(config: Config) -> tuple:
+    """Loaders of files and of arrays, and what follows them in the test pipeline but for loading annotations."""
+    pipeline = [t for t in get_test_pipeline_cfg(config) if 'Annotations' not in str(t['type'])]
+    if not pipeline or 'LoadImageFromFile' not in str(pipeline[0]['type']):
+        raise UserError('the test pipeline does not begin with LoadImageFromFile')
+    load_array = dict(type='LoadImageFromNDArray', to_float32=pipeline[0].get('to_float32', False))
+    return TRANSFORMS.build(pipeline[0]), TRANSFORMS.build(load_array), Compose(pipeline[1:])

@@ -1,0 +1,170 @@
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from fixtures.cityscapes import load_tool
+from fixtures.tiny_model import TinyModel, write_tiny_model
+from mmengine.config import Config
+from pycocotools.coco import COCO
+
+from mmpanoptic.apis import PanopticInferencer, PanopticResult
+from mmpanoptic.datasets.shapes.categories import CATEGORIES
+from mmpanoptic.structures import decode_panoptic_png
+from mmpanoptic.utils import cli
+
+TOOL = load_tool('predict')
+
+
+@pytest.fixture(scope='module')
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> TinyModel:
+    return write_tiny_model(tmp_path_factory.mktemp('tiny'))
+
+
+@pytest.fixture
+def predict(tiny: TinyModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
+    """Runs the tool on inputs, in this process; returns the folder that it shall write."""
+    out = tmp_path / 'results' / 'out'
+
+    def run(*args: Path | str, config: str = tiny.config, checkpoint: str = tiny.checkpoint) -> Path:
+        arguments = [config, checkpoint, *map(str, args), '--out', str(out), '--device', 'cpu']
+        monkeypatch.setattr(sys, 'argv', ['predict.py', *arguments])
+        cli.run(TOOL.main)
+        return out
+
+    return run
+
+
+def files_below(folder: Path) -> list[str]:
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob('*') if path.is_file())
+
+
+def error_line(capsys: pytest.CaptureFixture) -> str:
+    lines = [line for line in capsys.readouterr().err.splitlines() if 'Warning' not in line and 'warn(' not in line]
+    assert len(lines) == 1 and lines[0].startswith('error: ')
+    return lines[0]
+
+
+def test_predict_folder(predict: Callable, tiny: TinyModel):
+    out = predict(tiny.images)
+    names = ('07', '11', '12')
+    pngs = [f'panoptic/{name}.png' for name in names] + [f'pictures/{name}.png' for name in names]
+    assert files_below(out.parent) == ['out/panoptic.json', *(f'out/{png}' for png in pngs)]
+
+    content = json.loads((out / 'panoptic.json').read_text())
+    assert [(image['id'], image['file_name']) for image in content['images']] == [
+        (7, '07.png'),
+        (11, '11.jpg'),
+        (12, '12.png'),
+    ]
+    keys = ('id', 'name', 'isthing', 'color')
+    assert [[c[key] for key in keys] for c in content['categories']] == [[c[key] for key in keys] for c in CATEGORIES]
+
+    inferencer = PanopticInferencer(tiny.config, tiny.checkpoint, device='cpu')
+    for annotation, result in zip(content['annotations'], inferencer(tiny.images), strict=True):
+        assert annotation['image_id'] == int(Path(annotation['file_name']).stem)
+        ids = decode_panoptic_png((out / 'panoptic' / annotation['file_name']).read_bytes(), '')
+        segments = annotation['segments_info']
+        assert {s['id'] for s in segments} == set(np.unique(ids)) - {0}
+        for segment, expected in zip(segments, result.segments_info, strict=True):
+            mask = result.panoptic == expected['id']
+            np.testing.assert_array_equal(ids == segment['id'], mask)
+            assert segment['category_id'] == CATEGORIES[expected['label']]['id']  # these stand in label order
+            assert segment['area'] == mask.sum() and segment['iscrowd'] == 0
+            x, y, w, h = segment['bbox']
+            assert mask[y : y + h, x : x + w].sum() == mask.sum()
+            assert mask[y].any() and mask[y + h - 1].any() and mask[:, x].any() and mask[:, x + w - 1].any()
+        picture = cv2.imread(str(out / 'pictures' / annotation['file_name']))
+        np.testing.assert_array_equal(picture[..., ::-1], inferencer.draw(result))
+
+
+def test_images_of_one_name_and_no_pictures(predict: Callable, tiny: TinyModel, tmp_path: Path):
+    for folder in ('a', 'b'):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / 'x.png').write_bytes((tiny.images / '07.png').read_bytes())
+    out = predict(tmp_path / 'a', tmp_path / 'b' / 'x.png', tmp_path / 'a' / 'x.png', '--no-pictures')
+    assert files_below(out) == ['panoptic.json', 'panoptic/a_x.png', 'panoptic/b_x.png']
+    assert [image['id'] for image in json.loads((out / 'panoptic.json').read_text())['images']] == [1, 2]
+
+
+def test_image_ids():
+    assert TOOL.image_ids(['a/000139.jpg', '7.png']) == [139, 7]
+    assert TOOL.image_ids(['7.png', '07.png']) == [1, 2]
+    assert TOOL.image_ids(['7.png', 'x.png']) == [1, 2]
+
+
+def test_unreadable_images_are_named_before_anything_is_done(
+    predict: Callable, tiny: TinyModel, tmp_path: Path, capsys: pytest.CaptureFixture
+):
+    (tmp_path / 'cut.png').write_bytes((tiny.images / '07.png').read_bytes()[:-40])
+    (tmp_path / 'text.jpg').write_text('hello')
+    (tmp_path / 'empty.png').touch()
+    with pytest.raises(SystemExit):
+        predict(tiny.images, tmp_path, checkpoint='nowhere.pth')
+    line = error_line(capsys)
+    assert '3 of 6 files' in line and all(name in line for name in ('cut.png', 'text.jpg', 'empty.png'))
+    assert not (tmp_path / 'results').exists()
+
+
+def test_nothing_is_left_of_a_failure(
+    predict: Callable, tiny: TinyModel, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, tmp_path: Path
+):
+    draw, calls = PanopticInferencer.draw, []
+
+    def fail_at_second(self: PanopticInferencer, result: PanopticResult) -> np.ndarray:
+        calls.append(result.path)
+        if len(calls) == 2:
+            raise OSError(28, 'No space left on device')
+        return draw(self, result)
+
+    monkeypatch.setattr(PanopticInferencer, 'draw', fail_at_second)
+    with pytest.raises(SystemExit):
+        predict(tiny.images)
+    assert 'No space left on device' in error_line(capsys)
+    assert not list((tmp_path / 'results').iterdir())
+
+
+def test_foreign_folder_is_kept(predict: Callable, tiny: TinyModel, tmp_path: Path, capsys: pytest.CaptureFixture):
+    (tmp_path / 'results' / 'out').mkdir(parents=True)
+    predict(tiny.images / '07.png')  # an empty folder is no obstacle
+    before = files_below(tmp_path)
+    capsys.readouterr()
+    with pytest.raises(SystemExit):
+        predict(tiny.images)
+    assert 'is not an empty folder' in error_line(capsys)
+    assert files_below(tmp_path) == before
+
+
+def test_model_of_instances_only(predict: Callable, tiny: TinyModel, tmp_path: Path):
+    base = Config.fromfile(tiny.config)
+    model = {key: value for key, value in base.model.items() if key not in ('semantic_head', 'panoptic_fusion_head')}
+    base.model = model | dict(type='MaskRCNN')
+    config = tmp_path / 'mask-rcnn.py'
+    base.dump(config)
+    out = predict(tiny.images, config=str(config))
+    assert files_below(out) == ['instances.json', 'pictures/07.png', 'pictures/11.png', 'pictures/12.png']
+
+    images = [dict(id=number, height=64, width=96) for number in (7, 11, 12)]
+    coco = COCO()
+    coco.dataset = dict(images=images, annotations=[], categories=CATEGORIES)
+    coco.createIndex()
+    loaded = coco.loadRes(str(out / 'instances.json'))
+    inferencer = PanopticInferencer(str(config), tiny.checkpoint, device='cpu')
+    for number, result in zip((7, 11, 12), inferencer(tiny.images), strict=True):
+        found = loaded.loadAnns(loaded.getAnnIds(number))
+        assert result.panoptic is None and len(found) == len(result.instances) > 0
+        for one, mask, bbox, label, score in zip(
+            found,
+            result.instances.masks.numpy(),
+            result.instances.bboxes.tolist(),
+            result.instances.labels.tolist(),
+            result.instances.scores.tolist(),
+            strict=True,
+        ):
+            np.testing.assert_array_equal(loaded.annToMask(one), mask)
+            x, y, w, h = one['bbox']
+            assert [x, y, x + w, y + h] == pytest.approx(bbox, abs=1e-3)
+            assert one['category_id'] == CATEGORIES[label]['id'] and one['score'] == score

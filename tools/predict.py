@@ -1,0 +1,143 @@
+"""Predict images: pictures to look at, and COCO's formats to go on with.
+
+python tools/predict.py CONFIG CHECKPOINT INPUT... --out DIR [--device cuda:0] [--no-pictures]
+
+Inputs are images or folders of images. When all of them are done, DIR gets pictures/*.png and, in COCO's formats
+(https://cocodataset.org/#format-results), panoptic.json with panoptic/*.png or, from models of instances only,
+instances.json. If one fails, there is no DIR.
+"""
+
+import argparse
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+from mmdet.structures.mask import encode_mask_results
+
+from mmpanoptic.apis import PanopticInferencer, PanopticResult, list_images
+from mmpanoptic.datasets.conversion import PanopticItem, encode_panoptic_png, tracked_map, write_panoptic
+from mmpanoptic.datasets.transforms.loading import check_complete
+from mmpanoptic.engine.hooks.visualization_hook import picture_names
+from mmpanoptic.structures import panoptic_to_coco
+from mmpanoptic.utils import DatasetError, UserError, cli, read_bytes
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description='Predict images')
+    parser.add_argument('config', help='config file')
+    parser.add_argument('checkpoint', help='checkpoint file')
+    parser.add_argument('inputs', nargs='+', metavar='INPUT', help='image, or folder of images (not its subfolders)')
+    parser.add_argument('--out', required=True, type=Path, metavar='DIR', help='folder to make')
+    parser.add_argument('--device', help='such as cpu or cuda:1 (default: the GPU if there is one, else cpu)')
+    parser.add_argument('--no-pictures', action='store_true', help='write no pictures, only the JSON')
+    parser.add_argument('--cfg-options', nargs='+', action=cli.Options, help='config values to override, key=value')
+    parser.add_argument('--trust-checkpoint', action='store_true', help='load checkpoints that hold Python objects')
+    return parser.parse_args()
+
+
+def check_readable(paths: list[str]) -> None:
+    """Refuse files that are no images or end too early, all at once and before anything is predicted.
+
+    Raises:
+        UserError: Naming them.
+    """
+    broken = []
+    for path in paths:
+        try:
+            check_complete(read_bytes(path), path)
+        except DatasetError:
+            broken.append(path)
+        else:
+            broken += [] if cv2.haveImageReader(path) else [path]
+    if broken:
+        shown = ', '.join(broken[:5]) + (', ...' if len(broken) > 5 else '')
+        raise UserError(f'{len(broken)} of {len(paths)} files are truncated or no images: {shown}')
+
+
+def image_ids(paths: list[str]) -> list[int]:
+    """The numbers that the files are called by, as COCO's are, if these are all different; else 1, 2, ..."""
+    stems = [Path(path).stem for path in paths]
+    ids = {int(stem) for stem in stems if stem.isascii() and stem.isdecimal()}
+    return [int(stem) for stem in stems] if len(ids) == len(stems) else list(range(1, len(stems) + 1))
+
+
+def to_panoptic(result: PanopticResult, image_id: int, name: str, categories: list[dict]) -> PanopticItem:
+    """The panoptic map of a result in COCO's format; ``categories`` by label."""
+    category_ids = [category['id'] for category in categories]
+    ids, infos = panoptic_to_coco(result.panoptic, result.segments_info, category_ids, void=len(categories))
+    height, width = result.panoptic.shape
+    image = dict(id=image_id, file_name=os.path.basename(result.path), width=width, height=height)
+    return PanopticItem(image, f'{name}.png', encode_panoptic_png(ids), infos)
+
+
+def to_instances(result: PanopticResult, image_id: int, categories: list[dict]) -> list[dict]:
+    """The instances of a result in COCO's format; ``categories`` by label. Masks are compressed RLE."""
+    found = []
+    for i in range(len(result.instances)):
+        one = result.instances[i]
+        x1, y1, x2, y2 = one.bboxes[0].tolist()
+        entry = dict(image_id=image_id, category_id=categories[one.labels.item()]['id'], score=one.scores.item())
+        entry['bbox'] = [x1, y1, x2 - x1, y2 - y1]
+        if 'masks' in one:
+            (encoded,) = encode_mask_results(one.masks.numpy())
+            entry['segmentation'] = dict(size=encoded['size'], counts=encoded['counts'].decode())
+        found.append(entry)
+    return found
+
+
+def predict(inferencer: PanopticInferencer, paths: list[str], out: Path, pictures: bool) -> None:
+    """Predict all images into a folder that appears when it is complete.
+
+    Raises:
+        UserError: If an image cannot be read or a file not be written.
+    """
+    names, ids = picture_names(paths), dict(zip(paths, image_ids(paths), strict=True))
+    in_file_order = inferencer.dataset_meta.get('categories')
+    if in_file_order is None:
+        raise UserError('the checkpoint knows its classes by name only: train it on a dataset of mmpanoptic')
+    categories = sorted(in_file_order, key=lambda category: category['label'])
+    staged = out.absolute().with_name(f'.{out.name}.unfinished')
+
+    def predicted() -> Iterator[PanopticResult]:
+        for result in tracked_map(lambda path: next(inferencer(path)), paths, 1, 'Predicting'):
+            if pictures:
+                file = staged / 'pictures' / f'{names[result.path]}.png'
+                if not cv2.imwrite(str(file), inferencer.draw(result)[..., ::-1]):
+                    raise UserError(f'{out} cannot be written: is the disk full?')
+            yield result
+
+    shutil.rmtree(staged, ignore_errors=True)  # of a run that was killed
+    try:
+        (staged / 'pictures' if pictures else staged).mkdir(parents=True)
+        if hasattr(inferencer.model, 'panoptic_fusion_head'):
+            items = (to_panoptic(r, ids[r.path], names[r.path], categories) for r in predicted())
+            own = ('id', 'name', 'isthing', 'color')
+            shown = [{key: category[key] for key in own if key in category} for category in in_file_order]
+            write_panoptic(staged / 'panoptic.json', items, shown)
+        else:
+            found = [one for r in predicted() for one in to_instances(r, ids[r.path], categories)]
+            (staged / 'instances.json').write_text(json.dumps(found))
+        staged.replace(out)
+    except OSError as error:
+        raise UserError(f'{out} cannot be written: {error}') from None
+    finally:
+        shutil.rmtree(staged, ignore_errors=True)
+
+
+def main() -> None:
+    args = parse_args()
+    if args.out.exists() and not (args.out.is_dir() and not any(args.out.iterdir())):
+        raise UserError(f'{args.out} exists and is not an empty folder: remove it or name another one')
+    paths = list(dict.fromkeys(list_images(args.inputs)))
+    check_readable(paths)
+    config = cli.load_config(args.config, args.cfg_options)
+    inferencer = PanopticInferencer(config, args.checkpoint, args.device, args.trust_checkpoint)
+    predict(inferencer, paths, args.out, pictures=not args.no_pictures)
+    print(f'{len(paths)} images predicted: {args.out}/')
+
+
+if __name__ == '__main__':
+    cli.run(main)

@@ -2,3 +2,9 @@ import mmdet.models  # noqa: F401  (a parent registry is searched only among wha
 
 from .detectors import *  # noqa: F403
 from .fusion_heads import *  # noqa: F403
+from .layers import *  # noqa: F403
+from .necks import *  # noqa: F403
+from .roi_heads import *  # noqa: F403
+from .seg_heads import *  # noqa: F403
+from .task_modules import *  # noqa: F403
+from .test_time_augs import *  # noqa: F403

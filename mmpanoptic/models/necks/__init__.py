@@ -1,0 +1,3 @@
+from .pafpn import PAFPN
+
+__all__ = ['PAFPN']

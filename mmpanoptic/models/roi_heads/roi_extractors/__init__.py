@@ -1,0 +1,3 @@
+from .all_level_extractor import AllLevelRoIExtractor
+
+__all__ = ['AllLevelRoIExtractor']

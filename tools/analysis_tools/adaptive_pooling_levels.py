@@ -1,0 +1,131 @@
+"""Which levels adaptive feature pooling takes its features from: PANet's figure 3 for a trained model.
+
+python tools/analysis_tools/adaptive_pooling_levels.py CONFIG CHECKPOINT [--num-images N] [--out plot.png]
+
+RoIs are grouped by the level that FPN would assign them to; a row is the share of the elements of the max-pooled
+features that came from each level. Elements that are zero on all levels came from none.
+"""
+
+import argparse
+
+import matplotlib
+import torch
+from mmengine.config import DictAction
+from mmengine.dataset import pseudo_collate
+from rich.table import Table
+from torch import Tensor
+
+from mmpanoptic.apis import load_model
+from mmpanoptic.evaluation.tables import render
+from mmpanoptic.models import AdaptivePooling
+from mmpanoptic.models.layers import assigned_levels, count_sources
+from mmpanoptic.registry import DATASETS
+from mmpanoptic.utils import UserError, cli
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description='Where max-pooled RoI features come from')
+    parser.add_argument('config', help='config file')
+    parser.add_argument('checkpoint', help='checkpoint file')
+    parser.add_argument('--num-images', type=int, default=100, help='first images of the test set (default: 100)')
+    parser.add_argument('--head', choices=['bbox', 'mask'], default='bbox', help='proposals, or detections (mask head)')
+    parser.add_argument('--finest-scale', type=float, default=56, help='RoIs below twice this are of the first level')
+    parser.add_argument('--out', metavar='PLOT.png', help='write the plot')
+    parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='config values to override, key=value')
+    parser.add_argument('--trust-checkpoint', action='store_true', help='load checkpoints that hold Python objects')
+    return parser.parse_args()
+
+
+class SourceProbe:
+    """Counts sources whenever a RoI head of a model runs.
+
+    Args:
+        model: A detector with a RoI head.
+        head: 'bbox' or 'mask'.
+        finest_scale: See :func:`~mmpanoptic.models.layers.assigned_levels`.
+
+    Attributes:
+        counts: Of shape (L, L), see :func:`~mmpanoptic.models.layers.count_sources`.
+        num_rois: RoIs by assigned level, of shape (L,).
+
+    Raises:
+        UserError: If that head does not pool adaptively, by maximum.
+    """
+
+    def __init__(self, model: torch.nn.Module, head: str = 'bbox', finest_scale: float = 56) -> None:
+        roi_head = getattr(model, 'roi_head', None)
+        modules = getattr(roi_head, f'{head}_head', torch.nn.Module()).modules()
+        pooling = next((module for module in modules if isinstance(module, AdaptivePooling)), None)
+        if pooling is None or pooling.fuse != 'max' or pooling.num_levels < 2:
+            raise UserError(f'the model has no {head} head that takes the maximum over levels: see configs/panet')
+        self.finest_scale = finest_scale
+        self.counts = torch.zeros(pooling.num_levels, pooling.num_levels, dtype=torch.long)
+        self.num_rois = torch.zeros(pooling.num_levels, dtype=torch.long)
+        getattr(roi_head, f'{head}_roi_extractor').register_forward_hook(self._keep_levels)
+        pooling.register_forward_hook(self._count)
+
+    def _keep_levels(self, extractor: torch.nn.Module, args: tuple, out: Tensor) -> None:
+        self.assigned = assigned_levels(args[1], len(self.num_rois), self.finest_scale)
+
+    def _count(self, pooling: AdaptivePooling, args: tuple, out: Tensor) -> None:
+        features = torch.stack(pooling.fusion_inputs(args[0]), dim=1)
+        self.counts += count_sources(features, self.assigned).cpu()
+        self.num_rois += self.assigned.bincount(minlength=len(self.num_rois)).cpu()
+
+    def shares(self) -> Tensor:
+        """Rows of ``counts`` as shares of 1; NaN where no RoI is of a level."""
+        return self.counts / self.counts.sum(1, keepdim=True)
+
+
+def share_table(shares: Tensor, num_rois: Tensor) -> str:
+    """Shares in percent as text, a row for each level that RoIs are assigned to."""
+    table = Table(title='source of max-pooled features, in %')
+    table.add_column('assigned to')
+    for level in range(len(shares)):
+        table.add_column(f'level {level + 1}', justify='right')
+    table.add_column('RoIs', justify='right')
+    for level, (row, count) in enumerate(zip(shares.tolist(), num_rois.tolist(), strict=True)):
+        cells = (f'{100 * share:.1f}' if share == share else '-' for share in row)  # NaN differs from itself
+        table.add_row(f'level {level + 1}', *cells, str(count))
+    return render(table)
+
+
+def plot_shares(shares: Tensor, path: str) -> None:
+    """A line for each level that RoIs are assigned to, over the level that features come from."""
+    matplotlib.use('Agg')
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(5, 4), layout='constrained')
+    levels = range(1, len(shares) + 1)
+    for level, row in zip(levels, shares.tolist(), strict=True):
+        axes.plot(levels, row, marker='o', label=f'level {level}')
+    axes.set(xlabel='level that features come from', ylabel='share', xticks=list(levels), ylim=(0, None))
+    axes.legend(title='RoIs assigned to')
+    try:
+        figure.savefig(path, dpi=150)
+    except (OSError, ValueError) as error:
+        raise UserError(f'--out {path} cannot be written: {str(error).splitlines()[0]}') from None
+    pyplot.close(figure)
+
+
+def main() -> None:
+    args = parse_args()
+    if args.num_images < 1:
+        raise UserError(f'--num-images {args.num_images}: at least one is needed')
+    config = cli.load_config(args.config, args.cfg_options)
+    cli.require_file(args.checkpoint, 'checkpoint')
+    model, _ = load_model(config, args.checkpoint, trust_checkpoint=args.trust_checkpoint)
+    probe = SourceProbe(model, args.head, args.finest_scale)
+    dataset = DATASETS.build(config.test_dataloader.dataset)
+    with torch.no_grad():
+        for index in range(min(args.num_images, len(dataset))):
+            model.test_step(pseudo_collate([dataset[index]]))
+    shares = probe.shares()
+    print(share_table(shares, probe.num_rois))
+    if args.out is not None:
+        plot_shares(shares, args.out)
+        print(f'plot: {args.out}')
+
+
+if __name__ == '__main__':
+    cli.run(main)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-pytest_plugins = ['fixtures.cityscapes']
+pytest_plugins = ['fixtures.cityscapes', 'fixtures.mapillary', 'fixtures.tiny_run']
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -1,7 +1,9 @@
 import mmdet.datasets  # noqa: F401  (a parent registry is searched only among what is imported)
 
 from .cityscapes_panoptic import CityscapesPanopticDataset
+from .coco_instance import CocoInstanceDataset
 from .coco_panoptic import CocoPanopticDataset
+from .mapillary import MapillaryVistasDataset
 from .transforms import *  # noqa: F403
 
-__all__ = ['CityscapesPanopticDataset', 'CocoPanopticDataset']
+__all__ = ['CityscapesPanopticDataset', 'CocoInstanceDataset', 'CocoPanopticDataset', 'MapillaryVistasDataset']

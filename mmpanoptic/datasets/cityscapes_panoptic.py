@@ -3,6 +3,7 @@
 import os.path as osp
 
 from mmpanoptic.registry import DATASETS
+from mmpanoptic.utils import DatasetError
 
 from .coco_panoptic import CocoPanopticDataset
 
@@ -19,6 +20,15 @@ class CityscapesPanopticDataset(CocoPanopticDataset):
     """
 
     def image_path(self, image: dict, annotation: dict | None) -> str:
-        """``<img>/<city>/<image id>_leftImg8bit.png``."""
-        city = image['id'].split('_')[0]
-        return osp.join(self.data_prefix.get('img', ''), city, f'{image["id"]}_leftImg8bit.png')
+        """``<img>/<city>/<image id>_leftImg8bit.png``.
+
+        Raises:
+            DatasetError: If the id is not one of Cityscapes.
+        """
+        name = str(image['id'])
+        if name.count('_') < 2:
+            raise DatasetError(
+                f'{self.ann_file}: image id {image["id"]!r} is none of Cityscapes (such as aachen_000000_000019): make '
+                'the file with tools/dataset_converters/cityscapes.py, or use CocoPanopticDataset'
+            )
+        return osp.join(self.data_prefix['img'], name.split('_')[0], f'{name}_leftImg8bit.png')

@@ -3,17 +3,20 @@
 import logging
 import os
 import os.path as osp
-from collections import defaultdict
+from collections.abc import Sequence
 
 from mmdet.datasets import BaseDetDataset
+from mmengine.fileio import join_path
 from mmengine.logging import print_log
+from mmengine.utils import is_abs
 
 from mmpanoptic.registry import DATASETS
-from mmpanoptic.utils import DatasetError
+from mmpanoptic.utils import DatasetError, is_local
 
+from .instances_json import load_instances
 from .panoptic_json import (
     annotations_by_image,
-    check_classes,
+    check_metainfo,
     dataset_meta,
     parse_categories,
     parse_segments,
@@ -26,8 +29,8 @@ class CocoPanopticDataset(BaseDetDataset):
     """Panoptic dataset in COCO's format: one JSON and a folder of PNGs, nothing to convert.
 
     Categories come from the JSON (things first, then stuff, each in the file's order), so a dataset of one's own needs
-    no class list in the config; one that is given in ``metainfo.classes`` is checked against the file. The samples stand
-    in the order of the file's ``annotations``. Files that do not fit together are refused on construction.
+    no class list in the config; one that is given in ``metainfo.classes`` is checked against the file. The samples
+    stand in the order of the file's ``annotations``. Files that do not fit together are refused on construction.
 
     Args:
         ann_file: The panoptic JSON, relative to ``data_root``. One without annotations (COCO's test sets) gives images
@@ -35,7 +38,7 @@ class CocoPanopticDataset(BaseDetDataset):
         data_prefix: ``img``, the folder of the images, and ``seg``, that of the panoptic PNGs, relative to
             ``data_root``. Without ``seg`` it is the JSON's name without its suffix, as COCO and Cityscapes have it.
         inst_ann_file: Instances JSON whose masks may overlap; boxes and masks then come from it instead of from the
-            PNG. Its category ids must be those of the panoptic JSON.
+            PNG, see :func:`~.instances_json.load_instances`.
         filter_cfg: For training; ``filter_empty_gt`` drops images without a thing that is no crowd, ``min_size`` drops
             images with a shorter side (pixels).
         kwargs: See :class:`mmdet.datasets.BaseDetDataset`.
@@ -48,10 +51,18 @@ class CocoPanopticDataset(BaseDetDataset):
         self.inst_ann_file = inst_ann_file
         super().__init__(*args, **kwargs)
 
+    @property
+    def metainfo(self) -> dict:
+        """``classes``, ``thing_classes``, ``stuff_classes``, ``palette``, ``categories`` (see
+        :func:`~.panoptic_json.dataset_meta`) and what the config adds; loads the annotations if they are not yet."""
+        self.full_init()
+        return super().metainfo
+
     def _join_prefix(self) -> None:
+        self.data_prefix.setdefault('img', '')
         super()._join_prefix()
-        if self.inst_ann_file and self.data_root and not osp.isabs(self.inst_ann_file):
-            self.inst_ann_file = osp.join(self.data_root, self.inst_ann_file)
+        if self.inst_ann_file and self.data_root and not is_abs(self.inst_ann_file):
+            self.inst_ann_file = join_path(self.data_root, self.inst_ann_file)
         if not self.data_prefix.get('seg'):
             self.data_prefix['seg'] = osp.splitext(self.ann_file)[0]
 
@@ -65,14 +76,19 @@ class CocoPanopticDataset(BaseDetDataset):
         data = read_json(self.ann_file, self.backend_args)
         categories = parse_categories(data.get('categories'), self.ann_file)
         meta = dataset_meta(categories)
-        if 'classes' in self._metainfo:
-            check_classes(self._metainfo['classes'], meta, self.ann_file)
-        self._metainfo = {**meta, **self._metainfo}
+        check_metainfo(self._metainfo, meta, self.ann_file)
+        kept = {key: value for key, value in self._metainfo.items() if key not in meta or key == 'palette'}
+        self._metainfo = {**meta, **kept}
 
         category_of = {category['id']: category for category in categories}
-        instances_of = self._load_instances(category_of) if self.inst_ann_file else None
+        pairs = annotations_by_image(data, self.ann_file)
+        if pairs[0][1] is None and not self.test_mode:
+            raise DatasetError(
+                f'{self.ann_file} has no annotations: train on a file that has them, or set test_mode=True'
+            )
+        instances_of = self._load_instances(category_of, pairs) if self.inst_ann_file else None
         data_list = []
-        for image, annotation in annotations_by_image(data, self.ann_file):
+        for image, annotation in pairs:
             info = dict(
                 img_path=self.image_path(image, annotation),
                 img_id=image['id'],
@@ -95,48 +111,20 @@ class CocoPanopticDataset(BaseDetDataset):
 
     def image_path(self, image: dict, annotation: dict | None) -> str:
         """Where an image lies, given its entries in ``images`` and ``annotations``."""
-        return osp.join(self.data_prefix.get('img', ''), image['file_name'])
+        return osp.join(self.data_prefix['img'], image['file_name'])
 
-    def _load_instances(self, category_of: dict[int, dict]) -> dict:
-        """Instances of :attr:`inst_ann_file` by image id, in the form of mmdet's ``instances``."""
+    def _load_instances(self, category_of: dict, pairs: list[tuple[dict, dict | None]]) -> dict:
         data = read_json(self.inst_ann_file, self.backend_args)
-        for category in data.get('categories', []):
-            own = category_of.get(category.get('id'))
-            if own is None or own['name'] != category.get('name') or not own['isthing']:
-                raise DatasetError(
-                    f'{self.inst_ann_file}: category {category.get("id")!r} ({category.get("name")!r}) is no thing of '
-                    f'that id and name in {self.ann_file}: both files must number their things alike'
-                )
-        instances_of = defaultdict(list)
-        for annotation in data.get('annotations', []):
-            x, y, w, h = annotation['bbox']
-            if annotation.get('area', w * h) <= 0 or w < 1 or h < 1 or annotation.get('ignore', False):
-                continue
-            if annotation['category_id'] not in category_of:
-                raise DatasetError(
-                    f'{self.inst_ann_file}: annotation {annotation.get("id")!r} has category_id '
-                    f'{annotation["category_id"]!r}, which `categories` lacks'
-                )
-            instances_of[annotation['image_id']].append(
-                dict(
-                    bbox=[x, y, x + w, y + h],
-                    bbox_label=category_of[annotation['category_id']]['label'],
-                    ignore_flag=int(annotation.get('iscrowd', 0)),
-                    mask=annotation['segmentation'],
-                )
-            )
-        return instances_of
+        return load_instances(data, self.inst_ann_file, category_of, [image for image, _ in pairs], self.ann_file)
 
     def _check_files(self, data_list: list[dict]) -> None:
         """Every image and PNG must be there; folders are listed once instead of asking for each file."""
-        if self.backend_args is not None or '://' in self.ann_file:
-            return  # remote storage: listing may be slow or forbidden; a missing file is reported when it is read
         present: dict[str, set[str]] = {}
         for key, remedy in (('img_path', 'data_prefix.img'), ('seg_map_path', 'data_prefix.seg')):
             missing = []
             for info in data_list:
-                if info[key] is None:
-                    continue
+                if info[key] is None or not is_local(info[key], self.backend_args):
+                    continue  # remote storage may not be listed; a missing file is reported when it is read
                 folder, name = osp.split(info[key])
                 if folder not in present:
                     present[folder] = set(os.listdir(folder)) if osp.isdir(folder) else set()
@@ -164,9 +152,23 @@ class CocoPanopticDataset(BaseDetDataset):
                     level=logging.INFO,
                 )
         if not kept:
-            raise DatasetError(f'{self.ann_file}: no image is left of {len(self.data_list)}: the dataset is empty '
-                               f'after filter_cfg {self.filter_cfg}')  # fmt: skip
+            raise DatasetError(
+                f'{self.ann_file}: no image is left of {len(self.data_list)}: the dataset is empty after filter_cfg '
+                f'{dict(self.filter_cfg)}; loosen it'
+            )
         return kept
+
+    def _get_unserialized_subset(self, indices: int | Sequence[int]) -> list[dict]:
+        try:
+            chosen = super()._get_unserialized_subset(indices)
+        except (AssertionError, IndexError):
+            chosen = []
+        if not chosen:
+            raise DatasetError(
+                f'{self.ann_file}: `indices` {indices} do not choose among its {len(self.data_list)} images: mend or '
+                'drop them'
+            )
+        return chosen
 
 
 def _instances_of_segments(segments: list[dict]) -> list[dict]:

@@ -5,7 +5,7 @@ Format: https://cocodataset.org/#format-data (4. Panoptic Segmentation).
 
 import colorsys
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from mmdet.datasets import CocoPanopticDataset as MMDetCocoPanopticDataset
 from mmengine import fileio
@@ -13,19 +13,24 @@ from mmengine import fileio
 from mmpanoptic.structures import MAX_ID
 from mmpanoptic.utils import DatasetError
 
+from .json_checks import check_bbox, check_types, entries, refuse_repeats
+
 MAX_CATEGORIES = 254  # labels are stored in 8 bits beside 255 for void
+_SEGMENT = dict(id=int, category_id=(int, str), area=(int, float), bbox=list)
 
 
 def read_json(path: str, backend_args: dict | None = None) -> dict:
     """Load an annotation file.
 
     Raises:
-        DatasetError: If it does not exist, is no JSON, or is no object at the top.
+        DatasetError: If it does not exist or cannot be read, is no JSON, or is no object at the top.
     """
     try:
         data = json.loads(fileio.get_text(path, backend_args=backend_args))
     except FileNotFoundError:
-        raise DatasetError(f'{path} does not exist: set `ann_file` and `data_root` to your annotations') from None
+        raise DatasetError(f'annotation file {path!r} does not exist: set `ann_file` and `data_root`') from None
+    except OSError as error:
+        raise DatasetError(f'{path or "ann_file"} cannot be read ({error}): set `ann_file` to a JSON file') from None
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
         raise DatasetError(f'{path} is not valid JSON ({error}): fetch or write it again') from None
     if not isinstance(data, dict):
@@ -45,20 +50,25 @@ def parse_categories(categories: Sequence[dict] | None, path: str) -> list[dict]
         has it, ``color``.
 
     Raises:
-        DatasetError: If the list is missing or empty, if ``id``, ``name`` or ``isthing`` is missing, if an id or a
-            name occurs twice, or if there are more than 254.
+        DatasetError: If the list is missing or empty, if ``id``, ``name`` or ``isthing`` is missing or of a wrong type,
+            if an id or a name occurs twice, or if there are more than 254.
     """
-    if not categories:
-        raise DatasetError(f'{path} lists no categories: add `categories` with id, name and isthing')
-    for category in categories:
-        for key in ('id', 'name', 'isthing'):
-            if key not in category:
-                shown = category.get('name', category.get('id'))
-                raise DatasetError(f'{path}: category {shown!r} lacks `{key}`: every category needs it')
+    for category in entries(categories, path, 'categories', 'add `categories` with id, name and isthing'):
+        shown = category.get('name', category.get('id'))
+        if 'isthing' not in category:
+            raise DatasetError(
+                f'{path}: category {shown!r} lacks `isthing`: add it to every category (1 thing, 0 stuff); an '
+                'instances JSON, which has none, goes to `inst_ann_file`'
+            )
+        check_types(category, dict(id=(int, str), name=str), f'{path}: category {shown!r}')
+        if 'color' in category and not _is_colour(category['color']):
+            raise DatasetError(
+                f'{path}: category {shown!r} has color {category["color"]!r}: write [red, green, blue], each 0 to 255'
+            )
         if category['isthing'] not in (0, 1):
             raise DatasetError(f'{path}: category {category["name"]!r} has isthing {category["isthing"]!r}: use 0 or 1')
     for key in ('id', 'name'):
-        _refuse_repeats((category[key] for category in categories), f'{path}: category {key}')
+        refuse_repeats((category[key] for category in categories), f'{path}: category {key}')
     if len(categories) > MAX_CATEGORIES:
         raise DatasetError(f'{path} has {len(categories)} categories: at most {MAX_CATEGORIES} are supported')
     things_first = sorted(categories, key=lambda category: not category['isthing'])  # stable: the file's order within
@@ -74,12 +84,8 @@ def parse_categories(categories: Sequence[dict] | None, path: str) -> list[dict]
     ]
 
 
-def _refuse_repeats(values: Iterable, what: str) -> None:
-    seen = set()
-    for value in values:
-        if value in seen:
-            raise DatasetError(f'{what} {value!r} occurs twice: ids and names must be unique')
-        seen.add(value)
+def _is_colour(value: object) -> bool:
+    return isinstance(value, (list, tuple)) and len(value) == 3 and all(v in range(256) for v in value)
 
 
 def dataset_meta(categories: Sequence[dict]) -> dict:
@@ -115,26 +121,45 @@ def _colour(category: dict) -> tuple[int, int, int]:
     return tuple(round(255 * channel) for channel in colorsys.hls_to_rgb(hue, lightness, 0.75))
 
 
-def check_classes(given: Sequence[str], meta: dict, path: str) -> None:
-    """Compare a config's class list with the file's.
+def check_metainfo(given: dict, meta: dict, path: str) -> None:
+    """Compare a config's ``metainfo`` with what the file says.
+
+    Args:
+        given: The config's; ``classes``, ``thing_classes``, ``stuff_classes`` and ``palette`` are looked at.
+        meta: The file's, see :func:`dataset_meta`.
+        path: The file's name for errors.
 
     Raises:
-        DatasetError: If they differ, naming the first difference.
+        DatasetError: If a list of names differs, naming the first difference, or a palette is not one RGB a class.
     """
-    found = meta['classes']
-    if tuple(given) == tuple(found):
-        return
+    for key in ('classes', 'thing_classes', 'stuff_classes'):
+        if key not in given:
+            continue
+        names = (given[key],) if isinstance(given[key], str) else tuple(given[key])
+        if names != meta[key]:
+            raise DatasetError(
+                f'{path}: its {len(meta[key])} {key} are not the {len(names)} of `metainfo.{key}`; '
+                f'{_difference(names, meta[key])}. Drop the list from the config (the file has it), or name the file '
+                'it was made for'
+            )
+    palette = given.get('palette')
+    if palette is not None and not (len(palette) == len(meta['classes']) and all(map(_is_colour, palette))):
+        raise DatasetError(
+            f'{path}: `metainfo.palette` must be {len(meta["classes"])} times (red, green, blue), in the order of the '
+            'classes: mend it or drop it from the config'
+        )
+
+
+def _difference(given: Sequence[str], found: Sequence[str]) -> str:
     missing = [name for name in given if name not in found]
     extra = [name for name in found if name not in given]
     if missing or extra:
-        detail = f'only in the config: {missing[:5]}; only in the file: {extra[:5]}'
-    else:
-        place = next(i for i, (a, b) in enumerate(zip(given, found, strict=True)) if a != b)
-        detail = f'the order differs from position {place} on ({given[place]!r} against {found[place]!r})'
-    raise DatasetError(
-        f'{path}: its {len(found)} classes are not the {len(given)} of `metainfo.classes`; {detail}. '
-        'Drop the list from the config (the file has it), or name the file it was made for'
-    )
+        return f'only in the config: {missing[:5]}; only in the file: {extra[:5]}'
+    pairs = enumerate(zip(given, found, strict=False))
+    place = next((i for i, (a, b) in pairs if a != b), min(len(given), len(found)))
+    if place < len(found):
+        return f'they differ from position {place} on ({given[place]!r} against {found[place]!r})'
+    return f'the config repeats {given[place]!r}'
 
 
 def annotations_by_image(data: dict, path: str) -> list[tuple[dict, dict | None]]:
@@ -144,34 +169,38 @@ def annotations_by_image(data: dict, path: str) -> list[tuple[dict, dict | None]
     images in the order of ``images``.
 
     Raises:
-        DatasetError: If ``images`` is missing or empty, an image or annotation occurs twice, an annotation names an
-            unknown image, or an image has no annotation although others have.
+        DatasetError: If ``images`` is missing or empty, an image or annotation lacks a key or occurs twice, an
+            annotation names an unknown image, or an image has no annotation although others have.
     """
-    images = data.get('images')
-    if not images:
-        raise DatasetError(f'{path} lists no images: is it a panoptic annotation file?')
+    remedy = 'give `ann_file` the panoptic JSON'
+    images = entries(data.get('images'), path, 'images', remedy)
     for image in images:
-        for key in ('id', 'file_name', 'height', 'width'):
-            if key not in image:
-                raise DatasetError(f'{path}: image {image.get("id", image)!r} lacks `{key}`')
-    _refuse_repeats((image['id'] for image in images), f'{path}: image id')
-    annotations = data.get('annotations') or []
-    if not annotations:
+        check_types(
+            image,
+            dict(id=(int, str), file_name=str, height=int, width=int),
+            f'{path}: image {image.get("id", image)!r}',
+        )
+    refuse_repeats((image['id'] for image in images), f'{path}: image id')
+    if not data.get('annotations'):
         return [(image, None) for image in images]
+    annotations = entries(data['annotations'], path, 'annotations', remedy)
     for annotation in annotations:
-        if 'segments_info' not in annotation or 'file_name' not in annotation or 'image_id' not in annotation:
+        where = f'{path}: annotation of image {annotation.get("image_id")!r}'
+        if 'segments_info' not in annotation:
             raise DatasetError(
-                f'{path}: annotation of image {annotation.get("image_id")!r} lacks segments_info, file_name or '
-                'image_id: give `ann_file` the panoptic JSON, `inst_ann_file` the instances JSON'
+                f'{where} lacks `segments_info`: give `ann_file` the panoptic JSON, `inst_ann_file` the instances JSON'
             )
-    _refuse_repeats((annotation['image_id'] for annotation in annotations), f'{path}: annotation of image')
+        check_types(annotation, dict(image_id=(int, str), file_name=str, segments_info=list), where)
+    refuse_repeats((annotation['image_id'] for annotation in annotations), f'{path}: annotation of image')
     image_of = {image['id']: image for image in images}
     pairs = []
     for annotation in annotations:
         image = image_of.pop(annotation['image_id'], None)
         if image is None:
-            raise DatasetError(f'{path}: {annotation["file_name"]} annotates image {annotation["image_id"]!r}, '
-                               'which `images` lacks')  # fmt: skip
+            raise DatasetError(
+                f'{path}: {annotation["file_name"]} annotates image {annotation["image_id"]!r}, which `images` lacks: '
+                'add the image or drop the annotation'
+            )
         pairs.append((image, annotation))
     if image_of:
         first = next(iter(image_of.values()))
@@ -195,21 +224,30 @@ def parse_segments(annotation: dict, category_of: dict[int, dict], path: str) ->
         (pixels) and ``bbox`` ([x, y, width, height], pixels).
 
     Raises:
-        DatasetError: If a key is missing, an id is 0, too large or repeated, or a category is unknown.
+        DatasetError: If a key is missing or of a wrong type, an id is 0, too large or repeated, or a category is
+            unknown.
     """
     where = f'{path}: {annotation["file_name"]}'
     segments = []
     for segment in annotation['segments_info']:
-        for key in ('id', 'category_id', 'area', 'bbox'):
-            if key not in segment:
-                raise DatasetError(f'{where}: segment {segment.get("id")!r} lacks `{key}`')
+        if not isinstance(segment, dict):
+            raise DatasetError(f'{where}: segments_info holds {segment!r}: write objects with {", ".join(_SEGMENT)}')
+        shown = f'{where}: segment {segment.get("id")!r}'
+        check_types(segment, _SEGMENT, shown)
+        check_bbox(segment['bbox'], shown)
         if not 0 < segment['id'] <= MAX_ID:
-            raise DatasetError(f'{where}: segment id {segment["id"]!r} is outside 1..{MAX_ID} (0 is void)')
+            raise DatasetError(
+                f'{where}: segment id {segment["id"]!r} is outside 1..{MAX_ID}: number segments as their colours do '
+                '(R + 256 G + 65536 B, 0 is void)'
+            )
         category = category_of.get(segment['category_id'])
         if category is None:
             raise DatasetError(
-                f'{where}: segment {segment["id"]} has category_id {segment["category_id"]!r}, which `categories` lacks'
+                f'{shown} has category_id {segment["category_id"]!r}, which `categories` lacks: add the category, or '
+                'mend the id'
             )
+        if segment.get('iscrowd', 0) not in (0, 1):
+            raise DatasetError(f'{shown} has iscrowd {segment["iscrowd"]!r}: write 0 or 1')
         segments.append(
             dict(
                 id=segment['id'],
@@ -221,5 +259,5 @@ def parse_segments(annotation: dict, category_of: dict[int, dict], path: str) ->
                 bbox=segment['bbox'],
             )
         )
-    _refuse_repeats((segment['id'] for segment in segments), f'{where}: segment id')
+    refuse_repeats((segment['id'] for segment in segments), f'{where}: segment id')
     return segments

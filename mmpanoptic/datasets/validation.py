@@ -1,17 +1,20 @@
 """Comparing every panoptic PNG with its JSON entry before training starts."""
 
+import contextlib
 import hashlib
+import itertools
 import multiprocessing
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import cv2
 import numpy as np
 from mmengine.dataset import BaseDataset
 from rich.progress import track
 
 from mmpanoptic.structures import VOID_ID, decode_panoptic_png
-from mmpanoptic.utils import DatasetError, read_bytes
+from mmpanoptic.utils import DatasetError, is_local, read_bytes
 
 from .coco_panoptic import CocoPanopticDataset
 from .transforms.loading import segment_indices
@@ -28,6 +31,22 @@ def panoptic_datasets(dataset: BaseDataset) -> Iterator[CocoPanopticDataset]:
             yield from panoptic_datasets(inner)
 
 
+def check_same_classes(datasets: Sequence[CocoPanopticDataset]) -> None:
+    """Refuse datasets of one run whose labels mean different classes, which would give a PQ near 0 and no error.
+
+    Raises:
+        DatasetError: Naming the two files and the first label that differs.
+    """
+    for dataset in datasets[1:]:
+        first, other = (d.metainfo for d in (datasets[0], dataset))
+        for label, names in enumerate(itertools.zip_longest(first['classes'], other['classes'])):
+            if names[0] != names[1] or (label < len(first['thing_classes'])) != (label < len(other['thing_classes'])):
+                raise DatasetError(
+                    f'{datasets[0].ann_file} and {dataset.ann_file} differ in class {label} ({names[0]!r} against '
+                    f'{names[1]!r}): list the same `categories` in the same order, with the same isthing, in both'
+                )
+
+
 def check_png(info: dict) -> None:
     """Compare one PNG with its ``segments_info``.
 
@@ -35,14 +54,15 @@ def check_png(info: dict) -> None:
         info: A sample's entry in ``data_list``.
 
     Raises:
-        DatasetError: If it is unreadable, of another size, or has other ids than the JSON.
+        DatasetError: If it is unreadable, of another size, has other ids than the JSON, or a box leaves the image.
     """
     path = info['seg_map_path']
+    height, width = info['height'], info['width']
     ids = decode_panoptic_png(read_bytes(path), path)
-    if ids.shape != (info['height'], info['width']):
+    if ids.shape != (height, width):
         raise DatasetError(
             f'{path} is {ids.shape[0]}x{ids.shape[1]} (height x width), its image (id {info["img_id"]!r}) '
-            f'{info["height"]}x{info["width"]} in the JSON: wrong file or wrong sizes'
+            f'{height}x{width} in the JSON: wrong file or wrong sizes'
         )
     indices = segment_indices(ids, info['segments_info'], path)
     pixels = np.bincount(indices.ravel(), minlength=len(info['segments_info']) + 1)[1:]
@@ -52,6 +72,13 @@ def check_png(info: dict) -> None:
             f'{path} has no pixel of segment id {segment["id"]} of its segments_info (image id {info["img_id"]!r}): '
             f'the PNG and the JSON are not of one release, or the PNG was edited (id {VOID_ID} is void)'
         )
+    for segment in info['segments_info']:
+        x, y, w, h = segment['bbox']
+        if min(x, y) < 0 or x + w > width or y + h > height:
+            raise DatasetError(
+                f'{path}: segment id {segment["id"]} has bbox {segment["bbox"]} in the JSON, which leaves its image '
+                f'(id {info["img_id"]!r}, {height}x{width}): write [x, y, width, height] in pixels'
+            )
 
 
 def check_panoptic_pngs(dataset: CocoPanopticDataset, workers: int | None = None) -> int:
@@ -67,29 +94,34 @@ def check_panoptic_pngs(dataset: CocoPanopticDataset, workers: int | None = None
     Raises:
         DatasetError: At the first PNG that does not fit.
     """
-    if dataset.backend_args is not None or '://' in dataset.ann_file:
-        return 0  # remote storage: too slow to read twice; the loader checks each PNG when it is used
     infos = [info for info in map(dataset.get_data_info, range(len(dataset))) if info['seg_map_path'] is not None]
-    stamp = _stamp(dataset) if len(infos) >= REMEMBER_FROM else None
-    if stamp is not None and stamp.exists():
+    # Remote storage is too slow to read twice; there the loader checks each PNG when it is used.
+    infos = [info for info in infos if is_local(info['seg_map_path'], dataset.backend_args)]
+    stamp = _stamp(dataset.ann_file, infos) if len(infos) >= REMEMBER_FROM else None
+    if not infos or (stamp is not None and stamp.exists()):
         return 0
-    workers = workers or min(os.cpu_count() or 1, 8)
-    with multiprocessing.get_context('fork').Pool(workers) as pool:
+    workers = min(workers or min(os.cpu_count() or 1, 8), len(infos))
+    context = multiprocessing.get_context('fork')
+    with context.Pool(workers, initializer=cv2.setNumThreads, initargs=(0,)) as pool:  # its threads survive no fork
         checked = pool.imap(check_png, infos, chunksize=16)
         for _ in track(checked, f'Checking {len(infos)} panoptic PNGs', total=len(infos), transient=True):
             pass
     if stamp is not None:
-        stamp.parent.mkdir(parents=True, exist_ok=True)
-        stamp.write_text(dataset.ann_file + '\n')
+        with contextlib.suppress(OSError):  # a cache that cannot be written costs time, nothing else
+            stamp.parent.mkdir(parents=True, exist_ok=True)
+            stamp.write_text(dataset.ann_file + '\n')
     return len(infos)
 
 
-def _stamp(dataset: CocoPanopticDataset) -> Path:
-    """File whose existence says that the dataset, as it lies on disk now, was checked."""
-    parts = [repr(sorted((dataset.filter_cfg or {}).items())), repr(dataset._indices)]
-    for path in (dataset.ann_file, dataset.data_prefix['seg']):
-        status = os.stat(path)
-        parts.append(f'{os.path.abspath(path)} {status.st_mtime_ns} {status.st_size}')
-    home = os.environ.get('XDG_CACHE_HOME', os.path.expanduser('~/.cache'))
-    cache = Path(os.environ.get('MMPANOPTIC_CACHE', os.path.join(home, 'mmpanoptic')))
-    return cache / 'checked' / hashlib.sha256('\n'.join(parts).encode()).hexdigest()
+def _stamp(ann_file: str, infos: list[dict]) -> Path:
+    """File whose existence says that a JSON and its PNGs, as they lie on disk now, were checked."""
+    digest = hashlib.sha256()
+    for path in (ann_file, *(info['seg_map_path'] for info in infos)):
+        try:
+            status = os.stat(path)
+        except OSError:
+            status = None  # the check itself says what is wrong
+        digest.update(f'{os.path.abspath(path)} {status and (status.st_mtime_ns, status.st_size)}\n'.encode())
+    home = os.environ.get('XDG_CACHE_HOME') or os.path.expanduser('~/.cache')
+    cache = Path(os.environ.get('MMPANOPTIC_CACHE') or os.path.join(home, 'mmpanoptic'))
+    return cache / 'checked' / digest.hexdigest()

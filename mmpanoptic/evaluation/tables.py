@@ -43,3 +43,13 @@ def pq_table(
         shares = (f'{100 * values[key]:.2f}' for key in ('pq', 'sq', 'rq'))
         details.add_row(category['name'], *shares, *(str(values[key]) for key in ('tp', 'fp', 'fn')))
     return render(details) + '\n' + render(table)
+
+
+def class_table(classes: Sequence[str], columns: Mapping[str, Sequence[float]]) -> str:
+    """Percentages of every class as a table; what is not defined (nan) is a dash."""
+    table = Table('class')
+    for header in columns:
+        table.add_column(header, justify='right')
+    for name, *values in zip(classes, *columns.values(), strict=True):
+        table.add_row(name, *('-' if value != value else f'{value:.2f}' for value in values))
+    return render(table)

@@ -1,8 +1,9 @@
-"""Make Cityscapes' panoptic annotations with cityscapesscripts.
+"""Make Cityscapes' panoptic annotations, with cityscapesscripts, and its instances, in COCO's formats.
 
 ROOT holds leftImg8bit/ and gtFine/ as they are distributed. Every image is converted by cityscapesscripts' own
 createPanopticImgs, in several processes; label and instance PNGs that are missing are made from the polygons first.
-The result is gtFine/cityscapes_panoptic_SPLIT.json and gtFine/cityscapes_panoptic_SPLIT/, with label ids (7 to 33).
+The result is gtFine/cityscapes_panoptic_SPLIT.json and gtFine/cityscapes_panoptic_SPLIT/, with label ids (7 to 33), and
+gtFine/cityscapes_instances_SPLIT.json, with the 8 things of the benchmark and groups of them as crowds.
 """
 
 import argparse
@@ -25,6 +26,12 @@ from cityscapesscripts.preparation.json2labelImg import json2labelImg
 from PIL import Image
 
 from mmpanoptic.datasets.conversion import PanopticItem, tracked_map, write_panoptic
+from mmpanoptic.datasets.instance_conversion import (
+    InstanceItem,
+    has_instances_of,
+    instances_to_coco,
+    write_instances,
+)
 from mmpanoptic.utils import DatasetError, UserError
 
 POLYGONS, LABELS, INSTANCES = '_gtFine_polygons.json', '_gtFine_labelIds.png', '_gtFine_instanceIds.png'
@@ -44,6 +51,11 @@ def panoptic_categories() -> list[dict[str, Any]]:
         for label in labels
         if not label.ignoreInEval
     ]
+
+
+def thing_categories() -> list[dict[str, Any]]:
+    """The 8 categories of the instance benchmark."""
+    return [category for category in panoptic_categories() if category['isthing']]
 
 
 def find_images(root: Path, split: str) -> list[str]:
@@ -87,7 +99,7 @@ def call_script(file: Path, function: Callable[..., Any], *args: Any) -> None:
         raise DatasetError(f'{file}: cityscapesscripts fails on it ({error!r}): fetch it again') from error
 
 
-def save_16_bit(instances: Image.Image, path: str | Path) -> None:
+def save_16_bit(instances: Image.Image | np.ndarray, path: str | Path) -> None:
     """Save an instance map as Cityscapes has them."""
     Image.fromarray(np.array(instances).astype(np.uint16)).save(path)
 
@@ -111,6 +123,17 @@ def make_from_polygons(polygons: Path, png: Path, draw: Callable[[str, str], Non
         incomplete.unlink(missing_ok=True)
 
 
+def read_instance_ids(image: Path, instance_map: Path) -> np.ndarray:
+    """An instance map of shape (H, W), which must be of its image's size."""
+    try:
+        with Image.open(image) as picture, Image.open(instance_map) as instances:
+            if picture.size != instances.size:
+                raise DatasetError(f'{instance_map} is {instances.size}, its image {picture.size}: fetch both again')
+            return np.array(instances)
+    except (OSError, SyntaxError) as error:
+        raise DatasetError(f'{instance_map} or its image cannot be read ({error}): fetch both again') from error
+
+
 def convert(name: str, root: Path, split: str) -> PanopticItem:
     """One image, ``city/image id``, by createPanopticImgs."""
     image, ground_truth = root / 'leftImg8bit' / split / f'{name}{IMAGES}', root / 'gtFine' / split / name
@@ -124,24 +147,33 @@ def convert(name: str, root: Path, split: str) -> PanopticItem:
         linked = tree / split / name.split('/')[0] / instance_map.name
         linked.parent.mkdir(parents=True)
         out.mkdir()
-        try:
-            with Image.open(image) as picture, Image.open(instance_map) as instances:
-                if picture.size != instances.size:
-                    raise DatasetError(
-                        f'{instance_map} is {instances.size}, its image {picture.size}: fetch both again'
-                    )
-                if instances.mode == 'L':  # 8 bits overflow in the script under numpy 2
-                    save_16_bit(instances, linked)
-                else:
-                    instances.load()
-                    linked.symlink_to(instance_map.resolve())
-        except (OSError, SyntaxError) as error:
-            raise DatasetError(f'{instance_map} or its image cannot be read ({error}): fetch both again') from error
+        ids = read_instance_ids(image, instance_map)
+        if ids.dtype == np.uint8:  # 8 bits overflow in the script under numpy 2
+            save_16_bit(ids, linked)
+        else:
+            linked.symlink_to(instance_map.resolve())
         call_script(instance_map, convert2panoptic, str(tree), str(out), False, [split])
         content = json.loads((out / f'cityscapes_panoptic_{split}.json').read_text())
         (annotation,) = content['annotations']
         png = (out / f'cityscapes_panoptic_{split}' / annotation['file_name']).read_bytes()
     return PanopticItem(content['images'][0], annotation['file_name'], png, annotation['segments_info'])
+
+
+def convert_instances(name: str, root: Path, split: str) -> InstanceItem:
+    """The instances of one image, ``city/image id``: an id below 1000 is a label without number, that of a group."""
+    image, ground_truth = root / 'leftImg8bit' / split / f'{name}{IMAGES}', root / 'gtFine' / split / name
+    polygons, instance_map = (ground_truth.with_name(ground_truth.name + suffix) for suffix in (POLYGONS, INSTANCES))
+    make_from_polygons(polygons, instance_map, draw_instances)
+    ids = read_instance_ids(image, instance_map)
+    things = {category['id'] for category in thing_categories()}
+    label_of = {i: i // 1000 if i >= 1000 else i for i in np.unique(ids).tolist()}
+    height, width = ids.shape
+    return InstanceItem(
+        {'id': name.split('/')[1], 'file_name': f'{name}{IMAGES}', 'width': width, 'height': height},
+        instances_to_coco(
+            ids, {i: label for i, label in label_of.items() if label in things}, [i for i in label_of if i < 1000]
+        ),
+    )
 
 
 def is_complete(out_json: Path, names: list[str]) -> bool:
@@ -155,17 +187,32 @@ def is_complete(out_json: Path, names: list[str]) -> bool:
         return False
 
 
+def make_panoptic(root: Path, split: str, names: list[str], workers: int) -> None:
+    out_json = root / 'gtFine' / f'cityscapes_panoptic_{split}.json'
+    if is_complete(out_json, names):
+        print(f'{split}: {out_json} is complete ({len(names)} images); delete it and its folder to make it again')
+        return
+    items = tracked_map(partial(convert, root=root, split=split), names, workers, f'Converting {split}')
+    dataset = write_panoptic(out_json, items, panoptic_categories())
+    segments = sum(len(annotation['segments_info']) for annotation in dataset['annotations'])
+    print(f'{split}: {len(names)} images, {segments} segments: {out_json} and {out_json.with_suffix("")}/')
+
+
+def make_instances(root: Path, split: str, names: list[str], workers: int) -> None:
+    out_json = root / 'gtFine' / f'cityscapes_instances_{split}.json'
+    if has_instances_of(out_json, [name.split('/')[1] for name in names]):
+        print(f'{split}: {out_json} is complete ({len(names)} images); delete it to make it again')
+        return
+    items = tracked_map(partial(convert_instances, root=root, split=split), names, workers, f'Instances of {split}')
+    dataset = write_instances(out_json, items, thing_categories())
+    print(f'{split}: {len(names)} images, {len(dataset["annotations"])} instances: {out_json}')
+
+
 def run(args: argparse.Namespace) -> None:
     names_of = {split: find_images(args.root, split) for split in args.split}
     for split, names in names_of.items():
-        out_json = args.root / 'gtFine' / f'cityscapes_panoptic_{split}.json'
-        if is_complete(out_json, names):
-            print(f'{split}: {out_json} is complete ({len(names)} images); delete it and its folder to make it again')
-            continue
-        items = tracked_map(partial(convert, root=args.root, split=split), names, args.workers, f'Converting {split}')
-        dataset = write_panoptic(out_json, items, panoptic_categories())
-        segments = sum(len(annotation['segments_info']) for annotation in dataset['annotations'])
-        print(f'{split}: {len(names)} images, {segments} segments: {out_json} and {out_json.with_suffix("")}/')
+        make_panoptic(args.root, split, names, args.workers)
+        make_instances(args.root, split, names, args.workers)
 
 
 def parse_args() -> argparse.Namespace:

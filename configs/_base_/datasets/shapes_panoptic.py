@@ -1,4 +1,6 @@
 # The built-in dataset: python tools/dataset_converters/shapes.py data/shapes --train 1000 --val 200
+_base_ = './coco_panoptic.py'
+
 data_root = 'data/shapes/'
 image_size = (288, 192)  # width, height
 
@@ -19,33 +21,25 @@ test_pipeline = [
 train_dataloader = dict(
     batch_size=8,
     num_workers=1,
-    persistent_workers=True,
-    sampler=dict(type='DefaultSampler', shuffle=True),
+    batch_sampler=None,
     dataset=dict(
-        type='CocoPanopticDataset',
         data_root=data_root,
         ann_file='annotations/panoptic_train.json',
         data_prefix=dict(img='train/', seg='annotations/panoptic_train/'),
-        filter_cfg=dict(filter_empty_gt=True),
+        filter_cfg=dict(min_size=0),
         pipeline=train_pipeline,
     ),
 )
 val_dataloader = dict(
-    batch_size=1,
     num_workers=1,
-    persistent_workers=True,
-    drop_last=False,
-    sampler=dict(type='DefaultSampler', shuffle=False),
     dataset=dict(
-        type='CocoPanopticDataset',
         data_root=data_root,
         ann_file='annotations/panoptic_val.json',
         data_prefix=dict(img='val/', seg='annotations/panoptic_val/'),
-        test_mode=True,
         pipeline=test_pipeline,
     ),
 )
 test_dataloader = val_dataloader
 
-val_evaluator = dict(type='PanopticMetric', classwise=True)
+val_evaluator = dict(classwise=True)
 test_evaluator = val_evaluator

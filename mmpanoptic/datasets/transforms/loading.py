@@ -123,7 +123,7 @@ class LoadPanopticAnnotations(LoadAnnotations):
         index_map = segment_indices(ids, segments, path)
         if self.with_seg:
             label_of_index = np.array([VOID_LABEL] + [segment['label'] for segment in segments], np.uint8)
-            results['gt_seg_map'] = label_of_index[index_map]
+            results['gt_seg_map'] = label_of_index.take(index_map)  # half the time of label_of_index[index_map]
         if self.with_mask:
             if results['instances'] and 'mask' in results['instances'][0]:
                 results['ori_shape'] = ids.shape

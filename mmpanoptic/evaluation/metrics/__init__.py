@@ -1,4 +1,5 @@
+from .cityscapes_instance_metric import CityscapesInstanceMetric
 from .instance_metric import InstanceMetric, PanopticIoUMetric
 from .panoptic_metric import PanopticMetric
 
-__all__ = ['InstanceMetric', 'PanopticIoUMetric', 'PanopticMetric']
+__all__ = ['CityscapesInstanceMetric', 'InstanceMetric', 'PanopticIoUMetric', 'PanopticMetric']

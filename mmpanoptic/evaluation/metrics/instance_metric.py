@@ -2,16 +2,18 @@
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
-from mmdet.evaluation import CocoMetric, SemSegMetric
+from mmdet.evaluation import CocoMetric
 from mmdet.structures.mask import encode_mask_results
+from mmengine.evaluator import BaseMetric
 from mmengine.fileio import dump
+from mmengine.logging import MMLogger
 
+from mmpanoptic.evaluation.tables import class_table
 from mmpanoptic.registry import METRICS
 from mmpanoptic.structures import INSTANCE_OFFSET, labels_of_ids
 from mmpanoptic.utils import UserError
-
-_IGNORED = 255
 
 
 def _require(sample: dict, key: str, remedy: str) -> dict:
@@ -28,8 +30,8 @@ class InstanceMetric(CocoMetric):
     annotations, crowds included; those masks do not overlap.
 
     Raises:
-        UserError: If the model predicts no instances, the image has no ground truth, or ``ann_file`` numbers the
-            classes in another order than the dataset.
+        UserError: If the model predicts no instances or no masks, the image has no ground truth, or ``ann_file`` lacks
+            it or numbers the classes in another order than the dataset.
     """
 
     default_prefix = 'coco'
@@ -37,7 +39,11 @@ class InstanceMetric(CocoMetric):
     def process(self, data_batch: dict, data_samples: Sequence[dict]) -> None:
         """Collect predictions, and the ground truth where there is no ``ann_file``."""
         for sample in data_samples:
-            _require(sample, 'pred_instances', 'the model predicts no instances, so bbox and segm cannot be scored')
+            found = _require(
+                sample, 'pred_instances', 'the model predicts no instances: bbox and segm cannot be scored'
+            )
+            if 'segm' in self.metrics and 'masks' not in found:
+                raise UserError(f'{sample["img_path"]}: the model predicts no masks, so segm cannot be scored')
             if self._coco_api is None:
                 sample['instances'] = _instances(
                     _require(sample, 'gt_panoptic_seg', 'load annotations in the pipeline')
@@ -47,15 +53,28 @@ class InstanceMetric(CocoMetric):
     def compute_metrics(self, results: list) -> dict[str, float]:
         """See :class:`mmdet.evaluation.CocoMetric`."""
         if self._coco_api is not None:
-            things = self.dataset_meta['thing_classes']
-            ids = self._coco_api.get_cat_ids(cat_names=things)
-            names = tuple(category['name'] for category in self._coco_api.load_cats(ids))
-            if names != tuple(things):
-                raise UserError(
-                    'the instances JSON lists its classes in another order than the panoptic one, so labels would be '
-                    'mixed up: sort its `categories` alike'
-                )
-        return super().compute_metrics(results)
+            self._check_ann_file({ground_truth['img_id'] for ground_truth, _ in results})
+        scores = super().compute_metrics(results)
+        if not any(len(prediction['scores']) for _, prediction in results):  # of which mmdet gives no score at all
+            scores |= {f'{kind}_{name}': 0.0 for kind in self.metrics for name in ('mAP', 'mAP_50', 'mAP_75')}
+        return scores
+
+    def _check_ann_file(self, image_ids: set) -> None:
+        things = tuple(self.dataset_meta.get('thing_classes', self.dataset_meta['classes']))
+        listed = [category['name'] for category in self._coco_api.dataset['categories']]
+        names = tuple(name for name in listed if name in self.dataset_meta['classes'])
+        if names != things:
+            place = next((i for i, pair in enumerate(zip(names, things, strict=False)) if len(set(pair)) > 1), None)
+            detail = (
+                f'{len(names)} against {len(things)}' if place is None else f'{names[place]!r}, not {things[place]!r}'
+            )
+            raise UserError(
+                f'the instances JSON does not list the things of the panoptic JSON in their order ({detail}), so '
+                'labels would be mixed up: make their `categories` alike'
+            )
+        unknown = image_ids - set(self._coco_api.getImgIds())
+        if unknown:
+            raise UserError(f'the instances JSON lacks image {min(unknown, key=str)!r} of the panoptic JSON')
 
     def gt_to_coco_json(self, gt_dicts: Sequence[dict], outfile_prefix: str) -> str:
         """Write the collected ground truth; mmdet's own takes a box's area for the mask's."""
@@ -88,23 +107,47 @@ def _instances(ground_truth: dict) -> list[dict]:
 
 
 @METRICS.register_module()
-class PanopticIoUMetric(SemSegMetric):
+class PanopticIoUMetric(BaseMetric):
     """mIoU over all classes, things and stuff, of the panoptic map read as semantics.
 
-    Void in the ground truth is ignored; void in the prediction is a miss.
+    Void in the ground truth is ignored; void in the prediction is a miss. Classes that occur neither in the ground
+    truth nor in a prediction are left out of ``mIoU``, those that the ground truth lacks out of ``mAcc``.
+
+    Raises:
+        UserError: If an image has no ground truth or no panoptic prediction.
     """
 
     default_prefix = 'semantic'
 
     def process(self, data_batch: dict, data_samples: Sequence[dict]) -> None:
-        """Count pixels by class."""
+        """Count pixels by class of the ground truth and of the prediction."""
+        void = len(self.dataset_meta['classes'])
         for sample in data_samples:
-            ground_truth = _require(sample, 'gt_panoptic_seg', 'load annotations in the pipeline')
+            ground_truth = _require(sample, 'gt_panoptic_seg', 'load annotations in the test pipeline')
+            predicted = _require(sample, 'pred_panoptic_seg', 'the model gives no panoptic map, so mIoU is not defined')
             ids = ground_truth['sem_seg'].squeeze(0).cpu().numpy()
-            labels = labels_of_ids(ids, ground_truth['segments_info'], _IGNORED)
-            predicted = _require(sample, 'pred_panoptic_seg', 'the model gives no panoptic map')['sem_seg'].cpu()
-            view = dict(
-                pred_sem_seg=dict(sem_seg=predicted % INSTANCE_OFFSET),
-                gt_sem_seg=dict(sem_seg=torch.from_numpy(labels)[None]),
+            labels = labels_of_ids(ids, ground_truth['segments_info'], void)
+            pairs = labels * (void + 1) + predicted['sem_seg'].squeeze(0).cpu().numpy() % INSTANCE_OFFSET
+            self.results.append(
+                np.bincount(pairs.ravel(), minlength=(void + 1) ** 2).reshape(void + 1, void + 1)[:void]
             )
-            super().process(data_batch, [view])
+
+    def compute_metrics(self, results: list[np.ndarray]) -> dict[str, float]:
+        """Add up the images.
+
+        Returns:
+            ``mIoU``, ``mAcc`` (mean recall of the classes) and ``aAcc`` (share of pixels that are right), in percent.
+        """
+        pixels = sum(results)  # (C, C + 1): rows are the ground truth, the last column is void
+        right, truth, predicted = np.diagonal(pixels), pixels.sum(1), pixels.sum(0)[:-1]
+        with np.errstate(invalid='ignore'):
+            iou, recall = 100 * right / (truth + predicted - right), 100 * right / truth
+        table = class_table(self.dataset_meta['classes'], {'IoU': iou, 'Acc': recall})
+        MMLogger.get_current_instance().info('\n' + table)
+        return dict(mIoU=_mean(iou), mAcc=_mean(recall), aAcc=_mean(100 * right.sum() / np.maximum(truth.sum(), 1)))
+
+
+def _mean(values: np.ndarray) -> float:
+    """Mean of what is defined; 0 if nothing is."""
+    values = np.atleast_1d(values)
+    return float(values[~np.isnan(values)].mean()) if not np.isnan(values).all() else 0.0

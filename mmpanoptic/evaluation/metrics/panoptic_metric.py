@@ -5,6 +5,7 @@ import os
 import os.path as osp
 import shutil
 from collections.abc import Sequence
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -35,7 +36,8 @@ class PanopticMetric(BaseMetric):
         classwise: Whether to list every class.
         format_only: Write the files of ``outfile_prefix`` and score nothing, as for a test server.
         outfile_prefix: Write ``<prefix>.panoptic.json`` and the PNGs in ``<prefix>.panoptic/``, COCO's result format
-            (https://cocodataset.org/#format-results). They appear when all images are done.
+            (https://cocodataset.org/#format-results). They appear when all images are done, and replace those of an
+            earlier run; until then the PNGs are in ``<prefix>.panoptic.part/``.
         backend_args: Storage backend of ``ann_file`` and its PNGs.
         kwargs: See :class:`mmengine.evaluator.BaseMetric`.
 
@@ -81,7 +83,8 @@ class PanopticMetric(BaseMetric):
         for sample in data_samples:
             if 'pred_panoptic_seg' not in sample:
                 raise UserError(
-                    f'{sample["img_path"]}: the model gives no panoptic map, so PQ cannot be scored: use --eval bbox segm'
+                    f'{sample["img_path"]}: the model gives no panoptic map, so PQ cannot be scored: '
+                    'use --eval bbox segm'
                 )
             prediction = sample['pred_panoptic_seg']
             pred_map = prediction['sem_seg'].squeeze(0).cpu().numpy()
@@ -149,12 +152,19 @@ class PanopticMetric(BaseMetric):
         }
 
     def _finish_files(self, annotations: list[dict]) -> None:
+        """Give the files their names; the JSON comes last and says that they are complete."""
         names = [annotation['file_name'] for annotation in annotations]
+        part = Path(self._png_folder + '.part')
         if len(set(names)) < len(names):
+            shutil.rmtree(part, ignore_errors=True)
             twice = next(name for name in names if names.count(name) > 1)
             raise UserError(f'two images would be written as {twice}: file names must differ without their folders')
+        for stray in {file.name for file in part.iterdir()} - set(names):
+            (part / stray).unlink()  # of an earlier run that did not come to its end
+        final = Path(self._png_folder + '.json')
+        final.unlink(missing_ok=True)
         shutil.rmtree(self._png_folder, ignore_errors=True)
-        os.replace(self._png_folder + '.part', self._png_folder)
-        with open(self._png_folder + '.json.part', 'w') as file:
-            json.dump(dict(annotations=annotations, categories=self.dataset_meta['categories']), file)
-        os.replace(self._png_folder + '.json.part', self._png_folder + '.json')
+        os.replace(part, self._png_folder)
+        unfinished = final.with_suffix('.json.part')
+        unfinished.write_text(json.dumps(dict(annotations=annotations, categories=self.dataset_meta['categories'])))
+        os.replace(unfinished, final)

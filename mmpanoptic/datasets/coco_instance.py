@@ -1,0 +1,63 @@
+"""COCO instances JSON, its classes read from the file."""
+
+import os.path as osp
+
+from mmpanoptic.registry import DATASETS
+
+from .coco_panoptic import CocoPanopticDataset
+from .instances_json import load_instances
+from .json_checks import entries
+from .panoptic_json import annotations_by_image, check_metainfo, dataset_meta, parse_categories, read_json
+
+
+@DATASETS.register_module()
+class CocoInstanceDataset(CocoPanopticDataset):
+    """Instances without a panoptic map: one JSON in COCO's instances format, the classes being its ``categories``.
+
+    Where mmdet's ``CocoDataset`` takes the class list from the config and gives images without instances if the names
+    are not those of the file, here files that do not fit are refused as they are by :class:`CocoPanopticDataset`. To be
+    loaded by mmdet's ``LoadAnnotations`` and scored by ``InstanceMetric`` with the same ``ann_file``.
+
+    Args:
+        ann_file: The instances JSON, relative to ``data_root``.
+        data_prefix: ``img``, the folder that the ``file_name`` of images are relative to.
+        kwargs: See :class:`CocoPanopticDataset`; ``inst_ann_file`` has no meaning here.
+
+    Raises:
+        DatasetError: If files are missing or disagree, or if no image is left.
+    """
+
+    def load_data_list(self) -> list[dict]:
+        """Read and check the annotations.
+
+        Returns:
+            One dict an image, in the order of the file's ``images``: ``img_path``, ``img_id``, ``height``, ``width``,
+            ``seg_map_path`` (None) and ``instances`` (see :func:`~.instances_json.load_instances`).
+        """
+        path = self.ann_file
+        data = read_json(path, self.backend_args)
+        categories = entries(data.get('categories'), path, 'categories', 'give `ann_file` a COCO instances JSON')
+        categories = parse_categories([{'isthing': 1, **category} for category in categories], path)
+        meta = dataset_meta(categories)
+        check_metainfo(self._metainfo, meta, path)
+        kept = {key: value for key, value in self._metainfo.items() if key not in meta or key == 'palette'}
+        self._metainfo = {**meta, **kept}
+
+        images = [image for image, _ in annotations_by_image({'images': data.get('images')}, path)]
+        instances_of = {}
+        if data.get('annotations') or not self.test_mode:
+            known = {category['id']: category for category in categories}
+            instances_of = load_instances(data, path, known, images, path)
+        data_list = [
+            dict(
+                img_path=osp.join(self.data_prefix['img'], image['file_name']),
+                img_id=image['id'],
+                height=image['height'],
+                width=image['width'],
+                seg_map_path=None,
+                instances=instances_of.get(image['id'], []),
+            )
+            for image in images
+        ]
+        self._check_files(data_list)
+        return data_list

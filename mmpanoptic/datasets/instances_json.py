@@ -1,0 +1,101 @@
+"""Instances from a COCO instances JSON, to go with a panoptic one.
+
+Format: https://cocodataset.org/#format-data (1. Object Detection).
+"""
+
+from collections import defaultdict
+from collections.abc import Sequence
+
+from mmpanoptic.utils import DatasetError
+
+from .json_checks import check_bbox, check_types, entries, refuse_repeats
+
+
+def load_instances(
+    data: dict, path: str, category_of: dict, images: Sequence[dict], panoptic_path: str
+) -> dict[int | str, list[dict]]:
+    """Check an instances JSON against a panoptic one and give its instances in mmdet's form.
+
+    Args:
+        data: Contents of the instances JSON. It may hold more images than the panoptic one and fewer categories.
+        path: Its name for errors.
+        category_of: The panoptic JSON's parsed categories by id.
+        images: The panoptic JSON's ``images``.
+        panoptic_path: Its name for errors.
+
+    Returns:
+        By image id, dicts with ``bbox`` ([x1, y1, x2, y2], pixels), ``bbox_label``, ``ignore_flag`` (1 for crowds) and
+        ``mask`` (polygons or RLE). Annotations without area, thinner than a pixel or marked ``ignore`` are left out, as
+        mmdet does.
+
+    Raises:
+        DatasetError: If the files number their things or images differently, or an annotation does not fit.
+    """
+    _check_categories(data, path, category_of, panoptic_path)
+    _check_images(data, path, images, panoptic_path)
+    size_of = {image['id']: [image['height'], image['width']] for image in images}
+    annotations = data.get('annotations')
+    annotations = entries(annotations, path, 'annotations', 'give `inst_ann_file` a COCO instances JSON')
+    refuse_repeats((a['id'] for a in annotations if 'id' in a), f'{path}: annotation id')
+    instances_of = defaultdict(list)
+    for annotation in annotations:
+        if annotation.get('image_id') not in size_of:
+            continue
+        where = f'{path}: annotation {annotation.get("id")!r} of image {annotation["image_id"]!r}'
+        check_types(annotation, dict(category_id=(int, str), bbox=list, segmentation=(list, dict)), where)
+        check_bbox(annotation['bbox'], where)
+        category = category_of.get(annotation['category_id'])
+        if category is None or not category['isthing']:
+            raise DatasetError(
+                f'{where} has category_id {annotation["category_id"]!r}, which is no thing in {panoptic_path}: both '
+                'files must number their things alike'
+            )
+        mask, size = annotation['segmentation'], size_of[annotation['image_id']]
+        if isinstance(mask, dict) and list(mask.get('size', ())) != size:
+            raise DatasetError(
+                f'{where} has a mask (RLE) of size {mask.get("size")!r}, its image is {size[0]}x{size[1]} (height x '
+                'width): encode it at the size of the image'
+            )
+        x, y, w, h = annotation['bbox']
+        if annotation.get('area', w * h) <= 0 or w < 1 or h < 1 or annotation.get('ignore', False):
+            continue
+        instances_of[annotation['image_id']].append(
+            dict(
+                bbox=[x, y, x + w, y + h],
+                bbox_label=category['label'],
+                ignore_flag=int(annotation.get('iscrowd', 0)),
+                mask=mask,
+            )
+        )
+    return instances_of
+
+
+def _check_categories(data: dict, path: str, category_of: dict, panoptic_path: str) -> None:
+    categories = entries(data.get('categories'), path, 'categories', 'give `inst_ann_file` an instances JSON')
+    if any('segments_info' in a for a in data.get('annotations', [])[:1] if isinstance(a, dict)):
+        raise DatasetError(f'{path} is a panoptic JSON: give it to `ann_file`, and `inst_ann_file` the instances JSON')
+    for category in categories:
+        own = category_of.get(category.get('id'))
+        if own is None or own['name'] != category.get('name') or not own['isthing']:
+            raise DatasetError(
+                f'{path}: category {category.get("id")!r} ({category.get("name")!r}) is no thing of that id and name '
+                f'in {panoptic_path}: both files must number their things alike'
+            )
+
+
+def _check_images(data: dict, path: str, images: Sequence[dict], panoptic_path: str) -> None:
+    """Every image must be in both files: one without an instance differs from one that the file does not know."""
+    theirs = entries(data.get('images'), path, 'images', 'give `inst_ann_file` a COCO instances JSON')
+    theirs = {image.get('id'): image for image in theirs}
+    for image in images:
+        other = theirs.get(image['id'])
+        if other is None:
+            raise DatasetError(
+                f'{path} lacks image {image["id"]!r} ({image["file_name"]}) of {panoptic_path}: use the instances of '
+                'the same split'
+            )
+        if (other.get('height'), other.get('width')) != (image['height'], image['width']):
+            raise DatasetError(
+                f'{path}: image {image["id"]!r} is {other.get("height")}x{other.get("width")} (height x width), in '
+                f'{panoptic_path} {image["height"]}x{image["width"]}: use the instances of the same images'
+            )

@@ -1,0 +1,55 @@
+"""Checks of single entries of COCO's JSON files; each error names the file, the entry and the remedy."""
+
+from collections.abc import Iterable
+
+from mmpanoptic.utils import DatasetError
+
+
+def entries(values: object, path: str, key: str, remedy: str) -> list[dict]:
+    """The list of objects that stands in a JSON file under ``key``; it must not be empty.
+
+    Raises:
+        DatasetError: If it is anything else; the message ends with ``remedy``.
+    """
+    if not values:
+        raise DatasetError(f'{path} lists no {key}: {remedy}')
+    if not isinstance(values, list) or not all(isinstance(value, dict) for value in values):
+        raise DatasetError(f'{path}: `{key}` is no list of objects: {remedy}')
+    return values
+
+
+def check_types(entry: dict, types: dict[str, type | tuple[type, ...]], where: str) -> None:
+    """Refuse an object of a JSON file that lacks a key or has a value of another type.
+
+    Raises:
+        DatasetError: Naming ``where`` and the key.
+    """
+    for key, of in types.items():
+        if not isinstance(entry.get(key), of):
+            if key not in entry:
+                raise DatasetError(f'{where} lacks `{key}`: add it')
+            wanted = ' or '.join(one.__name__ for one in (of if isinstance(of, tuple) else (of,)))
+            raise DatasetError(f'{where} has {key} {entry[key]!r}: write {wanted}')
+
+
+def check_bbox(bbox: list, where: str) -> None:
+    """Refuse a box that is not [x, y, width, height].
+
+    Raises:
+        DatasetError: Naming ``where``.
+    """
+    if len(bbox) != 4 or not all(isinstance(value, (int, float)) for value in bbox):
+        raise DatasetError(f'{where} has bbox {bbox!r}: write [x, y, width, height]')
+
+
+def refuse_repeats(values: Iterable, what: str) -> None:
+    """Refuse ids or names of which one occurs twice.
+
+    Raises:
+        DatasetError: Naming ``what`` and the value.
+    """
+    seen = set()
+    for value in values:
+        if value in seen:
+            raise DatasetError(f'{what} {value!r} occurs twice: ids and names must be unique')
+        seen.add(value)

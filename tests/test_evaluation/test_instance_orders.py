@@ -1,0 +1,83 @@
+"""Orders of instances, against ones worked out by hand."""
+
+import itertools
+
+import pytest
+import torch
+
+from mmpanoptic.evaluation import instance_orders
+
+
+def strips(*ranges, width=12):
+    masks = torch.zeros(len(ranges), 1, width, dtype=torch.bool)
+    for mask, (start, stop) in zip(masks, ranges, strict=True):
+        mask[:, start:stop] = True
+    return masks
+
+
+def test_best_match_is_of_the_same_class():
+    masks, others = strips((0, 4), (6, 8)), strips((0, 4), (1, 4), (9, 12))
+    labels, other_labels = torch.tensor([1, 1]), torch.tensor([0, 1, 1])
+    assert instance_orders.best_match(masks, labels, others, other_labels).tolist() == [1, -1]
+    assert instance_orders.best_match(masks, labels, others, other_labels, least=0.75).tolist() == [-1, -1]
+    assert instance_orders.best_match(masks, labels, others[:0], other_labels[:0]).tolist() == [-1, -1]
+    assert instance_orders.best_match(masks[:0], labels[:0], others, other_labels).tolist() == []
+
+
+def test_votes_and_wins():
+    """0 and 1 overlap in 3 pixels, of which 2 show 1; 2 overlaps 1 in a pixel that shows neither."""
+    masks = strips((0, 6), (3, 9), (8, 12))
+    shown = strips((0, 4), (4, 8), (9, 12))
+    votes = instance_orders.front_votes(masks, shown)
+    assert votes[0, 1] == 1 and votes[1, 0] == 2
+    assert votes[1, 2] == votes[2, 1] == 0
+    wins = instance_orders.class_wins(votes, torch.tensor([0, 2, 2]), 3)
+    assert wins.tolist() == [[0, 0, 0], [0, 0, 0], [1, 0, 0]]
+    assert not instance_orders.class_wins(votes, torch.tensor([1, 1, 0]), 3).any()  # two of one class are no pair
+
+
+@pytest.mark.parametrize('seed', range(5))
+def test_order_of_classes_contradicts_no_pair_if_it_can(seed):
+    generator = torch.Generator().manual_seed(seed)
+    wins = torch.randint(0, 9, (5, 5), generator=generator)
+    hidden = torch.randperm(5, generator=generator)
+    consistent = torch.zeros_like(wins)
+    for front, back in itertools.combinations(hidden.tolist(), 2):
+        consistent[front, back] = 1 + wins[front, back]
+    assert instance_orders.best_class_order(consistent) == hidden.tolist()
+
+
+def test_order_of_classes_cannot_be_bettered_by_moving_one():
+    wins = torch.randint(0, 9, (6, 6), generator=torch.Generator().manual_seed(0))
+
+    def kept(order):
+        return sum(int(wins[a, b]) for a, b in itertools.combinations(order, 2))
+
+    order = instance_orders.best_class_order(wins)
+    assert sorted(order) == list(range(6))
+    for label, place in itertools.product(order, range(6)):
+        moved = [other for other in order if other != label]
+        moved.insert(place, label)
+        assert kept(moved) <= kept(order)
+
+
+def test_class_votes_are_for_overlapping_instances_of_classes_that_met():
+    masks, labels = strips((0, 6), (4, 9), (8, 12)), torch.tensor([0, 1, 2])
+    wins = torch.zeros(3, 3, dtype=torch.int64)
+    wins[1, 0] = wins[0, 2] = 1
+    votes = instance_orders.class_votes(masks, labels, [1, 0, 2], wins)
+    assert votes.tolist() == [[0, 0, 0], [1, 0, 0], [0, 0, 0]]
+
+
+def test_order_by_votes():
+    votes, scores = torch.zeros(4, 4), torch.tensor([0.9, 0.8, 0.7, 0.6])
+    assert instance_orders.order_by_votes(votes, scores, [0, 1, 3]) == [0, 1, 3]
+    votes[3, 0], votes[0, 3], votes[2, 1] = 5, 2, 1
+    assert instance_orders.order_by_votes(votes, scores, [0, 1, 2, 3]) == [2, 1, 3, 0]
+    assert instance_orders.order_by_votes(votes, scores, [0, 1, 2]) == [0, 2, 1]
+    votes[0, 3], votes[3, 0], votes[1, 2] = 0, 1, 0
+    votes[0, 3] = 1  # a tie binds nothing
+    assert instance_orders.order_by_votes(votes, scores, [0, 3]) == [0, 3]
+    circle = torch.zeros(3, 3)
+    circle[0, 1] = circle[1, 2] = circle[2, 0] = 1
+    assert instance_orders.order_by_votes(circle, scores[:3], [0, 1, 2]) == [0, 1, 2]

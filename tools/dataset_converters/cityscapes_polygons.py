@@ -1,0 +1,97 @@
+"""Make instances of Cityscapes whose masks overlap, from its polygons, in COCO's format.
+
+Annotators drew from back to front, and what lies behind was drawn as a whole where it could be guessed: the polygons
+overlap, the PNGs that are made from them do not. A ranking of instances is trained on the former.
+The result is ROOT/gtFine/cityscapes_polygons_SPLIT.json; groups are crowds.
+"""
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from cityscapesscripts.helpers.labels import name2label
+from PIL import Image, ImageDraw
+from pycocotools import mask as rle
+
+from mmpanoptic.datasets.conversion import tracked_map
+from mmpanoptic.datasets.instance_conversion import InstanceItem, write_instances
+from mmpanoptic.utils import DatasetError, cli
+
+SUFFIX = '_gtFine_polygons.json'
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.split('\n\n')[0])
+    parser.add_argument('root', type=Path, help='folder that holds gtFine/')
+    parser.add_argument('--split', nargs='+', default=['train', 'val'], choices=['train', 'val'], help='default: both')
+    parser.add_argument('--workers', type=int, default=2, help='number of processes (default: 2)')
+    return parser.parse_args()
+
+
+def things() -> dict[str, dict[str, Any]]:
+    """The benchmark's 8 things by name."""
+    kept = {name: label for name, label in name2label.items() if label.hasInstances and not label.ignoreInEval}
+    return {
+        name: {'id': label.id, 'name': name, 'supercategory': label.category, 'isthing': 1}
+        for name, label in kept.items()
+    }
+
+
+def draw(polygon: list, size: tuple[int, int]) -> np.ndarray:
+    """A polygon, filled as cityscapesscripts fills it: uint8 of shape (H, W) for a size (H, W)."""
+    canvas = Image.new('L', size[::-1])
+    ImageDraw.Draw(canvas).polygon([tuple(point) for point in polygon], fill=1)
+    return np.array(canvas)
+
+
+def convert(path: Path) -> InstanceItem:
+    """The instances of one file, from back to front.
+
+    Raises:
+        DatasetError: If it cannot be read.
+    """
+    try:
+        content = json.loads(path.read_text())
+        size, objects = (content['imgHeight'], content['imgWidth']), content['objects']
+    except (OSError, ValueError, KeyError) as error:
+        raise DatasetError(f'{path} cannot be read ({error!r}): fetch it again') from error
+    categories, annotations = things(), []
+    for one in objects:
+        name = one['label']
+        is_group = name not in name2label and name.endswith('group')
+        category = categories.get(name.removesuffix('group') if is_group else name)
+        if category is None or one.get('deleted') or len(one['polygon']) < 3:
+            continue
+        mask = rle.encode(np.asfortranarray(draw(one['polygon'], size)))
+        if not (area := int(rle.area(mask))):
+            continue
+        annotations.append(
+            {
+                'category_id': category['id'],
+                'area': area,
+                'bbox': [int(value) for value in rle.toBbox(mask)],
+                'iscrowd': int(is_group),
+                'segmentation': {'size': list(size), 'counts': mask['counts'].decode()},
+            }
+        )
+    image_id = path.name.removesuffix(SUFFIX)
+    image = {'id': image_id, 'file_name': f'{path.parent.name}/{image_id}_leftImg8bit.png'}
+    return InstanceItem(image | {'height': size[0], 'width': size[1]}, annotations)
+
+
+def run(args: argparse.Namespace) -> None:
+    for split in args.split:
+        folder = args.root / 'gtFine' / split
+        paths = sorted(folder.glob(f'*/*{SUFFIX}'))
+        if not paths:
+            raise DatasetError(f'{folder} holds no CITY/*{SUFFIX}: unpack gtFine_trainvaltest.zip in {args.root}')
+        out_json = args.root / 'gtFine' / f'cityscapes_polygons_{split}.json'
+        items = tracked_map(convert, paths, args.workers, f'Polygons of {split}')
+        dataset = write_instances(out_json, items, list(things().values()))
+        print(f'{split}: {len(paths)} images, {len(dataset["annotations"])} instances: {out_json}')
+
+
+if __name__ == '__main__':
+    cli.run(lambda: run(parse_args()))

@@ -1,0 +1,164 @@
+"""Make a COCO instances JSON from Mapillary Vistas as it is distributed.
+
+ROOT holds config.json and {training,validation}/{images,instances}/. In the 16-bit instance PNGs a value is 256 times
+the place of its label in config.json plus the number of the instance. The thing classes are the labels that config.json
+marks `instances` (37 in v1.2). The archive of v2.0 is read as well: config_v1.2.json, SPLIT/v1.2/instances/; the
+classes stay those of v1.2. The result is ROOT/annotations/instances_SPLIT.json; a category's id is the place of its
+label plus one.
+
+https://www.mapillary.com/dataset/vistas
+"""
+
+import argparse
+import json
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from mmpanoptic.datasets.conversion import tracked_map
+from mmpanoptic.datasets.instance_conversion import (
+    InstanceItem,
+    has_instances_of,
+    instances_to_coco,
+    write_instances,
+)
+from mmpanoptic.utils import DatasetError, UserError
+
+IDS_PER_LABEL = 256
+# Configuration and folder of instance maps, in the archives of v1.2 and of v2.0.
+LAYOUTS = (('config.json', 'instances'), ('config_v1.2.json', 'v1.2/instances'))
+
+
+def find_layout(root: Path) -> tuple[Path, str]:
+    """The configuration, and the folder of instance maps within that of a split."""
+    for config, instances in LAYOUTS:
+        if (root / config).is_file():
+            return root / config, instances
+    raise DatasetError(
+        f'{root} holds neither {" nor ".join(config for config, _ in LAYOUTS)}: unpack the archive there'
+    )
+
+
+def read_labels(config: Path) -> list[dict[str, Any]]:
+    """``labels`` of the configuration, in the order in which instance maps number them.
+
+    Raises:
+        DatasetError: If it cannot be read, a label lacks a key, no label has instances, or two have one name.
+    """
+    try:
+        labels = json.loads(config.read_text())['labels']
+        things = [(label['readable'], label['name'], label['color']) for label in labels if label['instances']]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DatasetError(
+            f'{config} is not the configuration of Mapillary Vistas ({error!r}): its `labels` need name, readable, '
+            'instances and color; unpack it again'
+        ) from error
+    if not things:
+        raise DatasetError(f'{config} marks none of its {len(labels)} labels `instances`: unpack it again')
+    if len({readable for readable, _, _ in things}) < len(things):
+        raise DatasetError(f'{config}: two labels with instances are `readable` alike: unpack it again')
+    return labels
+
+
+def thing_categories(labels: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """COCO's categories of the labels that have instances."""
+    return [
+        {
+            'id': place + 1,
+            'name': label['readable'],
+            'supercategory': label['name'],
+            'isthing': 1,
+            'color': list(label['color']),
+        }
+        for place, label in enumerate(labels)
+        if label['instances']
+    ]
+
+
+def find_images(root: Path, split: str, instances: str) -> list[str]:
+    """Stems of a split's images, sorted.
+
+    Raises:
+        DatasetError: If a folder is missing or empty, or images and instance maps are not of the same names.
+    """
+    stems = {}
+    for folder, suffix in (('images', '.jpg'), (instances, '.png')):
+        path = root / split / folder
+        if not path.is_dir():
+            raise DatasetError(f'{path} is no folder: ROOT must hold {split}/images/ and {split}/{instances}/')
+        stems[folder] = {file.stem for file in path.glob(f'*{suffix}')}
+    for here, there in (('images', instances), (instances, 'images')):
+        if missing := sorted(stems[here] - stems[there]):
+            raise DatasetError(
+                f'{root / split / there} lacks {len(missing)} of the {len(stems[here])} images of '
+                f'{root / split / here}, first {missing[0]}: unpack the archive completely'
+            )
+    if not stems['images']:
+        raise DatasetError(f'{root / split / "images"} holds no *.jpg: unpack the archive there')
+    return sorted(stems['images'])
+
+
+def convert(stem: str, folder: Path, instances: str, labels: list[dict[str, Any]]) -> InstanceItem:
+    """One image of the split in ``folder``."""
+    image, instance_map = folder / 'images' / f'{stem}.jpg', folder / instances / f'{stem}.png'
+    try:
+        with Image.open(image) as picture, Image.open(instance_map) as values:
+            size = picture.size  # as stored: a rotation that EXIF asks for is not in the instance maps either
+            values = np.array(values)
+    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+        raise DatasetError(f'{instance_map} or its image cannot be read ({error}): fetch both again') from error
+    if values.ndim != 2 or values.shape != size[::-1]:
+        raise DatasetError(f'{instance_map} is of shape {values.shape}, its image {size[::-1]}: fetch both again')
+    present = np.flatnonzero(np.bincount(values.ravel(), minlength=1)).tolist()
+    if present and present[-1] // IDS_PER_LABEL >= len(labels):
+        raise DatasetError(
+            f'{instance_map} holds {present[-1]}, that is label {present[-1] // IDS_PER_LABEL}; the configuration has '
+            f'{len(labels)} labels: do not mix versions'
+        )
+    category_of_id = {
+        value: value // IDS_PER_LABEL + 1 for value in present if labels[value // IDS_PER_LABEL]['instances']
+    }
+    return InstanceItem(
+        {'id': stem, 'file_name': image.name, 'width': size[0], 'height': size[1]},
+        instances_to_coco(values, category_of_id),
+    )
+
+
+def run(args: argparse.Namespace) -> None:
+    config, instances = find_layout(args.root)
+    labels = read_labels(config)
+    categories = thing_categories(labels)
+    stems_of = {split: find_images(args.root, split, instances) for split in args.split}
+    print(f'{len(categories)} of {len(labels)} labels have instances')
+    for split, stems in stems_of.items():
+        out_json = args.root / 'annotations' / f'instances_{split}.json'
+        if has_instances_of(out_json, stems):
+            print(f'{split}: {out_json} is complete ({len(stems)} images); delete it to make it again')
+            continue
+        job = partial(convert, folder=args.root / split, instances=instances, labels=labels)
+        items = tracked_map(job, stems, args.workers, f'Converting {split}')
+        dataset = write_instances(out_json, items, categories)
+        print(f'{split}: {len(stems)} images, {len(dataset["annotations"])} instances: {out_json}')
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.split('\n\n')[0])
+    parser.add_argument('root', type=Path, help='folder that holds config.json, training/ and validation/')
+    parser.add_argument('--split', nargs='+', default=['training', 'validation'], choices=['training', 'validation'],
+                        help='default: both')  # fmt: skip
+    parser.add_argument('--workers', type=int, default=2, help='number of processes (default: 2)')
+    return parser.parse_args()
+
+
+def main() -> None:
+    try:
+        run(parse_args())
+    except (UserError, OSError) as error:
+        raise SystemExit(f'error: {error}') from None
+
+
+if __name__ == '__main__':
+    main()

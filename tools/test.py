@@ -1,20 +1,21 @@
 """Test a model.
 
-python tools/test.py CONFIG CHECKPOINT --eval PQ [bbox segm mIoU] [--show-dir DIR] [--out results.pkl]
+python tools/test.py CONFIG CHECKPOINT --eval PQ [bbox segm mIoU cityscapes] [--show-dir DIR] [--out results.pkl]
+    [--tta]
 """
 
 import argparse
 import os.path as osp
 
-from mmdet.evaluation import DumpDetResults
-from mmengine.config import Config, DictAction
-from mmengine.registry import RUNNERS
-from mmengine.runner import Runner
+from mmdet.datasets import CocoDataset
+from mmengine.config import Config, ConfigDict
 
+from mmpanoptic.datasets import CocoInstanceDataset
+from mmpanoptic.registry import DATASETS
 from mmpanoptic.utils import UserError, cli
-from mmpanoptic.utils.checkpoints import use_strict_loading
+from mmpanoptic.utils.checkpoints import RequireAllWeights, use_strict_loading
 
-METRICS = ('PQ', 'bbox', 'segm', 'mIoU')
+METRICS = ('PQ', 'bbox', 'segm', 'mIoU', 'cityscapes')
 
 
 def parse_args() -> argparse.Namespace:
@@ -25,43 +26,72 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--work-dir', help='where logs and metrics go (default: work_dirs/<config name>)')
     parser.add_argument('--out', metavar='FILE.pkl', help='dump all predictions; large, since panoptic maps are whole')
     parser.add_argument('--show-dir', metavar='DIR', help='write image, ground truth and prediction side by side')
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='config values to override, key=value')
+    parser.add_argument('--tta', action='store_true', help='test with the tta_model and tta_pipeline of the config')
+    parser.add_argument('--cfg-options', nargs='+', action=cli.Options, help='config values to override, key=value')
     parser.add_argument('--trust-checkpoint', action='store_true', help='load checkpoints that hold Python objects')
     parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0)
     return parser.parse_args()
 
 
+def as_list(metrics: list | dict | None) -> list:
+    """A config's metrics as a list: they may be several, one or none."""
+    return list(metrics) if isinstance(metrics, (list, tuple)) else [metrics] if metrics else []
+
+
 def evaluators(config: Config, names: list[str]) -> list[dict]:
     """Configs of the metrics that ``--eval`` names.
 
-    The config's own PanopticMetric keeps its settings. AP is taken against the dataset's instances JSON where it has
-    one, otherwise against the things of the panoptic annotations.
+    The config's own PanopticMetric keeps its settings, as does its CityscapesInstanceMetric, which it must have for
+    ``cityscapes``. AP is taken against the dataset's instances JSON where it has one, otherwise against the things of
+    the panoptic annotations.
 
     Raises:
-        UserError: If a name is unknown.
+        UserError: If a name is unknown, or the config does not say where the instance maps of Cityscapes are.
     """
     known = {metric.lower(): metric for metric in METRICS}
     for name in names:
         if name.lower() not in known:
             raise UserError(f'--eval {name}: unknown metric, choose from {", ".join(METRICS)}')
     wanted = {known[name.lower()] for name in names}
-    own = config.get('test_evaluator') or []
-    own = own if isinstance(own, list) else [own]
+    own = as_list(config.get('test_evaluator'))
     built = []
     if 'PQ' in wanted:
         built.append(next((e for e in own if e['type'] == 'PanopticMetric'), dict(type='PanopticMetric')))
     if wanted & {'bbox', 'segm'}:
         dataset = config.test_dataloader.dataset
-        ann_file = dataset.get('inst_ann_file')
+        of_instances = issubclass(DATASETS.get(dataset.type), (CocoDataset, CocoInstanceDataset))
+        key = 'ann_file' if of_instances else 'inst_ann_file'
+        ann_file = dataset.get(key)
         if ann_file is not None:
             ann_file = osp.join(dataset.get('data_root') or '', ann_file)
-            cli.require_file(ann_file, 'inst_ann_file')
+            cli.require_file(ann_file, key)
         types = [metric for metric in ('bbox', 'segm') if metric in wanted]
         built.append(dict(type='InstanceMetric', metric=types, ann_file=ann_file))
     if 'mIoU' in wanted:
         built.append(dict(type='PanopticIoUMetric'))
+    if 'cityscapes' in wanted:
+        of_cityscapes = [e for e in own if e['type'] == 'CityscapesInstanceMetric']
+        if not of_cityscapes:
+            raise UserError(
+                '--eval cityscapes: test_evaluator of the config has no CityscapesInstanceMetric; add it with its '
+                'seg_prefix, as configs/_base_/datasets/cityscapes_instance.py does'
+            )
+        built.append(of_cityscapes[0])
     return built
+
+
+def use_tta(config: Config) -> None:
+    """Make a config test with augmentations: its ``tta_model`` around its model, its ``tta_pipeline`` for the images.
+
+    Raises:
+        UserError: If it has no such model or pipeline.
+    """
+    missing = [key for key in ('tta_model', 'tta_pipeline') if config.get(key) is None]
+    if missing:
+        raise UserError(f'--tta: the config has no {" and no ".join(missing)}; inherit them from configs/_base_/tta/')
+    config.model = ConfigDict(config.tta_model, module=config.model)
+    config.test_dataloader.dataset.pipeline = config.tta_pipeline
 
 
 def main() -> None:
@@ -72,17 +102,24 @@ def main() -> None:
     cli.require_file(args.checkpoint, 'checkpoint')
     use_strict_loading(args.trust_checkpoint)
     config.load_from = args.checkpoint
+    if args.tta:
+        use_tta(config)
     if args.eval:
         config.test_evaluator = evaluators(config, args.eval)
-    if args.out is not None and not args.out.endswith(('.pkl', '.pickle')):
-        raise UserError(f'--out {args.out}: the name must end in .pkl')
+    if args.out is not None:
+        if not args.out.endswith(('.pkl', '.pickle')):
+            raise UserError(f'--out {args.out}: the name must end in .pkl')
+        cli.require_folder(osp.dirname(args.out), '--out')
+        config.test_evaluator = [
+            *as_list(config.get('test_evaluator')),
+            dict(type='DumpDetResults', out_file_path=args.out),
+        ]
     if args.show_dir is not None:
+        cli.require_folder(args.show_dir, '--show-dir')
         config.default_hooks.visualization.test_out_dir = args.show_dir
 
-    cli.set_up_devices(config)
-    runner = RUNNERS.build(config) if 'runner_type' in config else Runner.from_cfg(config)
-    if args.out is not None:
-        runner.test_evaluator.metrics.append(DumpDetResults(out_file_path=args.out))
+    runner = cli.build_runner(config)
+    runner.register_hook(RequireAllWeights())
     runner.test()
 
 

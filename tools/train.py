@@ -6,12 +6,9 @@ python tools/train.py CONFIG [--work-dir DIR] [--amp] [--resume [CHECKPOINT]] [-
 import argparse
 
 import torch
-from mmengine.config import DictAction
-from mmengine.registry import RUNNERS
-from mmengine.runner import Runner
 
 from mmpanoptic.utils import UserError, cli
-from mmpanoptic.utils.checkpoints import latest_checkpoint, use_strict_loading
+from mmpanoptic.utils.checkpoints import RequireAllWeights, latest_checkpoint, use_strict_loading
 
 
 def parse_args() -> argparse.Namespace:
@@ -27,7 +24,7 @@ def parse_args() -> argparse.Namespace:
         metavar='CHECKPOINT',
         help='go on from CHECKPOINT; without a value, from the last complete one of the work dir',
     )
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='config values to override, key=value')
+    parser.add_argument('--cfg-options', nargs='+', action=cli.Options, help='config values to override, key=value')
     parser.add_argument('--trust-checkpoint', action='store_true', help='load checkpoints that hold Python objects')
     parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0)
@@ -55,11 +52,13 @@ def main() -> None:
             print(f'--resume: no checkpoint in {config.work_dir} yet, training from the start')
         config.resume, config.load_from = checkpoint is not None, checkpoint
     elif args.resume is not None:
-        cli.require_file(args.resume, 'checkpoint')
         config.resume, config.load_from = True, args.resume
+    if config.get('load_from'):
+        cli.require_file(config.load_from, 'checkpoint')
 
-    cli.set_up_devices(config)
-    runner = RUNNERS.build(config) if 'runner_type' in config else Runner.from_cfg(config)
+    runner = cli.build_runner(config)
+    if config.get('resume'):
+        runner.register_hook(RequireAllWeights(resuming=True))
     runner.train()
 
 

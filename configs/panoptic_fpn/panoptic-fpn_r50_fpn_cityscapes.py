@@ -18,8 +18,8 @@ model = dict(
     ),
 )
 
-# The paper's schedule (section 5.1): 65k iterations of 32 crops, dropped at 40k and 55k. It is written for 8 GPUs with 4
-# images each; --auto-scale-lr adapts the learning rate to fewer.
+# The paper's schedule (section 5.1): 65k iterations of 32 crops, dropped at 40k and 55k. It is written for 8 GPUs with
+# 4 images each; --auto-scale-lr adapts the learning rate to fewer.
 train_cfg = dict(type='IterBasedTrainLoop', max_iters=65000, val_interval=5000)
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')

@@ -1,4 +1,4 @@
 from .errors import DatasetError, UserError
-from .files import read_bytes
+from .files import is_local, read_bytes
 
-__all__ = ['DatasetError', 'UserError', 'read_bytes']
+__all__ = ['DatasetError', 'UserError', 'is_local', 'read_bytes']

@@ -7,6 +7,9 @@ from pickle import UnpicklingError
 
 import mmengine.runner.checkpoint as mmengine_checkpoint
 import torch
+from mmengine.hooks import Hook
+from mmengine.model import BaseTTAModel, is_model_wrapper
+from mmengine.runner import Runner
 
 from .errors import UserError
 
@@ -21,18 +24,14 @@ def load_strictly(file: str | os.PathLike, map_location: str | torch.device | No
         with torch.serialization.safe_globals(mmengine_checkpoint.get_torch_safe_globals()):
             return torch.load(file, map_location=map_location, weights_only=True)
     except UnpicklingError as error:
-        reason = str(error).split('\n')[0]
-        if 'Weights only load failed' in reason and 'GLOBAL' in str(error):
+        if 'Weights only load failed' in str(error) and 'GLOBAL' in str(error):
             raise UserError(
                 f'{file} holds Python objects, not only weights, and loading it could run any code: if you trust it, '
                 'pass --trust-checkpoint'
             ) from None
-        raise UserError(f'{file} is not a checkpoint that torch can read: it is damaged or of another kind') from None
-    except (RuntimeError, EOFError, ValueError, KeyError) as error:
-        reason = str(error).split('\n')[0]
-        raise UserError(
-            f'{file} is not a checkpoint that torch can read ({reason}): damaged or of another kind'
-        ) from None
+    except (RuntimeError, EOFError, ValueError, KeyError):
+        pass
+    raise UserError(f'{file} is not a checkpoint that torch can read: it is truncated, damaged or of another kind')
 
 
 def use_strict_loading(trust: bool = False) -> None:
@@ -47,14 +46,64 @@ def use_strict_loading(trust: bool = False) -> None:
         mmengine_checkpoint._safe_torch_load = load_strictly
 
 
+class RequireAllWeights(Hook):
+    """Refuse a checkpoint that leaves weights of the model as they were initialised.
+
+    mmengine logs what does not fit and goes on, so that a wrong checkpoint gives a wrong score.
+
+    Args:
+        resuming: Whether the checkpoint has to hold the state of the training as well.
+    """
+
+    priority = 'VERY_LOW'  # after hooks that rewrite the checkpoint
+
+    def __init__(self, resuming: bool = False) -> None:
+        self.resuming = resuming
+
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Compare names and shapes before the weights are copied."""
+        path = runner._load_from
+        weights = checkpoint.get('state_dict', checkpoint) if isinstance(checkpoint, dict) else checkpoint
+        if not isinstance(weights, dict):
+            raise UserError(f'{path} holds a {type(weights).__name__}, not the weights of a model by name')
+        if self.resuming and not {'meta', 'message_hub', 'optimizer', 'param_schedulers'} <= checkpoint.keys():
+            raise UserError(
+                f'{path} holds no state of a training to resume: start from its weights with --cfg-options load_from='
+            )
+        model = runner.model
+        while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
+            model = model.module
+        problem = first_misfit(model, weights)
+        if problem:
+            raise UserError(f'{path} is not of the model that the config describes: {problem}')
+
+
+def first_misfit(model: torch.nn.Module, weights: dict) -> str | None:
+    """What a model needs and weights by name lack first, or None; counters of batch norm may be missing."""
+    weights = {name.removeprefix('module.'): value for name, value in weights.items()}
+    for name, own in model.state_dict().items():
+        value = weights.get(name)
+        if value is None:
+            if not name.endswith('num_batches_tracked'):
+                return f'it has no {name}'
+        elif not isinstance(value, torch.Tensor) or value.shape != own.shape:
+            shape = tuple(value.shape) if isinstance(value, torch.Tensor) else type(value).__name__
+            return f'{name} is {shape} in the checkpoint and {tuple(own.shape)} in the model'
+    return None
+
+
 def latest_checkpoint(work_dir: str) -> str | None:
     """The newest complete checkpoint to resume from, or None.
 
-    The one that mmengine noted last, unless the process was killed while it was written; then the newest ``*.pth`` that
-    is complete.
+    The one that mmengine noted last, unless the process was killed while it was written; then the newest of an epoch or
+    iteration that is complete. A work dir may have been moved or copied since.
     """
     folder = Path(work_dir)
     noted = folder / 'last_checkpoint'
-    candidates = [Path(noted.read_text().strip())] if noted.exists() else []
-    candidates += sorted(folder.glob('*.pth'), key=lambda path: path.stat().st_mtime, reverse=True)
+    candidates = []
+    if noted.exists():
+        path = Path(noted.read_text().strip())
+        candidates = [folder / path.name, path]
+    written = [*folder.glob('epoch_*.pth'), *folder.glob('iter_*.pth')]
+    candidates += sorted(written, key=lambda path: path.stat().st_mtime, reverse=True)
     return next((str(path) for path in candidates if path.is_file() and zipfile.is_zipfile(path)), None)

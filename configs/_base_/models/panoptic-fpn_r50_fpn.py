@@ -122,8 +122,8 @@ model = dict(
     ),
     test_cfg=dict(
         rpn=dict(nms_pre=1000, max_per_img=1000, nms=dict(type='nms', iou_threshold=0.7), min_bbox_size=0),
-        # mmdet cuts at 0.6 before its class-agnostic NMS. NMS goes by descending score, so cutting at 0.6 afterwards, in
-        # the fusion head, gives the same map, and the detections below are there for box and mask AP.
+        # mmdet cuts at 0.6 before its class-agnostic NMS. NMS goes by descending score, so cutting at 0.6 afterwards,
+        # in the fusion head, gives the same map, and the detections below are there for box and mask AP.
         rcnn=dict(
             score_thr=0.05,
             nms=dict(type='nms', iou_threshold=0.5, class_agnostic=True),

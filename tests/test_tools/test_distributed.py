@@ -1,0 +1,66 @@
+"""Two processes on CPU, over gloo: the shell scripts, DDP, and the same scores as one process."""
+
+import json
+import socket
+from pathlib import Path
+
+import pytest
+import torch
+from fixtures.tiny_run import EPOCHS, ITERS_PER_EPOCH, NUM_IMAGES, TinyRun, run_tool, tool_env
+
+pytestmark = pytest.mark.slow
+
+
+def environment() -> dict[str, str]:
+    with socket.socket() as free:
+        free.bind(('127.0.0.1', 0))
+        return tool_env(PORT=str(free.getsockname()[1]))
+
+
+def scores(work_dir: Path) -> dict[str, float]:
+    """The scores that a test run left behind, at full precision."""
+    (path,) = work_dir.glob('*/*.json')
+    return {key: value for key, value in json.loads(path.read_text()).items() if '/' in key}
+
+
+def test_same_bits_on_two_processes(tiny_run: TinyRun, tmp_path: Path):
+    assert NUM_IMAGES['val'] % 2 == 1, 'one rank has to pad'
+    options = ['--eval', 'PQ', 'bbox', 'mIoU', '--out', 'all.pkl']
+    files = f'test_evaluator.outfile_prefix={tmp_path}/'
+    one = run_tool(
+        'test.py', tiny_run.config, tiny_run.checkpoint, *options, '--work-dir', 'one',
+        '--cfg-options', files + 'one_files', cwd=tmp_path,
+    )  # fmt: skip
+    two = run_tool(
+        'dist_test.sh', tiny_run.config, tiny_run.checkpoint, '2', *options, '--work-dir', 'two',
+        '--cfg-options', files + 'two_files', '--show-dir', 'pictures', cwd=tmp_path, env=environment(),
+    )  # fmt: skip
+    assert one.returncode == 0, one.stderr
+    assert two.returncode == 0, two.stderr
+    found = scores(tmp_path / 'one')
+    assert found['panoptic/PQ'] > 0
+    assert scores(tmp_path / 'two') == found
+    assert two.stdout.count('Things') == 1, 'one rank reports'
+    assert len(list((tmp_path / 'pictures').iterdir())) == NUM_IMAGES['val']
+    written = [(tmp_path / f'{name}_files.panoptic.json').read_text() for name in ('one', 'two')]
+    assert written[0] == written[1]
+
+
+def test_training_on_two_processes(tiny_run: TinyRun, tmp_path: Path):
+    """Two processes take half the iterations."""
+    done = run_tool('dist_train.sh', tiny_run.config, '2', '--work-dir', 'run', cwd=tmp_path, env=environment())
+    assert done.returncode == 0, done.stdout + done.stderr
+    state = torch.load(tmp_path / f'run/epoch_{EPOCHS}.pth', weights_only=False)
+    assert state['meta']['iter'] == EPOCHS * ITERS_PER_EPOCH // 2
+    assert not any(name.startswith('module.') for name in state['state_dict'])
+    assert done.stdout.count('Epoch(val)') == (NUM_IMAGES['val'] + 1) // 2 + 1, (
+        'every batch of one rank, and the scores'
+    )
+    assert 'Warning' not in done.stderr
+
+
+def test_errors_on_two_processes(tiny_run: TinyRun, tmp_path: Path):
+    (tmp_path / 'no.pth').write_text('nothing')
+    done = run_tool('dist_test.sh', tiny_run.config, 'no.pth', '2', '--work-dir', 'w', cwd=tmp_path, env=environment())
+    assert done.returncode != 0
+    assert 'error: no.pth is not a checkpoint that torch can read' in done.stderr

@@ -1,0 +1,98 @@
+"""A training that is killed goes on from its last checkpoint."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from fixtures.tiny_run import EPOCHS, ITERS_PER_EPOCH, ROOT, TinyRun, run_tool, tool_env, write_config
+
+from mmpanoptic.utils.checkpoints import latest_checkpoint
+
+PAUSE = """
+custom_imports = dict(imports=['pause'])
+custom_hooks = [dict(type='PauseHook')]
+"""
+# Waits in the last epoch, at its second iteration, until it is killed.
+PAUSE_HOOK = """
+import os
+import time
+
+from mmengine.hooks import Hook
+
+from mmpanoptic.registry import HOOKS
+
+
+@HOOKS.register_module()
+class PauseHook(Hook):
+    def after_train_iter(self, runner, *args, **kwargs):
+        if os.environ.get('PAUSE_AT') == str(runner.iter):
+            open(os.path.join(runner.work_dir, 'paused'), 'w').close()
+            time.sleep(600)
+"""
+
+
+@pytest.mark.slow
+def test_kill_and_resume(tiny_run: TinyRun, tmp_path: Path):
+    """kill -9 in the second epoch; the newest checkpoint is truncated on top, as if killed while writing."""
+    (tmp_path / 'pause.py').write_text(PAUSE_HOOK)
+    config = write_config(tmp_path / 'tiny.py', tiny_run.data, extra=PAUSE)
+    env = tool_env(PYTHONPATH=str(tmp_path), PAUSE_AT=str(ITERS_PER_EPOCH + 1))
+    command = [sys.executable, str(ROOT / 'tools/train.py'), str(config), '--work-dir', 'work']
+    with open(tmp_path / 'output', 'w') as output:
+        process = subprocess.Popen(command, cwd=tmp_path, env=env, stdout=output, stderr=output, start_new_session=True)
+    deadline = time.monotonic() + 240
+    while not (tmp_path / 'work/paused').exists():
+        assert process.poll() is None and time.monotonic() < deadline, (tmp_path / 'output').read_text()
+        time.sleep(0.1)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert not (tmp_path / 'work/epoch_2.pth').exists()
+    whole = (tmp_path / 'work/epoch_1.pth').read_bytes()
+    (tmp_path / 'work/epoch_2.pth').write_bytes(whole[: len(whole) // 2])
+    (tmp_path / 'work/last_checkpoint').write_text(str(tmp_path / 'work/epoch_2.pth'))
+
+    done = run_tool(
+        'train.py', config, '--work-dir', 'work', '--resume', cwd=tmp_path, env=tool_env(PYTHONPATH=str(tmp_path))
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f'resumed epoch: 1, iter: {ITERS_PER_EPOCH}' in done.stdout
+    assert 'Epoch(train) [1]' not in done.stdout
+    state = torch.load(tmp_path / 'work/epoch_2.pth', weights_only=False)
+    straight = torch.load(tiny_run.checkpoint, weights_only=False)
+    assert (state['meta']['epoch'], state['meta']['iter']) == (EPOCHS, EPOCHS * ITERS_PER_EPOCH)
+    assert state['message_hub']['log_scalars']['train/loss'].data[0].size == EPOCHS * ITERS_PER_EPOCH
+    for key, value in straight['optimizer']['state'].items():
+        assert state['optimizer']['state'][key]['step'] == value['step']
+    assert state['param_schedulers'][0]['last_step'] == straight['param_schedulers'][0]['last_step']
+
+
+def write_checkpoint(path: Path) -> None:
+    torch.save({'state_dict': {}}, path)
+    time.sleep(0.01)  # files are told apart by their times
+
+
+def test_latest_checkpoint(tmp_path: Path):
+    assert latest_checkpoint(str(tmp_path / 'nowhere')) is None
+    work_dir = tmp_path / 'work'
+    work_dir.mkdir()
+    assert latest_checkpoint(str(work_dir)) is None
+    for name in ('epoch_9.pth', 'epoch_10.pth', 'best_panoptic_PQ_epoch_10.pth', 'other.pth'):
+        write_checkpoint(work_dir / name)
+    assert latest_checkpoint(str(work_dir)) == str(work_dir / 'epoch_10.pth'), 'best_* have no optimizer state'
+    (work_dir / 'last_checkpoint').write_text(str(work_dir / 'epoch_9.pth'))
+    assert latest_checkpoint(str(work_dir)) == str(work_dir / 'epoch_9.pth')
+    shutil.copytree(work_dir, tmp_path / 'copy')
+    assert latest_checkpoint(str(tmp_path / 'copy')) == str(tmp_path / 'copy/epoch_9.pth'), 'not that of the original'
+    for name in ('epoch_9.pth', 'epoch_10.pth'):
+        (work_dir / name).write_bytes((work_dir / name).read_bytes()[:-30])
+    assert latest_checkpoint(str(work_dir)) is None
+    (work_dir / 'last_checkpoint').write_text(str(tmp_path / 'elsewhere/epoch_3.pth'))
+    (tmp_path / 'elsewhere').mkdir()
+    write_checkpoint(tmp_path / 'elsewhere/epoch_3.pth')
+    assert latest_checkpoint(str(work_dir)) == str(tmp_path / 'elsewhere/epoch_3.pth')

@@ -18,6 +18,7 @@ def _child(name: str, location: str) -> Registry:
 HOOKS = _child('HOOKS', 'engine.hooks')
 LOOPS = _child('LOOPS', 'engine')
 RUNNERS = _child('RUNNERS', 'engine')
+RUNNER_CONSTRUCTORS = _child('RUNNER_CONSTRUCTORS', 'engine')
 OPTIM_WRAPPERS = _child('OPTIM_WRAPPERS', 'engine')
 OPTIMIZERS = _child('OPTIMIZERS', 'engine')
 OPTIM_WRAPPER_CONSTRUCTORS = _child('OPTIM_WRAPPER_CONSTRUCTORS', 'engine')

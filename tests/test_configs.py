@@ -59,7 +59,9 @@ def dicts_in(node):
 def batch(config: Config) -> dict:
     """Two random images with boxes, masks and a semantic map in the classes of the model, of different sizes."""
     model = config.model
-    fusion = model.get('panoptic_fusion_head') or ConfigDict(num_things_classes=8, num_stuff_classes=2)
+    fusion = model.get('panoptic_fusion_head') or ConfigDict(
+        num_things_classes=model.roi_head.bbox_head.num_classes, num_stuff_classes=2
+    )
     data = demo_mm_inputs(
         image_shapes=[(3, 128, 160), (3, 96, 128)],
         num_items=[4, 1],

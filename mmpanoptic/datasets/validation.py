@@ -102,7 +102,7 @@ def check_panoptic_pngs(dataset: CocoPanopticDataset, workers: int | None = None
         return 0
     workers = min(workers or min(os.cpu_count() or 1, 8), len(infos))
     context = multiprocessing.get_context('fork')
-    with context.Pool(workers, initializer=cv2.setNumThreads, initargs=(0,)) as pool:  # its threads survive no fork
+    with context.Pool(workers, initializer=cv2.setNumThreads, initargs=(0,)) as pool:  # one thread each
         checked = pool.imap(check_png, infos, chunksize=16)
         for _ in track(checked, f'Checking {len(infos)} panoptic PNGs', total=len(infos), transient=True):
             pass

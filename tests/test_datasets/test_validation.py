@@ -150,24 +150,6 @@ def test_remote_pngs_are_not_checked(files):
         check_panoptic_pngs(dataset)
 
 
-def test_check_after_threads_of_opencv(files):
-    """Its threads do not survive a fork: a worker that waited for them would hang."""
-    root = files.root / 'large'
-    large = other_files(root)
-    large.ids[10] = np.pad(large.ids[10], ((0, 1500), (0, 1500)))
-    large.write_png(10)
-    large.panoptic['images'][0] |= {'height': 1532, 'width': 1540}
-    cv2.imwrite(str(large.image(10)), np.zeros((1532, 1540, 3), np.uint8))
-    large.save()
-    threads = cv2.getNumThreads()
-    cv2.setNumThreads(4)
-    try:
-        cv2.cvtColor(np.zeros((2000, 2000, 3), np.uint8), cv2.COLOR_BGR2RGBA)
-        assert check_panoptic_pngs(large.dataset(), workers=2) == 3
-    finally:
-        cv2.setNumThreads(threads)
-
-
 @pytest.fixture
 def cache(monkeypatch, tmp_path):
     monkeypatch.setattr(validation, 'REMEMBER_FROM', 3)

@@ -132,7 +132,8 @@ def test_ties_go_to_the_lower_index():
 def test_order_by_other_scores():
     scores, ranks = torch.tensor([0.9, 0.4, 0.6, 0.7]), torch.tensor([0.1, 1.0, 0.8, 0.8])
     assert merge.order_instances(scores, 0.5) == [0, 3, 2]
-    assert merge.order_instances(scores, 0.5, ranks) == [2, 3, 0]  # the threshold still is one of confidence
+    # The threshold still is one of confidence, which also decides between equal ranks.
+    assert merge.order_instances(scores, 0.5, ranks) == [3, 2, 0]
 
 
 def test_dropped_instances_take_no_pixels():

@@ -11,7 +11,7 @@ from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from mmengine.runner.base_loop import BaseLoop
 
-from mmpanoptic.datasets.validation import check_panoptic_pngs, panoptic_datasets
+from mmpanoptic.datasets.validation import check_panoptic_pngs, check_same_classes, panoptic_datasets
 from mmpanoptic.registry import HOOKS
 from mmpanoptic.utils import UserError
 
@@ -33,13 +33,15 @@ class PanopticCheckHook(Hook):
     def before_run(self, runner: Runner) -> None:
         """Check the datasets of the loops that have been built."""
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-        for loop in (runner._train_loop, runner._val_loop, runner._test_loop):
-            if not isinstance(loop, BaseLoop):
-                continue
-            for dataset in panoptic_datasets(loop.dataloader.dataset):
-                check_classes(model, dataset.metainfo, dataset.ann_file)
-                if self.check_pngs and is_main_process():
-                    check_panoptic_pngs(dataset)
+        loops = (runner._train_loop, runner._val_loop, runner._test_loop)
+        built = [loop for loop in loops if isinstance(loop, BaseLoop)]
+        datasets = [dataset for loop in built for dataset in panoptic_datasets(loop.dataloader.dataset)]
+        check_same_classes(datasets)
+        for dataset in datasets:
+            check_classes(model, dataset.metainfo, dataset.ann_file)
+        for dataset in datasets:
+            if self.check_pngs and is_main_process():
+                check_panoptic_pngs(dataset)
         barrier()
 
 

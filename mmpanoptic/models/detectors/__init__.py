@@ -1,3 +1,4 @@
+from .oanet import OANet
 from .panoptic_fpn import PanopticFPN
 
-__all__ = ['PanopticFPN']
+__all__ = ['OANet', 'PanopticFPN']

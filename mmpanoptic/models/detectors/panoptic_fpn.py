@@ -1,8 +1,12 @@
 """Panoptic FPN."""
 
+from functools import partial
+
 import torch
 from mmdet.models import TwoStagePanopticSegmentor
-from mmdet.structures import OptSampleList, SampleList
+from mmdet.structures import DetDataSample, OptSampleList, SampleList
+from mmengine.structures import InstanceData
+from torch import Tensor
 
 from mmpanoptic.registry import MODELS
 
@@ -26,7 +30,46 @@ class PanopticFPN(TwoStagePanopticSegmentor):
         self.num_stuff_classes = self.panoptic_fusion_head.num_stuff_classes
         self.num_classes = self.panoptic_fusion_head.num_classes
 
-    def predict(self, batch_inputs: torch.Tensor, batch_data_samples: SampleList, rescale: bool = True) -> SampleList:
+    def extract_feats(self, batch_inputs: Tensor) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+        """Features of the RPN and the RoI heads, and features of the semantic branch: here the same."""
+        features = self.extract_feat(batch_inputs)
+        return features, features
+
+    def loss(self, batch_inputs: Tensor, batch_data_samples: SampleList) -> dict[str, Tensor]:
+        """Losses of the RPN, the RoI heads, the semantic branch and, where it learns something, the fusion head.
+
+        Args:
+            batch_inputs: Images of shape (N, 3, H, W), normalised and padded.
+            batch_data_samples: One sample an image, with ``gt_instances``, ``ignored_instances`` and ``gt_sem_seg``.
+
+        Returns:
+            Losses by name.
+        """
+        features, semantic_features = self.extract_feats(batch_inputs)
+        losses, proposals = self.rpn_head.loss_and_predict(
+            features,
+            [_without_classes(sample) for sample in batch_data_samples],
+            proposal_cfg=self.train_cfg.get('rpn_proposal', self.test_cfg.rpn),
+        )
+        losses = {name if 'rpn' in name else f'rpn_{name}': loss for name, loss in losses.items()}
+        losses.update(self.roi_head.loss(features, proposals, batch_data_samples))
+        losses.update(self.semantic_head.loss(semantic_features, batch_data_samples))
+        predict_instances = partial(self.predict_instances, batch_inputs, batch_data_samples)
+        losses.update(self.panoptic_fusion_head.loss(batch_data_samples, predict_instances))
+        return losses
+
+    @torch.no_grad()
+    def predict_instances(self, batch_inputs: Tensor, batch_data_samples: SampleList) -> list[InstanceData]:
+        """Instances at the size of the input, as in testing; for a fusion head that is trained on them."""
+        training = self.training
+        self.eval()
+        features = self.extract_feat(batch_inputs)
+        proposals = self.rpn_head.predict(features, batch_data_samples, rescale=False)
+        instances = self.roi_head.predict(features, proposals, batch_data_samples, rescale=False)
+        self.train(training)
+        return instances
+
+    def predict(self, batch_inputs: Tensor, batch_data_samples: SampleList, rescale: bool = True) -> SampleList:
         """Segment a batch.
 
         Args:
@@ -37,23 +80,37 @@ class PanopticFPN(TwoStagePanopticSegmentor):
         Returns:
             The samples, with ``pred_instances`` and ``pred_panoptic_seg`` set.
         """
-        features = self.extract_feat(batch_inputs)
+        features, semantic_features = self.extract_feats(batch_inputs)
         if batch_data_samples[0].get('proposals', None) is None:
             proposals = self.rpn_head.predict(features, batch_data_samples, rescale=False)
         else:
             proposals = [sample.proposals for sample in batch_data_samples]
         instances = self.roi_head.predict(features, proposals, batch_data_samples, rescale=rescale)
         metas = [sample.metainfo for sample in batch_data_samples]
-        semantics = self.semantic_head.predict(features, metas, rescale)
+        for its_instances, meta in zip(instances, metas, strict=True):
+            its_instances.set_metainfo(dict(img_shape=meta['img_shape']))
+        semantics = self.semantic_head.predict(semantic_features, metas, rescale)
         panoptic = self.panoptic_fusion_head.predict(instances, semantics)
         for sample, its_instances, its_panoptic in zip(batch_data_samples, instances, panoptic, strict=True):
             sample.pred_instances = its_instances
             sample.pred_panoptic_seg = its_panoptic
         return batch_data_samples
 
-    def _forward(self, batch_inputs: torch.Tensor, batch_data_samples: OptSampleList = None) -> tuple:
+    def _forward(self, batch_inputs: Tensor, batch_data_samples: OptSampleList = None) -> tuple:
         """Raw outputs, for counting operations: the RPN's, the RoI heads' and the semantic logits."""
-        features = self.extract_feat(batch_inputs)
+        features, semantic_features = self.extract_feats(batch_inputs)
+        if batch_data_samples is None:
+            batch_data_samples = [DetDataSample(metainfo=dict(img_shape=x.shape[-2:])) for x in batch_inputs]
         proposals = self.rpn_head.predict(features, batch_data_samples, rescale=False)
         roi_outputs = self.roi_head.forward(features, proposals, batch_data_samples)
-        return (*self.rpn_head(features), *roi_outputs, self.semantic_head(features)['seg_preds'])
+        return (*self.rpn_head(features), *roi_outputs, self.semantic_head(semantic_features)['seg_preds'])
+
+
+def _without_classes(sample: DetDataSample) -> DetDataSample:
+    """A sample for the RPN: the same boxes, all of one class."""
+    instances = sample.gt_instances
+    plain = DetDataSample(metainfo=sample.metainfo)
+    plain.gt_instances = InstanceData(bboxes=instances.bboxes, labels=torch.zeros_like(instances.labels))
+    if 'ignored_instances' in sample:
+        plain.ignored_instances = sample.ignored_instances
+    return plain

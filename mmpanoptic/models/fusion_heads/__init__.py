@@ -1,3 +1,4 @@
 from .heuristic_fusion import HeuristicFusion
+from .ranking_fusion import RankingFusion
 
-__all__ = ['HeuristicFusion']
+__all__ = ['HeuristicFusion', 'RankingFusion']

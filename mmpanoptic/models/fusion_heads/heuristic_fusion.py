@@ -1,5 +1,7 @@
 """Fusion by detection score."""
 
+from collections.abc import Sequence
+
 import torch
 from mmengine.structures import InstanceData
 from torch import Tensor
@@ -63,7 +65,13 @@ class HeuristicFusion(BaseFusionHead):
         if self.stuff_area_mode not in STUFF_AREA_MODES:
             raise ValueError(f'stuff_area_mode {self.stuff_area_mode!r} is none of {", ".join(STUFF_AREA_MODES)}')
 
-    def fuse(self, instances: InstanceData, seg_preds: Tensor) -> tuple[Tensor, list[dict]]:
+    def order(self, instances: InstanceData) -> list[int]:
+        """Indices of the instances to paste, the first one on top; those below ``score_thr`` are not in it."""
+        return order_instances(instances.scores, self.score_thr)
+
+    def fuse(
+        self, instances: InstanceData, seg_preds: Tensor, order: Sequence[int] | None = None
+    ) -> tuple[Tensor, list[dict]]:
         """Fuse one image.
 
         Args:
@@ -71,6 +79,7 @@ class HeuristicFusion(BaseFusionHead):
                 be 0.
             seg_preds: Semantic logits of shape (C, H, W): S stuff classes, or these and 'other', which becomes void,
                 or all T + S classes, of which only stuff counts.
+            order: Indices of the instances to paste, the first one on top; None: what the method ``order`` gives.
 
         Returns:
             Panoptic map, int32 of shape (H, W) on the CPU, and its ``segments_info``.
@@ -81,7 +90,7 @@ class HeuristicFusion(BaseFusionHead):
         semantic = best_channel(stuff_logits(seg_preds, self.num_things_classes, self.num_stuff_classes))
         if len(instances):
             masks, labels, scores = instances.masks, instances.labels.tolist(), instances.scores.tolist()
-            order = order_instances(instances.scores, self.score_thr)
+            order = self.order(instances) if order is None else order
         else:
             masks, labels, scores, order = semantic.new_zeros((0, *semantic.shape), dtype=torch.bool), [], [], []
         if masks.shape[1:] != semantic.shape:

@@ -76,11 +76,13 @@ def order_instances(scores: Tensor, score_thr: float, rank_scores: Tensor | None
         rank_scores: What to sort by, of shape (N,), the largest first; None: by confidence.
 
     Returns:
-        Indices into the instances; of equals, the lower index comes first.
+        Indices into the instances; of equals, the more confident comes first, and then the lower index.
     """
     kept = (scores >= score_thr).nonzero().flatten()
-    ranks = (scores if rank_scores is None else rank_scores)[kept]
-    return kept[ranks.sort(descending=True, stable=True).indices].tolist()
+    for keys in (scores, rank_scores):
+        if keys is not None:
+            kept = kept[keys[kept].sort(descending=True, stable=True).indices]
+    return kept.tolist()
 
 
 def mask_bounds(masks: Tensor) -> list[tuple[int, int, int, int]]:

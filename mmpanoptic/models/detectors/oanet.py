@@ -1,0 +1,61 @@
+"""OANet."""
+
+from copy import deepcopy
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from mmpanoptic.registry import MODELS
+
+from .panoptic_fpn import PanopticFPN
+
+SHARES = ('none', 'backbone', 'neck')
+STUFF_INPUTS = ('fpn', 'rpn_conv')
+
+
+@MODELS.register_module()
+class OANet(PanopticFPN):
+    """One network for instances and stuff, whose overlapping instances are ordered by what is learned about them.
+
+    The semantic branch is meant to be :class:`~mmpanoptic.models.OANetStuffHead`, the fusion head
+    :class:`~mmpanoptic.models.RankingFusion`.
+
+    Source: Liu et al., An End-to-End Network for Panoptic Segmentation, CVPR 2019, https://arxiv.org/abs/1903.05027
+
+    Args:
+        backbone, neck: Configs, see :class:`mmdet.models.TwoStagePanopticSegmentor`.
+        share: What instances and stuff share (table 4): 'none', two networks in one; 'backbone', with an FPN each;
+            'neck', backbone and FPN.
+        stuff_input: What the stuff branch sees: 'fpn', the maps that enter the RPN and RoIAlign, or 'rpn_conv', those
+            after the RPN's own convolution and its ReLU. The paper's "3x3 convolution layer before RPN head" is read
+            as the former: only then does RoIAlign come after it too.
+        kwargs: See :class:`PanopticFPN`.
+
+    Raises:
+        ValueError: If a choice is unknown, or ``stuff_input='rpn_conv'`` is asked for without ``share='neck'``.
+    """
+
+    def __init__(
+        self, backbone: dict, neck: dict, *args, share: str = 'neck', stuff_input: str = 'fpn', **kwargs
+    ) -> None:
+        for name, value, known in (('share', share, SHARES), ('stuff_input', stuff_input, STUFF_INPUTS)):
+            if value not in known:
+                raise ValueError(f'{name} {value!r} is none of {", ".join(known)}')
+        if stuff_input == 'rpn_conv' and share != 'neck':
+            raise ValueError(f"stuff_input='rpn_conv' shares the neck, share={share!r} does not: choose one of the two")
+        super().__init__(deepcopy(backbone), deepcopy(neck), *args, **kwargs)
+        self.stuff_input = stuff_input
+        self.stuff_backbone = MODELS.build(backbone) if share == 'none' else None
+        self.stuff_neck = MODELS.build(neck) if share != 'neck' else None
+
+    def extract_feats(self, batch_inputs: Tensor) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+        """Features of the RPN and the RoI heads, and features of the stuff branch."""
+        levels = self.backbone(batch_inputs)
+        features = self.neck(levels)
+        if self.stuff_input == 'rpn_conv':
+            return features, tuple(F.relu(self.rpn_head.rpn_conv(level)) for level in features)
+        if self.stuff_neck is None:
+            return features, features
+        if self.stuff_backbone is not None:
+            levels = self.stuff_backbone(batch_inputs)
+        return features, self.stuff_neck(levels)

@@ -1,0 +1,191 @@
+"""Fusion by a learned order."""
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from mmdet.structures import SampleList
+from mmengine.structures import InstanceData
+from torch import Tensor
+
+from mmpanoptic.registry import MODELS
+
+from .heuristic_fusion import HeuristicFusion
+from .merge import order_instances
+from .ranking import (
+    CONFLICTS,
+    IGNORED,
+    SCORE_REGIONS,
+    Window,
+    conflict_pixels,
+    instance_tensor,
+    ranking_labels,
+    ranking_scores,
+    sample_at_centres,
+    set_bounds,
+)
+
+TRAIN_INPUTS = ('gt', 'pred')
+
+
+@MODELS.register_module()
+class RankingFusion(HeuristicFusion):
+    """:class:`HeuristicFusion` that pastes instances in the order of a learned ranking score.
+
+    Goes with any detector that calls ``loss`` in training and whose instances have masks. The ranking module sees
+    nothing but which classes have instances where; no gradient leaves it. It is trained on masks that overlap, so the
+    dataset needs ``inst_ann_file`` (or ``train_input='pred'``): masks cut from a panoptic PNG never do.
+
+    Source: Liu et al., An End-to-End Network for Panoptic Segmentation, section 3.3, https://arxiv.org/abs/1903.05027
+
+    Args:
+        ranking: Config of the ranking module, see :class:`~mmpanoptic.models.SpatialRankingModule`, without its number
+            of classes.
+        stride: The module works on every ``stride``-th pixel of the network's input, in both directions.
+        train_input: 'gt', annotated masks, or 'pred', the detector's own instances (which costs a prediction an
+            iteration).
+        conflict: What a conflict is, where the module is trained: pixels with two or more 'class'es, or 'instance's.
+        score_region: What an instance's score is averaged over: its whole 'mask', or only the pixels of it that are in
+            'conflict'.
+        loss_weight: Weight of the loss.
+        strip_pixels: How many pixels the module works on at once in testing; bounds the memory.
+        args, kwargs: See :class:`HeuristicFusion`.
+
+    Raises:
+        ValueError: If one of the choices is unknown.
+    """
+
+    def __init__(
+        self,
+        *args,
+        ranking: dict = dict(type='SpatialRankingModule'),  # noqa: B006  (mmengine's convention)
+        stride: int = 1,
+        train_input: str = 'gt',
+        conflict: str = 'class',
+        score_region: str = 'mask',
+        loss_weight: float = 1.0,
+        strip_pixels: int = 2**18,
+        **kwargs,
+    ) -> None:
+        super().__init__(*args, **kwargs)
+        for name, value, known in (
+            ('train_input', train_input, TRAIN_INPUTS),
+            ('conflict', conflict, CONFLICTS),
+            ('score_region', score_region, SCORE_REGIONS),
+        ):
+            if value not in known:
+                raise ValueError(f'{name} {value!r} is none of {", ".join(known)}')
+        self.ranking = MODELS.build(dict(ranking, num_classes=self.num_things_classes))
+        self.stride = stride
+        self.train_input = train_input
+        self.conflict = conflict
+        self.score_region = score_region
+        self.loss_weight = loss_weight
+        self.strip_pixels = strip_pixels
+
+    def loss(
+        self, batch_data_samples: SampleList, predict_instances: Callable[[], list[InstanceData]]
+    ) -> dict[str, Tensor]:
+        """Loss of the ranking module, the mean cross-entropy over the pixels in conflict that show a thing.
+
+        Args:
+            batch_data_samples: Samples with ``gt_sem_seg`` and, for 'gt', ``gt_instances.masks``, all padded to one
+                size.
+            predict_instances: Gives the detector's instances of each image at the size of its input; called for 'pred'
+                alone.
+
+        Returns:
+            ``loss_ranking``, 0 where no pixel counts, and ``conflict_pixels``, how many of them an image has.
+
+        Raises:
+            ValueError: If masks and labels differ in size.
+        """
+        predicted = predict_instances() if self.train_input == 'pred' else None
+        logits, targets = [], []
+        for index, sample in enumerate(batch_data_samples):
+            sem_seg = sample.gt_sem_seg.sem_seg[0]
+            if predicted is None:
+                instances = sample.gt_instances
+                masks = instances.masks.to_tensor(torch.bool, sem_seg.device)
+                labels = instances.labels
+            else:
+                instances = predicted[index]
+                kept = instances.scores >= self.score_thr
+                masks, labels = _fit(instances.masks[kept], sem_seg.shape), instances.labels[kept]
+            if masks.shape[1:] != sem_seg.shape:
+                raise ValueError(
+                    f'masks are of size {tuple(masks.shape[1:])}, semantic labels of {tuple(sem_seg.shape)}: set both '
+                    'pad_mask and pad_seg of the data_preprocessor'
+                )
+            its_logits, its_targets = self._logits_and_targets(masks, labels, sem_seg)
+            logits.append(its_logits)
+            targets.append(its_targets)
+        target = torch.cat(targets)
+        if len(target):
+            loss = F.cross_entropy(torch.cat(logits), target)
+        else:  # every parameter needs a gradient in every iteration
+            loss = 0 * self.ranking(target.new_zeros((1, self.num_things_classes, 1, 1), dtype=torch.float)).sum()
+        count = loss.new_tensor(len(target) / len(batch_data_samples))
+        return dict(loss_ranking=self.loss_weight * loss, conflict_pixels=count)
+
+    def _logits_and_targets(self, masks: Tensor, labels: Tensor, sem_seg: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits of shape (K, T) and labels of shape (K,) at the K pixels of an image that count."""
+        grid = self._grid(sem_seg.shape)
+        masks = sample_at_centres(masks, grid)
+        tensor, classes = instance_tensor(masks, labels)
+        conflict = conflict_pixels(tensor if self.conflict == 'class' else masks)
+        targets = ranking_labels(conflict, sample_at_centres(sem_seg, grid), self.num_things_classes)
+        top, bottom, left, right = window = set_bounds(targets != IGNORED)
+        targets = targets[top:bottom, left:right]
+        counts = targets != IGNORED
+        if not targets.numel():
+            return targets.new_zeros((0, self.num_things_classes), dtype=torch.float), targets[counts]
+        return self.ranking.forward_window(tensor, classes, window)[:, counts].T, targets[counts]
+
+    def _grid(self, size: tuple[int, int]) -> tuple[int, int]:
+        """Height and width of the ranking map of an input of that size."""
+        return tuple(max(1, round(side / self.stride)) for side in size)
+
+    @torch.no_grad()
+    def ranking_scores(self, instances: InstanceData) -> Tensor:
+        """Scores of equation 3.
+
+        The ranking map has the size of the network's input (``img_shape``, height and width, of the instances'
+        metainfo; without it, that of the masks) divided by ``stride``. Instances below ``score_thr`` are not in it.
+
+        Args:
+            instances: See ``fuse``.
+
+        Returns:
+            Scores of shape (N,), float32; 0 below ``score_thr``.
+        """
+        scores = torch.zeros_like(instances.scores, dtype=torch.float32)
+        kept = instances.scores >= self.score_thr
+        if not kept.any():
+            return scores
+        if not kept.all():
+            instances = instances[kept]
+        masks, labels = instances.masks.bool(), instances.labels
+        grid = self._grid(instances.metainfo.get('img_shape', masks.shape[1:]))
+        sampled = sample_at_centres(masks, grid)
+        tensor, classes = instance_tensor(sampled, labels)
+        conflict = None
+        if self.score_region == 'conflict':
+            conflict = conflict_pixels(tensor if self.conflict == 'class' else sampled)
+
+        def logits_of(window: Window) -> Tensor:
+            return self.ranking.forward_window(tensor, classes, window)
+
+        scores[kept] = ranking_scores(masks, labels, grid, logits_of, conflict, self.strip_pixels)
+        return scores
+
+    def order(self, instances: InstanceData) -> list[int]:
+        """By descending ranking score; of equals, the more confident first."""
+        return order_instances(instances.scores, self.score_thr, self.ranking_scores(instances))
+
+
+def _fit(masks: Tensor, size: tuple[int, int]) -> Tensor:
+    """Masks cropped or padded, below and on the right, to a size: predictions are not padded as the input is."""
+    height, width = size
+    masks = masks[:, :height, :width]
+    return F.pad(masks, (0, width - masks.shape[2], 0, height - masks.shape[1]))

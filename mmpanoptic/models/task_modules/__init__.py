@@ -1,0 +1,3 @@
+from .legacy import DetectronAnchorGenerator, DetectronBBoxCoder
+
+__all__ = ['DetectronAnchorGenerator', 'DetectronBBoxCoder']

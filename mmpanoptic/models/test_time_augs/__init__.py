@@ -1,0 +1,3 @@
+from .instance_tta import InstanceTTAModel, View
+
+__all__ = ['InstanceTTAModel', 'View']

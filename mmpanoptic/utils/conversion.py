@@ -1,0 +1,85 @@
+"""What converters of other projects' checkpoints share."""
+
+import os
+import pickle
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .checkpoints import load_strictly
+from .cli import require_file, require_folder
+from .errors import UserError
+
+
+def read_checkpoint(path: str, trust: bool = False) -> Any:
+    """Content of a checkpoint, of any format of ``torch.save``, on the CPU.
+
+    Args:
+        path: The file.
+        trust: Load Python objects too, which can run any code.
+
+    Raises:
+        UserError: If there is no such file, it cannot be read, or it holds more than tensors and plain values and is
+            not trusted.
+    """
+    require_file(path, 'checkpoint')
+    if not trust:
+        return load_strictly(path, map_location='cpu')
+    try:
+        return torch.load(path, map_location='cpu', weights_only=False)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, ImportError, AttributeError) as error:
+        raise UserError(f'{path} cannot be read: {error}') from None
+
+
+def check_tensors(weights: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]], source: str) -> None:
+    """Refuse anything but the tensors that are known.
+
+    Args:
+        weights: Tensors by name.
+        shapes: The shapes that they must have.
+        source: What to call ``weights`` in an error.
+
+    Raises:
+        UserError: If a tensor is missing, unknown, of another shape, or none; all are named, up to five.
+    """
+    known = [name for name in shapes if name in weights]
+    misshapen = [
+        f'{name} ({_shape(weights[name])} instead of {"x".join(map(str, shapes[name]))})'
+        for name in known
+        if not isinstance(weights[name], Tensor) or tuple(weights[name].shape) != tuple(shapes[name])
+    ]
+    problems = (
+        ('lacks', [name for name in shapes if name not in weights]),
+        ('has what no released model has:', [name for name in weights if name not in shapes]),
+        ('has another shape of', misshapen),
+    )
+    if found := [f'{what} {_some(names)}' for what, names in problems if names]:
+        raise UserError(f'{source} {"; it ".join(found)}')
+
+
+def save_converted(path: str, source: str, weights: Mapping[str, Tensor], meta: Mapping[str, Any]) -> None:
+    """Write a checkpoint that this project's tools load.
+
+    Raises:
+        UserError: If it cannot be written, or would replace what it was made from.
+    """
+    require_folder(os.path.dirname(path), 'checkpoint')
+    if os.path.exists(path) and os.path.samefile(path, source):
+        raise UserError(f'{path} is the checkpoint to convert: name another file for the result')
+    try:
+        torch.save(dict(state_dict=dict(weights), meta=dict(meta, source=Path(source).name)), path)
+    except (OSError, RuntimeError) as error:
+        raise UserError(f'{path} cannot be written: {error}') from None
+
+
+def _some(names: Iterable[str], limit: int = 5) -> str:
+    names = [str(name) for name in names]
+    more = f' and {len(names) - limit} more' if len(names) > limit else ''
+    return ', '.join(names[:limit]) + more
+
+
+def _shape(value: Any) -> str:
+    return 'x'.join(map(str, value.shape)) or 'a single number' if isinstance(value, Tensor) else type(value).__name__

@@ -1,0 +1,4 @@
+_base_ = './table3_r50-baseline.py'
+
+# One backbone, two FPNs.
+model = dict(share='backbone')

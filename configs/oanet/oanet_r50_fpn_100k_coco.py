@@ -1,0 +1,18 @@
+_base_ = [
+    '../_base_/models/oanet_r50_fpn.py',
+    '../_base_/datasets/coco_panoptic.py',
+    '../_base_/default_runtime.py',
+    '../_base_/schedules/schedule_100k.py',
+]
+
+# Instances whose masks overlap: those of the panoptic PNGs do not, and the ranking module would learn nothing.
+train_dataloader = dict(
+    sampler=dict(type='InfiniteSampler', shuffle=True),
+    dataset=dict(inst_ann_file='annotations/instances_train2017.json'),
+)
+val_dataloader = dict(dataset=dict(inst_ann_file='annotations/instances_val2017.json'))
+test_dataloader = val_dataloader
+custom_hooks = [dict(type='PanopticCheckHook'), dict(type='RankingConflictHook')]
+
+default_hooks = dict(checkpoint=dict(by_epoch=False, interval=10000))
+log_processor = dict(by_epoch=False)

@@ -1,0 +1,3 @@
+_base_ = './shapes_bpa.py'
+
+model = _base_.adaptive_pooling

@@ -1,0 +1,15 @@
+_base_ = [
+    '../../_base_/models/panet-baseline_r50_fpn.py',
+    '../../_base_/models/panet_parts_syncbn.py',  # for the rows below this one
+    '../../_base_/datasets/coco_detection.py',
+    '../../_base_/schedules/schedule_80k.py',
+    '../../_base_/iteration_runtime.py',
+]
+
+model = _base_.boxes_only
+train_pipeline, test_pipeline = _base_.train_pipeline, _base_.test_pipeline
+train_pipeline[2] = dict(type='Resize', scale=(1000, 800), keep_ratio=True)
+test_pipeline[1] = dict(type='Resize', scale=(1000, 800), keep_ratio=True)
+train_dataloader = dict(sampler=dict(type='InfiniteSampler'), dataset=dict(pipeline=train_pipeline))
+val_dataloader = dict(dataset=dict(pipeline=test_pipeline))
+test_dataloader = val_dataloader

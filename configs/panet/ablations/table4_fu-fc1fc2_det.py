@@ -1,0 +1,3 @@
+_base_ = './table3_mst-mbn-afp_det.py'
+
+model = dict(roi_head=dict(bbox_head=dict(fuse_stage='pre')))

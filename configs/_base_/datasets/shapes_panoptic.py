@@ -19,7 +19,7 @@ test_pipeline = [
 ]
 
 train_dataloader = dict(
-    batch_size=8,
+    batch_size=4,
     num_workers=1,
     batch_sampler=None,
     dataset=dict(

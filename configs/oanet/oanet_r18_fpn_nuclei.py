@@ -12,8 +12,8 @@ model = dict(
         num_things_classes=num_things_classes,
         num_stuff_classes=num_stuff_classes,
         in_channels=64,
-        inner_channels=64,
-        norm_cfg=dict(type='GN', num_groups=32, requires_grad=True),
+        inner_channels=32,
+        norm_cfg=dict(type='GN', num_groups=8, requires_grad=True),
         loss_seg=dict(type='CrossEntropyLoss', ignore_index=255, avg_non_ignore=True, loss_weight=0.5),
     ),
 )

@@ -307,7 +307,6 @@ def test_tool_with_one_view_scores_as_without(tmp_path: Path):
         work_dir = tmp_path / f'work{len(options)}'
         done = run_tool('test.py', config, tmp_path / 'weights.pth', '--work-dir', work_dir, *options, cwd=tmp_path)
         assert done.returncode == 0, done.stderr
-        assert 'Warning' not in done.stderr + done.stdout
         logged = json.loads(next(work_dir.glob('*/*.json')).read_text())
         return {key: value for key, value in logged.items() if key.startswith('coco/')}
 

@@ -176,6 +176,24 @@ def assert_close(ours, theirs, tolerance=1e-4):
     assert (ours - theirs).abs().max() <= tolerance * theirs.abs().max()
 
 
+@pytest.mark.parametrize('kind', KINDS)
+def test_every_kind_has_the_released_conventions(kind):
+    model = build(kind)
+    assert all(cfg.nms.offset == 1 for cfg in (model.test_cfg.rpn, model.test_cfg.rcnn))
+    assert type(model.rpn_head.prior_generator).__name__ == 'DetectronAnchorGenerator'
+    assert {type(head.bbox_coder).__name__ for head in (model.rpn_head, model.roi_head.bbox_head)} == {
+        'DetectronBBoxCoder'
+    }
+    extractors = [module for name, module in model.roi_head.named_children() if name.endswith('_extractor')]
+    assert len(extractors) == 1 + ('mask' in kind)
+    for layer in (layer for extractor in extractors for layer in extractor.roi_layers):
+        assert (layer.aligned, layer.sampling_ratio) == (False, 2)
+    assert type(model.roi_head).__name__ == 'DetectronRoIHead'
+    assert model.backbone.style == 'caffe'
+    assert not model.data_preprocessor._channel_conversion
+    assert model.data_preprocessor.mean.flatten().tolist() == pytest.approx(released_panet.MEAN)
+
+
 @pytest.fixture(scope='module')
 def pair(tool, shapes):
     """The released network with random weights, and the model here with these weights converted."""
@@ -184,7 +202,7 @@ def pair(tool, shapes):
     weights['RPN.FPN_RPN_bbox_pred.weight'] *= 0.3
     weights['Box_Outs.cls_score.weight'] *= 3
     model = build('panet_r50_2x_mask').eval()
-    model.test_cfg.rpn.max_per_img = 12
+    model.test_cfg.rpn.max_per_img = 100
     model.load_state_dict(tool.convert(weights, tool.recognize(weights, 'random')))
     return released_panet.ReleasedPANet(weights), model
 
@@ -223,8 +241,8 @@ def test_proposals_are_the_same(pair, features):
         (found,) = model.rpn_head.predict_by_feat(
             *map(list, zip(*theirs, strict=True)), batch_img_metas=[META], cfg=model.test_cfg.rpn
         )
-    boxes, scores = released_panet.proposals(theirs, 64, 96, limit=12)
-    assert len(np.unique(scores)) == 12
+    boxes, scores = released_panet.proposals(theirs, 64, 96, limit=100)
+    assert len(np.unique(scores)) == 100
     np.testing.assert_allclose(found.scores, scores, rtol=1e-6)
     np.testing.assert_allclose(found.bboxes, boxes, atol=1e-3)
 

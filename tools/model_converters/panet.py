@@ -75,7 +75,7 @@ def _backbone() -> Iterator[Layer]:
             inputs = 4 * width
 
 
-def _conv_gn(theirs: str, ours: str, *shape: int, number: int | None = 0, bias: bool = False) -> Iterator[Layer]:
+def _conv_gn(theirs: str, ours: str, *shape: int, number: int = 0, bias: bool = False) -> Iterator[Layer]:
     """A convolution and its norm, which come as items ``number`` and ``number`` + 1 of a list."""
     yield Layer(f'{theirs}.{number}', f'{ours}.conv', shape, bias)
     yield Layer(f'{theirs}.{number + 1}', f'{ours}.gn', shape[:1])

@@ -51,7 +51,7 @@ class InstanceTTAModel(BaseTTAModel):
     One view that is the image as it is gives what testing without this class gives, if ``vote_iou_thr`` is None. Boxes
     of one view vote, too, so that voting changes boxes even then.
 
-    The features of all views are in memory together: 160 MB a view of 1400 x 1400 pixels with a usual FPN.
+    The features of all views are in memory together: 170 MB a view of 1400 x 1400 pixels with a usual FPN.
 
     Args:
         vote_iou_thr: From which IoU on a box votes; None for no box voting. 0.8 is Detectron's, the paper gives none.

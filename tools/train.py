@@ -50,7 +50,8 @@ def main() -> None:
         checkpoint = latest_checkpoint(config.work_dir)
         if checkpoint is None:
             print(f'--resume: no checkpoint in {config.work_dir} yet, training from the start')
-        config.resume, config.load_from = checkpoint is not None, checkpoint
+        config.resume = checkpoint is not None
+        config.load_from = checkpoint or config.get('load_from')
     elif args.resume is not None:
         config.resume, config.load_from = True, args.resume
     if config.get('load_from'):

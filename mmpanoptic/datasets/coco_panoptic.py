@@ -36,7 +36,8 @@ class CocoPanopticDataset(BaseDetDataset):
         ann_file: The panoptic JSON, relative to ``data_root``. One without annotations (COCO's test sets) gives images
             without ground truth.
         data_prefix: ``img``, the folder of the images, and ``seg``, that of the panoptic PNGs, relative to
-            ``data_root``. Without ``seg`` it is the JSON's name without its suffix, as COCO and Cityscapes have it.
+            ``data_root``. Without ``seg``, or with None, it is the JSON's name without its suffix, as COCO and
+            Cityscapes have it.
         inst_ann_file: Instances JSON whose masks may overlap; boxes and masks then come from it instead of from the
             PNG, see :func:`~.instances_json.load_instances`.
         filter_cfg: For training; ``filter_empty_gt`` drops images without a thing that is no crowd, ``min_size`` drops
@@ -60,11 +61,12 @@ class CocoPanopticDataset(BaseDetDataset):
 
     def _join_prefix(self) -> None:
         self.data_prefix.setdefault('img', '')
+        if not self.data_prefix.get('seg'):  # None takes back what a config inherits
+            self.data_prefix.pop('seg', None)
         super()._join_prefix()
         if self.inst_ann_file and self.data_root and not is_abs(self.inst_ann_file):
             self.inst_ann_file = join_path(self.data_root, self.inst_ann_file)
-        if not self.data_prefix.get('seg'):
-            self.data_prefix['seg'] = osp.splitext(self.ann_file)[0]
+        self.data_prefix.setdefault('seg', osp.splitext(self.ann_file)[0])
 
     def load_data_list(self) -> list[dict]:
         """Read and check the annotations.

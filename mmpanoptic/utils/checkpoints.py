@@ -47,7 +47,7 @@ def use_strict_loading(trust: bool = False) -> None:
 
 
 class RequireAllWeights(Hook):
-    """Refuse a checkpoint that leaves weights of the model as they were initialised.
+    """Refuse a checkpoint that leaves weights of the model as they were initialised, or numbers the classes otherwise.
 
     mmengine logs what does not fit and goes on, so that a wrong checkpoint gives a wrong score.
 
@@ -76,6 +76,15 @@ class RequireAllWeights(Hook):
         problem = first_misfit(model, weights)
         if problem:
             raise UserError(f'{path} is not of the model that the config describes: {problem}')
+        dataset = (runner.train_dataloader if self.resuming else runner.test_dataloader).dataset
+        trained = ((checkpoint.get('meta') or {}).get('dataset_meta') or {}).get('classes', ())
+        classes = dataset.metainfo.get('classes', ())
+        other = next((i for i, names in enumerate(zip(trained, classes, strict=False)) if names[0] != names[1]), None)
+        if len(trained) == len(classes) and other is not None:  # of another number, the heads do not fit
+            raise UserError(
+                f'{path} was trained with class {other} being {trained[other]!r}, which is {classes[other]!r} in the '
+                'dataset of the config: list the same categories in the same order'
+            )
 
 
 def first_misfit(model: torch.nn.Module, weights: dict) -> str | None:

@@ -213,6 +213,11 @@ def test_images_beside_the_json(files):
     assert dataset.get_data_info(1)['img_path'] == str(files.root / 'a.png')
 
 
+def test_none_takes_back_an_inherited_folder(files):
+    dataset = files.dataset(data_prefix={'img': 'images', 'seg': None})
+    assert dataset.get_data_info(1)['seg_map_path'] == str(files.png(10))
+
+
 def test_images_in_subfolders(files):
     for image in files.panoptic['images']:
         folder = files.root / 'images' / f'folder {image["id"]}'

@@ -221,3 +221,6 @@ def test_errors(files, meta_and_samples):
         score(PanopticMetric(), meta, [small])
     with pytest.raises(DatasetError, match='does not exist'):
         PanopticMetric(ann_file='nowhere.json')
+    swapped = meta | {'classes': (*meta['classes'][1::-1], *meta['classes'][2:])}
+    with pytest.raises(UserError, match=r"gt\.json: class 0 is '.*', and '.*' in the tested dataset"):
+        score(PanopticMetric(ann_file=str(files[0])), swapped, list(without_ground_truth(samples[:1])))

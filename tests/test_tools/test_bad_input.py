@@ -63,6 +63,10 @@ def test_options(error_of, tiny_run: TinyRun):
     assert 'checkpoint none.pth does not exist' in error_of(
         'train', config, '--resume', 'none.pth', '--work-dir', 'work'
     )
+    # With nothing to resume yet, the weights to start from still count.
+    assert 'checkpoint none.pth does not exist' in error_of(
+        'train', config, '--resume', '--work-dir', 'work', '--cfg-options', 'load_from=none.pth'
+    )
     unscaled = write_config(Path('unscaled.py'), tiny_run.data, extra='auto_scale_lr = dict(_delete_=True)\n')
     assert 'no auto_scale_lr.base_batch_size' in error_of('train', unscaled, '--auto-scale-lr', '--work-dir', 'work')
 
@@ -121,6 +125,13 @@ def test_checkpoints(error_of, tiny_run: TinyRun, tmp_path: Path):
     assert 'weights.pth holds no state of a training to resume' in resume
     torch.save(whole | {'state_dict': weights | {last: torch.zeros(3)}}, tmp_path / 'wrong.pth')
     assert f'{last} is (3,)' in error_of('train', tiny_run.config, '--resume', 'wrong.pth', *test)
+
+    meta = whole['meta']['dataset_meta']
+    swapped = meta | {'classes': (*meta['classes'][1::-1], *meta['classes'][2:])}
+    torch.save(whole | {'meta': whole['meta'] | {'dataset_meta': swapped}}, tmp_path / 'swapped.pth')
+    message = "swapped.pth was trained with class 0 being 'tie', which is 'person' in the dataset of the config"
+    assert message in error_of('test', tiny_run.config, 'swapped.pth', *test)
+    assert message in error_of('train', tiny_run.config, '--resume', 'swapped.pth', *test)
 
 
 def test_checkpoints_that_do(tiny_run: TinyRun, tmp_path: Path):

@@ -18,6 +18,7 @@ WORK_DIR = 'work_dirs/demo'
 NUM_PICTURES = 12
 PROGRESS = re.compile(r'Epoch\((train|test)\)')
 
+# What tools print goes through it with markup=False: it may hold brackets.
 console = Console(highlight=False)
 
 
@@ -32,7 +33,8 @@ def run(title: str, command: list[str], log: Path | None = None) -> str:
     console.print(f'\n[bold]{title}[/bold]\n$ python {" ".join(command)}')
     start = time.monotonic()
     if log is None:
-        subprocess.run([sys.executable, *command], cwd=ROOT, check=True)
+        if subprocess.run([sys.executable, *command], cwd=ROOT).returncode:
+            sys.exit('error: this step failed, for the reason above')
         output = ''
     else:
         log.parent.mkdir(parents=True, exist_ok=True)
@@ -50,12 +52,13 @@ def stream(command: list[str], log: Path) -> str:
         for line in process.stdout:
             lines.append(line)
             if PROGRESS.search(line):
-                console.print('  ' + line[line.index('Epoch(') :].strip(), overflow='ellipsis', no_wrap=True)
+                shown = '  ' + line[line.index('Epoch(') :].strip()
+                console.print(shown, overflow='ellipsis', no_wrap=True, markup=False)
             elif line[0] in '┏┃┡│├└':
-                console.print('  ' + line.rstrip())
+                console.print('  ' + line.rstrip(), markup=False)
     log.write_text(''.join(lines))
     if process.returncode:
-        console.print(''.join(lines[-15:]))
+        console.print(''.join(lines[-15:]), markup=False)
         sys.exit(f'error: this step failed; its whole output is in {log}')
     return ''.join(lines)
 

@@ -5,6 +5,8 @@ import os
 import os.path as osp
 import shutil
 from collections.abc import Sequence
+from itertools import zip_longest
+from operator import itemgetter
 from pathlib import Path
 
 import cv2
@@ -42,7 +44,8 @@ class PanopticMetric(BaseMetric):
         kwargs: See :class:`mmengine.evaluator.BaseMetric`.
 
     Raises:
-        UserError: If an image has no ground truth or no panoptic prediction.
+        UserError: If an image has no ground truth or no panoptic prediction, or ``ann_file`` lists other classes than
+            the dataset.
     """
 
     default_prefix = 'panoptic'
@@ -111,9 +114,20 @@ class PanopticMetric(BaseMetric):
         place, annotation = self._annotations.get(sample['img_id'], (0, None))
         if annotation is None:
             raise UserError(f'{self._ann_file} has no annotation of image {sample["img_id"]!r} ({sample["img_path"]})')
+        self._check_classes()
         path = osp.join(self._seg_prefix, annotation['file_name'])
         ids = decode_panoptic_png(read_bytes(path, self.backend_args), path)
         return place, ids, parse_segments(annotation, self._category_of, self._ann_file)
+
+    def _check_classes(self) -> None:
+        """Labels mean the same in ``ann_file`` and in the dataset, or every score would be wrong without an error."""
+        of_file = [c['name'] for c in sorted(self._category_of.values(), key=itemgetter('label'))]
+        for label, names in enumerate(zip_longest(of_file, self.dataset_meta['classes'])):
+            if names[0] != names[1]:
+                raise UserError(
+                    f'{self._ann_file}: class {label} is {names[0]!r}, and {names[1]!r} in the tested dataset: list '
+                    'the same `categories` in the same order in both'
+                )
 
     def _write_png(self, sample: dict, pred_map: np.ndarray, segments: list[dict], void: int) -> dict:
         """Write one PNG into the unfinished folder and return its entry for the JSON."""

@@ -1,5 +1,6 @@
 """Every config builds, has the size that its metafile states, and runs."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,7 @@ import torch
 import yaml
 from mmdet.testing import demo_mm_inputs
 from mmengine.config import Config, ConfigDict
+from mmengine.dataset import Compose
 from mmengine.registry import init_default_scope
 from mmengine.runner import set_random_seed
 
@@ -133,3 +135,36 @@ def test_config_model(path, stated_parameters):
     loss.backward()
     without = [n for n, p in model.named_parameters() if p.requires_grad and p.grad is None]
     assert not without, f'no gradient reaches {without}'
+
+
+@pytest.mark.parametrize('path', CONFIGS, ids=names)
+def test_config_beyond_the_model(path):
+    """Pipelines and hooks build, samplers and metrics exist, and what counts epochs or iterations agrees."""
+    config = load(path)
+    for dataloader in (config.train_dataloader, config.val_dataloader, config.test_dataloader):
+        Compose(dataloader.dataset.pipeline)
+        assert registry.DATA_SAMPLERS.get(dataloader.sampler.type)
+        assert registry.DATASETS.get(dataloader.dataset.type)
+    for evaluator in (config.val_evaluator, config.test_evaluator):
+        for metric in evaluator if isinstance(evaluator, list) else [evaluator]:
+            assert registry.METRICS.get(metric.type)
+    for hook in [*config.default_hooks.values(), *config.get('custom_hooks', [])]:
+        registry.HOOKS.build(hook)
+    by_epoch = config.train_cfg.type == 'EpochBasedTrainLoop'
+    assert (config.train_dataloader.sampler.type == 'InfiniteSampler') != by_epoch
+    assert config.default_hooks.checkpoint.get('by_epoch', True) == by_epoch
+    assert config.log_processor.by_epoch == by_epoch
+    last = config.param_scheduler[-1]
+    assert last.by_epoch == by_epoch
+    assert last.end == config.train_cfg['max_epochs' if by_epoch else 'max_iters']
+
+
+def test_readme_config_of_own_data(tmp_path):
+    """The example in the README is a config that builds."""
+    (example,) = re.findall(r'```python\n(.*?)```', (ROOT / 'README.md').read_text(), re.DOTALL)
+    base = ROOT / 'configs/panoptic_fpn/panoptic-fpn_r50_fpn_1x_coco.py'
+    (tmp_path / 'mine.py').write_text(example.replace('./panoptic-fpn_r50_fpn_1x_coco.py', str(base)))
+    config = load(tmp_path / 'mine.py')
+    assert build_model(config).panoptic_fusion_head.num_classes == 8 + 11
+    for dataloader in (config.train_dataloader, config.val_dataloader, config.test_dataloader):
+        assert dataloader.dataset.data_root == 'data/mine/'

@@ -2,9 +2,9 @@
 # dist_test.sh CONFIG CHECKPOINT GPUS [arguments of test.py]; see dist_train.sh.
 set -euo pipefail
 
+GPUS=${3:?usage: dist_test.sh CONFIG CHECKPOINT GPUS [arguments of test.py]}
 CONFIG=$1
 CHECKPOINT=$2
-GPUS=$3
 TOOLS=$(dirname "$0")
 
 PYTHONPATH="$TOOLS/..:${PYTHONPATH:-}" \

@@ -4,8 +4,8 @@
 # processes, which talk over gloo.
 set -euo pipefail
 
+GPUS=${2:?usage: dist_train.sh CONFIG GPUS [arguments of train.py]}
 CONFIG=$1
-GPUS=$2
 TOOLS=$(dirname "$0")
 
 PYTHONPATH="$TOOLS/..:${PYTHONPATH:-}" \

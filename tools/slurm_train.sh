@@ -3,10 +3,10 @@
 # GPUS, GPUS_PER_NODE, CPUS_PER_TASK and SRUN_ARGS as in mmdetection.
 set -euo pipefail
 
+WORK_DIR=${4:?usage: slurm_train.sh PARTITION JOB_NAME CONFIG WORK_DIR [arguments of train.py]}
 PARTITION=$1
 JOB_NAME=$2
 CONFIG=$3
-WORK_DIR=$4
 TOOLS=$(dirname "$0")
 
 # SRUN_ARGS is a list of words on purpose.

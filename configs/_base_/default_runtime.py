@@ -9,7 +9,10 @@ default_hooks = dict(
     sampler_seed=dict(type='DistSamplerSeedHook'),
     visualization=dict(type='PanopticVisualizationHook'),
 )
-custom_hooks = [dict(type='PanopticCheckHook')]
+custom_hooks = [
+    dict(type='PanopticCheckHook'),
+    dict(type='SyncBuffersHook'),  # batch norm's statistics differ between processes otherwise
+]
 
 env_cfg = dict(
     cudnn_benchmark=False,

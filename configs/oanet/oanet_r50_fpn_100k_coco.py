@@ -12,7 +12,7 @@ train_dataloader = dict(
 )
 val_dataloader = dict(dataset=dict(inst_ann_file='annotations/instances_val2017.json'))
 test_dataloader = val_dataloader
-custom_hooks = [dict(type='PanopticCheckHook'), dict(type='RankingConflictHook')]
+custom_hooks = [*_base_.custom_hooks, dict(type='RankingConflictHook')]
 
 default_hooks = dict(checkpoint=dict(by_epoch=False, interval=10000))
 log_processor = dict(by_epoch=False)

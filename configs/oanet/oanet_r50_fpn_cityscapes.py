@@ -26,4 +26,4 @@ model = dict(
 # Masks that overlap, drawn from the polygons: tools/dataset_converters/cityscapes_polygons.py. Without that file, take
 # predicted masks: inst_ann_file=None here and train_input='pred' in the fusion head.
 train_dataloader = dict(dataset=dict(inst_ann_file='gtFine/cityscapes_polygons_train.json'))
-custom_hooks = [dict(type='PanopticCheckHook'), dict(type='RankingConflictHook')]
+custom_hooks = [*_base_.custom_hooks, dict(type='RankingConflictHook')]

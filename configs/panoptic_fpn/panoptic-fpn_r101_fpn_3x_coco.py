@@ -13,11 +13,6 @@ model = dict(
 )
 
 # mmdet's 3x schedule goes with scale jitter.
-train_pipeline = [
-    dict(type='LoadImageFromFile'),
-    dict(type='LoadPanopticAnnotations', with_panoptic=False),
-    dict(type='RandomResize', scale=[(1333, 640), (1333, 800)], keep_ratio=True),
-    dict(type='RandomFlip', prob=0.5),
-    dict(type='PackPanopticInputs'),
-]
+train_pipeline = _base_.train_pipeline
+train_pipeline[2] = dict(type='RandomResize', scale=[(1333, 640), (1333, 800)], keep_ratio=True)
 train_dataloader = dict(dataset=dict(pipeline=train_pipeline))

@@ -1,7 +1,7 @@
 _base_ = [
     '../_base_/models/panoptic-fpn_r50_fpn.py',
     '../_base_/datasets/cityscapes_panoptic.py',
-    '../_base_/default_runtime.py',
+    '../_base_/iteration_runtime.py',
 ]
 
 num_things_classes = 8
@@ -30,5 +30,4 @@ param_scheduler = [
 optim_wrapper = dict(type='OptimWrapper', optimizer=dict(type='SGD', lr=0.01, momentum=0.9, weight_decay=0.0001))
 auto_scale_lr = dict(enable=False, base_batch_size=32)
 train_dataloader = dict(batch_size=4)
-default_hooks = dict(checkpoint=dict(by_epoch=False, interval=5000))
-log_processor = dict(by_epoch=False)
+default_hooks = dict(checkpoint=dict(interval=5000))

@@ -21,14 +21,16 @@ def load_strictly(file: str | os.PathLike, map_location: str | torch.device | No
         UserError: If the file is no checkpoint, is truncated, or holds more than tensors and plain values.
     """
     try:
-        with torch.serialization.safe_globals(mmengine_checkpoint.get_torch_safe_globals()):
-            return torch.load(file, map_location=map_location, weights_only=True)
+        torch.serialization.add_safe_globals(mmengine_checkpoint.get_torch_safe_globals())
+        return torch.load(file, map_location=map_location, weights_only=True)
     except UnpicklingError as error:
         if 'Weights only load failed' in str(error) and 'GLOBAL' in str(error):
             raise UserError(
                 f'{file} holds Python objects, not only weights, and loading it could run any code: if you trust it, '
                 'pass --trust-checkpoint'
             ) from None
+    except OSError as error:
+        raise UserError(f'{file} cannot be read: {error.strerror}') from None
     except (RuntimeError, EOFError, ValueError, KeyError):
         pass
     raise UserError(f'{file} is not a checkpoint that torch can read: it is truncated, damaged or of another kind')

@@ -26,6 +26,7 @@ from mmpanoptic.utils import UserError
 SIZE = (192, 288)
 COUNTS = {'train': 4, 'val': 3}
 # Changing the renderer changes this: results measured on Shapes before and after cannot be compared.
+FROZEN_SCENES = '98c2dc9b87e657737793ce0483f288d40566f5ea7eb2bdee32e457efe9456f56'
 FROZEN = '1e80c8fb7e102e62245f5e209c42b924961a726ab0971475283d19a95e35e2b9'
 
 
@@ -68,6 +69,17 @@ def test_seed_0_is_frozen(shapes_folder: Path) -> None:
             digest.update(cv2.imread(str(shapes_folder / split / image['file_name'])).tobytes())
             digest.update(read_ids(shapes_folder, split, image['file_name']).astype('<i4').tobytes())
     assert digest.hexdigest() == FROZEN
+
+
+def test_more_scenes_of_seed_0_are_frozen(train_scenes: list[Scene], val_scenes: list[Scene]) -> None:
+    """Crowds, hidden instances and pairs occur in these."""
+    digest = hashlib.sha256()
+    for scene in [*train_scenes, *val_scenes]:
+        digest.update(scene.image.tobytes())
+        for segment in scene.segments:
+            digest.update(bytes([segment.label, segment.iscrowd]))
+            digest.update(segment.visible.tobytes() + segment.overlapping.tobytes())
+    assert digest.hexdigest() == FROZEN_SCENES
 
 
 def test_bytes_do_not_depend_on_workers(shapes_folder: Path, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from mmpanoptic.evaluation.metrics import PanopticMetric
 from mmpanoptic.evaluation.panoptic_quality import evaluate_files
 from mmpanoptic.structures import INSTANCE_OFFSET, ids_to_indices
 
-NUM_IMAGES = 40
+NUM_IMAGES = 100
 PIPELINE = [
     {'type': 'LoadImageFromFile'},
     {'type': 'Resize', 'scale': (64, 64), 'keep_ratio': True},

@@ -315,7 +315,8 @@ def seconds(heads, inputs):
 
 @pytest.mark.slow
 def test_time_of_the_heads_follows_their_operations():
-    pairs = heads_and_inputs(boxes=32, masks=8)
+    """512 box and 128 mask RoIs, the numbers of a training step; forward, without RoIAlign."""
+    pairs = heads_and_inputs(boxes=512, masks=128)
     operations = []
     for heads, inputs in pairs:
         count = Operations(*heads)
@@ -324,7 +325,9 @@ def test_time_of_the_heads_follows_their_operations():
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # CPU time then does not depend on what else the machine does
     try:
-        best = [min(times) for times in zip(*([seconds(*pair) for pair in pairs] for _ in range(3)), strict=True)]
+        best = [min(times) for times in zip(*([seconds(*pair) for pair in pairs] for _ in range(2)), strict=True)]
     finally:
         torch.set_num_threads(threads)
-    assert best[0] / best[1] <= 1.2 * operations[0] / operations[1]
+    times, counts = best[0] / best[1], operations[0] / operations[1]
+    print(f'PANet heads {best[0]:.2f} s, FPN baseline {best[1]:.2f} s: {times:.2f} , multiply-adds {counts:.2f}')
+    assert times <= 1.2 * counts

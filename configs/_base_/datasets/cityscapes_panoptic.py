@@ -13,12 +13,8 @@ train_pipeline = [
     dict(type='RandomFlip', prob=0.5),
     dict(type='PackPanopticInputs'),
 ]
-test_pipeline = [
-    dict(type='LoadImageFromFile'),
-    dict(type='Resize', scale=(2048, 1024), keep_ratio=True),
-    dict(type='LoadPanopticAnnotations'),  # after the resize: the ground truth keeps the original size
-    dict(type='PackPanopticInputs', meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor')),
-]
+test_pipeline = _base_.test_pipeline
+test_pipeline[1] = dict(type='Resize', scale=(2048, 1024), keep_ratio=True)
 
 train_dataloader = dict(
     sampler=dict(type='InfiniteSampler'),

@@ -38,6 +38,7 @@ class InstanceMetric(CocoMetric):
 
     def process(self, data_batch: dict, data_samples: Sequence[dict]) -> None:
         """Collect predictions, and the ground truth where there is no ``ann_file``."""
+        data_samples = [dict(sample) for sample in data_samples]  # other metrics see the same ones
         for sample in data_samples:
             found = _require(
                 sample, 'pred_instances', 'the model predicts no instances: bbox and segm cannot be scored'

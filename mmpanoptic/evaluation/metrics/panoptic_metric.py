@@ -94,11 +94,11 @@ class PanopticMetric(BaseMetric):
             segments = prediction.get('segments_info')
             if segments is None:
                 segments = segments_of_map(pred_map, void)
-            written = self._write_png(sample, pred_map, segments, void) if self.outfile_prefix else None
             place, matches = (sample.get('sample_idx', 0), None)
             if not self.format_only:
                 place, gt_ids, gt_segments = self._ground_truth(sample)
                 matches = match_segments(gt_ids, gt_segments, pred_map, segments, void, sample['img_path'])
+            written = self._write_png(sample, pred_map, segments, void) if self.outfile_prefix else None
             self.results.append((place, matches, written))
 
     def _ground_truth(self, sample: dict) -> tuple[int, np.ndarray, list[dict]]:
@@ -176,6 +176,11 @@ class PanopticMetric(BaseMetric):
         for stray in {file.name for file in part.iterdir()} - set(names):
             (part / stray).unlink()  # of an earlier run that did not come to its end
         final = Path(self._png_folder + '.json')
+        if os.path.isdir(self._png_folder) and os.listdir(self._png_folder) and not final.exists():
+            raise UserError(
+                f'{self._png_folder} is not of an earlier result ({final} is missing): move it away or choose another '
+                f'outfile_prefix; the new PNGs are in {part}'
+            )
         final.unlink(missing_ok=True)
         shutil.rmtree(self._png_folder, ignore_errors=True)
         os.replace(part, self._png_folder)

@@ -392,25 +392,30 @@ def test_memory_at_full_size(repo_root):
 
 @pytest.mark.slow
 def test_scores_take_little_of_the_time_of_the_module():
-    """Softmax, sums and order: at most 15 % of what the convolutions take; the best of three, machines are noisy."""
+    """Softmax, sums and order: at most 15 % of what the convolutions take, in CPU time on one thread."""
     head, instances = RankingFusion(80, 53), coco_like()
     in_module = 0.0
     forward_window = head.ranking.forward_window
 
     def timed(*args):
         nonlocal in_module
-        start = time.perf_counter()
+        start = time.process_time()
         result = forward_window(*args)
-        in_module += time.perf_counter() - start
+        in_module += time.process_time() - start
         return result
 
     head.ranking.forward_window = timed
     shares = []
-    for _ in range(3):
-        in_module = 0.0
-        start = time.perf_counter()
-        head.order(instances)
-        total = time.perf_counter() - start
-        shares.append((total - in_module) / in_module)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        for _ in range(4):
+            in_module = 0.0
+            start = time.process_time()
+            head.order(instances)
+            total = time.process_time() - start
+            shares.append((total - in_module) / in_module)
+    finally:
+        torch.set_num_threads(threads)
     print(shares, in_module)
     assert min(shares) <= 0.15, shares

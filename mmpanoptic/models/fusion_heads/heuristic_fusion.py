@@ -11,12 +11,11 @@ from mmpanoptic.registry import MODELS
 from .base_fusion_head import BaseFusionHead
 from .merge import (
     STUFF_AREA_MODES,
-    best_channel,
     list_segments,
     order_instances,
     paste_instances,
     paste_stuff,
-    stuff_logits,
+    stuff_indices,
 )
 
 
@@ -78,7 +77,8 @@ class HeuristicFusion(BaseFusionHead):
             instances: ``labels`` and ``scores`` of shape (N,) and ``masks``, bool or uint8 of shape (N, H, W); N may
                 be 0.
             seg_preds: Semantic logits of shape (C, H, W): S stuff classes, or these and 'other', which becomes void,
-                or all T + S classes, of which only stuff counts.
+                or all T + S classes, of which only stuff counts. Or indices of stuff classes, integers of shape (H, W),
+                S for void.
             order: Indices of the instances to paste, the first one on top; None: what the method ``order`` gives.
 
         Returns:
@@ -87,7 +87,7 @@ class HeuristicFusion(BaseFusionHead):
         Raises:
             ValueError: If masks and logits differ in size, or C is none of the three.
         """
-        semantic = best_channel(stuff_logits(seg_preds, self.num_things_classes, self.num_stuff_classes))
+        semantic = stuff_indices(seg_preds, self.num_things_classes, self.num_stuff_classes)
         if len(instances):
             masks, labels, scores = instances.masks, instances.labels.tolist(), instances.scores.tolist()
             order = self.order(instances) if order is None else order

@@ -1,4 +1,5 @@
 from .oanet_stuff_head import OANetStuffHead
 from .spatial_ranking_module import SpatialRankingModule
+from .spatialflow_stuff_head import SpatialFlowStuffHead
 
-__all__ = ['OANetStuffHead', 'SpatialRankingModule']
+__all__ = ['OANetStuffHead', 'SpatialFlowStuffHead', 'SpatialRankingModule']

@@ -1,0 +1,4 @@
+_base_ = '../spatialflow_r50_fpn_20e_coco.py'
+
+# Without sub-networks: flows enter the features of the pyramid.
+model = dict(bbox_head=dict(num_stuff_stages=0, num_thing_stages=0))

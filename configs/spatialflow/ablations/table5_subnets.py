@@ -1,0 +1,4 @@
+_base_ = '../spatialflow_r50_fpn_20e_coco.py'
+
+# Without flows.
+model = dict(bbox_head=dict(flows=dict(reg2cls=False, reg2stuff=False, reg2thing=False, stuff2thing=False)))

@@ -1,0 +1,3 @@
+_base_ = './table5_naive.py'
+
+model = dict(bbox_head=dict(num_stuff_stages=3))

@@ -1,0 +1,3 @@
+from .spatialflow_head import SpatialFlowHead
+
+__all__ = ['SpatialFlowHead']

@@ -1,0 +1,251 @@
+"""SpatialFlow's parallel sub-networks and the flows between them."""
+
+from collections.abc import Sequence
+
+from mmcv.cnn import ConvModule
+from mmcv.ops import ModulatedDeformConv2d
+from mmdet.models.dense_heads import RetinaHead
+from mmdet.models.utils import unpack_gt_instances
+from mmdet.structures import SampleList
+from mmengine.config import ConfigDict
+from mmengine.structures import InstanceData
+from torch import Tensor, nn
+
+from mmpanoptic.registry import MODELS
+
+FLOWS = ('reg2cls', 'reg2stuff', 'reg2thing', 'stuff2thing')
+FLOW_SOURCES = ('reg', 'cls')
+# The sub-network for things is called mask in the released checkpoints, whose names the parameters keep.
+_PREFIXES = dict(cls='cls', reg='reg', stuff='stuff', thing='mask')
+
+Outputs = tuple[list[Tensor], list[Tensor], list[Tensor], list[Tensor]]
+
+
+class DeformableStage(nn.Module):
+    """Modulated 3x3 deformable convolution whose offsets are computed elsewhere, and ReLU."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv = ModulatedDeformConv2d(channels, channels, 3, padding=1)
+        self.num_offsets = 2 * 9
+        self.flow_channels = 3 * 9
+
+    def forward(self, x: Tensor, flow: Tensor) -> Tensor:
+        """Features of shape (N, C, H, W).
+
+        Args:
+            x: Features of shape (N, C, H, W).
+            flow: Of shape (N, 27, H, W): offsets, (dy, dx) for each tap in turn, then the logits of the modulation.
+        """
+        offsets, modulation = flow[:, : self.num_offsets], flow[:, self.num_offsets :].sigmoid()
+        return self.conv(x, offsets.contiguous(), modulation.contiguous()).relu()
+
+
+@MODELS.register_module()
+class SpatialFlowHead(RetinaHead):
+    """RetinaNet's two sub-networks, one for stuff and one for things, and spatial flows from regression to the others.
+
+    Stage i of a sub-network is a 3x3 convolution and ReLU, with the weights shared by all levels. Its input is the sum
+    of what stage i - 1 gave and of phi_i(reg_i), a 3x3 convolution, without activation, of the features that regression
+    has after the same stage. Things get psi(stuff) on top. A sub-network with fewer stages than regression runs along
+    the last of them; without any, what would enter its one stage is its result. Nothing is detached.
+
+    In a deformable sub-network phi gives offsets and modulation instead, from the sum of the two features; what the
+    deformable convolution sees is the sub-network's own features (and psi(stuff), which the offsets do not depend on).
+
+    Parameters are named as in the released checkpoints: ``cls_spatial_flow_convs`` is phi of the class sub-network,
+    ``mask_*`` is of things, ``stuff_mask_flow_convs`` is psi.
+
+    Source: Chen et al., SpatialFlow: Bridging All Tasks for Panoptic Segmentation, section III,
+    https://arxiv.org/abs/1910.08787; the kernels of phi and psi, and modulation, from
+    https://github.com/chensnathan/SpatialFlow
+
+    Args:
+        args, kwargs: See :class:`mmdet.models.RetinaHead`. ``stacked_convs`` is the number of stages of classification
+            and regression, ``in_channels`` and ``feat_channels`` are the same.
+        num_stuff_stages, num_thing_stages: Stages of the other two, at most ``stacked_convs``.
+        num_panoptic_levels: On how many levels, from the finest on, there are features of stuff and things; 0: on none,
+            and their sub-networks and flows do not exist, which leaves a RetinaNet with the flow 'reg2cls'.
+        flows: Which of the flows 'reg2cls', 'reg2stuff', 'reg2thing' and 'stuff2thing' are there; True where nothing
+            is said.
+        flow_source: Whether flows start at 'reg' or at 'cls'. With 'cls' the names above mean cls to reg, cls to stuff
+            and cls to thing.
+        deformable: Sub-networks of 'cls', 'reg', 'stuff' and 'thing' whose stages are deformable.
+        init_cfg: As in mmengine's BaseModule.
+
+    Raises:
+        ValueError: If one of the choices is unknown or they do not go together.
+    """
+
+    def __init__(
+        self,
+        *args,
+        num_stuff_stages: int = 4,
+        num_thing_stages: int = 1,
+        num_panoptic_levels: int = 3,
+        flows: dict[str, bool] | None = None,
+        flow_source: str = 'reg',
+        deformable: Sequence[str] = (),
+        init_cfg: dict | None = dict(  # noqa: B006  (mmengine's convention)
+            type='Normal',
+            layer=['Conv2d', 'ModulatedDeformConv2d'],
+            std=0.01,
+            override=dict(type='Normal', name='retina_cls', std=0.01, bias_prob=0.01),
+        ),
+        **kwargs,
+    ) -> None:
+        if unknown := set(flows or ()) - set(FLOWS):
+            raise ValueError(f'flows has no {", ".join(sorted(unknown))}, only {", ".join(FLOWS)}')
+        if flow_source not in FLOW_SOURCES:
+            raise ValueError(f'flow_source {flow_source!r} is none of {", ".join(FLOW_SOURCES)}')
+        self.flows = {**dict.fromkeys(FLOWS, True), **(flows or {})}
+        self.flow_source = flow_source
+        self.flow_target = 'cls' if flow_source == 'reg' else 'reg'
+        self.num_panoptic_levels = num_panoptic_levels
+        self.num_stages = dict(stuff=num_stuff_stages, thing=num_thing_stages)
+        self.deformable = tuple(deformable)
+        super().__init__(*args, init_cfg=init_cfg, **kwargs)
+
+    def _init_layers(self) -> None:
+        """Sub-networks and flows."""
+        self._check()
+        super()._init_layers()
+        targets = {self.flow_target: self.stacked_convs}
+        if self.num_panoptic_levels:
+            targets.update(self.num_stages)
+        for name, stages in targets.items():
+            if name in self.deformable:
+                convs = nn.ModuleList(DeformableStage(self.feat_channels) for _ in range(stages))
+                setattr(self, f'{_PREFIXES[name]}_convs', convs)
+                flow_channels = DeformableStage(1).flow_channels
+            else:
+                if name in self.num_stages:
+                    convs = nn.ModuleList(self._conv(norm_cfg=self.norm_cfg) for _ in range(stages))
+                    setattr(self, f'{_PREFIXES[name]}_convs', convs)
+                flow_channels = self.feat_channels
+            # Offsets are needed with and without a flow.
+            num_flows = max(stages, 1) if self._has_flow(name) or name in self.deformable else 0
+            flow_convs = nn.ModuleList(self._conv(flow_channels, act_cfg=None) for _ in range(num_flows))
+            setattr(self, f'{_PREFIXES[name]}_spatial_flow_convs', flow_convs)
+        if self.num_panoptic_levels:
+            num_flows = max(min(self.num_stages.values()), 1) if self.flows['stuff2thing'] else 0
+            self.stuff_mask_flow_convs = nn.ModuleList(self._conv(act_cfg=None) for _ in range(num_flows))
+
+    def _check(self) -> None:
+        """Whether the arguments go together."""
+        if self.in_channels != self.feat_channels:
+            raise ValueError(
+                f'in_channels {self.in_channels} and feat_channels {self.feat_channels} must be the same: the flows '
+                'are added to the features of every stage, the first included'
+            )
+        if self.stacked_convs < 1:
+            raise ValueError('stacked_convs must be 1 at least: there is nothing to flow without a stage')
+        for name, stages in self.num_stages.items():
+            if not 0 <= stages <= self.stacked_convs:
+                raise ValueError(f'num_{name}_stages {stages} is not between 0 and stacked_convs {self.stacked_convs}')
+        for name in self.deformable:
+            if name not in (self.flow_target, *self.num_stages):
+                raise ValueError(f'deformable: {name!r} gets no flow, only {self.flow_target}, stuff and thing can be')
+            if not self.num_stages.get(name, self.stacked_convs):
+                raise ValueError(f'deformable: {name} has no stages')
+
+    def _conv(self, out_channels: int | None = None, **kwargs) -> ConvModule:
+        return ConvModule(self.feat_channels, out_channels or self.feat_channels, 3, padding=1, **kwargs)
+
+    def _has_flow(self, name: str) -> bool:
+        """Whether a sub-network gets the flow from the source."""
+        return self.flows['reg2cls' if name == self.flow_target else f'reg2{name}']
+
+    def forward(self, x: Sequence[Tensor]) -> Outputs:
+        """All levels.
+
+        Args:
+            x: Levels of shape (N, C, H_i, W_i).
+
+        Returns:
+            Class logits of shape (N, A * K, H_i, W_i) and box deltas (N, A * 4, H_i, W_i) of each level, then features
+            of things and of stuff, (N, C, H_i, W_i), of the first ``num_panoptic_levels``.
+        """
+        levels = [self._forward_level(level, index < self.num_panoptic_levels) for index, level in enumerate(x)]
+        cls_scores, bbox_preds, thing_feats, stuff_feats = map(list, zip(*levels, strict=True))
+        return cls_scores, bbox_preds, thing_feats[: self.num_panoptic_levels], stuff_feats[: self.num_panoptic_levels]
+
+    def _forward_level(self, x: Tensor, panoptic: bool) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Logits, deltas and the features of things and stuff, which are ``x`` unless the level is ``panoptic``."""
+        source = target = thing = stuff = x
+        for stage, conv in enumerate(getattr(self, f'{_PREFIXES[self.flow_source]}_convs')):
+            source = conv(source)
+            target = self._advance(self.flow_target, stage, target, source)
+            if panoptic:
+                stuff = self._advance('stuff', self._own_stage('stuff', stage), stuff, source)
+                thing = self._advance('thing', self._own_stage('thing', stage), thing, source, stuff)
+        cls_feat, reg_feat = (target, source) if self.flow_source == 'reg' else (source, target)
+        return self.retina_cls(cls_feat), self.retina_reg(reg_feat), thing, stuff
+
+    def _own_stage(self, name: str, stage: int) -> int:
+        """Stage of the stuff or thing sub-network while the source is at ``stage``, negative before its first."""
+        return stage - (self.stacked_convs - max(self.num_stages[name], 1))
+
+    def _advance(self, name: str, stage: int, x: Tensor, source: Tensor, stuff: Tensor | None = None) -> Tensor:
+        """Features of a sub-network after a stage.
+
+        Args:
+            name: The sub-network.
+            stage: Its stage; features do not change if it is negative.
+            x: Its features before the stage.
+            source: Features that flow into it.
+            stuff: Features of stuff, for things alone.
+        """
+        if stage < 0:
+            return x
+        convs = getattr(self, f'{_PREFIXES[name]}_convs')
+        flow_convs = getattr(self, f'{_PREFIXES[name]}_spatial_flow_convs')
+        extra = self._flow_from_stuff(stage, stuff) if stuff is not None else None
+        if name in self.deformable:
+            flow = flow_convs[stage](x + source if self._has_flow(name) else x)
+            return convs[stage](x if extra is None else x + extra, flow)
+        if extra is not None:
+            x = x + extra
+        if len(flow_convs):
+            x = x + flow_convs[stage](source)
+        return convs[stage](x) if len(convs) else x
+
+    def _flow_from_stuff(self, stage: int, stuff: Tensor) -> Tensor | None:
+        """psi(stuff) for a stage of the thing sub-network; only the last stages have one if stuff has fewer."""
+        convs = self.stuff_mask_flow_convs
+        index = stage - (max(self.num_stages['thing'], 1) - len(convs))
+        return convs[index](stuff) if len(convs) and index >= 0 else None
+
+    def loss(self, x: Sequence[Tensor], batch_data_samples: SampleList) -> dict[str, list[Tensor]]:
+        """``loss_cls`` and ``loss_bbox`` of each level, see :meth:`detection_loss`."""
+        return self.detection_loss(self(x), batch_data_samples)
+
+    def detection_loss(self, outputs: Outputs, batch_data_samples: SampleList) -> dict[str, list[Tensor]]:
+        """Losses of classification and regression, those of RetinaNet.
+
+        Args:
+            outputs: What ``forward`` gave.
+            batch_data_samples: One sample an image, with ``gt_instances``.
+        """
+        gt_instances, gt_ignored, metas = unpack_gt_instances(batch_data_samples)
+        return self.loss_by_feat(*outputs[:2], gt_instances, metas, gt_ignored)
+
+    def predict(self, x: Sequence[Tensor], batch_data_samples: SampleList, rescale: bool = False) -> list[InstanceData]:
+        """Boxes of each image, see :meth:`detect`."""
+        return self.detect(self(x), [sample.metainfo for sample in batch_data_samples], rescale=rescale)
+
+    def detect(
+        self, outputs: Outputs, batch_img_metas: list[dict], cfg: ConfigDict | None = None, rescale: bool = False
+    ) -> list[InstanceData]:
+        """Boxes of each image, without gradient.
+
+        Args:
+            outputs: What ``forward`` gave.
+            batch_img_metas: Metainfo of each image.
+            cfg: Thresholds; None: ``test_cfg``.
+            rescale: Whether boxes are given at the original size.
+
+        Returns:
+            ``bboxes`` of shape (N, 4), ``scores`` and ``labels`` of each image.
+        """
+        return self.predict_by_feat(*outputs[:2], batch_img_metas=batch_img_metas, cfg=cfg, rescale=rescale)

@@ -1,0 +1,168 @@
+"""SpatialFlow."""
+
+import torch
+from mmdet.models import SingleStageDetector
+from mmdet.models.task_modules import SamplingResult
+from mmdet.registry import TASK_UTILS
+from mmdet.structures import OptSampleList, SampleList
+from mmdet.structures.bbox import bbox2roi
+from mmengine.structures import InstanceData
+from torch import Tensor
+
+from mmpanoptic.models.dense_heads.spatialflow_head import Outputs
+from mmpanoptic.registry import MODELS
+
+
+@MODELS.register_module()
+class SpatialFlow(SingleStageDetector):
+    """RetinaNet with a mask head and a stuff head, each on a sub-network of its own, and flows between them.
+
+    Masks are trained on the boxes that the network has just detected, as in RetinaMask, and on the annotated ones,
+    which come first: all that match an object, and no others.
+
+    Source: Chen et al., SpatialFlow: Bridging All Tasks for Panoptic Segmentation, https://arxiv.org/abs/1910.08787;
+    details as in https://github.com/chensnathan/SpatialFlow
+
+    Args:
+        backbone, neck, data_preprocessor, init_cfg: See :class:`mmdet.models.SingleStageDetector`.
+        bbox_head: Config of :class:`~mmpanoptic.models.SpatialFlowHead`.
+        mask_roi_extractor, mask_head: As in a two-stage detector; they see the features of things.
+        semantic_head: Config of :class:`~mmpanoptic.models.SpatialFlowStuffHead`; it sees those of stuff.
+        panoptic_fusion_head: Config of a fusion head, such as :class:`~mmpanoptic.models.BoxFillFusion`.
+        train_cfg: What a RetinaHead takes, and ``proposal``, thresholds of the boxes that masks are trained on, and
+            ``thing``, with their ``assigner`` and ``mask_size``.
+        test_cfg: What a RetinaHead takes, and ``mask_thr_binary``.
+    """
+
+    def __init__(
+        self,
+        *args,
+        mask_roi_extractor: dict,
+        mask_head: dict,
+        semantic_head: dict,
+        panoptic_fusion_head: dict,
+        **kwargs,
+    ) -> None:
+        super().__init__(*args, **kwargs)
+        self.mask_roi_extractor = MODELS.build(mask_roi_extractor)
+        self.mask_head = MODELS.build(mask_head)
+        self.semantic_head = MODELS.build(semantic_head)
+        self.panoptic_fusion_head = MODELS.build(panoptic_fusion_head)
+        self.num_things_classes = self.panoptic_fusion_head.num_things_classes
+        self.num_stuff_classes = self.panoptic_fusion_head.num_stuff_classes
+        self.num_classes = self.panoptic_fusion_head.num_classes
+        if self.train_cfg:
+            self.thing_assigner = TASK_UTILS.build(self.train_cfg.thing.assigner)
+
+    def loss(self, batch_inputs: Tensor, batch_data_samples: SampleList) -> dict[str, Tensor | list[Tensor]]:
+        """Losses of boxes, masks, semantics and, where it learns something, the fusion head.
+
+        Args:
+            batch_inputs: Images of shape (N, 3, H, W), normalised and padded.
+            batch_data_samples: One sample an image, with ``gt_instances``, ``ignored_instances`` and ``gt_sem_seg``.
+
+        Returns:
+            Losses by name.
+        """
+        outputs = self.bbox_head(self.extract_feat(batch_inputs))
+        metas = [sample.metainfo for sample in batch_data_samples]
+        losses = self.bbox_head.detection_loss(outputs, batch_data_samples)
+        proposals = self.bbox_head.detect(outputs, metas, self.train_cfg.proposal)
+        samples = [
+            match_things(its_proposals.bboxes, sample.gt_instances, self.thing_assigner)
+            for its_proposals, sample in zip(proposals, batch_data_samples, strict=True)
+        ]
+        mask_preds = self._mask_logits(outputs, [sample.pos_priors for sample in samples])
+        gt_instances = [sample.gt_instances for sample in batch_data_samples]
+        losses.update(
+            self.mask_head.loss_and_target(mask_preds, samples, gt_instances, self.train_cfg.thing)['loss_mask']
+        )
+        losses.update(self.semantic_head.loss(tuple(outputs[3]), batch_data_samples))
+        losses.update(
+            self.panoptic_fusion_head.loss(
+                batch_data_samples, lambda: self._predict_instances(outputs, metas, rescale=False)
+            )
+        )
+        return losses
+
+    def _mask_logits(self, outputs: Outputs, boxes: list[Tensor]) -> Tensor:
+        """Mask logits of the boxes of all images, of shape (R, T, h, w)."""
+        feats = outputs[2][: self.mask_roi_extractor.num_inputs]
+        return self.mask_head(self.mask_roi_extractor(feats, bbox2roi(boxes)))
+
+    @torch.no_grad()
+    def _predict_instances(self, outputs: Outputs, metas: list[dict], rescale: bool) -> list[InstanceData]:
+        """Instances with masks of each image, at its original size or as it was fed in."""
+        instances = self.bbox_head.detect(outputs, metas)
+        mask_preds = self._mask_logits(outputs, [its.bboxes for its in instances]).split([len(i) for i in instances])
+        for its, logits, meta in zip(instances, mask_preds, metas, strict=True):
+            if len(its):
+                # Boxes are brought to the original size along with the masks.
+                self.mask_head.predict_by_feat([logits], [its], [meta], self.test_cfg, rescale=rescale)
+            else:
+                size = meta['ori_shape'] if rescale else meta['img_shape']
+                its.masks = torch.zeros((0, *size[:2]), dtype=torch.bool, device=its.bboxes.device)
+            its.set_metainfo(dict(img_shape=meta['img_shape']))
+        return instances
+
+    def predict(self, batch_inputs: Tensor, batch_data_samples: SampleList, rescale: bool = True) -> SampleList:
+        """Segment a batch.
+
+        Args:
+            batch_inputs: Images of shape (N, 3, H, W), normalised and padded.
+            batch_data_samples: One sample an image.
+            rescale: Whether results are given at the original size.
+
+        Returns:
+            The samples, with ``pred_instances`` and ``pred_panoptic_seg`` set.
+        """
+        outputs = self.bbox_head(self.extract_feat(batch_inputs))
+        metas = [sample.metainfo for sample in batch_data_samples]
+        instances = self._predict_instances(outputs, metas, rescale)
+        semantics = self.semantic_head.predict(tuple(outputs[3]), metas, rescale)
+        panoptic = self.panoptic_fusion_head.predict(instances, semantics)
+        for sample, its_instances, its_panoptic in zip(batch_data_samples, instances, panoptic, strict=True):
+            sample.pred_instances = its_instances
+            sample.pred_panoptic_seg = its_panoptic
+        return batch_data_samples
+
+    def _forward(self, batch_inputs: Tensor, batch_data_samples: OptSampleList = None) -> tuple:
+        """Raw outputs, for counting operations: class logits, deltas, mask logits of detections, semantic logits."""
+        outputs = self.bbox_head(self.extract_feat(batch_inputs))
+        if batch_data_samples is None:
+            metas = [dict(img_shape=image.shape[-2:]) for image in batch_inputs]
+        else:
+            metas = [sample.metainfo for sample in batch_data_samples]
+        mask_preds = self._mask_logits(outputs, [its.bboxes for its in self.bbox_head.detect(outputs, metas)])
+        return *outputs[:2], mask_preds, self.semantic_head(tuple(outputs[3]))['seg_preds']
+
+
+def match_things(proposals: Tensor, gt_instances: InstanceData, assigner) -> SamplingResult:
+    """Boxes on which masks are trained: the annotated ones, then each proposal that matches one of them.
+
+    Args:
+        proposals: Boxes of shape (N, 4), without gradient.
+        gt_instances: Annotated ``bboxes`` and ``labels``.
+        assigner: Matches boxes to objects.
+
+    Returns:
+        Positives alone, annotated boxes first.
+    """
+    boxes, labels = gt_instances.bboxes, gt_instances.labels
+    assigned = assigner.assign(
+        InstanceData(priors=proposals), InstanceData(bboxes=boxes, labels=labels), InstanceData(bboxes=boxes[:0])
+    )
+    assigned.add_gt_(labels)
+    priors = torch.cat([boxes, proposals])
+    is_annotated = torch.zeros(len(priors), dtype=torch.uint8, device=priors.device)
+    is_annotated[: len(boxes)] = 1
+    positives = (assigned.gt_inds > 0).nonzero().flatten()
+    return SamplingResult(
+        pos_inds=positives,
+        neg_inds=positives[:0],
+        priors=priors,
+        gt_bboxes=boxes,
+        assign_result=assigned,
+        gt_flags=is_annotated,
+        avg_factor_with_neg=False,
+    )

@@ -1,0 +1,101 @@
+"""Fusion by detection score, with what is left over given to detected boxes."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from mmengine.structures import InstanceData
+from torch import Tensor
+
+from mmpanoptic.registry import MODELS
+
+from .heuristic_fusion import HeuristicFusion
+from .merge import list_segments, order_instances, thing_id
+
+
+def fill_boxes(
+    panoptic: Tensor,
+    boxes: Tensor,
+    labels: Sequence[int],
+    order: Sequence[int],
+    pasted: Sequence[int],
+    share_thr: float,
+    void: int,
+) -> tuple[Tensor, list[int]]:
+    """Give void pixels of a box to its instance, box after box, where they are a large part of the box.
+
+    A box covers the pixels from its truncated left and top coordinates up to, not including, its truncated right and
+    bottom ones. One without pixels is skipped.
+
+    Args:
+        panoptic: Panoptic map, int32 of shape (H, W) on the CPU.
+        boxes: Boxes (left, top, right, bottom) in pixels, of shape (N, 4).
+        labels: Contiguous label of each instance, N of them.
+        order: Indices of the instances whose boxes are filled, first come first served.
+        pasted: Indices of the instances that the map holds, see :mod:`~mmpanoptic.models.fusion_heads.merge`.
+        share_thr: A box is filled if at least this part of its pixels is void.
+        void: Value of a pixel that nothing has.
+
+    Returns:
+        The new panoptic map and the new ``pasted``: an instance without a segment gets one.
+    """
+    filled = panoptic.numpy().copy()
+    pasted = list(pasted)
+    numbers = {index: k for k, index in enumerate(pasted, 1)}
+    corners = boxes.detach().cpu().numpy().clip(min=0).astype(np.int64).tolist()
+    for index in order:
+        left, top, right, bottom = corners[index]
+        window = filled[top:bottom, left:right]
+        if not window.size:
+            continue
+        free = window == void
+        num_free = int(np.count_nonzero(free))
+        if num_free == 0 or num_free / window.size < share_thr:
+            continue
+        if index not in numbers:
+            pasted.append(index)
+            numbers[index] = len(pasted)
+        window[free] = thing_id(labels[index], numbers[index])
+    return torch.from_numpy(filled), pasted
+
+
+@MODELS.register_module()
+class BoxFillFusion(HeuristicFusion):
+    """:class:`HeuristicFusion`, then what is still void inside detected boxes goes to their instances.
+
+    Instances that the overlap test dropped or whose masks are empty may come back that way, those below ``score_thr``
+    never. The instances need ``bboxes`` at the size of their masks.
+
+    Source: Chen et al., SpatialFlow, https://arxiv.org/abs/1910.08787; https://github.com/chensnathan/SpatialFlow
+
+    Args:
+        args, kwargs: See :class:`HeuristicFusion`.
+        box_fill_thr: A box is filled if at least this part of its pixels is void.
+    """
+
+    test_cfg_keys = (*HeuristicFusion.test_cfg_keys, 'box_fill_thr')
+
+    def __init__(self, *args, box_fill_thr: float = 0.5, **kwargs) -> None:
+        self.box_fill_thr = box_fill_thr  # before the rest, which may override it by test_cfg
+        super().__init__(*args, **kwargs)
+
+    def order(self, instances: InstanceData) -> list[int]:
+        """By descending score; of equals, by class, and then the lower index first, as in the released code."""
+        by_class = instances.labels.sort(stable=True).indices
+        return by_class[order_instances(instances.scores[by_class], self.score_thr)].tolist()
+
+    def fuse(
+        self, instances: InstanceData, seg_preds: Tensor, order: Sequence[int] | None = None
+    ) -> tuple[Tensor, list[dict]]:
+        """Fuse one image, see :meth:`HeuristicFusion.fuse`; ``bboxes`` of shape (N, 4) are needed as well."""
+        if not len(instances):
+            return super().fuse(instances, seg_preds, order)
+        order = self.order(instances) if order is None else order
+        panoptic, segments = super().fuse(instances, seg_preds, order)
+        pasted = [segment['instance'] for segment in segments if segment['instance'] is not None]
+        stuff_labels = [segment['label'] for segment in segments if segment['instance'] is None]
+        labels = instances.labels.tolist()
+        panoptic, pasted = fill_boxes(
+            panoptic, instances.bboxes, labels, order, pasted, self.box_fill_thr, self.num_classes
+        )
+        return panoptic, list_segments(pasted, labels, instances.scores.tolist(), stuff_labels)

@@ -1,0 +1,146 @@
+"""SpatialFlow's stuff head."""
+
+import torch
+import torch.nn.functional as F
+from mmcv.cnn import ConvModule
+from mmdet.models.seg_heads.base_semantic_head import BaseSemanticHead
+from mmdet.structures import SampleList
+from mmengine.model import ModuleList
+from torch import Tensor, nn
+
+from mmpanoptic.models.fusion_heads.merge import stuff_indices
+from mmpanoptic.registry import MODELS
+
+RESIZES = ('labels', 'logits')
+_IGNORED = 255
+
+
+class _Double(nn.Module):
+    """Bilinear resizing to twice the size."""
+
+    def __init__(self, align_corners: bool) -> None:
+        super().__init__()
+        self.align_corners = align_corners
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.interpolate(x, scale_factor=2, mode='bilinear', align_corners=self.align_corners)
+
+
+@MODELS.register_module()
+class SpatialFlowStuffHead(BaseSemanticHead):
+    """Each level is brought to stride 4 by 3x3 convolutions, each followed by doubling; the sum goes through a 1x1.
+
+    Source: Chen et al., SpatialFlow, section III, https://arxiv.org/abs/1910.08787; details as in
+    https://github.com/chensnathan/SpatialFlow
+
+    Args:
+        num_things_classes: Number of thing classes T.
+        num_stuff_classes: Number of stuff classes S.
+        in_channels: Channels of each level.
+        inner_channels: Channels of all convolutions but the last.
+        num_levels: How many levels there are, of strides 8, 16, ...
+        merge_things: Whether all things are one class, 'other', the last of S + 1; otherwise there are T + S classes,
+            things first.
+        align_corners: How maps are enlarged, in training and in testing.
+        resize: What is brought to the original size in testing: the 'labels' that are best at the size of the input
+            (nearest), or the 'logits' (bilinear). The released code does the former.
+        norm_cfg: Norm of all convolutions but the last.
+        loss_seg: Loss; its ``ignore_index`` must be 255. Ignored pixels should not count (``avg_non_ignore=True``).
+        init_cfg: As in mmengine's BaseModule.
+
+    Raises:
+        ValueError: If ``resize`` is neither of the two.
+    """
+
+    def __init__(
+        self,
+        num_things_classes: int = 80,
+        num_stuff_classes: int = 53,
+        in_channels: int = 256,
+        inner_channels: int = 128,
+        num_levels: int = 3,
+        merge_things: bool = True,
+        align_corners: bool = True,
+        resize: str = 'labels',
+        norm_cfg: dict = dict(type='GN', num_groups=32),  # noqa: B006  (mmengine's convention)
+        loss_seg: dict = dict(  # noqa: B006
+            type='CrossEntropyLoss', ignore_index=_IGNORED, avg_non_ignore=True, loss_weight=0.25
+        ),
+        init_cfg: dict | None = dict(type='Kaiming', layer='Conv2d', distribution='normal'),  # noqa: B006
+    ) -> None:
+        if resize not in RESIZES:
+            raise ValueError(f'resize {resize!r} is none of {", ".join(RESIZES)}')
+        num_classes = num_stuff_classes + (1 if merge_things else num_things_classes)
+        super().__init__(num_classes=num_classes, loss_seg=loss_seg, init_cfg=init_cfg)
+        self.num_things_classes = num_things_classes
+        self.num_stuff_classes = num_stuff_classes
+        self.merge_things = merge_things
+        self.align_corners = align_corners
+        self.resize = resize
+        self.lateral_convs = ModuleList()
+        for level in range(num_levels):
+            layers = []
+            for index in range(level + 1):
+                channels = inner_channels if index else in_channels
+                layers += [
+                    ConvModule(channels, inner_channels, 3, padding=1, norm_cfg=norm_cfg),
+                    _Double(align_corners),
+                ]
+            self.lateral_convs.append(nn.Sequential(*layers))
+        self.conv_logits = nn.Conv2d(inner_channels, num_classes, 1)
+
+    def forward(self, x: tuple[Tensor, ...]) -> dict[str, Tensor]:
+        """Logits at stride 4.
+
+        Args:
+            x: ``num_levels`` levels of shape (N, in_channels, H / 8, W / 8), (N, in_channels, H / 16, W / 16), ...
+
+        Returns:
+            ``seg_preds`` of shape (N, S + 1 or T + S, H / 4, W / 4) and ``seg_feats``, what the last convolution sees.
+        """
+        feats = sum(convs(level) for convs, level in zip(self.lateral_convs, x, strict=True))
+        return dict(seg_preds=self.conv_logits(feats), seg_feats=feats)
+
+    def _enlarge(self, logits: Tensor, size: tuple[int, int]) -> Tensor:
+        return F.interpolate(logits, size, mode='bilinear', align_corners=self.align_corners)
+
+    def loss(self, x: tuple[Tensor, ...], batch_data_samples: SampleList) -> dict[str, Tensor]:
+        """``loss_seg`` at the size of the input, from ``gt_sem_seg`` (contiguous labels, 255 is ignored)."""
+        labels = torch.cat([sample.gt_sem_seg.sem_seg for sample in batch_data_samples]).long()  # (N, H, W)
+        logits = self._enlarge(self(x)['seg_preds'], labels.shape[-2:])
+        return dict(loss_seg=self.loss_seg(logits, self._targets(labels)))
+
+    def _targets(self, labels: Tensor) -> Tensor:
+        """Contiguous labels to channels."""
+        if not self.merge_things:
+            return labels
+        targets = labels - self.num_things_classes
+        targets[targets < 0] = self.num_stuff_classes
+        targets[labels == _IGNORED] = _IGNORED
+        return targets
+
+    def predict(self, x: tuple[Tensor, ...], batch_img_metas: list[dict], rescale: bool = False) -> list[Tensor]:
+        """What a fusion head takes, of each image at its original size or, without ``rescale``, as it was fed in.
+
+        Args:
+            x: See ``forward``.
+            batch_img_metas: Metainfo of each image.
+            rescale: Whether to give results at the original size.
+
+        Returns:
+            With ``resize='labels'`` indices of stuff classes, int64 of shape (H, W), S where there is none; with
+            'logits' logits of shape (S + 1 or T + S, H, W).
+        """
+        logits = self._enlarge(self(x)['seg_preds'], batch_img_metas[0]['batch_input_shape'])
+        results = []
+        for its_logits, meta in zip(logits, batch_img_metas, strict=True):
+            height, width = meta['img_shape'][:2]
+            result = its_logits[:, :height, :width]
+            size = meta['ori_shape'][:2] if rescale else (height, width)
+            if self.resize == 'logits':
+                result = F.interpolate(result[None], size, mode='bilinear', align_corners=False)[0]
+            else:
+                indices = stuff_indices(result, self.num_things_classes, self.num_stuff_classes)
+                result = F.interpolate(indices[None, None].float(), size, mode='nearest')[0, 0].long()
+            results.append(result)
+        return results

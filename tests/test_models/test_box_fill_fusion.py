@@ -1,0 +1,194 @@
+"""BoxFillFusion against maps worked out by hand and against the authors' merges."""
+
+import json
+import time
+
+import numpy as np
+import pytest
+import torch
+from mmengine.structures import InstanceData
+
+from mmpanoptic.models.fusion_heads import BoxFillFusion, HeuristicFusion
+from mmpanoptic.registry import MODELS
+
+T, S = 2, 2
+VOID = T + S
+
+
+def instances_of(boxes, labels, scores, masks) -> InstanceData:
+    return InstanceData(
+        bboxes=torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4),
+        labels=torch.tensor(labels, dtype=torch.long),
+        scores=torch.tensor(scores, dtype=torch.float32),
+        masks=torch.as_tensor(np.asarray(masks)).bool(),
+    )
+
+
+def mask(rows, size=(10, 10)) -> np.ndarray:
+    """Set in the first ``rows`` rows."""
+    result = np.zeros(size, bool)
+    result[:rows] = True
+    return result
+
+
+def semantics(stuff_rows) -> torch.Tensor:
+    """Class 1 in the last rows, 'other' elsewhere."""
+    result = torch.full((10, 10), S)
+    result[10 - stuff_rows :] = 1
+    return result
+
+
+def fuse(instances, indices, **kwargs):
+    head = BoxFillFusion(T, S, **{'stuff_area_limit': 0, **kwargs})
+    (result,) = head.predict([instances], [indices])
+    segments = result.metainfo['segments_info']
+    panoptic = result.sem_seg[0]
+    assert sorted(s['id'] for s in segments) == [i for i in panoptic.unique().tolist() if i != VOID]
+    return panoptic, segments
+
+
+WHOLE = [[0, 0, 10, 10]]
+
+
+def test_registered_with_thresholds():
+    head = MODELS.build(dict(type='BoxFillFusion', test_cfg=dict(box_fill_thr=0.3, overlap_thr=0.37)))
+    assert (head.box_fill_thr, head.overlap_thr, BoxFillFusion().box_fill_thr) == (0.3, 0.37, 0.5)
+    with pytest.raises(ValueError, match='box_fill_thr'):
+        BoxFillFusion(test_cfg=dict(score=0.3))
+
+
+def test_what_is_left_of_a_box_goes_to_its_instance():
+    instances = instances_of(WHOLE, [1], [0.9], [mask(2)])
+    panoptic, segments = fuse(instances, semantics(6), stuff_area_limit=100)
+    assert panoptic.unique().tolist() == [1001]
+    assert [segment['instance'] for segment in segments] == [0]
+
+
+def test_after_stuff_and_by_share_of_the_box():
+    instances = instances_of(WHOLE, [1], [0.9], [mask(2)])
+    panoptic, segments = fuse(instances, semantics(6), stuff_area_limit=50)
+    assert [(panoptic == value).sum().item() for value in (1001, T + 1, VOID)] == [20, 60, 20]
+    assert len(segments) == 2
+    panoptic, _ = fuse(instances, semantics(6), stuff_area_limit=50, box_fill_thr=0.2)
+    assert [(panoptic == value).sum().item() for value in (1001, T + 1, VOID)] == [40, 60, 0]
+
+
+def test_half_is_enough():
+    instances = instances_of(WHOLE, [0], [0.9], [mask(5)])
+    assert (fuse(instances, semantics(0))[0] == 1000).all()
+    assert (fuse(instances, semantics(1))[0] == VOID).sum() == 40
+
+
+@pytest.mark.parametrize('box', [[3, 3, 3, 8], [3.2, 3.1, 3.9, 8], [8, 8, 3, 3], [12, 12, 20, 20]])
+def test_box_without_pixels(box):
+    panoptic, segments = fuse(instances_of([box], [0], [0.9], [mask(0)]), semantics(0))
+    assert (panoptic == VOID).all() and segments == []
+
+
+def test_nothing_left_is_no_segment():
+    instances = instances_of(WHOLE * 2, [0, 1], [0.9, 0.8], [mask(10)] * 2)
+    assert [s['label'] for s in fuse(instances, semantics(0), box_fill_thr=0)[1]] == [0]
+
+
+def test_dropped_instances_come_back_but_not_those_of_low_score():
+    boxes = [[0, 0, 10, 4], [0, 0, 10, 10], [0, 0, 10, 10]]
+    instances = instances_of(boxes, [0, 1, 0], [0.9, 0.8, 0.3], [mask(4), mask(5), mask(10)])
+    panoptic, segments = fuse(instances, semantics(2), score_thr=0.5)
+    # The second is covered by four fifths; 40 of its box's 100 pixels are void.
+    assert [s['instance'] for s in segments] == [0, None]
+    panoptic, segments = fuse(instances, semantics(1), score_thr=0.5)
+    assert [(s['id'], s['instance']) for s in segments] == [(1000, 0), (2001, 1), (3, None)]
+    assert (panoptic[4:9] == 2001).all()
+
+
+def test_boxes_in_order_of_score():
+    instances = instances_of(WHOLE * 2, [0, 1], [0.6, 0.9], [mask(0)] * 2)
+    assert fuse(instances, semantics(0))[0].unique().tolist() == [1001]
+
+
+def test_arguments_stay_and_no_instances_are_fine():
+    instances = instances_of(WHOLE, [1], [0.9], [mask(2)])
+    before = {name: value.clone() for name, value in instances.items()}
+    fuse(instances, semantics(3))
+    assert all(torch.equal(before[name], instances[name]) for name in before)
+    _, segments = fuse(instances_of([], [], [], np.zeros((0, 10, 10))), semantics(3))
+    assert segments == [{'id': 3, 'label': 3, 'score': None, 'instance': None}]
+
+
+def test_logits_give_the_same_as_indices():
+    instances = instances_of(WHOLE, [1], [0.9], [mask(2)])
+    indices = semantics(3)
+    logits = torch.nn.functional.one_hot(indices, S + 1).permute(2, 0, 1).float()
+    assert torch.equal(fuse(instances, indices)[0], fuse(instances, logits)[0])
+
+
+def merge_cases(shared_data):
+    return json.loads((shared_data / 'golden/spatialflow_merge_cases.json').read_text())
+
+
+@pytest.mark.parametrize('kind', ['bbox', 'nobbox'])
+def test_the_authors_merges(shared_data, kind):
+    """The same pixels in the same segments, of the same classes."""
+    info, data = merge_cases(shared_data), np.load(shared_data / 'golden/spatialflow_merge_cases.npz')
+    stuff_ids = [i for i in info['stuff_category_ids'] if i != 183]
+    category_of = [*info['thing_category_ids'], *stuff_ids, 0]
+    # Their stuff indices have 'other' in between; 53 is ours.
+    index_of = torch.tensor([stuff_ids.index(i) if i in stuff_ids else 53 for i in info['stuff_category_ids']])
+    assert len(info['cases']) >= 8
+    for case in info['cases']:
+        values = {
+            name: torch.from_numpy(data[f'{case["key"]}/{name}'].astype(np.int64)) for name in ('labels', 'sem_label')
+        }
+        params = case['params']
+        head = BoxFillFusion(
+            score_thr=params['conf'],
+            overlap_thr=params['ov'],
+            stuff_area_limit=params['area'],
+            box_fill_thr=params['thr'] if kind == 'bbox' else 2,  # no box is filled
+        )
+        instances = InstanceData(
+            bboxes=torch.from_numpy(data[f'{case["key"]}/boxes_xyxy']),
+            scores=torch.from_numpy(data[f'{case["key"]}/scores']),
+            labels=values['labels'],
+            masks=torch.from_numpy(data[f'{case["key"]}/masks']),
+        )
+        panoptic, segments = head.fuse(instances, index_of[values['sem_label']])
+        label_map = data[f'{case["key"]}/{kind}/label_map']
+        theirs = case[kind]['segments']
+        assert ((panoptic.numpy() == 133) == (label_map == 0)).all(), case['name']
+        # One of ours for one of theirs, of the same class.
+        pairs = {(int(a), int(b)) for a, b in zip(panoptic.numpy().ravel(), label_map.ravel(), strict=True) if b}
+        assert len(pairs) == len(segments) == len({b for _, b in pairs}), case['name']
+        for ours, index in pairs:
+            assert category_of[ours % 1000] == theirs[index - 1][0], case['name']
+
+
+@pytest.mark.slow
+def test_time_beside_that_of_the_heuristic():
+    generator = torch.Generator().manual_seed(0)
+    height, width, num = 480, 640, 100
+    corners = torch.rand(num, 2, generator=generator) * torch.tensor([width - 120, height - 120])
+    boxes = torch.cat([corners, corners + 20 + 100 * torch.rand(num, 2, generator=generator)], dim=1)
+    masks = torch.zeros(num, height, width, dtype=torch.bool)
+    for one, (left, top, right, bottom) in zip(masks, boxes.int().tolist(), strict=True):
+        one[top + 5 : bottom - 5, left + 5 : right - 5] = True
+    instances = InstanceData(
+        bboxes=boxes, labels=torch.arange(num) % 80, scores=torch.rand(num, generator=generator) / 2 + 0.5, masks=masks
+    )
+    logits = torch.randn(54, height, width, generator=generator)
+    heads = [HeuristicFusion(score_thr=0.37), BoxFillFusion(score_thr=0.37)]
+
+    def seconds(head):
+        start = time.process_time()
+        head.fuse(instances, logits)
+        return time.process_time() - start
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # CPU time then does not depend on what else the machine does
+    try:
+        times = [[seconds(head) for head in heads] for _ in range(6)]
+    finally:
+        torch.set_num_threads(threads)
+    plain, filled = (min(column) for column in zip(*times, strict=True))
+    print(f'heuristic {plain * 1e3:.1f} ms, with boxes {filled * 1e3:.1f} ms')
+    assert filled <= 1.25 * plain

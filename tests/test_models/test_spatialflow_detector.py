@@ -1,0 +1,147 @@
+"""SpatialFlow put together: what masks are trained on, nothing to find, several sizes, gradients."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from mmdet.registry import TASK_UTILS
+from mmdet.structures import DetDataSample
+from mmdet.structures.mask import BitmapMasks
+from mmengine.config import Config
+from mmengine.registry import init_default_scope
+from mmengine.runner import set_random_seed
+from mmengine.structures import InstanceData, PixelData
+
+from mmpanoptic.models.detectors.spatialflow import match_things
+from mmpanoptic.registry import MODELS
+
+CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
+SIZES = (64, 96), (96, 64)
+
+
+def build(**bbox_head) -> torch.nn.Module:
+    config = Config.fromfile(CONFIGS / 'spatialflow/spatialflow_r18_fpn_shapes.py')
+    config.model.bbox_head.update(bbox_head)
+    init_default_scope(config.default_scope)
+    set_random_seed(0)
+    model = MODELS.build(config.model)
+    model.init_weights()
+    return model
+
+
+@pytest.fixture(scope='module')
+def model() -> torch.nn.Module:
+    return build()
+
+
+def batch(*nums: int) -> dict:
+    """Data as it leaves the data loader, with so many things an image."""
+    inputs, samples = [], []
+    for index, num in enumerate(nums):
+        size = SIZES[index % 2]
+        generator = torch.Generator().manual_seed(index)
+        inputs.append(torch.randint(0, 256, (3, *size), generator=generator, dtype=torch.uint8))
+        sample = DetDataSample(
+            metainfo=dict(img_shape=size, ori_shape=(2 * size[0], 2 * size[1]), scale_factor=(0.5, 0.5))
+        )
+        boxes = torch.tensor([[8.0 * i, 4, 8 * i + 30, 40] for i in range(num)]).reshape(-1, 4)
+        masks = BitmapMasks(torch.ones(num, *size, dtype=torch.uint8).numpy(), *size)
+        sample.gt_instances = InstanceData(bboxes=boxes, labels=torch.arange(num), masks=masks)
+        sample.ignored_instances = sample.gt_instances[:0]
+        sample.gt_sem_seg = PixelData(sem_seg=torch.full((1, *size), 8))
+        samples.append(sample)
+    return dict(inputs=inputs, data_samples=samples)
+
+
+def train(model: torch.nn.Module, data: dict) -> dict[str, float]:
+    """A step, after which every parameter has a gradient."""
+    model.train()
+    losses = model(**model.data_preprocessor(data, training=True), mode='loss')
+    total, values = model.parse_losses(losses)
+    assert torch.isfinite(total)
+    model.zero_grad()
+    total.backward()
+    assert [name for name, p in model.named_parameters() if p.requires_grad and p.grad is None] == []
+    assert all(torch.isfinite(p.grad).all() for p in model.parameters())
+    return values
+
+
+def test_masks_are_trained_on_annotated_boxes_when_nothing_is_detected(model):
+    seen = []
+    handle = model.mask_head.register_forward_pre_hook(lambda _, args: seen.append(len(args[0])))
+    values = train(model, batch(2, 1))
+    handle.remove()
+    assert seen == [3], 'the first scores are below 0.05'
+    assert values['loss_mask'] > 0
+
+
+@pytest.mark.parametrize('nums', [(0,), (0, 2)])
+def test_trains_without_things(model, nums):
+    """Every parameter gets a gradient all the same, without which DDP would wait for ever."""
+    values = train(model, batch(*nums))
+    assert values['loss_seg'] > 0
+    if not any(nums):
+        assert values['loss_bbox'] == values['loss_mask'] == 0
+
+
+def test_deformable_variant_trains():
+    train(build(deformable=('cls', 'stuff', 'thing')), batch(1))
+
+
+def test_things_are_matched_with_annotated_boxes_first():
+    assigner = TASK_UTILS.build(dict(type='MaxIoUAssigner', pos_iou_thr=0.5, neg_iou_thr=0.5, min_pos_iou=0.5))
+    objects = InstanceData(bboxes=torch.tensor([[0.0, 0, 10, 10], [20, 20, 30, 30]]), labels=torch.tensor([4, 2]))
+    proposals = torch.tensor([[20.0, 20, 30, 27], [50, 50, 60, 60], [0, 0, 10, 4]])
+    result = match_things(proposals, objects, assigner)
+    assert result.pos_priors.tolist() == [[0, 0, 10, 10], [20, 20, 30, 30], [20, 20, 30, 27]]
+    assert result.pos_assigned_gt_inds.tolist() == [0, 1, 1]
+    assert result.pos_gt_labels.tolist() == [4, 2, 2]
+    assert result.pos_is_gt.tolist() == [1, 1, 0]
+    assert not len(result.neg_priors) and not result.pos_priors.requires_grad
+    assert not len(match_things(proposals, objects[:0], assigner).pos_priors)
+
+
+def test_roi_levels(model):
+    rois = torch.tensor([[0.0, 0, 0, side, side] for side in (111, 112, 223, 224, 500)])
+    extractor = model.mask_roi_extractor
+    assert extractor.map_roi_levels(rois, 3).tolist() == [0, 1, 1, 2, 2]
+    assert extractor.featmap_strides == [8, 16, 32]
+
+
+def test_images_of_several_sizes_are_predicted(model):
+    model.eval()
+    data = batch(0, 0)
+    with torch.no_grad():
+        few = model.test_step(data)
+        model.test_cfg.score_thr = model.bbox_head.test_cfg.score_thr = 0.0
+        model.test_cfg.max_per_img = model.bbox_head.test_cfg.max_per_img = 5
+        many = model.test_step(batch(0, 0))
+        inputs = model.data_preprocessor(batch(0), training=False)
+        outputs = model(inputs['inputs'], inputs['data_samples'], mode='tensor')
+    for results, num in ((few, 0), (many, 5)):
+        for result, size in zip(results, SIZES, strict=True):
+            size = (2 * size[0], 2 * size[1])
+            assert result.pred_panoptic_seg.sem_seg.shape == (1, *size)
+            assert result.pred_instances.masks.shape == (num, *size)
+            assert (result.pred_instances.bboxes >= 0).all()
+            assert (result.pred_instances.bboxes <= max(size)).all()
+    assert outputs[2].shape == (5, 7, 28, 28)
+    assert outputs[3].shape == (1, 7, 16, 24)
+
+
+TOTALS = {
+    'spatialflow_r50_fpn_20e_coco': 50_798_778,
+    'spatialflow_r101_fpn_20e_coco': 69_790_906,
+    'ablations/table5_naive': 41_947_578,
+    'ablations/table5_subnets': 44_897_978,
+    'ablations/table12_retinanet': 37_968_692,
+}
+
+
+@pytest.mark.parametrize('name', TOTALS)
+def test_parameters(name):
+    config = Config.fromfile(CONFIGS / f'spatialflow/{name}.py')
+    init_default_scope(config.default_scope)
+    with torch.device('meta'):
+        model = MODELS.build(config.model)
+    assert sum(p.numel() for p in model.parameters()) == TOTALS[name]

@@ -18,7 +18,7 @@ import cv2
 from mmdet.structures.mask import encode_mask_results
 
 from mmpanoptic.apis import PanopticInferencer, PanopticResult, list_images
-from mmpanoptic.datasets.conversion import PanopticItem, encode_panoptic_png, tracked_map, write_panoptic
+from mmpanoptic.datasets.conversion import PanopticItem, encode_panoptic_png, image_ids, tracked_map, write_panoptic
 from mmpanoptic.datasets.transforms.loading import check_complete
 from mmpanoptic.engine.hooks.visualization_hook import picture_names
 from mmpanoptic.structures import panoptic_to_coco
@@ -55,13 +55,6 @@ def check_readable(paths: list[str]) -> None:
     if broken:
         shown = ', '.join(broken[:5]) + (', ...' if len(broken) > 5 else '')
         raise UserError(f'{len(broken)} of {len(paths)} files are truncated or no images: {shown}')
-
-
-def image_ids(paths: list[str]) -> list[int]:
-    """The numbers that the files are called by, as COCO's are, if these are all different; else 1, 2, ..."""
-    stems = [Path(path).stem for path in paths]
-    ids = {int(stem) for stem in stems if stem.isascii() and stem.isdecimal()}
-    return [int(stem) for stem in stems] if len(ids) == len(stems) else list(range(1, len(stems) + 1))
 
 
 def to_panoptic(result: PanopticResult, image_id: int, name: str, categories: list[dict]) -> PanopticItem:

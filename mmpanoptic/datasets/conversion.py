@@ -52,6 +52,13 @@ def distinct_id(k: int) -> int:
     return k * _COLOUR_STEP & MAX_ID
 
 
+def image_ids(paths: Iterable[str | Path]) -> list[int]:
+    """The numbers that files are called by, as COCO's images are, if these are all different; else 1, 2, ..."""
+    stems = [Path(path).stem for path in paths]
+    ids = {int(stem) for stem in stems if stem.isascii() and stem.isdecimal()}
+    return [int(stem) for stem in stems] if len(ids) == len(stems) else list(range(1, len(stems) + 1))
+
+
 def segments_to_coco(
     id_map: np.ndarray, category_of_id: Mapping[int, int], crowd_ids: Iterable[int] = ()
 ) -> list[dict[str, Any]]:

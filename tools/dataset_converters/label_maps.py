@@ -21,6 +21,7 @@ from mmpanoptic.datasets.conversion import (
     PanopticItem,
     distinct_id,
     encode_panoptic_png,
+    image_ids,
     read_categories,
     segments_to_coco,
     tracked_map,
@@ -138,15 +139,6 @@ def convert(job: tuple[int, Path, Path, Path | None], categories: Sequence[dict[
         encode_panoptic_png(id_map),
         segments_to_coco(id_map, category_of_id),
     )
-
-
-def image_ids(stems: Sequence[str]) -> list[int]:
-    """The stems themselves if they are different integers, else 1, 2, ..."""
-    if all(stem.isascii() and stem.isdecimal() for stem in stems):
-        ids = [int(stem) for stem in stems]
-        if len(set(ids)) == len(ids):
-            return ids
-    return list(range(1, len(stems) + 1))
 
 
 def parse_args() -> argparse.Namespace:

@@ -1,11 +1,3 @@
-_base_ = './panet_r50_fpn_syncbn_ms-160k_coco.py'
+_base_ = ['./panet_r50_fpn_syncbn_ms-160k_coco.py', '../_base_/models/resnext101_64x4d.py']
 
-model = dict(
-    backbone=dict(
-        type='ResNeXt',
-        depth=101,
-        groups=64,
-        base_width=4,
-        init_cfg=dict(checkpoint='https://download.pytorch.org/models/resnext101_64x4d-173b62eb.pth'),
-    )
-)
+model = dict(backbone=_base_.resnext101_64x4d)

@@ -44,6 +44,8 @@ class AdaptivePoolingBBoxHead(ConvFCBBoxHead):
         init_cfg: dict | list[dict] | None = None,
         **kwargs,
     ) -> None:
+        if not num_shared_convs and not num_shared_fcs:
+            raise ValueError('num_shared_convs and num_shared_fcs are 0: there is no first layer for the levels')
         super().__init__(
             num_shared_convs=num_shared_convs,
             num_shared_fcs=num_shared_fcs,

@@ -1,18 +1,9 @@
 _base_ = '../panoptic_fpn/panoptic-fpn_r18_fpn_shapes.py'
 
-num_things_classes = 7
-num_stuff_classes = 6
 model = dict(
     type='OANet',
     semantic_head=dict(
-        _delete_=True,
-        type='OANetStuffHead',
-        num_things_classes=num_things_classes,
-        num_stuff_classes=num_stuff_classes,
-        in_channels=64,
-        inner_channels=32,
-        norm_cfg=dict(type='GN', num_groups=8, requires_grad=True),
-        loss_seg=dict(type='CrossEntropyLoss', ignore_index=255, avg_non_ignore=True, loss_weight=0.5),
+        type='OANetStuffHead', inner_channels=32, norm_cfg=dict(num_groups=8), loss_seg=dict(avg_non_ignore=True)
     ),
     panoptic_fusion_head=dict(
         type='RankingFusion',

@@ -1,20 +1,9 @@
 # An extension: the paper has no run on Cityscapes. Model and ranking are OANet's, schedule and crops Panoptic FPN's.
 _base_ = '../panoptic_fpn/panoptic-fpn_r50_fpn_cityscapes.py'
 
-num_things_classes = 8
-num_stuff_classes = 11
 model = dict(
     type='OANet',
-    semantic_head=dict(
-        _delete_=True,
-        type='OANetStuffHead',
-        num_things_classes=num_things_classes,
-        num_stuff_classes=num_stuff_classes,
-        in_channels=256,
-        inner_channels=128,
-        norm_cfg=dict(type='GN', num_groups=32, requires_grad=True),
-        loss_seg=dict(type='CrossEntropyLoss', ignore_index=255, avg_non_ignore=True, loss_weight=1.0),
-    ),
+    semantic_head=dict(type='OANetStuffHead', loss_seg=dict(avg_non_ignore=True)),
     panoptic_fusion_head=dict(
         type='RankingFusion',
         ranking=dict(type='SpatialRankingModule', kernel='1x7+7x1'),

@@ -76,8 +76,6 @@ model = dict(
         num_stuff_classes=num_stuff_classes,
         in_channels=256,
         inner_channels=128,
-        start_level=0,
-        end_level=4,
         norm_cfg=dict(type='GN', num_groups=32, requires_grad=True),
         loss_seg=dict(type='CrossEntropyLoss', ignore_index=255, loss_weight=0.5),
     ),

@@ -1,7 +1,14 @@
 import mmdet.engine.hooks  # noqa: F401  (registries search their parents only among what is imported)
 
+from .branch_gradient_hook import BranchGradientHook, branch_gradients
 from .check_hook import PanopticCheckHook
 from .conflict_hook import RankingConflictHook
 from .visualization_hook import PanopticVisualizationHook
 
-__all__ = ['PanopticCheckHook', 'PanopticVisualizationHook', 'RankingConflictHook']
+__all__ = [
+    'BranchGradientHook',
+    'PanopticCheckHook',
+    'PanopticVisualizationHook',
+    'RankingConflictHook',
+    'branch_gradients',
+]

@@ -1,0 +1,22 @@
+# SpatialFlow whose instances are ordered by OANet's ranking module; no boxes are filled.
+_base_ = '../spatialflow/spatialflow_r18_fpn_shapes.py'
+
+model = dict(
+    panoptic_fusion_head=dict(
+        _delete_=True,
+        type='RankingFusion',
+        ranking=dict(type='SpatialRankingModule', kernel='1x7+7x1'),
+        num_things_classes=7,
+        num_stuff_classes=6,
+        score_thr=0.37,
+        overlap_thr=0.37,
+        stuff_area_limit=256,
+    ),
+)
+# Whole objects, for boxes and masks too: SpatialFlow trains both on what is visible, and masks of that never overlap.
+train_dataloader = dict(dataset=dict(inst_ann_file='annotations/instances_train.json'))
+val_dataloader = dict(dataset=dict(inst_ann_file='annotations/instances_val.json'))
+test_dataloader = val_dataloader
+custom_hooks = [*_base_.custom_hooks, dict(type='RankingConflictHook')]
+# A few hundred weights: at the learning rate of the others, a 1x1 kernel does not converge in so few epochs.
+optim_wrapper = dict(paramwise_cfg=dict(custom_keys={'panoptic_fusion_head.ranking': dict(lr_mult=10.0)}))

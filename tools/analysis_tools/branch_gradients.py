@@ -1,0 +1,100 @@
+"""How strongly stuff and instances pull at the shared backbone while a model is trained: figure 5 of OANet.
+
+python tools/analysis_tools/branch_gradients.py CONFIG [CHECKPOINT] --out DIR [--iters N] [--interval 10]
+
+Trains as the config says, from CHECKPOINT if there is one, without validation or checkpoints, and every --interval
+iterations measures the mean magnitude of the gradient of each branch's losses with respect to the last map of the
+backbone. DIR gets branch_gradients.csv and branch_gradients.png. The figure, where the stuff loss has weight 1:
+
+python tools/analysis_tools/branch_gradients.py configs/oanet/ablations/table1_lambda-100.py --out work_dirs/figure5
+"""
+
+import argparse
+import os
+from collections.abc import Sequence
+
+import matplotlib
+from mmengine.config import Config
+from mmengine.registry import init_default_scope
+
+from mmpanoptic.engine.hooks import BranchGradientHook
+from mmpanoptic.engine.hooks.branch_gradient_hook import BRANCHES, INSTANCE, STUFF
+from mmpanoptic.registry import DATASETS
+from mmpanoptic.utils import UserError, cli
+from mmpanoptic.utils.checkpoints import use_strict_loading
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description='Gradients of stuff and of instances at the last map of the backbone')
+    parser.add_argument('config', help='config file')
+    parser.add_argument('checkpoint', nargs='?', help='weights to start from (default: those of the config)')
+    parser.add_argument('--out', required=True, metavar='DIR', help='folder for the CSV file, the picture and the log')
+    parser.add_argument('--iters', type=int, help='how many iterations to train (default: an epoch)')
+    parser.add_argument('--interval', type=int, default=10, help='iterations between measurements (default: 10)')
+    for name, parts in (('--stuff', STUFF), ('--instance', INSTANCE)):
+        text = f'parts of the names of its losses (default: {" ".join(parts)})'
+        parser.add_argument(name, nargs='+', default=parts, metavar='PART', help=text)
+    parser.add_argument('--cfg-options', nargs='+', action=cli.Options, help='config values to override, key=value')
+    parser.add_argument('--trust-checkpoint', action='store_true', help='load checkpoints that hold Python objects')
+    return parser.parse_args()
+
+
+def epoch_length(dataloader: dict) -> int:
+    """Batches of a data loader's config that show every image about once."""
+    return -(-len(DATASETS.build(dataloader['dataset'])) // dataloader['batch_size'])
+
+
+def only_train(config: Config, iterations: int) -> None:
+    """Make a config train so many iterations and do nothing else, in place.
+
+    Schedules stay: what they count in epochs is as in the first epoch of the config.
+    """
+    config.train_cfg = dict(type='IterBasedTrainLoop', max_iters=iterations)
+    config.val_cfg = config.val_dataloader = config.val_evaluator = None
+    config.test_cfg = config.test_dataloader = config.test_evaluator = None
+    config.default_hooks.checkpoint = None
+    config.log_processor.by_epoch = False
+
+
+def plot_rows(rows: Sequence[tuple[int, float, float]], path: str) -> None:
+    """A line for each branch over the iterations."""
+    matplotlib.use('Agg')
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(6, 4), layout='constrained')
+    iterations, *values = zip(*rows, strict=True)
+    for branch, of_branch in zip(BRANCHES, values, strict=True):
+        axes.plot(iterations, of_branch, marker='.', label=branch)
+    axes.set(xlabel='iteration', ylabel='mean magnitude of the gradient', ylim=(0, None))
+    axes.legend(title='losses of')
+    figure.savefig(path, dpi=150)
+    pyplot.close(figure)
+
+
+def main() -> None:
+    args = parse_args()
+    for name, value in (('--iters', args.iters), ('--interval', args.interval)):
+        if value is not None and value < 1:
+            raise UserError(f'{name} {value}: at least 1 is needed')
+    config = cli.load_config(args.config, args.cfg_options, args.out)
+    config.launcher = 'none'
+    use_strict_loading(args.trust_checkpoint)
+    if args.checkpoint is not None:
+        cli.require_file(args.checkpoint, 'checkpoint')
+        config.load_from = args.checkpoint
+    init_default_scope(config.default_scope)
+    only_train(config, args.iters or epoch_length(config.train_dataloader))
+    runner = cli.build_runner(config)
+    hook = BranchGradientHook(args.interval, stuff=args.stuff, instance=args.instance)
+    runner.register_hook(hook)
+    runner.train()
+
+    picture = os.path.join(args.out, 'branch_gradients.png')
+    plot_rows(hook.rows, picture)
+    print(f'{hook.out_file}, {picture}')
+    for branch, values in zip(BRANCHES, list(zip(*hook.rows, strict=True))[1:], strict=True):
+        print(f'{branch}: {sum(values) / len(values):.3g} on average of {len(values)} measurements')
+
+
+if __name__ == '__main__':
+    cli.run(main)

@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -57,20 +58,25 @@ def check_tensors(weights: Mapping[str, Any], shapes: Mapping[str, tuple[int, ..
         ('has another shape of', misshapen),
     )
     if found := [f'{what} {_some(names)}' for what, names in problems if names]:
-        raise UserError(f'{source} {"; it ".join(found)}')
+        raise UserError(f'{source} {"; it ".join(found)}: convert the file as its authors released it')
 
 
 def save_converted(path: str, source: str, weights: Mapping[str, Tensor], meta: Mapping[str, Any]) -> None:
-    """Write a checkpoint that this project's tools load.
+    """Write a checkpoint that this project's tools load, whole or not at all.
 
     Raises:
-        UserError: If it cannot be written, or would replace what it was made from.
+        UserError: If it cannot be written, or would replace a file, what it was made from above all.
     """
     require_folder(os.path.dirname(path), 'checkpoint')
-    if os.path.exists(path) and os.path.samefile(path, source):
-        raise UserError(f'{path} is the checkpoint to convert: name another file for the result')
+    if os.path.lexists(path):
+        same = os.path.exists(path) and os.path.samefile(path, source)
+        what = 'the checkpoint to convert' if same else 'already there'
+        raise UserError(f'{path} is {what}: name another file for the result')
     try:
-        torch.save(dict(state_dict=dict(weights), meta=dict(meta, source=Path(source).name)), path)
+        with tempfile.TemporaryDirectory(dir=os.path.dirname(path) or '.') as folder:
+            unfinished = os.path.join(folder, 'unfinished.pth')
+            torch.save(dict(state_dict=dict(weights), meta=dict(meta, source=Path(source).name)), unfinished)
+            os.replace(unfinished, path)
     except (OSError, RuntimeError) as error:
         raise UserError(f'{path} cannot be written: {error}') from None
 

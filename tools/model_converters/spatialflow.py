@@ -1,0 +1,285 @@
+"""Convert a checkpoint that SpatialFlow's authors released (https://github.com/chensnathan/SpatialFlow) to one of here.
+
+R50, R101 and R101-DCN are recognised, and the same network with another ResNet, other widths or numbers of classes.
+Tensors keep their names but in the stuff head, and become float32 where they are not (R101-DCN has half precision).
+
+Of the channels of the stuff head, the one for all things, 'other', comes last here. In the released order, which is by
+COCO's ids, it is number 36 of 54, and so it is taken to be wherever there are 54. Any other number of channels stays in
+its order, in which 'other' must then be last or missing; --other-index says where else it is. The tool names the config
+to use the result with.
+"""
+
+import argparse
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+import torch
+from mmdet.datasets import CocoPanopticDataset
+from torch import Tensor
+
+from mmpanoptic.utils import UserError
+from mmpanoptic.utils.cli import run
+from mmpanoptic.utils.conversion import check_tensors, read_checkpoint, save_converted
+
+BASIC = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3)}  # blocks of each stage of ResNets with two convolutions a block
+BOTTLENECK = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}  # with three
+STAGES = dict(cls=4, reg=4, mask=1, stuff=4)  # of the sub-networks
+STUFF_LEVELS = 3
+OFFSETS = 27  # what a deformable 3x3 convolution needs: (dy, dx) and a factor for each tap
+OTHER = {54: 36}  # number of channels of the stuff head: where 'other' is in the released order
+CONFIGS = {  # by depth, whether the backbone is deformable, and which sub-networks are
+    (50, False, ()): 'spatialflow_r50_fpn_20e_coco_release.py',
+    (101, False, ()): 'spatialflow_r101_fpn_20e_coco_release.py',
+    (101, True, ('cls', 'mask', 'stuff')): 'spatialflow_r101-dconv-c3-c5_fpn_ms-20e_coco_release.py',
+}
+Shapes = Iterator[tuple[str, tuple[int, ...]]]
+
+
+class Sizes(NamedTuple):
+    """What differs between models; the defaults are those of all released ones."""
+
+    depth: int = 50
+    dcn: bool = False  # in the last three stages of the backbone
+    deformable: tuple[str, ...] = ()  # sub-networks
+    base: int = 64  # channels of the backbone's first stage
+    channels: int = 256  # of the pyramid and the sub-networks
+    mask_channels: int = 256
+    inner: int = 128  # channels of the stuff head
+    anchors: int = 9
+    things: int = 80
+    stuff: int = 54  # channels for stuff, with 'other' if there is one
+
+
+def _usual(sizes: list[int], default: int) -> int:
+    """The most frequent of sizes that should agree, so that a tensor of a wrong shape is not taken for the rule."""
+    return Counter(sizes).most_common(1)[0][0] if sizes else default
+
+
+def sizes_of(weights: Mapping[str, Any]) -> Sizes:
+    """Sizes of the model that tensors by name are of, as far as names and first dimensions tell."""
+
+    def lengths(pattern: str) -> list[int]:
+        found = (value for name, value in weights.items() if re.fullmatch(pattern, name))
+        return [value.shape[0] for value in found if isinstance(value, Tensor) and value.dim()]
+
+    usual = Sizes()
+    blocks = {int(match[1]) for name in weights if (match := re.match(r'backbone\.layer3\.(\d+)\.', name))}
+    three = any(re.match(r'backbone\.layer\d\.\d+\.conv3\.', name) for name in weights)
+    depths = BOTTLENECK if three or not blocks else BASIC
+    channels = _usual(lengths(r'neck\..*\.bias'), usual.channels)
+    flows = {name: lengths(rf'bbox_head\.{name}_spatial_flow_convs\..*') for name in ('cls', 'mask', 'stuff')}
+    anchors = max(_usual([rows // 4 for rows in lengths(r'bbox_head\.retina_reg\..*')], usual.anchors), 1)
+    things = [rows // anchors for rows in lengths(r'bbox_head\.retina_cls\..*')]
+    return Sizes(
+        depth=next((depth for depth, stages in depths.items() if stages[2] >= len(blocks)), max(depths)),
+        dcn=any('.conv_offset.' in name for name in weights),
+        deformable=tuple(name for name, rows in flows.items() if _usual(rows, channels) == OFFSETS != channels),
+        base=_usual(lengths(r'backbone\.(bn1|layer1\.\d+\.bn1)\..*'), usual.base),
+        channels=channels,
+        mask_channels=_usual(lengths(r'mask_head\.(convs|upsample)\..*'), usual.mask_channels),
+        inner=_usual(lengths(r'stuff_head\.lateral_convs\..*'), usual.inner),
+        anchors=anchors,
+        things=_usual(things + lengths(r'mask_head\.conv_logits\..*'), usual.things),
+        stuff=_usual(lengths(r'stuff_head\.conv\..*'), usual.stuff),
+    )
+
+
+def released_shapes(sizes: Sizes) -> dict[str, tuple[int, ...]]:
+    """Shapes of all tensors of a released model, by their released names."""
+    return dict([*_backbone(sizes), *_neck(sizes), *_bbox_head(sizes), *_mask_head(sizes), *_stuff_head(sizes)])
+
+
+def _conv(name: str, *shape: int) -> Shapes:
+    """A convolution with a bias."""
+    yield f'{name}.weight', shape
+    yield f'{name}.bias', shape[:1]
+
+
+def _backbone(sizes: Sizes) -> Shapes:
+    def conv_norm(conv: str, norm: str, *shape: int) -> Shapes:
+        yield f'backbone.{conv}.weight', shape
+        for part in ('weight', 'bias', 'running_mean', 'running_var'):
+            yield f'backbone.{norm}.{part}', shape[:1]
+        yield f'backbone.{norm}.num_batches_tracked', ()
+
+    basic, inputs = sizes.depth in BASIC, sizes.base
+    yield from conv_norm('conv1', 'bn1', sizes.base, 3, 7, 7)
+    for stage, blocks in enumerate((BASIC | BOTTLENECK)[sizes.depth], start=1):
+        width = sizes.base * 2 ** (stage - 1)
+        outputs = width if basic else 4 * width
+        for block in range(blocks):
+            name = f'layer{stage}.{block}'
+            yield from conv_norm(f'{name}.conv1', f'{name}.bn1', width, inputs, *((3, 3) if basic else (1, 1)))
+            yield from conv_norm(f'{name}.conv2', f'{name}.bn2', width, width, 3, 3)
+            if sizes.dcn and stage > 1:
+                yield from _conv(f'backbone.{name}.conv2.conv_offset', OFFSETS, width, 3, 3)
+            if not basic:
+                yield from conv_norm(f'{name}.conv3', f'{name}.bn3', outputs, width, 1, 1)
+            if block == 0 and (stage > 1 or not basic):
+                yield from conv_norm(f'{name}.downsample.0', f'{name}.downsample.1', outputs, inputs, 1, 1)
+            inputs = outputs
+
+
+def _neck(sizes: Sizes) -> Shapes:
+    channels = sizes.channels
+    levels = [sizes.base * 2**i * (1 if sizes.depth in BASIC else 4) for i in (1, 2, 3)]
+    for i, inputs in enumerate(levels):
+        yield from _conv(f'neck.lateral_convs.{i}.conv', channels, inputs, 1, 1)
+    for i, inputs in enumerate((channels, channels, channels, levels[-1], channels)):
+        yield from _conv(f'neck.fpn_convs.{i}.conv', channels, inputs, 3, 3)
+
+
+def _bbox_head(sizes: Sizes) -> Shapes:
+    channels = sizes.channels
+    for name, stages in STAGES.items():
+        for i in range(stages):
+            yield from _conv(f'bbox_head.{name}_convs.{i}.conv', channels, channels, 3, 3)
+            if name != 'reg':
+                outputs = OFFSETS if name in sizes.deformable else channels
+                yield from _conv(f'bbox_head.{name}_spatial_flow_convs.{i}.conv', outputs, channels, 3, 3)
+    yield from _conv('bbox_head.stuff_mask_flow_convs.0.conv', channels, channels, 3, 3)
+    yield from _conv('bbox_head.retina_cls', sizes.anchors * sizes.things, channels, 3, 3)
+    yield from _conv('bbox_head.retina_reg', sizes.anchors * 4, channels, 3, 3)
+
+
+def _mask_head(sizes: Sizes) -> Shapes:
+    width = sizes.mask_channels
+    for i in range(4):
+        yield from _conv(f'mask_head.convs.{i}.conv', width, width if i else sizes.channels, 3, 3)
+    yield from _conv('mask_head.upsample', width, width, 2, 2)
+    yield from _conv('mask_head.conv_logits', sizes.things, width, 1, 1)
+
+
+def _stuff_head(sizes: Sizes) -> Shapes:
+    for level in range(STUFF_LEVELS):
+        for i in range(level + 1):
+            name = f'stuff_head.lateral_convs.{level}.{2 * i}'  # what doubles the size stands between
+            yield f'{name}.conv.weight', (sizes.inner, sizes.inner if i else sizes.channels, 3, 3)
+            yield f'{name}.gn.weight', (sizes.inner,)
+            yield f'{name}.gn.bias', (sizes.inner,)
+    yield from _conv('stuff_head.conv', sizes.stuff, sizes.inner, 1, 1)
+
+
+def recognize(weights: Mapping[str, Any], source: str) -> Sizes:
+    """The sizes of the model that tensors are of.
+
+    Raises:
+        UserError: If a tensor is missing, unknown or of another shape; it is named.
+    """
+    sizes = sizes_of(weights)
+    check_tensors(weights, released_shapes(sizes), source)
+    return sizes
+
+
+def check_precision(weights: Mapping[str, Tensor], source: str) -> None:
+    """Refuse weights that are no real numbers, such as quantised ones.
+
+    Raises:
+        UserError: If there are any; the first is named.
+    """
+    for name, value in weights.items():
+        if not (value.is_floating_point() or _is_counter(name)):
+            raise UserError(f'{source} has {name} in {value.dtype}: convert the file as its authors released it')
+
+
+def _is_counter(name: str) -> bool:
+    return name.endswith('.num_batches_tracked')
+
+
+def our_name(name: str) -> str:
+    """The name here of a tensor with a released name."""
+    name = re.sub(r'^stuff_head\.conv\.', 'semantic_head.conv_logits.', name)
+    return re.sub(r'^stuff_head\.', 'semantic_head.', name)
+
+
+def default_other(channels: int) -> int | None:
+    """Where 'other' is among the channels of the stuff head if nothing is said; None: the order is kept."""
+    return OTHER.get(channels)
+
+
+def convert(weights: Mapping[str, Tensor], other: int | None) -> dict[str, Tensor]:
+    """Released tensors as the model here has them.
+
+    Args:
+        weights: Tensors by released name.
+        other: Channel of the stuff head that is to come last; None: all stay where they are.
+
+    Returns:
+        As many tensors by name, in float32 (counters of batches: int64).
+    """
+    converted = {}
+    for name, value in weights.items():
+        value = value.to(torch.int64 if _is_counter(name) else torch.float32, copy=True)
+        if name.startswith('stuff_head.conv.') and other is not None:
+            value = torch.cat([value[:other], value[other + 1 :], value[other : other + 1]])
+        converted[our_name(name)] = value
+    return converted
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.split('\n\n')[0])
+    parser.add_argument('src', help='the released checkpoint')
+    parser.add_argument('dst', help='the checkpoint to write')
+    parser.add_argument(
+        '--other-index',
+        type=int,
+        help="which channel of the stuff head, counted from 0, is 'other', all things as one class: it comes last in "
+        'the result. Default: 36 of 54 channels, as released; with another number of channels all stay where they are',
+    )
+    parser.add_argument(
+        '--trust-checkpoint', action='store_true', help='load a file that holds Python objects, which can run any code'
+    )
+    return parser.parse_args()
+
+
+def describe(sizes: Sizes) -> str:
+    """A model and the config to use it with, for people."""
+    plain = sizes._replace(depth=50, dcn=False, deformable=())
+    if plain == Sizes() and (config := CONFIGS.get((sizes.depth, sizes.dcn, sizes.deformable))):
+        use = f'for configs/spatialflow/{config}'
+    else:
+        use = 'which no released model has: set them in a config that inherits from one in configs/spatialflow'
+    deformable = [
+        *(['stages 2 to 4 of the backbone'] if sizes.dcn else []),
+        *(f'sub-network {name}' for name in sizes.deformable),
+    ]
+    return (
+        f'ResNet-{sizes.depth} of width {sizes.base}, {sizes.channels} channels ({sizes.inner} for stuff), '
+        f'{sizes.things} thing classes, deformable: {", ".join(deformable) or "nothing"}; {use}'
+    )
+
+
+def main() -> None:
+    args = parse_args()
+    content = read_checkpoint(args.src, args.trust_checkpoint)
+    weights = content.get('state_dict') if isinstance(content, dict) else None
+    if not isinstance(weights, dict) or not all(isinstance(name, str) for name in weights):
+        raise UserError(f'{args.src} holds no weights by name under "state_dict", as the released checkpoints do')
+    sizes = recognize(weights, args.src)
+    check_precision(weights, args.src)
+    other = default_other(sizes.stuff) if args.other_index is None else args.other_index
+    if other is not None and not 0 <= other < sizes.stuff:
+        raise UserError(f'--other-index {other}: the channels of stuff in {args.src} are 0 to {sizes.stuff - 1}')
+    converted = convert(weights, other)
+    old_meta = content.get('meta') if isinstance(content.get('meta'), dict) else {}
+    meta = {key: old_meta[key] for key in ('epoch', 'iter') if isinstance(old_meta.get(key), int)}
+    if (sizes.things, sizes.stuff) == (80, 54):
+        meta['dataset_meta'] = CocoPanopticDataset.METAINFO
+    save_converted(args.dst, args.src, converted, meta)
+
+    changed = sum(value.dtype != torch.float32 for name, value in weights.items() if not _is_counter(name))
+    values = sum(value.numel() for value in converted.values())
+    print(f'{args.src}: {describe(sizes)}')
+    print(f'{len(weights)} tensors read, {len(converted)} written with {values} values; {changed} brought to float32')
+    if other is None:
+        print(f"Stuff: {sizes.stuff} channels in the order they had; if 'other' is one of them and not the last, "
+              'convert again with --other-index')  # fmt: skip
+    else:
+        print(f"Stuff: channel {other}, 'other', moved behind the other {sizes.stuff - 1}")
+    print(f'Written to {args.dst}')
+
+
+if __name__ == '__main__':
+    run(main)

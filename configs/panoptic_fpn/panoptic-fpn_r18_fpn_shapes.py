@@ -3,6 +3,7 @@ _base_ = [
     '../_base_/datasets/shapes_panoptic.py',
     '../_base_/schedules/schedule_shapes.py',
     '../_base_/default_runtime.py',
+    '../_base_/tta/panoptic_shapes.py',
 ]
 
 default_hooks = dict(logger=dict(interval=10))

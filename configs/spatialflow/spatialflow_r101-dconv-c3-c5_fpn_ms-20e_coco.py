@@ -1,4 +1,4 @@
-_base_ = './spatialflow_r101_fpn_20e_coco.py'
+_base_ = ['./spatialflow_r101_fpn_20e_coco.py', '../_base_/tta/panoptic_coco.py']
 
 # Deformable convolutions, modulated as in the released code, in the backbone and in the sub-networks that get a flow.
 model = dict(

@@ -187,7 +187,9 @@ def test_masks_of_a_view_are_turned_back(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(head, '_mask_forward', forward)
     found = [InstanceData(bboxes=torch.tensor([[2.0, 4.0, 12.0, 24.0]]), labels=torch.tensor([3]))]
     for flip in (False, True):
-        one = model.extract_view(view(images(), flip=flip, scale=2))  # of an image 48 wide
+        data = view(images(), flip=flip, scale=2)  # of an image 48 wide
+        frames = [dict(data['data_samples'][0].metainfo, scale_factor=(1.0, 1.0), flip=False)]
+        one = model.extract_view(data, frames)
         ((mask,),) = model.predict_masks(one, found)
         assert (mask[:, :14] > 0.5).all() == (not flip)
         assert (mask[:, 14:] > 0.5).all() == flip

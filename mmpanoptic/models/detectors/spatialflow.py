@@ -1,5 +1,7 @@
 """SpatialFlow."""
 
+from collections.abc import Sequence
+
 import torch
 from mmdet.models import SingleStageDetector
 from mmdet.models.task_modules import SamplingResult
@@ -54,6 +56,11 @@ class SpatialFlow(SingleStageDetector):
         if self.train_cfg:
             self.thing_assigner = TASK_UTILS.build(self.train_cfg.thing.assigner)
 
+    def extract_feats(self, batch_inputs: Tensor) -> tuple[Outputs, tuple[Tensor, ...]]:
+        """Outputs of the sub-networks, and of these the features that the stuff head sees."""
+        outputs = self.bbox_head(self.extract_feat(batch_inputs))
+        return outputs, tuple(outputs[3])
+
     def loss(self, batch_inputs: Tensor, batch_data_samples: SampleList) -> dict[str, Tensor | list[Tensor]]:
         """Losses of boxes, masks, semantics and, where it learns something, the fusion head.
 
@@ -64,7 +71,7 @@ class SpatialFlow(SingleStageDetector):
         Returns:
             Losses by name.
         """
-        outputs = self.bbox_head(self.extract_feat(batch_inputs))
+        outputs, stuff_feats = self.extract_feats(batch_inputs)
         metas = [sample.metainfo for sample in batch_data_samples]
         losses = self.bbox_head.detection_loss(outputs, batch_data_samples)
         proposals = self.bbox_head.detect(outputs, metas, self.train_cfg.proposal)
@@ -72,12 +79,12 @@ class SpatialFlow(SingleStageDetector):
             match_things(its_proposals.bboxes, sample.gt_instances, self.thing_assigner)
             for its_proposals, sample in zip(proposals, batch_data_samples, strict=True)
         ]
-        mask_preds = self._mask_logits(outputs, [sample.pos_priors for sample in samples])
+        mask_preds = self.mask_logits(outputs[2], [sample.pos_priors for sample in samples])
         gt_instances = [sample.gt_instances for sample in batch_data_samples]
         losses.update(
             self.mask_head.loss_and_target(mask_preds, samples, gt_instances, self.train_cfg.thing)['loss_mask']
         )
-        losses.update(self.semantic_head.loss(tuple(outputs[3]), batch_data_samples))
+        losses.update(self.semantic_head.loss(stuff_feats, batch_data_samples))
         losses.update(
             self.panoptic_fusion_head.loss(
                 batch_data_samples, lambda: self._predict_instances(outputs, metas, rescale=False)
@@ -85,16 +92,16 @@ class SpatialFlow(SingleStageDetector):
         )
         return losses
 
-    def _mask_logits(self, outputs: Outputs, boxes: list[Tensor]) -> Tensor:
-        """Mask logits of the boxes of all images, of shape (R, T, h, w)."""
-        feats = outputs[2][: self.mask_roi_extractor.num_inputs]
+    def mask_logits(self, thing_feats: Sequence[Tensor], boxes: list[Tensor]) -> Tensor:
+        """Mask logits of shape (R, T, h, w) of the boxes of all images, from the sub-network for things."""
+        feats = thing_feats[: self.mask_roi_extractor.num_inputs]
         return self.mask_head(self.mask_roi_extractor(feats, bbox2roi(boxes)))
 
     @torch.no_grad()
     def _predict_instances(self, outputs: Outputs, metas: list[dict], rescale: bool) -> list[InstanceData]:
         """Instances with masks of each image, at its original size or as it was fed in."""
         instances = self.bbox_head.detect(outputs, metas)
-        mask_preds = self._mask_logits(outputs, [its.bboxes for its in instances]).split([len(i) for i in instances])
+        mask_preds = self.mask_logits(outputs[2], [its.bboxes for its in instances]).split([len(i) for i in instances])
         for its, logits, meta in zip(instances, mask_preds, metas, strict=True):
             if len(its):
                 # Boxes are brought to the original size along with the masks.
@@ -116,10 +123,10 @@ class SpatialFlow(SingleStageDetector):
         Returns:
             The samples, with ``pred_instances`` and ``pred_panoptic_seg`` set.
         """
-        outputs = self.bbox_head(self.extract_feat(batch_inputs))
+        outputs, stuff_feats = self.extract_feats(batch_inputs)
         metas = [sample.metainfo for sample in batch_data_samples]
         instances = self._predict_instances(outputs, metas, rescale)
-        semantics = self.semantic_head.predict(tuple(outputs[3]), metas, rescale)
+        semantics = self.semantic_head.predict(stuff_feats, metas, rescale)
         panoptic = self.panoptic_fusion_head.predict(instances, semantics)
         for sample, its_instances, its_panoptic in zip(batch_data_samples, instances, panoptic, strict=True):
             sample.pred_instances = its_instances
@@ -128,13 +135,13 @@ class SpatialFlow(SingleStageDetector):
 
     def _forward(self, batch_inputs: Tensor, batch_data_samples: OptSampleList = None) -> tuple:
         """Raw outputs, for counting operations: class logits, deltas, mask logits of detections, semantic logits."""
-        outputs = self.bbox_head(self.extract_feat(batch_inputs))
+        outputs, stuff_feats = self.extract_feats(batch_inputs)
         if batch_data_samples is None:
             metas = [dict(img_shape=image.shape[-2:]) for image in batch_inputs]
         else:
             metas = [sample.metainfo for sample in batch_data_samples]
-        mask_preds = self._mask_logits(outputs, [its.bboxes for its in self.bbox_head.detect(outputs, metas)])
-        return *outputs[:2], mask_preds, self.semantic_head(tuple(outputs[3]))['seg_preds']
+        mask_preds = self.mask_logits(outputs[2], [its.bboxes for its in self.bbox_head.detect(outputs, metas)])
+        return *outputs[:2], mask_preds, self.semantic_head(stuff_feats)['seg_preds']
 
 
 def match_things(proposals: Tensor, gt_instances: InstanceData, assigner) -> SamplingResult:

@@ -131,16 +131,25 @@ class SpatialFlowStuffHead(BaseSemanticHead):
             With ``resize='labels'`` indices of stuff classes, int64 of shape (H, W), S where there is none; with
             'logits' logits of shape (S + 1 or T + S, H, W).
         """
-        logits = self._enlarge(self(x)['seg_preds'], batch_img_metas[0]['batch_input_shape'])
+        if self.resize == 'logits':
+            return self.predict_logits(x, batch_img_metas, rescale)
         results = []
-        for its_logits, meta in zip(logits, batch_img_metas, strict=True):
-            height, width = meta['img_shape'][:2]
-            result = its_logits[:, :height, :width]
-            size = meta['ori_shape'][:2] if rescale else (height, width)
-            if self.resize == 'logits':
-                result = F.interpolate(result[None], size, mode='bilinear', align_corners=False)[0]
-            else:
-                indices = stuff_indices(result, self.num_things_classes, self.num_stuff_classes)
-                result = F.interpolate(indices[None, None].float(), size, mode='nearest')[0, 0].long()
-            results.append(result)
+        for logits, meta in zip(self._cropped_logits(x, batch_img_metas), batch_img_metas, strict=True):
+            indices = stuff_indices(logits, self.num_things_classes, self.num_stuff_classes)
+            size = meta['ori_shape'][:2] if rescale else logits.shape[-2:]
+            results.append(F.interpolate(indices[None, None].float(), size, mode='nearest')[0, 0].long())
         return results
+
+    def predict_logits(self, x: tuple[Tensor, ...], batch_img_metas: list[dict], rescale: bool = False) -> list[Tensor]:
+        """Logits of shape (S + 1 or T + S, H, W), whatever ``resize`` is; arguments are those of ``predict``."""
+        results = []
+        for logits, meta in zip(self._cropped_logits(x, batch_img_metas), batch_img_metas, strict=True):
+            size = meta['ori_shape'][:2] if rescale else logits.shape[-2:]
+            results.append(F.interpolate(logits[None], size, mode='bilinear', align_corners=False)[0])
+        return results
+
+    def _cropped_logits(self, x: tuple[Tensor, ...], batch_img_metas: list[dict]) -> list[Tensor]:
+        """Logits of each image at the size at which it was fed in, without padding."""
+        logits = self._enlarge(self(x)['seg_preds'], batch_img_metas[0]['batch_input_shape'])
+        sizes = [meta['img_shape'][:2] for meta in batch_img_metas]
+        return [own[:, :height, :width] for own, (height, width) in zip(logits, sizes, strict=True)]

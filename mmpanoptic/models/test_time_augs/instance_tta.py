@@ -1,23 +1,20 @@
 """Instances from several views of an image."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-import numpy as np
 import torch
-from mmdet.models import StandardRoIHead
 from mmdet.structures import DetDataSample, SampleList
-from mmdet.structures.bbox import bbox2roi
 from mmdet.structures.mask import mask2bbox
 from mmengine.model import BaseTTAModel
 from mmengine.structures import InstanceData
 from torch import Tensor
 
-from mmpanoptic.models.roi_heads.detectron_roi_head import DetectronRoIHead, paste_mask
 from mmpanoptic.registry import MODELS
 from mmpanoptic.utils import UserError
 
 from . import voting
+from .stages import Detectron, Stages, TwoStage, stages_of
 
 
 @dataclass(frozen=True)
@@ -25,12 +22,14 @@ class View:
     """A batch of images, all scaled and mirrored in one way.
 
     Attributes:
-        features: What the RPN and the RoI heads take: levels of shape (B, C, H_i, W_i).
+        features: What instances are found in, such as levels of shape (B, C, H_i, W_i).
         samples: One an image.
+        frames: Metainfo, one an image, of the pixels that the boxes of all views are in when they are together.
     """
 
-    features: tuple[Tensor, ...]
+    features: Sequence
     samples: SampleList
+    frames: list[dict]
 
     @property
     def metas(self) -> list[dict]:
@@ -44,12 +43,13 @@ class InstanceTTAModel(BaseTTAModel):
 
     Source: PANet, section 4.2, https://arxiv.org/abs/1803.01534; voting as in Detectron,
     https://github.com/facebookresearch/Detectron. Boxes of all views, each from proposals of its own, are put together
-    in the image's coordinates and go through one NMS, with the thresholds of the detector's ``test_cfg``. Then boxes
-    are voted on (:func:`~.voting.vote_boxes`). Every view predicts masks for the boxes that result, and the mean of the
+    and go through one NMS, with the thresholds of the detector's ``test_cfg``. Then boxes are voted on
+    (:func:`~.voting.vote_boxes`). Every view predicts masks for the boxes that result, and the mean of the
     probabilities is pasted.
 
-    One view that is the image as it is gives what testing without this class gives, if ``vote_iou_thr`` is None. Boxes
-    of one view vote, too, so that voting changes boxes even then.
+    One view that is not mirrored gives what testing without this class gives, if ``vote_iou_thr`` is None (with a
+    :class:`DetectronRoIHead` up to rounding where the image is scaled). Boxes of one view vote, too, so that voting
+    changes boxes even then.
 
     The features of all views are in memory together: 170 MB a view of 1400 x 1400 pixels with a usual FPN.
 
@@ -68,18 +68,20 @@ class InstanceTTAModel(BaseTTAModel):
         super().__init__(**kwargs)
         self.vote_iou_thr = vote_iou_thr
         self.tight_boxes = tight_boxes
-        head = getattr(self.module, 'roi_head', None)
-        # Heads that override predict_mask do more than one pass of the mask head.
-        known = (StandardRoIHead.predict_mask, DetectronRoIHead.predict_mask)
-        if not isinstance(head, StandardRoIHead) or type(head).predict_mask not in known:
+        self.stages = self.find_stages()
+        if tight_boxes and self.stages.mask_head is None:
+            raise UserError('tta_model: tight_boxes needs masks, and the detector predicts none: leave it False')
+
+    def find_stages(self) -> Stages:
+        """What finds boxes and masks in a view."""
+        stages = stages_of(self.module, (Detectron, TwoStage))
+        if stages is None:
+            head = getattr(self.module, 'roi_head', None)
             raise UserError(
                 f'tta_model: {type(self).__name__} tests detectors with a StandardRoIHead or a DetectronRoIHead, not '
                 f'{type(self.module).__name__} with {type(head).__name__ if head else "no roi_head"}'
             )
-        if tight_boxes and not head.with_mask:
-            raise UserError('tta_model: tight_boxes needs masks, and the detector predicts none: leave it False')
-        #: How boxes end inside of the RoI heads, see :mod:`~.voting`.
-        self.offset = int(isinstance(head, DetectronRoIHead))
+        return stages
 
     @torch.no_grad()
     def test_step(self, data: dict[str, Sequence]) -> SampleList:
@@ -93,8 +95,14 @@ class InstanceTTAModel(BaseTTAModel):
             The samples of the first view, with ``pred_instances`` in pixels of the image: ``bboxes`` (N, 4), ``scores``
             and ``labels`` (N,) and, from a detector with a mask head, ``masks`` (N, H, W) bool.
         """
-        views = [self.extract_view(dict(zip(data, view, strict=True))) for view in zip(*data.values(), strict=True)]
-        for sample, instances in zip(views[0].samples, self.predict_instances(views), strict=True):
+        frames = self.common_frames(data)
+        views, boxes = [], []
+        for batch in batches_of(data):
+            view = self.extract_view(batch, frames)
+            boxes.append(self.predict_boxes(view))
+            views.append(self.keep_for_masks(view))
+        results = self.predict_instances(views, boxes)
+        for sample, instances in zip(views[0].samples, results, strict=True):
             sample.pred_instances = instances
         return views[0].samples
 
@@ -102,89 +110,79 @@ class InstanceTTAModel(BaseTTAModel):
         """Not to be called: finished predictions lack what is merged here."""
         raise NotImplementedError('call test_step')
 
-    def extract_view(self, data: dict[str, list]) -> View:
+    def common_frames(self, data: dict[str, Sequence]) -> list[dict]:
+        """The pixels in which the boxes of all views are put together, see :class:`View`.
+
+        Those of the first view, so that its boxes are not rounded; of the image where they end on their last pixel.
+        """
+        metas = [dict(sample.metainfo, flip=False, flip_direction=None) for sample in data['data_samples'][0]]
+        return [dict(meta, scale_factor=(1.0, 1.0)) if self.stages.offset else meta for meta in metas]
+
+    def extract_view(self, data: dict[str, list], frames: list[dict]) -> View:
         """A batch of images as it is loaded, after preprocessing and backbone."""
         data = self.module.data_preprocessor(data, False)
-        return View(self.module.extract_feat(data['inputs']), data['data_samples'])
+        return View(self.module.extract_feat(data['inputs']), data['data_samples'], frames)
 
-    def predict_instances(self, views: Sequence[View]) -> list[InstanceData]:
-        """Both stages: boxes, then masks for them; see :meth:`test_step`."""
-        head = self.module.roi_head
-        results = self.merge_boxes([self.predict_boxes(view) for view in views])
-        if head.with_mask:
-            by_view = [self.predict_masks(view, results) for view in views]
-            for instances, probabilities, meta in zip(results, zip(*by_view, strict=True), views[0].metas, strict=True):
-                instances.masks = self.paste(voting.vote_masks(probabilities), instances.bboxes, meta)
-        for instances in results:
-            instances.bboxes = instances.bboxes + instances.bboxes.new_tensor([0, 0, self.offset, self.offset])
+    def predict_instances(self, views: Sequence[View], by_view: Sequence[list[InstanceData]]) -> list[InstanceData]:
+        """Boxes, and masks for them; see :meth:`test_step`.
+
+        Args:
+            views: All views, as :meth:`keep_for_masks` left them.
+            by_view: What :meth:`predict_boxes` gave for each.
+        """
+        results = self.merge_boxes(by_view)
+        has_masks = self.stages.mask_head is not None
+        masks_by_view = [self.predict_masks(view, results) for view in views] if has_masks else []
+        for index, (instances, frame) in enumerate(zip(results, views[0].frames, strict=True)):
+            instances.bboxes = voting.boxes_to_image(instances.bboxes, frame, self.stages.offset)
+            if has_masks:
+                probabilities = voting.vote_masks([masks[index] for masks in masks_by_view])
+                instances.masks = self.stages.paste(probabilities, instances.bboxes, tuple(frame['ori_shape'][:2]))
+            instances.bboxes = instances.bboxes + instances.bboxes.new_tensor([0, 0, *[self.stages.offset] * 2])
             if self.tight_boxes:
                 filled = instances.masks.flatten(1).any(dim=1, keepdim=True)
                 instances.bboxes = torch.where(filled, mask2bbox(instances.masks), instances.bboxes)
         return results
 
     def predict_boxes(self, view: View) -> list[InstanceData]:
-        """A view's boxes before NMS, by image and in its pixels; see :func:`~.voting.candidates`."""
-        head = self.module.roi_head
-        proposals = self.module.rpn_head.predict(view.features, view.samples, rescale=False)
-        raw = head.predict_bbox(view.features, view.metas, proposals, rcnn_test_cfg=None)
-        score_thr = head.test_cfg.score_thr
-        return [
-            voting.candidates(voting.boxes_to_image(own.bboxes, meta, self.offset), own.scores, score_thr)
-            for own, meta in zip(raw, view.metas, strict=True)
-        ]
+        """A view's boxes before NMS, by image and in the frame's pixels; see :func:`~.voting.candidates`."""
+        found = self.stages.candidates(view.features, view.samples)
+        for own, meta, frame in zip(found, view.metas, view.frames, strict=True):
+            own.bboxes = voting.boxes_between(own.bboxes, meta, frame, self.stages.offset)
+        return found
+
+    def keep_for_masks(self, view: View) -> View:
+        """A view without what was needed for boxes alone."""
+        return replace(view, features=self.stages.mask_features(view.features))
 
     def merge_boxes(self, by_view: Sequence[list[InstanceData]]) -> list[InstanceData]:
         """NMS and voting over the boxes of all views, by image."""
-        cfg = self.module.roi_head.test_cfg
+        cfg = self.stages.test_cfg
         results = []
         for own in zip(*by_view, strict=True):
             pooled = InstanceData.cat(own)
             kept = voting.suppress(pooled, cfg.nms, cfg.max_per_img)
             if self.vote_iou_thr is not None:
-                kept.bboxes = voting.vote_boxes(kept, pooled, self.vote_iou_thr, self.offset)
+                kept.bboxes = voting.vote_boxes(kept, pooled, self.vote_iou_thr, self.stages.offset)
             results.append(kept)
         return results
 
     def predict_masks(self, view: View, results: Sequence[InstanceData]) -> list[Tensor]:
-        """A view's mask probabilities for boxes in the image's pixels, by image: (R, h, w), not mirrored."""
-        head = self.module.roi_head
-        metas = view.metas
-        boxes = [voting.boxes_to_view(own.bboxes, meta, self.offset) for own, meta in zip(results, metas, strict=True)]
-        rois = bbox2roi(boxes)
-        if not len(rois):  # heads need not take an empty batch
-            return [rois.new_zeros(0, 1, 1) for _ in results]
-        logits = head._mask_forward(view.features, rois)['mask_preds']
-        labels = torch.cat([own.labels for own in results])
-        channels = torch.zeros_like(labels) if head.mask_head.class_agnostic else labels
-        probabilities = logits[torch.arange(len(rois), device=rois.device), channels].float().sigmoid()
-        by_image = probabilities.split([len(own) for own in results])
-        return [voting.unflip(own, meta) for own, meta in zip(by_image, metas, strict=True)]
+        """A view's mask probabilities for boxes in the frame's pixels, by image: (R, h, w), not mirrored."""
+        boxes = [
+            voting.boxes_between(own.bboxes, frame, meta, self.stages.offset)
+            for own, frame, meta in zip(results, view.frames, view.metas, strict=True)
+        ]
+        counts = [len(own) for own in boxes]
+        if not any(counts):  # heads need not take an empty batch
+            return [own.new_zeros(0, 1, 1) for own in boxes]
+        logits = self.stages.mask_logits(view.features, boxes).split(counts)
+        return [
+            voting.unflip(self.stages.mask_probabilities(own, instances.labels), meta)
+            for own, instances, meta in zip(logits, results, view.metas, strict=True)
+        ]
 
-    def paste(self, probabilities: Tensor, bboxes: Tensor, meta: dict) -> Tensor:
-        """Masks at the size of the image, by the RoI heads' own way.
 
-        Args:
-            probabilities: Of shape (R, h, w).
-            bboxes: Of shape (R, 4), in the image's pixels.
-            meta: Metainfo of a view of the image.
-
-        Returns:
-            Bool masks of shape (R, H, W).
-        """
-        head = self.module.roi_head
-        size = tuple(meta['ori_shape'][:2])
-        if not len(bboxes):
-            return bboxes.new_zeros(0, *size, dtype=torch.bool)
-        as_arrays = probabilities.cpu().numpy()
-        if isinstance(head, DetectronRoIHead):
-            threshold = head.test_cfg.mask_thr_binary
-            arrays = zip(as_arrays, bboxes.float().cpu().numpy(), strict=True)
-            masks = np.stack([paste_mask(mask, box, *size, threshold) for mask, box in arrays])
-            return torch.from_numpy(masks).to(bboxes.device)
-        # mmdet divides the boxes by the scale in place, and wants an array where there is no sigmoid left to take.
-        instances = InstanceData(bboxes=bboxes.clone(), labels=bboxes.new_zeros(len(bboxes), dtype=torch.long))
-        meta = dict(ori_shape=size, scale_factor=(1, 1))
-        head.mask_head.predict_by_feat(
-            (as_arrays[:, None],), [instances], [meta], head.test_cfg, rescale=True, activate_map=True
-        )
-        return instances.masks
+def batches_of(data: dict[str, Sequence]) -> list[dict]:
+    """What a test step gets, as one batch a view."""
+    return [dict(zip(data, view, strict=True)) for view in zip(*data.values(), strict=True)]

@@ -29,6 +29,13 @@ def boxes_to_view(bboxes: Tensor, meta: dict, offset: int = 0) -> Tensor:
     return _flip_boxes(bboxes, meta, offset) * _scale(bboxes, meta)
 
 
+def boxes_between(bboxes: Tensor, source: dict, target: dict, offset: int = 0) -> Tensor:
+    """Boxes in one view's pixels, of shape (N, 4), in another's; exactly the same if the two are alike."""
+    if source['scale_factor'] == target['scale_factor'] and flip_direction(source) == flip_direction(target):
+        return bboxes
+    return boxes_to_view(boxes_to_image(bboxes, source, offset), target, offset)
+
+
 def unflip(maps: Tensor, meta: dict) -> Tensor:
     """Masks or other maps of a view, of shape (..., h, w), as they are in the image."""
     direction = flip_direction(meta)

@@ -1,0 +1,117 @@
+"""Panoptic maps from several views of an image."""
+
+from collections.abc import Sequence
+
+import torch
+from mmdet.structures import SampleList
+from torch import Tensor
+
+from mmpanoptic.registry import MODELS
+from mmpanoptic.utils import UserError
+
+from . import voting
+from .instance_tta import InstanceTTAModel, View, batches_of
+from .stages import Detectron, OneStage, Stages, TwoStage, stages_of
+
+
+@MODELS.register_module()
+class PanopticTTAModel(InstanceTTAModel):
+    """Multi-scale and flip testing of panoptic models: instances and semantics are merged, then fused once.
+
+    Boxes of all views go through one NMS, which all views predict masks for; the probabilities are averaged, as in
+    :class:`InstanceTTAModel`. Semantic logits are brought to the original size (bilinear) and averaged. What results
+    goes to the model's own fusion head. One that ranks instances on a map of the network's input's size
+    (:class:`~mmpanoptic.models.RankingFusion`) works at the size of the first view: let that be the one of training.
+
+    One view alone gives what testing without this class gives of it, to the last bit if it is not mirrored: a semantic
+    head that resizes labels (:class:`~mmpanoptic.models.SpatialFlowStuffHead`) does so then, and gives logits where
+    there are several.
+
+    Views are computed one after the other; what masks are predicted from is kept of each.
+
+    Source: Chen et al., SpatialFlow, https://arxiv.org/abs/1910.08787; https://github.com/chensnathan/SpatialFlow
+
+    Args:
+        vote_iou_thr, tight_boxes: See :class:`InstanceTTAModel`; by default no box changes after NMS.
+        module: The detector or its config. It has ``extract_feats``, a ``semantic_head``, a ``panoptic_fusion_head``,
+            and either RoI heads or, as :class:`~mmpanoptic.models.SpatialFlow`, a mask head of its own.
+        data_preprocessor: See mmengine's BaseTTAModel.
+
+    Raises:
+        UserError: If the detector lacks one of these.
+    """
+
+    def __init__(self, vote_iou_thr: float | None = None, tight_boxes: bool = False, **kwargs) -> None:
+        super().__init__(vote_iou_thr=vote_iou_thr, tight_boxes=tight_boxes, **kwargs)
+
+    def find_stages(self) -> Stages:
+        """What finds boxes and masks in a view."""
+        stages = stages_of(self.module, (Detectron, TwoStage, OneStage))
+        parts = ('extract_feats', 'semantic_head', 'panoptic_fusion_head')
+        missing = [name for name in parts if getattr(self.module, name, None) is None]
+        if stages is None or stages.mask_head is None:
+            missing.append('mask head over boxes')
+        if missing:
+            own = type(self.module).__name__
+            way_out = 'test it without --tta'
+            if 'panoptic_fusion_head' in missing:
+                way_out += ', or, if it has RoI heads, with InstanceTTAModel (configs/_base_/tta/voting_coco.py)'
+            raise UserError(
+                f'tta_model: {type(self).__name__} merges masks and semantic logits of several views, and {own} has '
+                f'no {" and no ".join(missing)}: {way_out}'
+            )
+        return stages
+
+    @torch.no_grad()
+    def test_step(self, data: dict[str, Sequence]) -> SampleList:
+        """Segment a batch.
+
+        Args:
+            data: See :class:`InstanceTTAModel`.
+
+        Returns:
+            The samples of the first view, with ``pred_instances`` and ``pred_panoptic_seg`` as the detector sets them.
+        """
+        frames = self.common_frames(data)
+        batches = batches_of(data)
+        views, boxes, semantics = [], [], []
+        for batch in batches:
+            view, semantic_features = self.extract_both(batch, frames)
+            boxes.append(self.predict_boxes(view))
+            views.append(self.keep_for_masks(view))
+            own = self.predict_semantics(semantic_features, view.metas, as_logits=len(batches) > 1)
+            semantics = [total.add_(x) for total, x in zip(semantics, own, strict=True)] if semantics else own
+            del view, semantic_features, own  # before the next view's are there as well
+        if len(batches) > 1:
+            semantics = [total.div_(len(batches)) for total in semantics]
+
+        results = self.predict_instances(views, boxes)
+        for instances, frame in zip(results, frames, strict=True):
+            instances.set_metainfo(dict(img_shape=frame['img_shape']))
+        samples = views[0].samples
+        maps = self.module.panoptic_fusion_head.predict(results, semantics)
+        for sample, instances, panoptic in zip(samples, results, maps, strict=True):
+            sample.pred_instances = instances
+            sample.pred_panoptic_seg = panoptic
+        return samples
+
+    def extract_both(self, data: dict[str, list], frames: list[dict]) -> tuple[View, tuple[Tensor, ...]]:
+        """A batch of images as it is loaded, after preprocessing and backbone; and what the semantic head sees."""
+        data = self.module.data_preprocessor(data, False)
+        features, semantic_features = self.module.extract_feats(data['inputs'])
+        return View(features, data['data_samples'], frames), semantic_features
+
+    def predict_semantics(self, features: tuple[Tensor, ...], metas: list[dict], as_logits: bool) -> list[Tensor]:
+        """What the semantic head says of a view, by image, at the original size and not mirrored.
+
+        Args:
+            features: What it sees.
+            metas: Metainfo of the view.
+            as_logits: Whether logits are needed; otherwise whatever it gives the fusion head.
+
+        Returns:
+            Logits of shape (C, H, W), or what else a fusion head takes.
+        """
+        head = self.module.semantic_head
+        predict = getattr(head, 'predict_logits', head.predict) if as_logits else head.predict
+        return [voting.unflip(own, meta) for own, meta in zip(predict(features, metas, True), metas, strict=True)]

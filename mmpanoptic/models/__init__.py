@@ -4,6 +4,7 @@ from .dense_heads import *  # noqa: F403
 from .detectors import *  # noqa: F403
 from .fusion_heads import *  # noqa: F403
 from .layers import *  # noqa: F403
+from .losses import *  # noqa: F403
 from .necks import *  # noqa: F403
 from .roi_heads import *  # noqa: F403
 from .seg_heads import *  # noqa: F403

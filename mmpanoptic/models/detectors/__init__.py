@@ -1,5 +1,6 @@
+from .ciae import CIAE
 from .oanet import OANet
 from .panoptic_fpn import PanopticFPN
 from .spatialflow import SpatialFlow
 
-__all__ = ['OANet', 'PanopticFPN', 'SpatialFlow']
+__all__ = ['CIAE', 'OANet', 'PanopticFPN', 'SpatialFlow']

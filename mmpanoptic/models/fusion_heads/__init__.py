@@ -1,5 +1,6 @@
 from .box_fill_fusion import BoxFillFusion
+from .embedding_fusion import EmbeddingFusion, EmbeddingMap
 from .heuristic_fusion import HeuristicFusion
 from .ranking_fusion import RankingFusion
 
-__all__ = ['BoxFillFusion', 'HeuristicFusion', 'RankingFusion']
+__all__ = ['BoxFillFusion', 'EmbeddingFusion', 'EmbeddingMap', 'HeuristicFusion', 'RankingFusion']

@@ -1,0 +1,3 @@
+_base_ = './table4_r101.py'
+
+model = dict(oracle=True)

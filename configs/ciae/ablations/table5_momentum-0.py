@@ -1,0 +1,3 @@
+_base_ = '../ciae_r50_fpn_90k_coco.py'
+
+model = dict(semantic_head=dict(momentum=0.0))

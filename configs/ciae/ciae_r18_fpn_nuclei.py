@@ -1,0 +1,19 @@
+_base_ = [
+    '../_base_/models/ciae_r18_fpn_small.py',
+    '../_base_/datasets/nuclei_panoptic.py',
+    '../_base_/schedules/schedule_nuclei.py',
+    '../_base_/default_runtime.py',
+]
+default_hooks = dict(logger=dict(interval=10))
+
+num_things_classes = 1
+num_stuff_classes = 1
+model = dict(
+    bbox_head=dict(num_classes=num_things_classes),
+    semantic_head=dict(num_things_classes=num_things_classes, num_stuff_classes=num_stuff_classes),
+    panoptic_fusion_head=dict(
+        num_things_classes=num_things_classes, num_stuff_classes=num_stuff_classes, stuff_area_limit=64
+    ),
+    # Nuclei are many.
+    test_cfg=dict(nms_pre=1000, max_per_img=300),
+)

@@ -1,0 +1,17 @@
+_base_ = [
+    '../_base_/models/ciae_r18_fpn_tiny.py',
+    '../_base_/datasets/shapes_panoptic.py',
+    '../_base_/schedules/schedule_shapes.py',
+    '../_base_/default_runtime.py',
+]
+default_hooks = dict(logger=dict(interval=10))
+
+num_things_classes = 7
+num_stuff_classes = 6
+model = dict(
+    bbox_head=dict(num_classes=num_things_classes),
+    semantic_head=dict(num_things_classes=num_things_classes, num_stuff_classes=num_stuff_classes),
+    panoptic_fusion_head=dict(
+        num_things_classes=num_things_classes, num_stuff_classes=num_stuff_classes, stuff_area_limit=256
+    ),
+)

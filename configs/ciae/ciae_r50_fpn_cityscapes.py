@@ -1,0 +1,22 @@
+# An extension: the paper has no such run. The schedule and the crops are Panoptic FPN's.
+_base_ = [
+    '../_base_/models/ciae_r50_fpn.py',
+    '../_base_/datasets/cityscapes_panoptic.py',
+    '../_base_/schedules/schedule_ciae_90k.py',
+    '../_base_/iteration_runtime.py',
+]
+
+num_things_classes = 8
+num_stuff_classes = 11
+model = dict(
+    bbox_head=dict(num_classes=num_things_classes),
+    semantic_head=dict(num_things_classes=num_things_classes, num_stuff_classes=num_stuff_classes),
+    panoptic_fusion_head=dict(
+        num_things_classes=num_things_classes, num_stuff_classes=num_stuff_classes, stuff_area_limit=2048
+    ),
+)
+
+max_iters = 65000
+train_cfg = dict(max_iters=max_iters, val_interval=5000)
+param_scheduler = _base_.param_scheduler
+param_scheduler[1].update(end=max_iters, milestones=[40000, 55000])

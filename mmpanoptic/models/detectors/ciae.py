@@ -1,0 +1,181 @@
+"""CIAE."""
+
+import torch
+import torch.nn.functional as F
+from mmdet.models import SingleStageDetector
+from mmdet.structures import DetDataSample, OptSampleList, SampleList
+from mmengine.structures import InstanceData
+from torch import Tensor
+
+from mmpanoptic.models.fusion_heads.embedding_fusion import EmbeddingMap
+from mmpanoptic.models.losses import mean_queries, segment_sums
+from mmpanoptic.registry import MODELS
+
+_STRIDE = 4
+
+
+@MODELS.register_module()
+class CIAE(SingleStageDetector):
+    """FCOS and an embedding of every pixel: a pixel belongs to the stuff class or the instance that it lies next to.
+
+    Source: Gao et al., Learning Category- and Instance-Aware Pixel Embedding for Fast Panoptic Segmentation,
+    https://arxiv.org/abs/2009.13342
+
+    Args:
+        backbone, neck, data_preprocessor, init_cfg: See :class:`mmdet.models.SingleStageDetector`. The neck gives
+            the levels P2 to P7.
+        bbox_head: Config of :class:`~mmpanoptic.models.CIAEProposalHead`; it sees the last levels, as many as it has
+            strides. With ``num_classes=1`` it finds things of several classes without telling these apart (table II);
+            the embeddings name them then.
+        semantic_head: Config of :class:`~mmpanoptic.models.CIAEHead`; it sees the first levels.
+        panoptic_fusion_head: Config of :class:`~mmpanoptic.models.EmbeddingFusion`.
+        oracle: Whether prediction takes boxes, classes and masks of instances from the ground truth, the mean of the
+            mask's embeddings being the instance's query (table IV). For testing alone.
+        test_cfg: Thresholds of the proposal head.
+
+    Raises:
+        ValueError: If instances would have no class.
+    """
+
+    def __init__(
+        self, *args, semantic_head: dict, panoptic_fusion_head: dict, oracle: bool = False, **kwargs
+    ) -> None:
+        super().__init__(*args, **kwargs)
+        self.semantic_head = MODELS.build(semantic_head)
+        self.panoptic_fusion_head = MODELS.build(panoptic_fusion_head)
+        self.num_things_classes = self.panoptic_fusion_head.num_things_classes
+        self.num_stuff_classes = self.panoptic_fusion_head.num_stuff_classes
+        self.num_classes = self.panoptic_fusion_head.num_classes
+        self.oracle = oracle
+        self.tells_classes = self.bbox_head.num_classes == self.num_things_classes
+        from_embedding = self.panoptic_fusion_head.category_from == 'embedding'
+        if not self.tells_classes and (self.bbox_head.num_classes != 1 or not from_embedding):
+            raise ValueError(
+                f'bbox_head has {self.bbox_head.num_classes} classes of {self.num_things_classes}: give it all, or 1 and '
+                "the fusion head category_from='embedding'"
+            )
+        if from_embedding and self.semantic_head.thing_queries is None:
+            raise ValueError("category_from='embedding' needs thing_categories='spec' and stuff_modeling='ciae'")
+
+    def loss(self, batch_inputs: Tensor, batch_data_samples: SampleList) -> dict[str, Tensor]:
+        """Losses of detection and of the embeddings.
+
+        Args:
+            batch_inputs: Images of shape (N, 3, H, W), normalised and padded.
+            batch_data_samples: One sample an image, with ``gt_instances``, ``ignored_instances`` and ``gt_sem_seg``.
+
+        Returns:
+            Losses by name.
+        """
+        feats = self.extract_feat(batch_inputs)
+        outputs = self._detection_outputs(feats)
+        samples = batch_data_samples
+        if not self.tells_classes:
+            samples = [_of_one_class(sample) for sample in samples]
+        losses = self.bbox_head.detection_loss(outputs, samples)
+        losses.update(self.semantic_head.loss(feats, outputs[3], batch_data_samples))
+        return losses
+
+    def _detection_outputs(self, feats: tuple[Tensor, ...]) -> tuple:
+        return self.bbox_head(feats[-len(self.bbox_head.strides) :])
+
+    @torch.no_grad()
+    def predict(self, batch_inputs: Tensor, batch_data_samples: SampleList, rescale: bool = True) -> SampleList:
+        """Segment a batch.
+
+        Args:
+            batch_inputs: Images of shape (N, 3, H, W), normalised and padded.
+            batch_data_samples: One sample an image; with ``oracle``, with ``gt_panoptic_seg`` at the original size.
+            rescale: Whether results are given at the original size.
+
+        Returns:
+            The samples, with ``pred_instances`` (``bboxes``, ``labels``, ``scores``, ``points``; no masks) and
+            ``pred_panoptic_seg`` set.
+        """
+        feats = self.extract_feat(batch_inputs)
+        outputs = self._detection_outputs(feats)
+        embeddings, semantics = self.semantic_head(feats, outputs[3])
+        embeddings = embeddings.float()
+        metas = [sample.metainfo for sample in batch_data_samples]
+        if self.oracle:
+            instances = [annotated_instances(*pair) for pair in zip(batch_data_samples, embeddings, strict=True)]
+        else:
+            instances = self.bbox_head.detect(outputs, metas)
+            for its, embedding in zip(instances, embeddings, strict=True):
+                its.embeddings = self.semantic_head.queries(embedding, its.points)
+        maps = []
+        for index, (its, meta) in enumerate(zip(instances, metas, strict=True)):
+            height, width = size = meta['ori_shape'][:2] if rescale else meta['img_shape'][:2]
+            scale = meta['img_shape'][1] / width, meta['img_shape'][0] / height
+            its.bboxes = its.bboxes / its.bboxes.new_tensor(scale * 2)
+            maps.append(
+                EmbeddingMap(
+                    embedding=embeddings[index],
+                    stuff_queries=self.semantic_head.stuff_queries,
+                    size=tuple(size),
+                    scale=scale,
+                    stride=_STRIDE,
+                    semantic=None if semantics is None else semantics[index].float(),
+                    thing_queries=self.semantic_head.thing_queries,
+                )
+            )
+            its.labels = self.panoptic_fusion_head.labels(its, self.semantic_head.thing_queries)
+        panoptic = self.panoptic_fusion_head.predict(instances, maps)
+        for sample, its, its_panoptic in zip(batch_data_samples, instances, panoptic, strict=True):
+            sample.pred_instances = its
+            sample.pred_panoptic_seg = its_panoptic
+        return batch_data_samples
+
+    def _forward(self, batch_inputs: Tensor, batch_data_samples: OptSampleList = None) -> tuple:
+        """Raw outputs, for counting operations: class logits, distances, centerness, box embeddings, embeddings."""
+        feats = self.extract_feat(batch_inputs)
+        outputs = self._detection_outputs(feats)
+        return *outputs, *(x for x in self.semantic_head(feats, outputs[3]) if x is not None)
+
+
+def _of_one_class(sample: DetDataSample) -> DetDataSample:
+    """The same instances, all of class 0."""
+    plain = DetDataSample(metainfo=sample.metainfo)
+    plain.gt_instances = InstanceData(**dict(sample.gt_instances.items()))
+    plain.gt_instances.labels = torch.zeros_like(sample.gt_instances.labels)
+    if 'ignored_instances' in sample:
+        plain.ignored_instances = sample.ignored_instances
+    return plain
+
+
+def annotated_instances(sample: DetDataSample, embedding: Tensor) -> InstanceData:
+    """The instances of the ground truth, as if they had been detected.
+
+    Args:
+        sample: With ``gt_panoptic_seg`` at the original size, crowds in it are left out.
+        embedding: Raw map of the image, of shape (D, h, w), at a quarter of the input's size.
+
+    Returns:
+        ``bboxes`` at the size of the input, ``labels``, ``scores`` (1) and ``embeddings``, the mean of the enlarged
+        map over each mask, of length 1. An instance of which no pixel is left at that size is not in it.
+
+    Raises:
+        ValueError: If there is no ground truth.
+    """
+    if 'gt_panoptic_seg' not in sample:
+        raise ValueError(f'{sample.get("img_path", "an image")}: oracle needs the ground truth, gt_panoptic_seg')
+    height, width = sample.img_shape[:2]
+    truth = sample.gt_panoptic_seg
+    things = [info for info in truth.segments_info if info['is_thing'] and not info['iscrowd']]
+    ids = F.interpolate(truth.sem_seg[None].double(), (height, width), mode='nearest-exact')[0, 0].long()
+    large = F.interpolate(embedding[None], scale_factor=_STRIDE, mode='bilinear', align_corners=False)
+    pixels = large[0, :, :height, :width].flatten(1)
+    segments = torch.full_like(ids, -1)
+    for index, info in enumerate(things):
+        segments[ids == info['id']] = index
+    seen = torch.bincount(segments.flatten() + 1, minlength=len(things) + 1)[1:] > 0
+    boxes = embedding.new_tensor([info['bbox'] for info in things]).reshape(-1, 4)
+    boxes[:, 2:] += boxes[:, :2]
+    boxes *= embedding.new_tensor([width, height] * 2) / embedding.new_tensor(truth.sem_seg.shape[:-3:-1]).repeat(2)
+    found = InstanceData(
+        bboxes=boxes,
+        labels=torch.tensor([info['label'] for info in things], dtype=torch.long, device=boxes.device),
+        scores=boxes.new_ones(len(things)),
+        embeddings=mean_queries(segment_sums(pixels, segments.flatten(), len(things))),
+    )
+    return found[seen]

@@ -1,0 +1,207 @@
+"""Fusion by pixel embeddings: every pixel goes to the query that it is most similar to."""
+
+from dataclasses import dataclass
+
+import torch
+from mmengine.structures import InstanceData
+from torch import Tensor
+
+from mmpanoptic.registry import MODELS
+
+from .base_fusion_head import BaseFusionHead
+from .embedding import QueryMap, best_queries, pixel_windows
+from .merge import STUFF_AREA_MODES, list_segments, paste_stuff, thing_id
+
+CATEGORY_SOURCES = ('detector', 'embedding')
+
+
+@dataclass(frozen=True)
+class EmbeddingMap:
+    """What the network says about the pixels of one image.
+
+    Attributes:
+        embedding: Raw map, before it is brought to length 1, of shape (D, h, w). Pixel (x, y) of the output reads it
+            bilinearly at ((x + .5) * scale[0] / stride - .5, (y + .5) * scale[1] / stride - .5), clamped to the map.
+        stuff_queries: Embeddings of the stuff classes, of length 1, of shape (S, D).
+        size: Height and width of the panoptic map to make.
+        scale: Pixels of the network's input for one of the output, across and down.
+        stride: Pixels of the network's input for a step of the map.
+        semantic: Logits of a separate branch, stuff classes and then 'thing', of shape (S + 1, h, w). If given, they
+            decide about stuff instead of ``stuff_queries``.
+        thing_queries: Embeddings of the thing classes, of length 1, of shape (T, D), if they are to name instances.
+
+    Raises:
+        ValueError: If ``embedding`` and ``stuff_queries`` or ``semantic`` do not go together.
+    """
+
+    embedding: Tensor
+    stuff_queries: Tensor
+    size: tuple[int, int]
+    scale: tuple[float, float] = (1.0, 1.0)
+    stride: int = 4
+    semantic: Tensor | None = None
+    thing_queries: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        dims, *grid = self.embedding.shape
+        if self.stuff_queries.shape[1:] != (dims,):
+            raise ValueError(f'stuff queries of shape {tuple(self.stuff_queries.shape)} for {dims} dimensions')
+        if self.semantic is not None and list(self.semantic.shape[1:]) != grid:
+            raise ValueError(
+                f'semantic logits of shape {tuple(self.semantic.shape)} for an embedding map of size {grid}'
+            )
+
+    @property
+    def device(self) -> torch.device:
+        """Device of the embedding map."""
+        return self.embedding.device
+
+
+@MODELS.register_module()
+class EmbeddingFusion(BaseFusionHead):
+    """Give every pixel to the stuff class or the instance of which the query is most similar to its embedding.
+
+    An instance can be chosen by the pixels in its predicted box alone: those of which the centre (x + .5, y + .5) is in
+    it (a centre on the left or top edge is, one on the right or bottom edge is not). Everywhere else it is out of the
+    question, whatever the similarities are. Equal similarities go to the lowest index, stuff first.
+
+    Source: Gao et al., Learning Category- and Instance-Aware Pixel Embedding for Fast Panoptic Segmentation, section
+    III-D, https://arxiv.org/abs/2009.13342
+
+    Args:
+        num_things_classes: Number of thing classes, labels 0 to T - 1.
+        num_stuff_classes: Number of stuff classes, labels T to T + S - 1.
+        score_thr: Instances with a lower score are left out.
+        box_scale: An instance is confined to its box enlarged by this factor about its centre; None: it is not.
+        category_from: What an instance's class is taken from: 'detector', or 'embedding', the most similar one of
+            ``thing_queries``.
+        stuff_area_limit: Stuff that would get fewer pixels than this stays void.
+        stuff_area_mode: What the limit applies to: 'segment', all pixels of a class in the image, or 'component', each
+            8-connected component of them.
+        piece: How many pixels are worked on at once, see :func:`~.embedding.best_queries`; bounds the memory.
+        test_cfg: Values that take the place of the six above, by name.
+        init_cfg: As in mmengine's BaseModule.
+
+    Raises:
+        ValueError: If ``test_cfg`` has another key or one of the choices is unknown.
+    """
+
+    test_cfg_keys = ('score_thr', 'box_scale', 'category_from', 'stuff_area_limit', 'stuff_area_mode', 'piece')
+
+    def __init__(
+        self,
+        num_things_classes: int = 80,
+        num_stuff_classes: int = 53,
+        score_thr: float = 0.25,
+        box_scale: float | None = 1.0,
+        category_from: str = 'detector',
+        stuff_area_limit: float = 4096,
+        stuff_area_mode: str = 'segment',
+        piece: int | None = None,
+        test_cfg: dict | None = None,
+        init_cfg: dict | None = None,
+    ) -> None:
+        super().__init__(num_things_classes, num_stuff_classes, init_cfg=init_cfg)
+        self.score_thr = score_thr
+        self.box_scale = box_scale
+        self.category_from = category_from
+        self.stuff_area_limit = stuff_area_limit
+        self.stuff_area_mode = stuff_area_mode
+        self.piece = piece
+        self.override(test_cfg)
+        for name, known in (('category_from', CATEGORY_SOURCES), ('stuff_area_mode', STUFF_AREA_MODES)):
+            if getattr(self, name) not in known:
+                raise ValueError(f'{name} {getattr(self, name)!r} is none of {", ".join(known)}')
+
+    def fuse(self, instances: InstanceData, seg_preds: EmbeddingMap) -> tuple[Tensor, list[dict]]:
+        """Fuse one image.
+
+        Args:
+            instances: ``bboxes`` of shape (N, 4) in pixels of the output, ``labels`` and ``scores`` of shape (N,), and
+                ``embeddings``, their queries of length 1, of shape (N, D); N may be 0.
+            seg_preds: What the network says about the pixels.
+
+        Returns:
+            Panoptic map, int32 of shape (H, W) on the CPU, and its ``segments_info``. Instances without a pixel are not
+            in it; the others are numbered in the order in which they are given.
+
+        Raises:
+            ValueError: If the shapes do not fit, or classes are to come from queries that are not there.
+        """
+        if seg_preds.semantic is None and len(seg_preds.stuff_queries) != self.num_stuff_classes:
+            raise ValueError(f'{len(seg_preds.stuff_queries)} stuff queries for {self.num_stuff_classes} stuff classes')
+        kept, labels, scores = [], [], []
+        boxes, queries = seg_preds.embedding.new_zeros(0, 4), seg_preds.stuff_queries[:0]
+        if len(instances):
+            confident = instances.scores >= self.score_thr
+            kept = confident.nonzero().flatten().tolist()
+            boxes, queries = instances.bboxes[confident], instances.embeddings[confident]
+            if queries.shape[1:] != seg_preds.stuff_queries.shape[1:]:
+                raise ValueError(
+                    f'embeddings of shape {tuple(instances.embeddings.shape)} for {len(seg_preds.embedding)} dimensions'
+                )
+            labels, scores = self.labels(instances, seg_preds.thing_queries).tolist(), instances.scores.tolist()
+        windows = pixel_windows(boxes, seg_preds.size, self.box_scale)
+        if seg_preds.semantic is None:
+            queries = torch.cat([seg_preds.stuff_queries, queries.to(seg_preds.stuff_queries)])
+            found = self._best(seg_preds, seg_preds.embedding, queries, windows)
+        else:
+            semantic = self._best(seg_preds, seg_preds.semantic, None, windows[:0])
+            found = self._best(seg_preds, seg_preds.embedding, queries, windows)
+            found = _things_where(semantic, found, self.num_stuff_classes)
+        return self._panoptic(found, kept, labels, scores)
+
+    def labels(self, instances: InstanceData, thing_queries: Tensor | None) -> Tensor:
+        """Label of each instance, of shape (N,).
+
+        Args:
+            instances: ``labels`` of shape (N,) and ``embeddings`` of shape (N, D).
+            thing_queries: Embeddings of the thing classes, of length 1, of shape (T, D), if they are to name instances.
+
+        Raises:
+            ValueError: If classes are to come from queries that are not there.
+        """
+        if self.category_from == 'detector':
+            return instances.labels
+        if thing_queries is None or len(thing_queries) != self.num_things_classes:
+            raise ValueError(f"category_from='embedding' needs queries of all {self.num_things_classes} thing classes")
+        return (instances.embeddings @ thing_queries.T).argmax(dim=1)
+
+    def _best(self, maps: EmbeddingMap, scored: Tensor, queries: Tensor | None, windows: Tensor) -> QueryMap:
+        return best_queries(scored, queries, windows, maps.size, maps.scale, maps.stride, self.piece)
+
+    def _panoptic(
+        self, found: QueryMap, kept: list[int], labels: list[int], scores: list[float]
+    ) -> tuple[Tensor, list[dict]]:
+        """Panoptic map and segments of a map of queries: S stuff classes, then the instances in ``kept``."""
+        num_stuff = self.num_stuff_classes
+        counts = found.counts().tolist()
+        values = torch.full((len(counts),), self.num_classes, dtype=torch.int32)
+        pasted = []
+        for query, index in enumerate(kept, num_stuff):
+            if counts[query]:
+                pasted.append(index)
+                values[query] = thing_id(labels[index], len(pasted))
+        if self.stuff_area_mode == 'segment':  # the counts are enough: no need to look at every pixel once more
+            stuff = [s for s in range(num_stuff) if counts[s] and counts[s] >= self.stuff_area_limit]
+            values[stuff] = torch.tensor(stuff, dtype=torch.int32) + self.num_things_classes
+            stuff_labels = [s + self.num_things_classes for s in stuff]
+            panoptic = found.render(values.to(found.cells.device)).cpu()
+        else:
+            values, stuff = torch.stack([values, torch.arange(len(values)).clamp(max=num_stuff)]).to(found.cells.device)
+            panoptic, stuff_labels = paste_stuff(
+                found.render(values.int()).cpu(),
+                found.render(stuff),
+                self.num_things_classes,
+                num_stuff,
+                self.stuff_area_limit,
+                self.stuff_area_mode,
+            )
+        return panoptic, list_segments(pasted, labels, scores, stuff_labels)
+
+
+def _things_where(semantic: QueryMap, instances: QueryMap, thing: int) -> QueryMap:
+    """Stuff of one map, and the instances of the other where the first says ``thing``."""
+    stuff = semantic.render(torch.arange(semantic.num_queries + 1, device=semantic.cells.device))
+    things = instances.render(torch.arange(instances.num_queries + 1, device=instances.cells.device) + thing)
+    return QueryMap.of_image(torch.where(stuff == thing, things, stuff), thing + instances.num_queries)

@@ -1,0 +1,153 @@
+"""The category- and instance-aware loss of pixel embeddings."""
+
+import torch
+import torch.nn.functional as F
+from mmdet.utils import reduce_mean
+from torch import Tensor, nn
+
+from mmpanoptic.models.layers.category_memory import CategoryMemory
+from mmpanoptic.registry import MODELS
+
+from .ciae_targets import EmbeddingTargets
+from .embedding_loss import enlarge_boxes, hardest_queries_loss, mean_queries, segment_sums
+
+_UPSAMPLING = 4
+
+
+@MODELS.register_module()
+class CIAELoss(nn.Module):
+    """Draws each pixel to the query of its category (CAE) and to that of its stuff class or instance (IAE).
+
+    CAE sees all rows of the category memory; IAE the memory's stuff rows and the mean queries of the instances of the
+    pixel's own image. Pixels of things without an instance (crowds) take part in CAE alone. Both sums are divided by
+    the number of non-void pixels in the batch over all processes.
+
+    Source: Gao et al., Learning Category- and Instance-Aware Pixel Embedding for Fast Panoptic Segmentation, section
+    III, https://arxiv.org/abs/2009.13342. What the count is and whose instances are seen is this project's choice.
+
+    Args:
+        margin, topk, self_term: See :func:`hardest_queries_loss`.
+        alpha: Weight of IAE.
+        thing_weight: Weight in IAE of a pixel of an instance; it does not enter the count of pixels.
+        filter_scale: A pixel outside of an instance's annotated box, enlarged by this about its centre, has similarity
+            0 to that instance, unless it is its own. None: no filtering.
+        detach_queries: Whether the mean queries of instances are constants.
+        stride: Every how many pixels of the input, in x and y, one is used, for the means too; 1 as in the paper.
+        block_size: How many pixels are worked on at a time; it changes memory and speed alone.
+
+    Raises:
+        ValueError: If ``stride`` is below 1.
+    """
+
+    def __init__(
+        self,
+        margin: float = 0.15,
+        topk: int = 5,
+        self_term: bool = True,
+        alpha: float = 2.0,
+        thing_weight: float = 5.0,
+        filter_scale: float | None = 1.5,
+        detach_queries: bool = False,
+        stride: int = 1,
+        block_size: int = 16384,
+    ) -> None:
+        super().__init__()
+        if stride < 1:
+            raise ValueError(f'stride {stride} is below 1')
+        self.alpha = alpha
+        self.thing_weight = thing_weight
+        self.filter_scale = filter_scale
+        self.detach_queries = detach_queries
+        self.stride = stride
+        self.options = dict(margin=margin, topk=topk, self_term=self_term, block_size=block_size)
+
+    def forward(
+        self,
+        embedding: Tensor,
+        targets: list[EmbeddingTargets],
+        memory: CategoryMemory | None = None,
+        num_stuff_classes: int = 0,
+    ) -> dict[str, Tensor]:
+        """Update the memory (in training), then take the losses, in float32 at least.
+
+        Args:
+            embedding: Raw embeddings of shape (N, D, H / 4, W / 4), rounded up.
+            targets: Ground truth of each image at the size of the input, (H, W).
+            memory: Its first S rows are those of stuff; None: the only queries are those of instances, and pixels of
+                stuff are in the count alone.
+            num_stuff_classes: S, if there is a memory. If that has no rows but these, there is no CAE.
+
+        Returns:
+            ``loss_cae`` where there is CAE, and ``loss_iae``, with ``alpha`` in it.
+
+        Raises:
+            ValueError: If targets are larger than the embeddings are once enlarged.
+        """
+        with torch.autocast(embedding.device.type, enabled=False):
+            if embedding.dtype in (torch.float16, torch.bfloat16):
+                embedding = embedding.float()
+            images = [self._sample(*pair) for pair in zip(embedding, targets, strict=True)]
+            if memory is not None:
+                memory.update(*self._category_sums(images, len(memory.embeddings)))
+            zero = embedding.sum() * 0  # all parameters get a gradient, whatever the images show
+            count = sum((image[1] >= 0).sum() for image in images).to(embedding.dtype)
+            # The mean over the processes, as the gradients are averaged over them. It is 0 if all is void.
+            count = reduce_mean(count)
+            count = torch.where(count > 0, count, 1)
+            losses = dict()
+            if memory is not None and len(memory.embeddings) > num_stuff_classes:
+                losses['loss_cae'] = sum((self._cae(image, memory) for image in images), start=zero) / count
+            stuff_queries = embedding.new_zeros(0, embedding.size(1))
+            if memory is not None:
+                stuff_queries = memory.embeddings[:num_stuff_classes].to(embedding.dtype)
+            iae = sum((self._iae(image, stuff_queries) for image in images), start=zero)
+            losses['loss_iae'] = self.alpha * iae / count
+            return losses
+
+    def _sample(self, embedding: Tensor, targets: EmbeddingTargets) -> tuple[Tensor, ...]:
+        """The pixels of an image: embeddings (D, P), categories and instances (P,), points (2, P), boxes (n, 4)."""
+        height, width = targets.categories.shape
+        if height > embedding.size(1) * _UPSAMPLING or width > embedding.size(2) * _UPSAMPLING:
+            raise ValueError(
+                f'embeddings of shape {tuple(embedding.shape)}, enlarged {_UPSAMPLING} times, do not cover ground '
+                f'truth of {height}x{width} pixels'
+            )
+        step = slice(self.stride // 2, None, self.stride)
+        large = F.interpolate(embedding[None], scale_factor=_UPSAMPLING, mode='bilinear', align_corners=False)
+        large = large[0, :, :height, :width][:, step, step]
+        columns, rows = (torch.arange(size, device=large.device)[step] + 0.5 for size in (width, height))
+        points = torch.stack(torch.meshgrid(columns, rows, indexing='xy'))  # centres of pixels
+        maps = large, targets.categories[step, step], targets.instances[step, step], points
+        return *(one.flatten(-2) for one in maps), targets.boxes
+
+    @staticmethod
+    @torch.no_grad()
+    def _category_sums(images: list[tuple[Tensor, ...]], num_categories: int) -> tuple[Tensor, Tensor]:
+        """Sums of the embeddings of each category over the images, and which categories occur."""
+        sums = sum(segment_sums(pixels, categories, num_categories) for pixels, categories, *_ in images)
+        counts = torch.bincount(torch.cat([image[1] for image in images]) + 1, minlength=num_categories + 1)
+        return sums, counts[1 : num_categories + 1] > 0
+
+    def _cae(self, image: tuple[Tensor, ...], memory: CategoryMemory) -> Tensor:
+        pixels, categories, *_ = image
+        weights = pixels.new_ones(len(categories))
+        return hardest_queries_loss(pixels, memory.embeddings.to(pixels.dtype), categories, weights, **self.options)
+
+    def _iae(self, image: tuple[Tensor, ...], stuff_queries: Tensor) -> Tensor:
+        pixels, categories, instances, points, boxes = image
+        has_instance = instances >= 0
+        # An instance of which nothing is seen has no mean and is no query.
+        is_seen = torch.bincount(instances[has_instance], minlength=len(boxes)) > 0
+        means = mean_queries(segment_sums(pixels, instances, len(boxes))[is_seen])
+        if self.detach_queries:
+            means = means.detach()
+        own = torch.where(categories < len(stuff_queries), categories, -1)
+        numbers = is_seen.cumsum(0) - 1 + len(stuff_queries)
+        own[has_instance] = numbers[instances[has_instance]]
+        weights = torch.where(has_instance, self.thing_weight, 1.0).to(pixels.dtype)
+        if self.filter_scale is not None:
+            boxes = enlarge_boxes(boxes[is_seen].to(pixels.dtype), self.filter_scale)
+        else:
+            boxes = None
+        queries = torch.cat([stuff_queries, means])
+        return hardest_queries_loss(pixels, queries, own, weights, boxes, points, **self.options)

@@ -1,0 +1,210 @@
+"""CIAE's pixel embeddings and the queries that they are compared with."""
+
+import torch
+import torch.nn.functional as F
+from mmcv.cnn import ConvModule
+from mmdet.structures import SampleList
+from mmengine.model import BaseModule
+from torch import Tensor, nn
+
+from mmpanoptic.models.layers.category_memory import CategoryMemory
+from mmpanoptic.models.layers.coord_conv import CoordConvModule
+from mmpanoptic.models.losses.ciae_targets import EmbeddingTargets, embedding_targets
+from mmpanoptic.registry import MODELS
+
+THING_CATEGORIES = ('merge', 'spec', 'none')
+STUFF_MODELINGS = ('ciae', 'semseg')
+COORD_CONVS = ('all', 'first', None)
+_STRIDE = 4
+_IGNORED = 255
+
+
+@MODELS.register_module()
+class CIAEHead(BaseModule):
+    """Embeds each pixel, remembers a query for each category, and trains both.
+
+    Each level goes through as many 3x3 convolutions as it takes doublings to reach stride 4 (the finest through one),
+    each followed by doubling; those of the coarsest level see coordinates. The sum goes through a 1x1 (P'), the sum of
+    the box embeddings of all levels, resized to stride 4, through a 3x3 (P''); the raw map is P' + P''.
+
+    Rows of the memory: stuff first, S of them, then things. With ``stuff_modeling='semseg'`` there is no memory and
+    no category loss; a semantic branch beside P' says what stuff is, and embeddings tell instances apart.
+
+    Source: Gao et al., Learning Category- and Instance-Aware Pixel Embedding for Fast Panoptic Segmentation, section
+    III, https://arxiv.org/abs/2009.13342. The kernels of P' and P'', which convolutions see coordinates, and what the
+    loss is where a semantic branch is used are this project's choice.
+
+    Args:
+        num_things_classes: Number of thing classes T.
+        num_stuff_classes: Number of stuff classes S.
+        in_channels: Channels of each level.
+        inner_channels: Channels of the branch.
+        embedding_dims: Length D of an embedding.
+        box_embedding_dims: Channels of the box embeddings; 0: there are none.
+        num_levels: How many levels there are, of strides 4, 8, ...
+        thing_categories: Which category pixels of things have: 'merge', all the same (S + 1 rows of memory); 'spec',
+            their class (S + T rows); 'none': there is no category loss, and S rows.
+        stuff_modeling: 'ciae', queries, or 'semseg', a semantic branch of S + 1 channels, stuff first, things last.
+        coord_conv: Which of the coarsest level's convolutions see coordinates: 'all', 'first' or None.
+        momentum, max_iters: See :class:`CategoryMemory`.
+        norm_cfg: Norm of the branch.
+        loss: Config of :class:`CIAELoss`.
+        loss_seg: Loss of the semantic branch, at the size of the input; its ``ignore_index`` must be 255.
+        init_cfg: As in mmengine's BaseModule.
+
+    Raises:
+        ValueError: If an option has a value that is not listed.
+    """
+
+    def __init__(
+        self,
+        num_things_classes: int = 80,
+        num_stuff_classes: int = 53,
+        in_channels: int = 256,
+        inner_channels: int = 128,
+        embedding_dims: int = 32,
+        box_embedding_dims: int = 32,
+        num_levels: int = 4,
+        thing_categories: str = 'merge',
+        stuff_modeling: str = 'ciae',
+        coord_conv: str | None = 'all',
+        momentum: float = 0.9999,
+        max_iters: int | None = None,
+        norm_cfg: dict = dict(type='GN', num_groups=32),  # noqa: B006  (mmengine's convention)
+        loss: dict = dict(type='CIAELoss'),  # noqa: B006
+        loss_seg: dict = dict(  # noqa: B006
+            type='CrossEntropyLoss', ignore_index=_IGNORED, avg_non_ignore=True, loss_weight=1.0
+        ),
+        init_cfg: dict | None = dict(type='Normal', layer='Conv2d', std=0.01),  # noqa: B006
+    ) -> None:
+        super().__init__(init_cfg=init_cfg)
+        for name, value, choices in (
+            ('thing_categories', thing_categories, THING_CATEGORIES),
+            ('stuff_modeling', stuff_modeling, STUFF_MODELINGS),
+            ('coord_conv', coord_conv, COORD_CONVS),
+        ):
+            if value not in choices:
+                raise ValueError(f'{name} {value!r} is none of {", ".join(map(repr, choices))}')
+        self.num_things_classes = num_things_classes
+        self.num_stuff_classes = num_stuff_classes
+        self.embedding_dims = embedding_dims
+        self.thing_categories = thing_categories
+        self.level_convs = nn.ModuleList()
+        for level in range(num_levels):
+            convs = nn.ModuleList()
+            for index in range(max(level, 1)):
+                is_seen = coord_conv == 'all' or (coord_conv == 'first' and index == 0)
+                conv_type = CoordConvModule if is_seen and level == num_levels - 1 else ConvModule
+                channels = inner_channels if index else in_channels
+                convs.append(conv_type(channels, inner_channels, 3, padding=1, norm_cfg=norm_cfg))
+            self.level_convs.append(convs)
+        self.conv_embedding = nn.Conv2d(inner_channels, embedding_dims, 1)
+        self.conv_box_embedding = None
+        if box_embedding_dims:
+            self.conv_box_embedding = nn.Conv2d(box_embedding_dims, embedding_dims, 3, padding=1)
+        self.memory = self.conv_logits = None
+        if stuff_modeling == 'ciae':
+            num_thing_rows = dict(merge=1, spec=num_things_classes, none=0)[thing_categories]
+            self.memory = CategoryMemory(num_stuff_classes + num_thing_rows, embedding_dims, momentum, max_iters)
+        else:
+            self.conv_logits = nn.Conv2d(inner_channels, num_stuff_classes + 1, 1)
+            self.loss_seg = MODELS.build(loss_seg)
+        self.loss_embedding = MODELS.build(loss)
+
+    def forward(self, x: tuple[Tensor, ...], box_embeddings: tuple[Tensor, ...] = ()) -> tuple[Tensor, Tensor | None]:
+        """Raw embeddings and semantic logits at stride 4.
+
+        Args:
+            x: ``num_levels`` levels of shape (N, in_channels, H / 4, W / 4), (N, in_channels, H / 8, W / 8), ...
+            box_embeddings: Any number of maps of shape (N, box_embedding_dims, h, w); not used where those are 0.
+
+        Returns:
+            Raw embeddings of shape (N, D, H / 4, W / 4), not normalised: they become unit vectors after bilinear
+            enlarging. With a semantic branch its logits, of shape (N, S + 1, H / 4, W / 4), otherwise None.
+
+        Raises:
+            ValueError: If there are no box embeddings though the head takes some.
+        """
+        feats = 0
+        for level, convs in enumerate(self.level_convs):
+            its_feats = x[level]
+            for index, conv in enumerate(convs):
+                its_feats = conv(its_feats)
+                if level:
+                    its_feats = self._resize(its_feats, x[level - index - 1])
+            feats = feats + its_feats
+        embedding = self.conv_embedding(feats)
+        if self.conv_box_embedding is not None:
+            if not box_embeddings:
+                raise ValueError('box_embedding_dims is not 0 and no box embeddings are given')
+            fused = sum(self._resize(level, embedding) for level in box_embeddings)
+            embedding = embedding + self.conv_box_embedding(fused)
+        return embedding, None if self.conv_logits is None else self.conv_logits(feats)
+
+    @staticmethod
+    def _resize(x: Tensor, like: Tensor) -> Tensor:
+        return F.interpolate(x, like.shape[-2:], mode='bilinear', align_corners=False)
+
+    def loss(
+        self, x: tuple[Tensor, ...], box_embeddings: tuple[Tensor, ...], batch_data_samples: SampleList
+    ) -> dict[str, Tensor]:
+        """Losses by name; in training, the memory is updated first.
+
+        Args:
+            x, box_embeddings: See ``forward``.
+            batch_data_samples: With ``gt_sem_seg`` (contiguous labels, 255 is ignored) and ``gt_instances``, see
+                :func:`embedding_targets`.
+
+        Returns:
+            What :class:`CIAELoss` returns and, with a semantic branch, ``loss_seg``.
+        """
+        embedding, logits = self(x, box_embeddings)
+        merge = self.thing_categories != 'spec'
+        targets = [
+            embedding_targets(sample, self.num_things_classes, self.num_stuff_classes, merge)
+            for sample in batch_data_samples
+        ]
+        losses = self.loss_embedding(embedding, targets, self.memory, self.num_stuff_classes)
+        if logits is not None:
+            losses['loss_seg'] = self._semantic_loss(logits, targets)
+        return losses
+
+    def _semantic_loss(self, logits: Tensor, targets: list[EmbeddingTargets]) -> Tensor:
+        labels = torch.stack([its.categories for its in targets]).clamp(max=self.num_stuff_classes)
+        labels = labels.masked_fill(labels < 0, _IGNORED)
+        height, width = labels.shape[-2:]
+        large = F.interpolate(logits, scale_factor=_STRIDE, mode='bilinear', align_corners=False)
+        return self.loss_seg(large[..., :height, :width], labels)
+
+    @property
+    def stuff_queries(self) -> Tensor:
+        """Unit vectors of the stuff classes, of shape (S, D); none, (0, D), where a semantic branch is used."""
+        if self.memory is None:
+            return self.conv_embedding.weight.new_zeros(0, self.embedding_dims)
+        return self.memory.embeddings[: self.num_stuff_classes]
+
+    @property
+    def thing_queries(self) -> Tensor | None:
+        """Unit vectors of the thing classes, of shape (T, D), where ``thing_categories='spec'``, otherwise None."""
+        if self.memory is None or self.thing_categories != 'spec':
+            return None
+        return self.memory.embeddings[self.num_stuff_classes :]
+
+    @staticmethod
+    def queries(embedding: Tensor, points: Tensor) -> Tensor:
+        """Embeddings of single pixels.
+
+        Args:
+            embedding: Raw map of one image, of shape (D, h, w).
+            points: Column and row of each pixel, of shape (n, 2), of the map enlarged 4 times (bilinear, not aligned at
+                the corners).
+
+        Returns:
+            Unit vectors of shape (n, D): those of the enlarged map, which is not formed, in float32 at least.
+        """
+        if embedding.dtype in (torch.float16, torch.bfloat16):
+            embedding = embedding.float()
+        size = embedding.new_tensor([embedding.size(2), embedding.size(1)]) * _STRIDE
+        grid = (points.to(embedding) + 0.5) / size * 2 - 1
+        sampled = F.grid_sample(embedding[None], grid[None, None], padding_mode='border', align_corners=False)
+        return F.normalize(sampled[0, :, 0].T, dim=1)

@@ -1,0 +1,194 @@
+"""CIAE's category memory: which rows change, how fast, and that all processes agree."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+import torch.nn.functional as F
+from mmengine.logging import MessageHub
+
+from mmpanoptic.models import CategoryMemory, CIAELoss
+from mmpanoptic.models.layers import scheduled_momentum
+from mmpanoptic.models.losses import EmbeddingTargets
+
+
+@pytest.fixture
+def hub(monkeypatch) -> MessageHub:
+    """What a runner would fill, empty."""
+    hub = MessageHub('none')
+    monkeypatch.setattr(MessageHub, 'get_current_instance', lambda: hub)
+    return hub
+
+
+def sums_of(rows: dict[int, list[float]], num_categories: int = 9) -> tuple[torch.Tensor, torch.Tensor]:
+    sums, present = torch.zeros(num_categories, 3), torch.zeros(num_categories, dtype=torch.bool)
+    for row, value in rows.items():
+        sums[row], present[row] = torch.tensor(value), True
+    return sums, present
+
+
+def test_schedule():
+    assert scheduled_momentum(0.9999, 0, 90000) == 0.9999
+    assert scheduled_momentum(0.9999, 45000, 90000) == pytest.approx(0.9999875, abs=1e-12)
+    assert scheduled_momentum(0.9999, 90000, 90000) == 1
+    assert scheduled_momentum(0.9999, 90001, 90000) == 1
+    assert scheduled_momentum(0.0, 45000, 90000) == pytest.approx(1 - 0.125)
+
+
+def test_momentum_follows_the_runner(hub):
+    assert CategoryMemory(2, 3).current_momentum() == 0.9999
+    hub.update_info('iter', 30)
+    assert CategoryMemory(2, 3).current_momentum() == 0.9999, 'nobody knows how long training lasts'
+    assert CategoryMemory(2, 3, max_iters=60).current_momentum() == pytest.approx(0.9999875, abs=1e-12)
+    hub.update_info('max_iters', 30)
+    assert CategoryMemory(2, 3, max_iters=60).current_momentum() == 1
+
+
+def test_a_random_start_is_forgotten_at_the_rate_of_the_equation(hub):
+    """tan(θ/2) = exp(-(1 - m) T / 4) for a start that is orthogonal to a fixed mean, here with T = 3000, m = .997."""
+    memory = CategoryMemory(1, 2, momentum=0.997).double()
+    memory.embeddings.copy_(torch.tensor([[0.0, 1.0]]))
+    iterations = 3000
+    hub.update_info('max_iters', iterations)
+    sums, present = torch.tensor([[4.0, 0.0]], dtype=torch.float64), torch.tensor([True])
+    for iteration in range(iterations):
+        hub.update_info('iter', iteration)
+        memory.update(sums, present)
+    half = torch.tensor(-0.003 * iterations / 4).exp().atan()
+    assert memory.embeddings[0, 1].item() == pytest.approx((2 * half).sin().item(), rel=0.01)
+
+
+def test_only_what_is_present_changes(hub):
+    memory = CategoryMemory(9, 3, momentum=0.9)
+    before = memory.embeddings.clone()
+    memory.update(*sums_of({7: [0.0, 8.0, -6.0]}))
+    changed = (memory.embeddings != before).any(1)
+    assert changed.nonzero().flatten().tolist() == [7]
+    by_hand = 0.9 * before[7] + 0.1 * torch.tensor([0.0, 0.8, -0.6])
+    assert torch.allclose(memory.embeddings[7], by_hand / by_hand.norm(), atol=1e-6)
+    memory.update(*sums_of({c: [c + 1.0, -2.0, 0.5] for c in range(9)}))
+    assert torch.allclose(memory.embeddings.norm(dim=1), torch.ones(9), atol=1e-6)
+
+
+def test_starts_random_and_of_length_one():
+    memory = CategoryMemory(54, 32)
+    assert torch.allclose(memory.embeddings.norm(dim=1), torch.ones(54), atol=1e-6)
+    assert (memory.embeddings @ memory.embeddings.T - torch.eye(54)).abs().max() < 0.9
+
+
+def test_no_parameter_but_saved():
+    memory = CategoryMemory(5, 4)
+    assert not list(memory.parameters())
+    assert not memory.embeddings.requires_grad
+    assert list(memory.state_dict()) == ['embeddings']
+    other = CategoryMemory(5, 4)
+    other.load_state_dict(memory.state_dict())
+    assert torch.equal(other.embeddings, memory.embeddings)
+
+
+def test_no_gradient_enters(hub):
+    memory = CategoryMemory(9, 3)
+    sums, present = sums_of({1: [1.0, 2.0, 3.0]})
+    memory.update(sums.requires_grad_(), present)
+    assert memory.embeddings.grad_fn is None
+    assert not memory.embeddings.requires_grad
+
+
+def test_frozen_in_evaluation(hub):
+    memory = CategoryMemory(9, 3, momentum=0.5).eval()
+    before = memory.embeddings.clone()
+    memory.update(*sums_of({c: [1.0, 1.0, 1.0] for c in range(9)}))
+    assert torch.equal(memory.embeddings, before)
+
+
+@pytest.mark.parametrize('bad', [float('nan'), float('inf')])
+def test_means_that_are_not_finite_are_left_out(hub, bad):
+    memory = CategoryMemory(9, 3, momentum=0.5)
+    before = memory.embeddings.clone()
+    memory.update(*sums_of({3: [1.0, bad, 0.0], 4: [1.0, 0.0, 0.0]}))
+    assert torch.equal(memory.embeddings[3], before[3])
+    assert not torch.equal(memory.embeddings[4], before[4])
+
+
+def test_one_step_of_the_loss_with_a_single_class(hub):
+    """Pixels of class 7 and void alone: row 7 moves towards their mean, no other row moves."""
+    memory = CategoryMemory(9, 3, momentum=0.5)
+    before = memory.embeddings.clone()
+    categories = torch.full((8, 8), 7)
+    categories[4:] = -1
+    raw = torch.randn(1, 3, 2, 2, requires_grad=True)
+    targets = EmbeddingTargets(categories, torch.full((8, 8), -1), torch.zeros(0, 4))
+    losses = CIAELoss()(raw, [targets], memory, 8)
+    sum(losses.values()).backward()
+    assert (memory.embeddings != before).any(1).nonzero().flatten().tolist() == [7]
+    large = F.interpolate(raw.detach(), scale_factor=4, mode='bilinear', align_corners=False)[0, :, :4]
+    mean = F.normalize(large.sum((1, 2)), dim=0)
+    assert torch.allclose(memory.embeddings[7], F.normalize((before[7] + mean) / 2, dim=0), atol=1e-6)
+    assert raw.grad.abs().sum() > 0
+
+
+STEP = """
+import sys
+import torch
+from mmengine import dist
+from mmpanoptic.models import CategoryMemory, CIAELoss
+from mmpanoptic.models.losses import EmbeddingTargets
+
+rank, world_size, folder = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
+if world_size > 1:
+    torch.distributed.init_process_group(
+        'gloo', init_method=f'file://{folder}/store', rank=rank, world_size=world_size
+    )
+torch.manual_seed(0)
+memory = CategoryMemory(7, 4, momentum=0.5)
+inputs = torch.randn(2, 4, 6, 8)
+conv = torch.nn.Conv2d(4, 4, 1)
+targets = []
+for index in range(2):
+    categories = torch.randint(0, 3, (24, 32)) + 3 * index  # classes that one process alone sees, and 3 of both
+    categories[index * 10 :, 20:] = -1  # as many void pixels as the other has not
+    instances = torch.full((24, 32), -1)
+    boxes = torch.zeros(0, 4)
+    if index == 0:
+        instances[2:9, 3:12], categories[2:9, 3:12] = 0, 6
+        boxes = torch.tensor([[3.0, 2.0, 12.0, 9.0]])
+    categories[20:, :5] = 2
+    targets.append(EmbeddingTargets(categories, instances, boxes))
+share = slice(None) if world_size == 1 else slice(rank, rank + 1)
+losses = CIAELoss()(conv(inputs[share]), targets[share], memory, 6)
+sum(losses.values()).backward()
+for parameter in conv.parameters():
+    dist.all_reduce(parameter.grad, 'mean')  # as DistributedDataParallel does
+result = dict(rows=memory.embeddings, weight=conv.weight.grad, bias=conv.bias.grad)
+for name, value in losses.items():
+    result[name] = value.detach()
+    dist.all_reduce(result[name], 'mean')
+torch.save(result, f'{folder}/{world_size}_{rank}.pth')
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_are_one_on_the_joined_batch(tmp_path):
+    """Rows, losses and averaged gradients; the images have unequal numbers of pixels that count."""
+    env = {**os.environ, 'OMP_NUM_THREADS': '1'}
+    for world_size in (1, 2):
+        processes = [
+            subprocess.Popen(
+                [sys.executable, '-c', STEP, str(rank), str(world_size), str(tmp_path)],
+                env=env,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+            for rank in range(world_size)
+        ]
+        for process in processes:
+            _, errors = process.communicate(timeout=300)
+            assert process.returncode == 0, errors[-2000:]
+    one, *two = (torch.load(tmp_path / f'{name}.pth') for name in ('1_0', '2_0', '2_1'))
+    for its in two:
+        assert torch.allclose(its['rows'], one['rows'], atol=1e-6, rtol=0)
+        for name in ('weight', 'bias', 'loss_cae', 'loss_iae'):
+            assert torch.allclose(its[name], one[name], atol=1e-6, rtol=1e-5), name
+    assert one['weight'].abs().max() > 1e-3

@@ -49,8 +49,8 @@ class CIAE(SingleStageDetector):
         from_embedding = self.panoptic_fusion_head.category_from == 'embedding'
         if not self.tells_classes and (self.bbox_head.num_classes != 1 or not from_embedding):
             raise ValueError(
-                f'bbox_head has {self.bbox_head.num_classes} of {self.num_things_classes} classes: give it all, or 1 and the '
-                "fusion head category_from='embedding'"
+                f'bbox_head has {self.bbox_head.num_classes} of {self.num_things_classes} classes: give it all, or 1 '
+                "and the fusion head category_from='embedding'"
             )
         if from_embedding and self.semantic_head.thing_queries is None:
             raise ValueError("category_from='embedding' needs thing_categories='spec' and stuff_modeling='ciae'")

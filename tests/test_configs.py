@@ -11,6 +11,7 @@ from mmengine.config import Config, ConfigDict
 from mmengine.dataset import Compose
 from mmengine.registry import init_default_scope
 from mmengine.runner import set_random_seed
+from mmengine.structures import PixelData
 
 from mmpanoptic import registry
 from mmpanoptic.registry import MODELS
@@ -88,6 +89,11 @@ def batch(config: Config) -> dict:
         sample.gt_instances.labels %= fusion.num_things_classes
         height, width = sample.img_shape
         sample.set_metainfo(dict(ori_shape=(2 * height, 2 * width), scale_factor=(0.5, 0.5)))
+        # What an oracle looks at: one thing, at the original size.
+        ids = torch.zeros((1, 2 * height, 2 * width), dtype=torch.int32)
+        ids[:, 20:60, 20:80] = 1
+        thing = dict(id=1, label=0, is_thing=True, iscrowd=0, bbox=[20, 20, 60, 40])
+        sample.gt_panoptic_seg = PixelData(sem_seg=ids, metainfo=dict(segments_info=[thing]))
     return data
 
 

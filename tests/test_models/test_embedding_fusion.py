@@ -14,7 +14,8 @@ from mmengine.config import ConfigDict
 from mmengine.structures import InstanceData
 
 from mmpanoptic.models.fusion_heads import EmbeddingFusion, EmbeddingMap, HeuristicFusion
-from mmpanoptic.models.fusion_heads.embedding import Axis, best_queries, pixel_windows
+from mmpanoptic.models.fusion_heads.embedding import best_queries, pixel_windows
+from mmpanoptic.models.fusion_heads.query_map import Axis
 from mmpanoptic.registry import MODELS
 from mmpanoptic.structures import rgb_to_id
 

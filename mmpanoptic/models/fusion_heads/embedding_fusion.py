@@ -9,8 +9,9 @@ from torch import Tensor
 from mmpanoptic.registry import MODELS
 
 from .base_fusion_head import BaseFusionHead
-from .embedding import QueryMap, best_queries, pixel_windows
+from .embedding import best_queries, pixel_windows
 from .merge import STUFF_AREA_MODES, list_segments, paste_stuff, thing_id
+from .query_map import QueryMap
 
 CATEGORY_SOURCES = ('detector', 'embedding')
 

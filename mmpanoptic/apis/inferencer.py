@@ -46,7 +46,7 @@ class PanopticResult:
         segments_info: The map's segments: ``id`` (the value in the map), ``label``, ``name`` (of the class), ``score``
             (0 to 1; None for stuff) and ``instance`` (index into ``instances``; None for stuff).
         instances: All detections, pasted into the map or not: ``bboxes`` (N, 4) as x1, y1, x2, y2 in pixels, ``labels``
-            (N,), ``scores`` (N,), ``masks`` (N, H, W) bool.
+            (N,), ``scores`` (N,), ``masks`` (N, H, W) bool from models that predict masks of instances.
     """
 
     path: str | None

@@ -101,7 +101,7 @@ class PanopticVisualizer(DetLocalVisualizer):
         canvas, factor = draw.upscale(image.clip(0, 255).astype(np.uint8), self.min_side)
         panels = [draw.with_header(canvas, 'image')]
         if data_sample is not None and draw_gt:
-            picture = self._draw_ground_truth(canvas, factor, data_sample)
+            picture = self.draw_ground_truth(canvas, factor, data_sample)
             panels += [] if picture is None else [draw.with_header(picture, 'ground truth')]
         if data_sample is not None and draw_pred:
             picture = self.draw_prediction(canvas, factor, data_sample, pred_score_thr)
@@ -116,7 +116,8 @@ class PanopticVisualizer(DetLocalVisualizer):
         elif not show:
             self.add_image(name, drawn, step)
 
-    def _draw_ground_truth(self, canvas: np.ndarray, factor: int, data_sample: DetDataSample) -> np.ndarray | None:
+    def draw_ground_truth(self, canvas: np.ndarray, factor: int, data_sample: DetDataSample) -> np.ndarray | None:
+        """The canvas, ``factor`` times the image's size, under the ground truth; None if there is none."""
         panoptic = data_sample.get('gt_panoptic_seg')
         if panoptic is not None and 'segments_info' in panoptic:
             return self._draw_panoptic(canvas, factor, panoptic, panoptic.segments_info)
@@ -126,6 +127,7 @@ class PanopticVisualizer(DetLocalVisualizer):
     def draw_prediction(
         self, canvas: np.ndarray, factor: int, data_sample: DetDataSample, score_thr: float
     ) -> np.ndarray | None:
+        """The same for the prediction; of instances without a panoptic map, those above ``score_thr``."""
         panoptic = data_sample.get('pred_panoptic_seg')
         if panoptic is not None:
             segments = panoptic.get('segments_info')

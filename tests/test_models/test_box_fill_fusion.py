@@ -106,6 +106,13 @@ def test_boxes_in_order_of_score():
     assert fuse(instances, semantics(0))[0].unique().tolist() == [1001]
 
 
+@pytest.mark.parametrize('rows', [0, 10])
+def test_of_equal_scores_the_lower_class_then_the_earlier_comes_first(rows):
+    """Both when masks are pasted and when boxes are filled."""
+    instances = instances_of(WHOLE * 3, [1, 0, 0], [0.9] * 3, [mask(rows)] * 3)
+    assert [segment['instance'] for segment in fuse(instances, semantics(0))[1]] == [1]
+
+
 def test_arguments_stay_and_no_instances_are_fine():
     instances = instances_of(WHOLE, [1], [0.9], [mask(2)])
     before = {name: value.clone() for name, value in instances.items()}

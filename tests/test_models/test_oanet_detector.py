@@ -115,7 +115,7 @@ def test_stuff_prediction_is_the_stuff_part_of_the_logits_without_padding():
     x = levels(32, (16, 16), 4)
     metas = [dict(batch_input_shape=(64, 64), img_shape=(48, 64), ori_shape=(96, 128))]
     whole = F.interpolate(head(x)['seg_preds'][:, 3:], (64, 64), mode='bilinear', align_corners=False)
-    torch.testing.assert_close(head.predict(x, metas)[0], whole[0])
+    torch.testing.assert_close(head.predict(x, metas)[0], whole[0, :, :48])
     expected = F.interpolate(whole[:, :, :48], (96, 128), mode='bilinear', align_corners=False)[0]
     torch.testing.assert_close(head.predict(x, metas, rescale=True)[0], expected)
 
@@ -141,13 +141,30 @@ def test_what_is_shared(config, share):
         assert part is None or has_gradient(part)
 
 
-@pytest.mark.parametrize('share', ['none', 'backbone'])
-def test_every_parameter_learns(config, share):
-    model = build(config, share=share)
+@pytest.mark.parametrize(
+    ('share', 'stuff_input'), [('none', 'fpn'), ('backbone', 'fpn'), ('neck', 'fpn'), ('neck', 'rpn_conv')]
+)
+def test_every_parameter_learns(config, share, stuff_input):
+    model = build(config, share=share, stuff_input=stuff_input)
     data = model.data_preprocessor(batch(config), training=True)
-    loss, _ = model.parse_losses(model(**data, mode='loss'))
+    loss, values = model.parse_losses(model(**data, mode='loss'))
+    assert values['conflict_pixels'] > 0
     loss.backward()
     assert not [n for n, p in model.named_parameters() if p.requires_grad and p.grad is None]
+    parts = ('semantic_head', 'panoptic_fusion_head.ranking', 'stuff_neck', 'stuff_backbone')
+    assert not [n for n, p in model.named_parameters() if n.startswith(parts) and not p.grad.any()]
+
+
+@pytest.mark.parametrize('rescale', [True, False])
+def test_prediction_of_a_padded_batch(config, rescale):
+    """Each map has the size of its image: the original one, or the one fed in without what the batch pads."""
+    model = build(config).eval()
+    data = model.data_preprocessor(batch(config), training=False)
+    with torch.no_grad():
+        results = model.predict(data['inputs'], data['data_samples'], rescale=rescale)
+    sizes = [sample.ori_shape if rescale else sample.img_shape for sample in results]
+    assert [tuple(sample.pred_panoptic_seg.sem_seg.shape[1:]) for sample in results] == sizes
+    assert sizes[0] != sizes[1]
 
 
 def test_stuff_branch_after_the_convolution_of_the_rpn(config):
@@ -224,8 +241,10 @@ def test_only_an_instances_json_gives_conflicts(shapes_datasets, config):
     assert cut['conflict_pixels'] == 0 and cut['loss_ranking'] == 0
 
 
-def run_hook(hook, dataset, pixels, iterations):
-    runner = SimpleNamespace(train_dataloader=SimpleNamespace(dataset=dataset))
+def run_hook(hook, dataset, pixels, iterations, train_input='gt'):
+    model = torch.nn.Linear(1, 1)
+    model.panoptic_fusion_head = SimpleNamespace(train_input=train_input)
+    runner = SimpleNamespace(train_dataloader=SimpleNamespace(dataset=dataset), model=model)
     for index in range(iterations):
         hook.after_train_iter(runner, index, outputs=dict(loss=1.0, conflict_pixels=torch.tensor(float(pixels))))
 
@@ -239,6 +258,14 @@ def test_hook_names_inst_ann_file_once(shapes_datasets, monkeypatch):
     run_hook(RankingConflictHook(), cut, 0, 99)
     run_hook(RankingConflictHook(iterations=3), cut, 5, 10)
     RankingConflictHook(1).after_train_iter(None, 0, outputs=dict(loss=1.0))  # no ranking module
+    run_hook(RankingConflictHook(), cut, 0, 300, train_input='pred')
+    assert not said
+    with monkeypatch.context() as elsewhere:  # in a process that is not the first, and where another one's batches count
+        elsewhere.setattr('mmpanoptic.engine.hooks.conflict_hook.is_main_process', lambda: False)
+        run_hook(RankingConflictHook(), cut, 0, 300)
+        elsewhere.undo()
+        elsewhere.setattr('mmpanoptic.engine.hooks.conflict_hook.all_reduce', lambda conflicts: conflicts.add_(7))
+        run_hook(RankingConflictHook(), cut, 0, 300)
     assert not said
     run_hook(RankingConflictHook(), cut, 0, 300)
     run_hook(RankingConflictHook(), overlapping, 0, 300)

@@ -270,6 +270,22 @@ def test_softmax_is_over_all_classes_and_the_own_channel_is_read():
         assert scores.item() == pytest.approx(probability, abs=1e-6)
 
 
+@pytest.mark.parametrize('shift', [-200.0, -60.0, 0.0, 60.0, 200.0])
+def test_scores_do_not_depend_on_a_shift_of_all_logits(shift):
+    """Also where exponentials are beyond float32, in one strip or in both."""
+    probabilities = torch.tensor([0.1, 0.2, 0.3, 0.4])
+    mask = mask_of((4, 3), (0, 4, 0, 3))[None]
+    for strips_shifted in ((0,), (0, 2)):
+
+        def logits_of(window, shifted=strips_shifted):
+            logits = probabilities.log() + (shift if window[0] in shifted else 0)
+            return logits[:, None, None].repeat(1, window[1] - window[0], window[3] - window[2])
+
+        for label, probability in enumerate(probabilities):
+            scores = ranking.ranking_scores(mask, torch.tensor([label]), (4, 3), logits_of, strip_pixels=6)
+            assert scores.item() == pytest.approx(probability.item(), abs=1e-5)
+
+
 def reference_scores(head, instances, grid):
     """Equation 3 by way of the whole ranking map, brought to the masks' size by nearest neighbour."""
     masks, labels = instances.masks, instances.labels

@@ -6,6 +6,7 @@ import pytest
 import torch
 from mmdet.registry import TASK_UTILS
 from mmdet.structures import DetDataSample
+from mmdet.structures.bbox import bbox_overlaps
 from mmdet.structures.mask import BitmapMasks
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
@@ -14,12 +15,14 @@ from mmengine.structures import InstanceData, PixelData
 
 from mmpanoptic.models.detectors.spatialflow import match_things
 from mmpanoptic.registry import MODELS
+from mmpanoptic.utils.flops import count_multiply_adds
 
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
 SIZES = (64, 96), (96, 64)
 
 
 def build(**bbox_head) -> torch.nn.Module:
+    """The model for Shapes: levels P2 to P5, a stuff head that ends at stride 2."""
     config = Config.fromfile(CONFIGS / 'spatialflow/spatialflow_r18_fpn_shapes.py')
     config.model.bbox_head.update(bbox_head)
     init_default_scope(config.default_scope)
@@ -88,6 +91,38 @@ def test_deformable_variant_trains():
     train(build(deformable=('cls', 'stuff', 'thing')), batch(1))
 
 
+def test_masks_are_trained_on_detections_that_match_an_object(monkeypatch):
+    """And on no others; boxes do not learn from masks, but the features of regression do, along the flows."""
+    model = build().train()
+    torch.nn.init.zeros_(model.bbox_head.retina_cls.bias)  # scores of about .5: anchors, hardly moved, are detected
+    detect, found, rois = model.bbox_head.detect, [], []
+    monkeypatch.setattr(model.bbox_head, 'detect', lambda *args: found.extend(detect(*args)) or found)
+    model.mask_roi_extractor.register_forward_pre_hook(lambda _, args: rois.append(args[1]))
+    data = model.data_preprocessor(batch(2, 1), training=True)
+    losses = model(**data, mode='loss')
+
+    expected = []
+    for index, (proposals, sample) in enumerate(zip(found, data['data_samples'], strict=True)):
+        annotated = sample.gt_instances.bboxes
+        matching = proposals.bboxes[bbox_overlaps(proposals.bboxes, annotated).amax(dim=1) >= 0.5]
+        assert 0 < len(matching) < len(proposals) <= 100
+        assert (proposals.scores > 0.05).all()
+        for label in range(7):
+            same = proposals.bboxes[proposals.labels == label]
+            assert (bbox_overlaps(same, same).fill_diagonal_(0) <= 0.4).all()
+        boxes = torch.cat([annotated, matching])
+        expected.append(torch.cat([torch.full((len(boxes), 1), float(index)), boxes], dim=1))
+    (rois,) = rois
+    assert torch.equal(rois, torch.cat(expected))
+    assert not rois.requires_grad
+
+    head = model.bbox_head
+    outputs, inner = (head.retina_reg.weight, head.retina_cls.weight), head.reg_convs[0].conv.weight
+    assert losses['loss_mask'] > 0
+    *none, some = torch.autograd.grad(losses['loss_mask'], [*outputs, inner], allow_unused=True)
+    assert none == [None, None] and some.any()
+
+
 def test_things_are_matched_with_annotated_boxes_first():
     assigner = TASK_UTILS.build(dict(type='MaxIoUAssigner', pos_iou_thr=0.5, neg_iou_thr=0.5, min_pos_iou=0.5))
     objects = InstanceData(bboxes=torch.tensor([[0.0, 0, 10, 10], [20, 20, 30, 30]]), labels=torch.tensor([4, 2]))
@@ -97,24 +132,32 @@ def test_things_are_matched_with_annotated_boxes_first():
     assert result.pos_assigned_gt_inds.tolist() == [0, 1, 1]
     assert result.pos_gt_labels.tolist() == [4, 2, 2]
     assert result.pos_is_gt.tolist() == [1, 1, 0]
-    assert not len(result.neg_priors) and not result.pos_priors.requires_grad
+    assert not len(result.neg_priors)
     assert not len(match_things(proposals, objects[:0], assigner).pos_priors)
 
 
-def test_roi_levels(model):
+def test_roi_levels():
     rois = torch.tensor([[0.0, 0, 0, side, side] for side in (111, 112, 223, 224, 500)])
-    extractor = model.mask_roi_extractor
+    config = Config.fromfile(CONFIGS / 'spatialflow/spatialflow_r50_fpn_20e_coco.py')
+    init_default_scope(config.default_scope)
+    extractor = MODELS.build(config.model.mask_roi_extractor)
     assert extractor.map_roi_levels(rois, 3).tolist() == [0, 1, 1, 2, 2]
     assert extractor.featmap_strides == [8, 16, 32]
 
 
-def test_images_of_several_sizes_are_predicted(model):
+def predict_five(model: torch.nn.Module, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let it find five things in every image."""
+    for cfg in (model.test_cfg, model.bbox_head.test_cfg):
+        monkeypatch.setitem(cfg, 'score_thr', 0.0)
+        monkeypatch.setitem(cfg, 'max_per_img', 5)
+
+
+def test_images_of_several_sizes_are_predicted(model, monkeypatch):
     model.eval()
     data = batch(0, 0)
     with torch.no_grad():
         few = model.test_step(data)
-        model.test_cfg.score_thr = model.bbox_head.test_cfg.score_thr = 0.0
-        model.test_cfg.max_per_img = model.bbox_head.test_cfg.max_per_img = 5
+        predict_five(model, monkeypatch)
         many = model.test_step(batch(0, 0))
         inputs = model.data_preprocessor(batch(0), training=False)
         outputs = model(inputs['inputs'], inputs['data_samples'], mode='tensor')
@@ -126,7 +169,30 @@ def test_images_of_several_sizes_are_predicted(model):
             assert (result.pred_instances.bboxes >= 0).all()
             assert (result.pred_instances.bboxes <= max(size)).all()
     assert outputs[2].shape == (5, 7, 28, 28)
-    assert outputs[3].shape == (1, 7, 16, 24)
+    assert outputs[3].shape == (1, 7, 32, 48)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize('resize', ['labels', 'logits'])
+def test_images_of_a_batch_do_not_disturb_each_other(monkeypatch, resize):
+    """Each is predicted as alone, if it is padded to the same size then: padding, too, counts in group norm."""
+    model = build().eval()
+    predict_five(model, monkeypatch)
+    model.data_preprocessor.pad_size_divisor = 96
+    model.semantic_head.resize = resize
+    fusion = model.panoptic_fusion_head
+    fusion.score_thr, fusion.stuff_area_limit = 0.0, 20
+    for name, std in (('bbox_head.retina_cls', 0.1), ('bbox_head.retina_reg', 0.1), ('mask_head.conv_logits', 0.5)):
+        torch.nn.init.normal_(model.get_submodule(name).weight, std=std)
+    together = model.test_step(batch(0, 0))
+    for index, result in enumerate(together):
+        (alone,) = model.test_step({key: values[index : index + 1] for key, values in batch(0, 0).items()})
+        for key in ('bboxes', 'scores', 'labels'):
+            torch.testing.assert_close(result.pred_instances[key], alone.pred_instances[key], rtol=1e-4, atol=1e-3)
+        ours, theirs = (one.pred_panoptic_seg.sem_seg for one in (result, alone))
+        assert ours.shape == theirs.shape == (1, *result.ori_shape) and len(ours.unique()) > 2
+        for a, b in ((ours, theirs), (result.pred_instances.masks, alone.pred_instances.masks)):
+            assert (a != b).float().mean() < 1e-3  # equals but for rounding
 
 
 TOTALS = {
@@ -138,10 +204,26 @@ TOTALS = {
 }
 
 
-@pytest.mark.parametrize('name', TOTALS)
-def test_parameters(name):
+def on_meta(name: str) -> torch.nn.Module:
     config = Config.fromfile(CONFIGS / f'spatialflow/{name}.py')
     init_default_scope(config.default_scope)
     with torch.device('meta'):
-        model = MODELS.build(config.model)
-    assert sum(p.numel() for p in model.parameters()) == TOTALS[name]
+        return MODELS.build(config.model)
+
+
+@pytest.mark.parametrize('name', TOTALS)
+def test_parameters(name):
+    assert sum(p.numel() for p in on_meta(name).parameters()) == TOTALS[name]
+
+
+@pytest.mark.parametrize(('name', 'giga'), [('spatialflow_r50_fpn_20e_coco', 511.9), ('ablations/table5_naive', 316.0)])
+def test_operations_at_800_by_1344(name, giga):
+    """Of the whole network, with masks for 100 boxes."""
+    model = on_meta(name)
+
+    def run() -> None:
+        _, stuff = model.extract_feats(torch.zeros(1, 3, 800, 1344, device='meta'))
+        model.semantic_head(stuff)
+        model.mask_head(torch.zeros(100, 256, 14, 14, device='meta'))
+
+    assert sum(count_multiply_adds(model, run).values()) / 1e9 == pytest.approx(giga, abs=0.06)

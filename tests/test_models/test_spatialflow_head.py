@@ -1,5 +1,7 @@
 """SpatialFlowHead: numbers worked out by hand, the authors' own outputs, sizes and operations."""
 
+from itertools import product
+
 import numpy as np
 import pytest
 import torch
@@ -142,6 +144,23 @@ def test_number_of_stages(stages, flows, expected):
     outputs = head(ones())
     for name, value in expected.items():
         assert outputs[dict(thing=2, stuff=3)[name]][0].unique().tolist() == value
+
+
+@pytest.mark.parametrize('source', ['reg', 'cls'])
+@pytest.mark.parametrize(('num_stuff', 'num_thing'), [(4, 1), (0, 0), (0, 4), (1, 3)])
+def test_every_parameter_learns(num_stuff, num_thing, source):
+    """Whichever flows there are: a parameter without gradient would stop distributed training."""
+    torch.manual_seed(0)
+    x = [torch.rand(1, 2, size, size) for size in (8, 4, 2, 1, 1)]
+    for choice in product([True, False], repeat=4):
+        flows = dict(zip(NO_FLOWS, choice, strict=True))
+        stages = dict(num_stuff_stages=num_stuff, num_thing_stages=num_thing)
+        head = head_of(channels=2, num_classes=1, flows=flows, flow_source=source, **stages)
+        for parameter in head.parameters():
+            nn.init.uniform_(parameter)  # positive: no ReLU is closed
+        sum(level.sum() for levels in head(x) for level in levels).backward()
+        without = [name for name, p in head.named_parameters() if p.grad is None or not p.grad.any()]
+        assert not without, (flows, without)
 
 
 def test_without_panoptic_levels_there_is_no_more_than_the_flow_to_classes():

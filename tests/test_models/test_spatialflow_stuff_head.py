@@ -121,14 +121,22 @@ def test_other_is_void():
     assert (result.sem_seg == 133).all() and result.metainfo['segments_info'] == []
 
 
-def test_all_classes_are_decided_among_stuff():
-    head = head_of(num_things_classes=3, num_stuff_classes=2, merge_things=False)
+@pytest.mark.parametrize('resize', ['labels', 'logits'])
+@pytest.mark.parametrize('num_things', [1, 3])
+def test_all_classes_are_decided_among_stuff(num_things, resize):
+    """With one thing class, too, where all classes are as many as stuff and 'other'."""
+    head = head_of(num_things_classes=num_things, num_stuff_classes=2, merge_things=False, resize=resize)
     torch.nn.init.zeros_(head.conv_logits.weight)
-    head.conv_logits.bias.data = torch.tensor([5.0, 5, 5, 0, 1])
+    head.conv_logits.bias.data = torch.tensor([5.0] * num_things + [0, 1])
     with torch.no_grad():
-        assert (head.predict(feats(), [META])[0] == 1).all()
+        results = head.predict(feats(), [META], rescale=True)
+    (panoptic,) = HeuristicFusion(num_things, 2, stuff_area_limit=0).predict([[]], results)
+    assert (panoptic.sem_seg == num_things + 1).all()
 
 
-def test_resize_is_checked():
+def test_choices_are_checked():
     with pytest.raises(ValueError, match='resize'):
         head_of(resize='probabilities')
+    for ignored in (dict(), dict(ignore_index=0)):
+        with pytest.raises(ValueError, match='ignore_index'):
+            head_of(loss_seg=dict(type='CrossEntropyLoss', **ignored))

@@ -5,14 +5,14 @@ from pathlib import Path
 import pytest
 import torch
 from fixtures.cityscapes import load_tool
-from fixtures.tiny_model import ROOT, SHAPES, TinyModel, write_tiny_model
+from fixtures.tiny_model import CIAE, ROOT, SHAPES, TinyModel, write_tiny_model
 from mmdet.structures import DetDataSample
 from mmengine.config import Config
 from mmengine.structures import InstanceData
 from torch import nn
 
 from mmpanoptic.datasets.shapes.writer import write_dataset
-from mmpanoptic.models import RankingFusion, SpatialRankingModule
+from mmpanoptic.models import EmbeddingMap, RankingFusion, SpatialRankingModule
 from mmpanoptic.utils import UserError
 
 TOOL = load_tool('analysis_tools/benchmark')
@@ -179,6 +179,22 @@ def test_report_of_a_head_that_ranks(tiny: TinyModel, monkeypatch: pytest.Monkey
     printed = capsys.readouterr().out
     assert '9 drawn instances of 3 classes' in printed and 'hardly an instance' not in printed
     assert all(f'│   {part} ' in printed for part in ('module', 'scores', 'order', 'merge'))
+
+
+def test_drawn_instances_are_queries_of_embeddings(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture):
+    """The centre of the box, (15, 5) in the image, is the pixel (30, 10) of the input: in the map's column 7, row 2."""
+    embedding = torch.zeros(3, 4, 9)
+    embedding[0], embedding[1, :, 6:8] = 1, 2
+    box = InstanceData(bboxes=torch.tensor([[10.0, 0, 20, 10]]))
+    maps = EmbeddingMap(embedding, torch.zeros(2, 3), size=(8, 18), scale=(2.0, 2.0))
+    (query,) = TOOL.with_queries(box, maps).embeddings
+    norm = (1 + 1.75**2) ** 0.5  # an eighth is column 8's
+    assert query.tolist() == pytest.approx([1 / norm, 1.75 / norm, 0])
+
+    arguments = [str(ROOT / CIAE), '--images', '1', '--warmup', '0', '--device', 'cpu', '--instances', '9']
+    monkeypatch.setattr(sys, 'argv', ['benchmark.py', *arguments])
+    TOOL.main()
+    assert '9 drawn instances of 7 classes' in capsys.readouterr().out
 
 
 def test_random_weights_on_validation_images(

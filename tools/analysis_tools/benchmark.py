@@ -32,7 +32,7 @@ from rich.table import Table
 from torch import Tensor, nn
 
 from mmpanoptic.apis import load_model
-from mmpanoptic.models import RankingFusion
+from mmpanoptic.models import CIAEHead, EmbeddingMap, RankingFusion
 from mmpanoptic.registry import DATASETS
 from mmpanoptic.utils import UserError, cli
 
@@ -111,6 +111,13 @@ def drawn_instances(number: int, num_classes: int, size: tuple[int, int], device
     return InstanceData(bboxes=boxes, labels=labels, scores=scores, masks=masks).to(device)
 
 
+def with_queries(instances: InstanceData, maps: EmbeddingMap) -> InstanceData:
+    """Instances at the size of the output, each with the embedding at the centre of its box as its query."""
+    centres = instances.bboxes.view(-1, 2, 2).mean(dim=1) * instances.bboxes.new_tensor(maps.scale)
+    instances.embeddings = CIAEHead.queries(maps.embedding, centres.long())
+    return instances
+
+
 def measure(
     model: nn.Module,
     inputs: list[dict],
@@ -149,7 +156,10 @@ def measure(
         return wrapper
 
     def predict_drawn(detected: list[InstanceData], seg_preds: list[Tensor]) -> list:
-        return predict([drawn.new(metainfo=its.metainfo) for its in detected], seg_preds)
+        given = [drawn.new(metainfo=its.metainfo) for its in detected]
+        if isinstance(seg_preds[0], EmbeddingMap):
+            given = [with_queries(its, maps) for its, maps in zip(given, seg_preds, strict=True)]
+        return predict(given, seg_preds)
 
     fusion_head = getattr(model, 'panoptic_fusion_head', None)
     step, times = timed(model.test_step, 'total'), []

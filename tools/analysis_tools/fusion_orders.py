@@ -31,7 +31,7 @@ from mmpanoptic.evaluation.instance_orders import (
     order_by_votes,
 )
 from mmpanoptic.evaluation.panoptic_quality import accumulate, average, match_segments, per_class
-from mmpanoptic.models import RankingFusion
+from mmpanoptic.models import EmbeddingFusion, RankingFusion
 from mmpanoptic.models.fusion_heads.merge import order_instances
 from mmpanoptic.registry import DATASETS
 from mmpanoptic.utils import UserError, cli
@@ -198,6 +198,10 @@ def main() -> None:
     config = cli.load_config(args.config, args.cfg_options)
     cli.require_file(args.checkpoint, 'checkpoint')
     model, _ = load_model(config, args.checkpoint, args.device, args.trust_checkpoint)
+    if isinstance(model.panoptic_fusion_head, EmbeddingFusion):
+        raise UserError(
+            f'{args.config}: {type(model).__name__} predicts no masks that could overlap, so it needs no order'
+        )
     stats, categories = score_orders(config, model, args)
     Console().print(table_of(stats, categories, args.classes))
     things = {name: 100 * average(stat, categories, True)['pq'] for name, stat in stats.items()}

@@ -2,8 +2,11 @@
 
 import logging
 
+import torch
+from mmengine.dist import all_reduce, is_main_process
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
+from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
 from mmpanoptic.datasets.validation import panoptic_datasets
@@ -15,7 +18,9 @@ class RankingConflictHook(Hook):
     """Logs an error, once, if no pixel was in conflict in the first iterations of a training of a ranking module.
 
     The ranking loss is then 0, as it is when all is well; but nothing is learned, because the instances come from the
-    panoptic PNG, whose masks never overlap, or from an instances JSON without overlaps.
+    panoptic PNG, whose masks never overlap, or from an instances JSON without overlaps. With several processes, the
+    batches of all of them count, and the first one speaks. Where the module is trained on predicted masks, the data are
+    not to blame, and nothing is said: a detector that has just begun finds no instances that could overlap.
 
     Args:
         iterations: How many iterations are looked at.
@@ -34,7 +39,12 @@ class RankingConflictHook(Hook):
             return
         self._seen += 1
         self._conflicts += float(outputs['conflict_pixels'])
-        if self._seen < self.iterations or self._conflicts > 0:
+        if self._seen < self.iterations:
+            return
+        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        conflicts = torch.tensor(self._conflicts, device=next(model.parameters()).device)
+        all_reduce(conflicts)
+        if conflicts > 0 or not is_main_process() or model.panoptic_fusion_head.train_input == 'pred':
             return
         datasets = list(panoptic_datasets(runner.train_dataloader.dataset))
         sources = sorted({dataset.inst_ann_file or dataset.ann_file for dataset in datasets})

@@ -76,7 +76,10 @@ class CityscapesInstanceMetric(BaseMetric):
         for sample in data_samples:
             path = sample['img_path']
             if 'masks' not in sample.get('pred_instances', ()):
-                raise UserError(f'{path}: the model predicts no masks, which the AP of Cityscapes needs')
+                raise UserError(
+                    f'{path}: the model predicts no masks, which the AP of Cityscapes needs: leave cityscapes out of '
+                    '--eval'
+                )
             stem = osp.splitext(osp.basename(path))[0]
             with tempfile.TemporaryDirectory() as scratch:
                 folder = self.outfile_prefix or scratch

@@ -44,7 +44,10 @@ class InstanceMetric(CocoMetric):
                 sample, 'pred_instances', 'the model predicts no instances: bbox and segm cannot be scored'
             )
             if 'segm' in self.metrics and 'masks' not in found:
-                raise UserError(f'{sample["img_path"]}: the model predicts no masks, so segm cannot be scored')
+                raise UserError(
+                    f'{sample["img_path"]}: the model predicts no masks of instances, so segm cannot be scored: leave '
+                    'it out (--eval bbox, and PQ if the model gives a panoptic map)'
+                )
             if self._coco_api is None:
                 sample['instances'] = _instances(
                     _require(sample, 'gt_panoptic_seg', 'load annotations in the pipeline')

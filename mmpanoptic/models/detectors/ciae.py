@@ -10,6 +10,9 @@ from torch import Tensor
 from mmpanoptic.models.fusion_heads.embedding_fusion import EmbeddingMap
 from mmpanoptic.models.losses import mean_queries, segment_sums
 from mmpanoptic.registry import MODELS
+from mmpanoptic.utils import UserError
+
+from .samples import without_classes
 
 _STRIDE = 4
 
@@ -34,7 +37,8 @@ class CIAE(SingleStageDetector):
         test_cfg: Thresholds of the proposal head.
 
     Raises:
-        ValueError: If instances would have no class.
+        ValueError: If instances would have no class, or the parts do not agree about the number of classes or the box
+            embeddings.
     """
 
     def __init__(self, *args, semantic_head: dict, panoptic_fusion_head: dict, oracle: bool = False, **kwargs) -> None:
@@ -54,6 +58,15 @@ class CIAE(SingleStageDetector):
             )
         if from_embedding and self.semantic_head.thing_queries is None:
             raise ValueError("category_from='embedding' needs thing_categories='spec' and stuff_modeling='ciae'")
+        for name in ('num_things_classes', 'num_stuff_classes'):
+            if getattr(self.semantic_head, name) != getattr(self, name):
+                raise ValueError(
+                    f'{name} is {getattr(self.semantic_head, name)} in semantic_head and {getattr(self, name)} in '
+                    'panoptic_fusion_head'
+                )
+        given, taken = self.bbox_head.box_embedding_dims, self.semantic_head.box_embedding_dims
+        if given != taken:  # without the head's, a convolution would never get a gradient
+            raise ValueError(f'box_embedding_dims is {given} in bbox_head and {taken} in semantic_head')
 
     def loss(self, batch_inputs: Tensor, batch_data_samples: SampleList) -> dict[str, Tensor]:
         """Losses of detection and of the embeddings.
@@ -69,7 +82,7 @@ class CIAE(SingleStageDetector):
         outputs = self._detection_outputs(feats)
         samples = batch_data_samples
         if not self.tells_classes:
-            samples = [_of_one_class(sample) for sample in samples]
+            samples = [without_classes(sample) for sample in samples]
         losses = self.bbox_head.detection_loss(outputs, samples)
         losses.update(self.semantic_head.loss(feats, outputs[3], batch_data_samples))
         return losses
@@ -87,8 +100,12 @@ class CIAE(SingleStageDetector):
             rescale: Whether results are given at the original size.
 
         Returns:
-            The samples, with ``pred_instances`` (``bboxes``, ``labels``, ``scores``, ``points``; no masks) and
-            ``pred_panoptic_seg`` set.
+            The samples, with ``pred_panoptic_seg`` and ``pred_instances`` set. These have ``bboxes``, ``labels``,
+            ``scores``, ``embeddings`` (their queries, of length 1) and, but for the oracle's, ``points``: column and
+            row, at the size of the results, of the pixel that each query was read at. They have no masks.
+
+        Raises:
+            UserError: If the oracle lacks the ground truth.
         """
         feats = self.extract_feat(batch_inputs)
         outputs = self._detection_outputs(feats)
@@ -106,6 +123,8 @@ class CIAE(SingleStageDetector):
             height, width = size = meta['ori_shape'][:2] if rescale else meta['img_shape'][:2]
             scale = meta['img_shape'][1] / width, meta['img_shape'][0] / height
             its.bboxes = its.bboxes / its.bboxes.new_tensor(scale * 2)
+            if 'points' in its:
+                its.points = ((its.points + 0.5).double() / its.bboxes.new_tensor(scale).double()).long()
             maps.append(
                 EmbeddingMap(
                     embedding=embeddings[index],
@@ -131,16 +150,6 @@ class CIAE(SingleStageDetector):
         return *outputs, *(x for x in self.semantic_head(feats, outputs[3]) if x is not None)
 
 
-def _of_one_class(sample: DetDataSample) -> DetDataSample:
-    """The same instances, all of class 0."""
-    plain = DetDataSample(metainfo=sample.metainfo)
-    plain.gt_instances = InstanceData(**dict(sample.gt_instances.items()))
-    plain.gt_instances.labels = torch.zeros_like(sample.gt_instances.labels)
-    if 'ignored_instances' in sample:
-        plain.ignored_instances = sample.ignored_instances
-    return plain
-
-
 def annotated_instances(sample: DetDataSample, embedding: Tensor) -> InstanceData:
     """The instances of the ground truth, as if they had been detected.
 
@@ -153,10 +162,13 @@ def annotated_instances(sample: DetDataSample, embedding: Tensor) -> InstanceDat
         map over each mask, of length 1. An instance of which no pixel is left at that size is not in it.
 
     Raises:
-        ValueError: If there is no ground truth.
+        UserError: If there is no ground truth.
     """
     if 'gt_panoptic_seg' not in sample:
-        raise ValueError(f'{sample.get("img_path", "an image")}: oracle needs the ground truth, gt_panoptic_seg')
+        raise UserError(
+            f'{sample.get("img_path", "an image")}: the oracle needs ground truth (gt_panoptic_seg): test it with '
+            'tools/test.py on annotated images, or set model.oracle=False'
+        )
     height, width = sample.img_shape[:2]
     truth = sample.gt_panoptic_seg
     things = [info for info in truth.segments_info if info['is_thing'] and not info['iscrowd']]

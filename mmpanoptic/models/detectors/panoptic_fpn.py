@@ -10,6 +10,8 @@ from torch import Tensor
 
 from mmpanoptic.registry import MODELS
 
+from .samples import without_classes
+
 
 @MODELS.register_module()
 class PanopticFPN(TwoStagePanopticSegmentor):
@@ -48,7 +50,7 @@ class PanopticFPN(TwoStagePanopticSegmentor):
         features, semantic_features = self.extract_feats(batch_inputs)
         losses, proposals = self.rpn_head.loss_and_predict(
             features,
-            [_without_classes(sample) for sample in batch_data_samples],
+            [without_classes(sample) for sample in batch_data_samples],
             proposal_cfg=self.train_cfg.get('rpn_proposal', self.test_cfg.rpn),
         )
         losses = {name if 'rpn' in name else f'rpn_{name}': loss for name, loss in losses.items()}
@@ -104,13 +106,3 @@ class PanopticFPN(TwoStagePanopticSegmentor):
         proposals = self.rpn_head.predict(features, batch_data_samples, rescale=False)
         roi_outputs = self.roi_head.forward(features, proposals, batch_data_samples)
         return (*self.rpn_head(features), *roi_outputs, self.semantic_head(semantic_features)['seg_preds'])
-
-
-def _without_classes(sample: DetDataSample) -> DetDataSample:
-    """A sample for the RPN: the same boxes, all of one class."""
-    instances = sample.gt_instances
-    plain = DetDataSample(metainfo=sample.metainfo)
-    plain.gt_instances = InstanceData(bboxes=instances.bboxes, labels=torch.zeros_like(instances.labels))
-    if 'ignored_instances' in sample:
-        plain.ignored_instances = sample.ignored_instances
-    return plain

@@ -17,6 +17,8 @@ from .merge import mask_bounds
 CONFLICTS = ('class', 'instance')
 SCORE_REGIONS = ('mask', 'conflict')
 IGNORED = 255
+#: Sums of exponentials that are far from both ends of float32: the logits need no shift before the softmax.
+SAFE_SUMS = (1e-20, 1e20)
 
 Window = tuple[int, int, int, int]
 
@@ -122,10 +124,7 @@ def ranking_scores(
     counts = torch.zeros_like(sums)
     for window in strips(bounds, (height, width), grid, strip_pixels):
         first, last, left, _ = window
-        # The softmax, in place (as a function of torch it takes three times as long) and divided only where it is read.
-        exponentials = logits_of(window).float()
-        exponentials.sub_(exponentials.amax(dim=0)).exp_()
-        total = exponentials.sum(dim=0)
+        exponentials, total = softmax_parts(logits_of, window)
         first_pixel, last_pixel = -(-first * height // grid[0]), -(-last * height // grid[0])
         for index, (label, bound) in enumerate(zip(labels.tolist(), bounds, strict=True)):
             rows, columns = slice(max(bound[0], first_pixel), min(bound[1], last_pixel)), slice(*bound[2:])
@@ -138,6 +137,26 @@ def ranking_scores(
             sums[index] += (numerator / divisor * mask).sum()
             counts[index] += mask.sum()
     return (sums / counts.clamp(min=1)).float()
+
+
+def softmax_parts(logits_of: Callable[[Window], Tensor], window: Window) -> tuple[Tensor, Tensor]:
+    """The softmax over classes, in place (as a function of torch it takes three times as long) and not yet divided.
+
+    Args:
+        logits_of: See :func:`ranking_scores`; called twice in a window with extreme logits, which have to be shifted.
+        window: Where.
+
+    Returns:
+        Numerators of shape (C, h, w) and divisors of shape (h, w), float32.
+    """
+    exponentials = logits_of(window).float().exp_()
+    total = exponentials.sum(dim=0)
+    least, most = total.aminmax()
+    if not (least > SAFE_SUMS[0] and most < SAFE_SUMS[1]):
+        exponentials = logits_of(window).float()
+        exponentials.sub_(exponentials.amax(dim=0)).exp_()
+        total = exponentials.sum(dim=0)
+    return exponentials, total
 
 
 def strips(bounds: list[Window], size: tuple[int, int], grid: tuple[int, int], strip_pixels: int) -> list[Window]:

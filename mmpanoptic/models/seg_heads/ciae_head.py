@@ -88,6 +88,7 @@ class CIAEHead(BaseModule):
         self.num_things_classes = num_things_classes
         self.num_stuff_classes = num_stuff_classes
         self.embedding_dims = embedding_dims
+        self.box_embedding_dims = box_embedding_dims
         self.thing_categories = thing_categories
         self.level_convs = nn.ModuleList()
         for level in range(num_levels):

@@ -112,15 +112,23 @@ class OANetStuffHead(BaseSemanticHead):
         return targets
 
     def predict(self, x: tuple[Tensor, ...], batch_img_metas: list[dict], rescale: bool = False) -> list[Tensor]:
-        """Logits of the stuff classes, of shape (S, H, W), at the original size or, without ``rescale``, padded."""
+        """Logits of the stuff classes, of shape (S, H, W), at the original size or, without ``rescale``, as fed in.
+
+        Args:
+            x: See ``forward``.
+            batch_img_metas: Metainfo of each image: ``batch_input_shape``, ``img_shape`` (without padding) and
+                ``ori_shape``, (height, width) each.
+            rescale: Whether to give results at the original size.
+        """
         logits = self(x)['seg_preds'][:, -self.num_stuff_classes :]
         padded = batch_img_metas[0]['batch_input_shape']
         logits = F.interpolate(logits, padded, mode='bilinear', align_corners=False)
-        if not rescale:
-            return list(logits)
         results = []
         for one, meta in zip(logits, batch_img_metas, strict=True):
-            height, width = meta['img_shape']
-            cropped = one[None, :, :height, :width]
-            results.append(F.interpolate(cropped, meta['ori_shape'], mode='bilinear', align_corners=False)[0])
+            height, width = meta['img_shape'][:2]
+            cropped = one[:, :height, :width]
+            if rescale:
+                size = meta['ori_shape'][:2]
+                cropped = F.interpolate(cropped[None], size, mode='bilinear', align_corners=False)[0]
+            results.append(cropped)
         return results

@@ -30,6 +30,8 @@ class _Double(nn.Module):
 class SpatialFlowStuffHead(BaseSemanticHead):
     """Each level is brought to stride 4 by 3x3 convolutions, each followed by doubling; the sum goes through a 1x1.
 
+    Strides here are those of levels from P3 on; from P2 on, everything is half as coarse.
+
     Source: Chen et al., SpatialFlow, section III, https://arxiv.org/abs/1910.08787; details as in
     https://github.com/chensnathan/SpatialFlow
 
@@ -49,7 +51,7 @@ class SpatialFlowStuffHead(BaseSemanticHead):
         init_cfg: As in mmengine's BaseModule.
 
     Raises:
-        ValueError: If ``resize`` is neither of the two.
+        ValueError: If ``resize`` is neither of the two, or ``loss_seg`` does not ignore 255.
     """
 
     def __init__(
@@ -70,6 +72,8 @@ class SpatialFlowStuffHead(BaseSemanticHead):
     ) -> None:
         if resize not in RESIZES:
             raise ValueError(f'resize {resize!r} is none of {", ".join(RESIZES)}')
+        if loss_seg.get('ignore_index') != _IGNORED:
+            raise ValueError(f'loss_seg: ignore_index is {loss_seg.get("ignore_index")}, not {_IGNORED}')
         num_classes = num_stuff_classes + (1 if merge_things else num_things_classes)
         super().__init__(num_classes=num_classes, loss_seg=loss_seg, init_cfg=init_cfg)
         self.num_things_classes = num_things_classes
@@ -129,7 +133,7 @@ class SpatialFlowStuffHead(BaseSemanticHead):
 
         Returns:
             With ``resize='labels'`` indices of stuff classes, int64 of shape (H, W), S where there is none; with
-            'logits' logits of shape (S + 1 or T + S, H, W).
+            'logits' what ``predict_logits`` gives.
         """
         if self.resize == 'logits':
             return self.predict_logits(x, batch_img_metas, rescale)
@@ -141,7 +145,10 @@ class SpatialFlowStuffHead(BaseSemanticHead):
         return results
 
     def predict_logits(self, x: tuple[Tensor, ...], batch_img_metas: list[dict], rescale: bool = False) -> list[Tensor]:
-        """Logits of shape (S + 1 or T + S, H, W), whatever ``resize`` is; arguments are those of ``predict``."""
+        """Logits of shape (S + 1, H, W), or (S, H, W) if things are not merged, whatever ``resize`` is.
+
+        Arguments are those of ``predict``.
+        """
         results = []
         for logits, meta in zip(self._cropped_logits(x, batch_img_metas), batch_img_metas, strict=True):
             size = meta['ori_shape'][:2] if rescale else logits.shape[-2:]
@@ -149,7 +156,10 @@ class SpatialFlowStuffHead(BaseSemanticHead):
         return results
 
     def _cropped_logits(self, x: tuple[Tensor, ...], batch_img_metas: list[dict]) -> list[Tensor]:
-        """Logits of each image at the size at which it was fed in, without padding."""
-        logits = self._enlarge(self(x)['seg_preds'], batch_img_metas[0]['batch_input_shape'])
+        """Logits of stuff, and of 'other', of each image at the size at which it was fed in, without padding."""
+        logits = self(x)['seg_preds']
+        if not self.merge_things:
+            logits = logits[:, self.num_things_classes :]
+        logits = self._enlarge(logits, batch_img_metas[0]['batch_input_shape'])
         sizes = [meta['img_shape'][:2] for meta in batch_img_metas]
         return [own[:, :height, :width] for own, (height, width) in zip(logits, sizes, strict=True)]

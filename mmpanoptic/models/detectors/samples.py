@@ -1,0 +1,22 @@
+"""Samples as parts of a detector want to see them."""
+
+import torch
+from mmdet.structures import DetDataSample
+from mmengine.structures import InstanceData
+
+
+def without_classes(sample: DetDataSample) -> DetDataSample:
+    """A sample with the same instances, all of class 0, for what finds things without telling their classes apart.
+
+    Args:
+        sample: With ``gt_instances`` and perhaps ``ignored_instances``; it stays as it is.
+
+    Returns:
+        A sample with these alone. All but the labels is shared with ``sample``, not copied.
+    """
+    plain = DetDataSample(metainfo=sample.metainfo)
+    plain.gt_instances = InstanceData(**dict(sample.gt_instances.items()))
+    plain.gt_instances.labels = torch.zeros_like(sample.gt_instances.labels)
+    if 'ignored_instances' in sample:
+        plain.ignored_instances = sample.ignored_instances
+    return plain

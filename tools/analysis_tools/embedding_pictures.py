@@ -1,0 +1,134 @@
+"""Draw what a model with pixel embeddings sees, as in figure 6 of the paper on CIAE.
+
+python tools/analysis_tools/embedding_pictures.py CONFIG CHECKPOINT [IMAGE ...] --out DIR [--images 10]
+
+One picture an image: the instances of the panoptic map with their boxes and the points that their queries were read at;
+the embeddings of all pixels, their first three principal components in the image as red, green and blue; the panoptic
+map; and the ground truth. Without IMAGE, which may be a folder, these are the first images that the config tests on;
+with it there is no ground truth.
+"""
+
+import argparse
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from mmdet.structures import DetDataSample
+from mmdet.visualization import get_palette
+from mmengine.config import Config
+from mmengine.structures import PixelData
+from rich.progress import track
+
+from mmpanoptic.apis import PanopticInferencer, PanopticResult, list_images
+from mmpanoptic.engine.hooks.visualization_hook import picture_names
+from mmpanoptic.models import EmbeddingFusion, EmbeddingMap
+from mmpanoptic.registry import DATASETS
+from mmpanoptic.utils import UserError, cli
+from mmpanoptic.visualization import PanopticVisualizer, draw
+from mmpanoptic.visualization.embeddings import draw_points, principal_colors, unit_embeddings
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description='Pictures of pixel embeddings')
+    parser.add_argument('config', help='config file')
+    parser.add_argument('checkpoint', help='checkpoint file')
+    parser.add_argument('inputs', nargs='*', metavar='IMAGE', help="images or folders (default: the config's test set)")
+    parser.add_argument('--out', required=True, metavar='DIR', help='folder for the pictures, <image>.png')
+    parser.add_argument('--images', type=int, default=10, help='how many of the test set (default: 10)')
+    parser.add_argument('--device', help='such as cpu or cuda:1 (default: the GPU if there is one, else cpu)')
+    parser.add_argument('--cfg-options', nargs='+', action=cli.Options, help='config values to override, key=value')
+    parser.add_argument('--trust-checkpoint', action='store_true', help='load checkpoints that hold Python objects')
+    return parser.parse_args()
+
+
+def ground_truths(config: Config, number: int) -> dict[str, PixelData]:
+    """Panoptic maps, at the original size, of the first images that a config tests on, by the images' paths."""
+    only_annotations = dict(pipeline=[dict(type='LoadPanopticAnnotations')], filter_cfg=None)
+    dataset = DATASETS.build({**config.test_dataloader.dataset, **only_annotations})
+    found = {}
+    for index in range(min(number, len(dataset))):
+        annotation = dataset[index]
+        ids = torch.from_numpy(annotation['gt_panoptic_map'])[None]
+        found[annotation['img_path']] = PixelData(sem_seg=ids, metainfo=dict(segments_info=annotation['segments_info']))
+    return found
+
+
+def predict(inferencer: PanopticInferencer, path: str) -> tuple[PanopticResult, EmbeddingMap]:
+    """The result for one image, and what the fusion head made it from."""
+    head, seen = inferencer.model.panoptic_fusion_head, []
+    plain = head.predict
+
+    def record(instances: list, maps: list[EmbeddingMap]) -> list:
+        seen.extend(maps)
+        return plain(instances, maps)
+
+    head.predict = record
+    try:
+        (result,) = inferencer(path)
+    finally:
+        del head.predict  # the class's method again
+    return result, seen[0]
+
+
+def panels(
+    visualizer: PanopticVisualizer, result: PanopticResult, maps: EmbeddingMap, truth: PixelData | None
+) -> Iterator[tuple[str, np.ndarray]]:
+    """Titles and pictures of one size, uint8 RGB."""
+    canvas, factor = draw.upscale(result.image, visualizer.min_side)
+    classes = visualizer.dataset_meta['classes']
+    palette = get_palette(visualizer.dataset_meta.get('palette'), len(classes))
+    segments = result.segments_info
+    colors = draw.segment_colors([segment['label'] for segment in segments], palette)
+    things = [i for i, segment in enumerate(segments) if segment['instance'] is not None]
+    shown = result.instances[torch.tensor([segments[i]['instance'] for i in things], dtype=torch.long)]
+    points = shown.points.numpy() if 'points' in shown else None
+    yield 'instances and their points', draw_points(canvas, shown.bboxes.numpy(), points, colors[things], factor)
+
+    embedded = principal_colors(unit_embeddings(maps))
+    yield 'embedding', embedded.repeat(factor, axis=0).repeat(factor, axis=1)
+
+    found = PixelData(sem_seg=torch.from_numpy(result.panoptic)[None], metainfo=dict(segments_info=segments))
+    sample = DetDataSample(pred_panoptic_seg=found)
+    yield 'prediction', visualizer.draw_prediction(canvas, factor, sample, score_thr=0.0)
+    if truth is not None:
+        sample = DetDataSample(gt_panoptic_seg=truth)
+        yield 'ground truth', visualizer.draw_ground_truth(canvas, factor, sample)
+
+
+def arrange(pictures: list[np.ndarray], gap: int = 6) -> np.ndarray:
+    """Three in a row, or four in two rows."""
+    if len(pictures) < 4:
+        return draw.side_by_side(pictures, gap)
+    rows = draw.side_by_side(pictures[:2], gap), draw.side_by_side(pictures[2:], gap)
+    return np.concatenate([rows[0], np.full((gap, *rows[0].shape[1:]), 255, np.uint8), rows[1]])
+
+
+def main() -> None:
+    args = parse_args()
+    config = cli.load_config(args.config, args.cfg_options)
+    if args.images < 1:
+        raise UserError(f'--images {args.images}: at least one image is needed')
+    inferencer = PanopticInferencer(config, args.checkpoint, args.device, args.trust_checkpoint)
+    if not isinstance(getattr(inferencer.model, 'panoptic_fusion_head', None), EmbeddingFusion):
+        raise UserError(
+            f'{args.config}: {type(inferencer.model).__name__} has no pixel embeddings to draw: take a model with '
+            'EmbeddingFusion, such as those of configs/ciae'
+        )
+    truths = {} if args.inputs else ground_truths(config, args.images)
+    paths = list_images(args.inputs) if args.inputs else list(truths)
+    cli.require_folder(args.out, '--out')
+    visualizer = PanopticVisualizer(name='embedding_pictures')
+    visualizer.dataset_meta = inferencer.dataset_meta
+    names = picture_names(paths)
+    for path in track(paths, 'Drawing', transient=True):
+        result, maps = predict(inferencer, path)
+        drawn = [draw.with_header(p, title) for title, p in panels(visualizer, result, maps, truths.get(path))]
+        if not cv2.imwrite(str(Path(args.out) / f'{names[path]}.png'), arrange(drawn)[..., ::-1]):
+            raise UserError(f'--out: {args.out} cannot be written: is the disk full?')
+    print(f'{len(paths)} pictures: {args.out}/')
+
+
+if __name__ == '__main__':
+    cli.run(main)

@@ -3,7 +3,7 @@ _base_ = '../panoptic_fpn/panoptic-fpn_r50_fpn_cityscapes.py'
 
 model = dict(
     type='OANet',
-    semantic_head=dict(type='OANetStuffHead', loss_seg=dict(avg_non_ignore=True)),
+    semantic_head=dict(type='OANetStuffHead', loss_seg=dict(avg_non_ignore=True, loss_weight=0.25)),
     panoptic_fusion_head=dict(
         type='RankingFusion',
         ranking=dict(type='SpatialRankingModule', kernel='1x7+7x1'),

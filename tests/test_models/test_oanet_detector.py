@@ -12,7 +12,7 @@ from mmdet.structures import DetDataSample
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from mmengine.runner import set_random_seed
-from mmengine.structures import PixelData
+from mmengine.structures import InstanceData, PixelData
 from test_configs import ROOT, batch
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -20,6 +20,7 @@ from mmpanoptic.datasets import CocoPanopticDataset
 from mmpanoptic.engine.hooks import RankingConflictHook
 from mmpanoptic.models import OANetStuffHead, SpatialRankingModule
 from mmpanoptic.registry import MODELS
+from mmpanoptic.structures import INSTANCE_OFFSET
 
 FULL = (200, 336)  # stride 4 of 800x1344
 
@@ -155,6 +156,36 @@ def test_every_parameter_learns(config, share, stuff_input):
     assert not [n for n, p in model.named_parameters() if n.startswith(parts) and not p.grad.any()]
 
 
+def test_person_and_tie_through_the_detector(config):
+    """Figure 7: detection scores .997 and .662; ranked at the input's size, the tie is on top in the original's."""
+    person, tie = 0, 1
+    fusion = dict(config.model.panoptic_fusion_head, ranking=dict(type='SpatialRankingModule', kernel='1x1'))
+    model = build(config, panoptic_fusion_head=fusion).eval()
+    conv = model.panoptic_fusion_head.ranking.branches[0][0]
+    with torch.no_grad():  # .9 for the tie where there is one, .9 for the person elsewhere
+        conv.weight.zero_()
+        conv.weight[tie, tie] = 2 * math.log(9)
+        conv.bias.copy_(torch.tensor([math.log(9), 0.0] + [-50.0] * (len(conv.bias) - 2)))
+    masks = torch.zeros(2, 64, 64, dtype=torch.bool)
+    masks[0, 10:60, 10:50] = masks[1, 20:40, 25:35] = True
+    found = InstanceData(
+        bboxes=torch.tensor([[10.0, 10, 50, 60], [25, 20, 35, 40]]),
+        labels=torch.tensor([person, tie]),
+        scores=torch.tensor([0.997, 0.662]),
+        masks=masks,
+    )
+    model.roi_head.predict = lambda *args, **kwargs: [found]
+    meta = dict(img_shape=(128, 128), ori_shape=(64, 64), batch_input_shape=(128, 128), scale_factor=(2.0, 2.0))
+    with torch.no_grad():
+        (result,) = model.predict(torch.rand(1, 3, 128, 128), [DetDataSample(metainfo=meta)])
+    labels = result.pred_panoptic_seg.sem_seg[0] % INSTANCE_OFFSET
+    assert torch.equal(labels == tie, masks[1])
+    assert torch.equal(labels == person, masks[0] & ~masks[1])
+    scores = [segment['score'] for segment in result.pred_panoptic_seg.segments_info[:2]]
+    assert scores == pytest.approx([0.662, 0.997])
+    assert model.panoptic_fusion_head.ranking_scores(found).tolist() == pytest.approx([0.82, 0.9], abs=1e-4)
+
+
 @pytest.mark.parametrize('rescale', [True, False])
 def test_prediction_of_a_padded_batch(config, rescale):
     """Each map has the size of its image: the original one, or the one fed in without what the batch pads."""
@@ -260,7 +291,7 @@ def test_hook_names_inst_ann_file_once(shapes_datasets, monkeypatch):
     RankingConflictHook(1).after_train_iter(None, 0, outputs=dict(loss=1.0))  # no ranking module
     run_hook(RankingConflictHook(), cut, 0, 300, train_input='pred')
     assert not said
-    with monkeypatch.context() as elsewhere:  # in a process that is not the first, and where another one's batches count
+    with monkeypatch.context() as elsewhere:  # not in the first process, and not where another's batches count
         elsewhere.setattr('mmpanoptic.engine.hooks.conflict_hook.is_main_process', lambda: False)
         run_hook(RankingConflictHook(), cut, 0, 300)
         elsewhere.undo()

@@ -18,9 +18,7 @@ model = dict(
 
 # The factors of the box distances are five numbers: at the rate of the others they would hardly move. About twelve
 # minutes on two cores.
-optim_wrapper = dict(
-    optimizer=dict(lr=2e-3), paramwise_cfg=dict(custom_keys={'bbox_head.scales': dict(lr_mult=10.0)})
-)
+optim_wrapper = dict(optimizer=dict(lr=2e-3), paramwise_cfg=dict(custom_keys={'bbox_head.scales': dict(lr_mult=10.0)}))
 max_epochs = 8
 train_cfg = dict(max_epochs=max_epochs, val_interval=max_epochs)
 param_scheduler = _base_.param_scheduler

@@ -56,8 +56,16 @@ def test_missing_polygons_are_named(tmp_path):
         TOOL.run(Namespace(root=tmp_path, split=['train'], workers=1))
 
 
-def test_a_broken_file_is_named(tmp_path):
+@pytest.mark.parametrize(
+    'text',
+    [
+        '{"imgHeight": 5',
+        '{"imgHeight": 5, "imgWidth": 5, "objects": [{"label": "car"}]}',
+        '{"imgHeight": 5, "imgWidth": 5, "objects": ["car"]}',
+    ],
+)
+def test_a_broken_file_is_named(tmp_path, text):
     path = tmp_path / f'aachen_000000_000019{TOOL.SUFFIX}'
-    path.write_text('{"imgHeight": 5')
+    path.write_text(text)
     with pytest.raises(DatasetError, match='aachen_000000_000019'):
         TOOL.convert(path)

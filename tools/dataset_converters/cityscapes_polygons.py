@@ -54,17 +54,17 @@ def convert(path: Path) -> InstanceItem:
     """
     try:
         content = json.loads(path.read_text())
-        size, objects = (content['imgHeight'], content['imgWidth']), content['objects']
-    except (OSError, ValueError, KeyError) as error:
+        size = content['imgHeight'], content['imgWidth']
+        objects = [(one['label'], one['polygon'], one.get('deleted')) for one in content['objects']]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DatasetError(f'{path} cannot be read ({error!r}): fetch it again') from error
     categories, annotations = things(), []
-    for one in objects:
-        name = one['label']
+    for name, polygon, deleted in objects:
         is_group = name not in name2label and name.endswith('group')
         category = categories.get(name.removesuffix('group') if is_group else name)
-        if category is None or one.get('deleted') or len(one['polygon']) < 3:
+        if category is None or deleted or len(polygon) < 3:
             continue
-        mask = rle.encode(np.asfortranarray(draw(one['polygon'], size)))
+        mask = rle.encode(np.asfortranarray(draw(polygon, size)))
         if not (area := int(rle.area(mask))):
             continue
         annotations.append(

@@ -12,4 +12,5 @@ model = dict(
         stuff_area_limit=4900,
     ),
 )
-custom_hooks = _base_.custom_hooks[:-1]  # without the check of the ranking's data
+# Without the check of the ranking's data.
+custom_hooks = [hook for hook in _base_.custom_hooks if hook['type'] != 'RankingConflictHook']

@@ -179,6 +179,9 @@ def test_without_panoptic_levels_there_is_no_more_than_the_flow_to_classes():
         (dict(num_stuff_stages=5), 'num_stuff_stages 5'),
         (dict(deformable=['reg']), "'reg' gets no flow"),
         (dict(deformable=['thing'], num_thing_stages=0), 'thing has no stages'),
+        (dict(deformable=['stuff'], num_panoptic_levels=0), 'no stuff sub-network'),
+        (dict(deformable=['cls'], norm_cfg=dict(type='BN')), 'have no norm'),
+        (dict(conv_cfg=dict(type='DCNv2')), 'conv_cfg'),
         (dict(stacked_convs=0), 'stacked_convs'),
     ],
 )

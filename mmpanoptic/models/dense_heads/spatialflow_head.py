@@ -148,6 +148,12 @@ class SpatialFlowHead(RetinaHead):
                 raise ValueError(f'deformable: {name!r} gets no flow, only {self.flow_target}, stuff and thing can be')
             if not self.num_stages.get(name, self.stacked_convs):
                 raise ValueError(f'deformable: {name} has no stages')
+            if name in self.num_stages and not self.num_panoptic_levels:
+                raise ValueError(f'deformable: there is no {name} sub-network without num_panoptic_levels')
+        if self.deformable and self.norm_cfg:
+            raise ValueError('norm_cfg: deformable stages have no norm')
+        if self.conv_cfg:
+            raise ValueError("conv_cfg: what convolutions are is said by 'deformable' alone")
 
     def _conv(self, out_channels: int | None = None, **kwargs) -> ConvModule:
         return ConvModule(self.feat_channels, out_channels or self.feat_channels, 3, padding=1, **kwargs)

@@ -1,0 +1,3 @@
+_base_ = '../ciae_r18_fpn_shapes.py'
+
+model = dict(semantic_head=dict(stuff_modeling='semseg'))

@@ -1,4 +1,5 @@
-# An extension: the paper has no such run. The schedule and the crops are Panoptic FPN's.
+# An extension: the paper has no such run. Length, batch and crops are Panoptic FPN's, the learning rate is the one for
+# COCO.
 _base_ = [
     '../_base_/models/ciae_r50_fpn.py',
     '../_base_/datasets/cityscapes_panoptic.py',
@@ -19,4 +20,8 @@ model = dict(
 max_iters = 65000
 train_cfg = dict(max_iters=max_iters, val_interval=5000)
 param_scheduler = _base_.param_scheduler
+param_scheduler[0].update(end=1000)
 param_scheduler[1].update(end=max_iters, milestones=[40000, 55000])
+train_dataloader = dict(batch_size=4)
+auto_scale_lr = dict(base_batch_size=32)
+default_hooks = dict(checkpoint=dict(interval=5000))

@@ -8,6 +8,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 from mmengine.logging import MessageHub
+from mmengine.model import BaseModel
+from mmengine.runner import Runner
 
 from mmpanoptic.models import CategoryMemory, CIAELoss
 from mmpanoptic.models.layers import scheduled_momentum
@@ -44,6 +46,64 @@ def test_momentum_follows_the_runner(hub):
     assert CategoryMemory(2, 3, max_iters=60).current_momentum() == pytest.approx(0.9999875, abs=1e-12)
     hub.update_info('max_iters', 30)
     assert CategoryMemory(2, 3, max_iters=60).current_momentum() == 1
+
+
+class Remembering(BaseModel):
+    """A model that is a memory of three classes, notes its momentum in each step, and can be stopped in one."""
+
+    def __init__(self, stop_at: int | None = None) -> None:
+        super().__init__()
+        self.layer, self.memory = torch.nn.Linear(1, 1), CategoryMemory(3, 4, momentum=0.9)
+        self.stop_at, self.seen = stop_at, []
+
+    def forward(self, inputs, data_samples=None, mode='loss') -> dict[str, torch.Tensor]:
+        self.seen.append(self.memory.current_momentum())
+        if len(self.seen) == self.stop_at:
+            raise KeyboardInterrupt
+        self.memory.update(torch.eye(3, 4), torch.tensor([True, True, False]))
+        return dict(loss=self.layer.weight.sum())
+
+
+@pytest.mark.parametrize('loop', [dict(by_epoch=True, max_epochs=2), dict(by_epoch=False, max_iters=6)])
+def test_schedule_of_a_training_that_is_resumed(loop, tmp_path, monkeypatch):
+    """Six iterations, t = 0 to 5 of T = 6, however they are counted; the rows come back with the checkpoint."""
+
+    monkeypatch.setattr(MessageHub, '_instance_dict', MessageHub._instance_dict.copy())  # other tests have no runner
+
+    def run(name: str, stop_at: int | None = None, **kwargs) -> Remembering:
+        torch.manual_seed(len(name))
+        model = Remembering(stop_at)
+        checkpoint = dict(type='CheckpointHook', interval=1 if loop['by_epoch'] else 3, by_epoch=loop['by_epoch'])
+        Runner(
+            model,
+            str(tmp_path),
+            train_dataloader=dict(
+                batch_size=1,
+                dataset=[dict(inputs=torch.zeros(1))] * 3,
+                sampler=dict(type='DefaultSampler' if loop['by_epoch'] else 'InfiniteSampler', shuffle=False),
+            ),
+            train_cfg=loop,
+            optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.1)),
+            default_hooks=dict(checkpoint=checkpoint, logger=None),
+            default_scope='mmpanoptic',
+            experiment_name=f'{tmp_path.name}_{name}',
+            **kwargs,
+        ).train()
+        return model
+
+    expected = [scheduled_momentum(0.9, t, 6) for t in range(6)]
+    with pytest.raises(KeyboardInterrupt):
+        run('stopped', stop_at=5)
+    resumed = run('resumed', resume=True)
+    assert resumed.seen == pytest.approx(expected[3:], abs=1e-12)
+    (half,) = tmp_path.glob('epoch_1.pth' if loop['by_epoch'] else 'iter_3.pth')
+    rows = torch.load(half, weights_only=False)['state_dict']['memory.embeddings']
+    assert torch.equal(resumed.memory.embeddings[2], rows[2]), 'a class that never occurs stays as it was saved'
+    for momentum in expected[3:]:
+        rows[:2] = F.normalize(momentum * rows[:2] + (1 - momentum) * torch.eye(3, 4)[:2], dim=1)
+    assert torch.allclose(resumed.memory.embeddings, rows, atol=1e-6)
+    straight = run('straight')
+    assert straight.seen == pytest.approx(expected, abs=1e-12)
 
 
 def test_a_random_start_is_forgotten_at_the_rate_of_the_equation(hub):

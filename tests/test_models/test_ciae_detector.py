@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from mmdet.structures import DetDataSample
 from mmdet.structures.mask import BitmapMasks
 from mmengine.config import Config
+from mmengine.logging import MessageHub
 from mmengine.registry import init_default_scope
 from mmengine.runner import set_random_seed
 from mmengine.structures import InstanceData, PixelData
@@ -33,6 +34,12 @@ SMALL = dict(
     panoptic_fusion_head=dict(score_thr=0.0, stuff_area_limit=0),
     test_cfg=dict(score_thr=0.0, nms_pre=50, max_per_img=6),
 )
+
+
+@pytest.fixture(autouse=True)
+def no_runner(monkeypatch):
+    """The memory's momentum is not that of a training that has run before in this process."""
+    monkeypatch.setattr(MessageHub, 'get_current_instance', lambda: MessageHub('none'))
 
 
 def config_of(name: str, **options) -> Config:
@@ -139,6 +146,104 @@ def test_parameters(name):
     rows = {'ablations/table2_spec-spec-emb': 133, 'ablations/table2_spec-merge-emb': 133}.get(name, 54)
     memory = dict(model.named_buffers()).get(MEMORY)
     assert (memory is None) if 'semseg' in name else memory.shape == (rows, 32)
+
+
+# What the paper says, and what its tables vary, as the built parts have it.
+PAPER = dict(
+    dims=32, box_dims=32, momentum=0.9999, filter=1.5, margin=0.15, topk=5, self_term=True, alpha=2, weight=5,
+    detach=False, stride=1, coord='all', thing_rows=1, class_from='detector', box_scale=1, area=4096, oracle=False,
+)  # fmt: skip
+VARIED = {
+    COCO: {},
+    'ciae_x101-64x4d-dconv-c3-c5_fpn_ms-180k_coco': {},
+    'ablations/table2_none-spec-det': dict(thing_rows=0),
+    'ablations/table2_spec-merge-emb': dict(thing_rows=80, class_from='embedding'),
+    'ablations/table2_spec-spec-det': dict(thing_rows=80),
+    'ablations/table2_spec-spec-emb': dict(thing_rows=80, class_from='embedding'),
+    'ablations/table3_none': dict(box_dims=0, coord=None),
+    'ablations/table3_coord': dict(box_dims=0),
+    'ablations/table3_box': dict(coord=None),
+    'ablations/table4_r50-oracle': dict(oracle=True),
+    'ablations/table4_r101': {},
+    'ablations/table4_r101-oracle': dict(oracle=True),
+    'ablations/table5_momentum-0': dict(momentum=0),
+    'ablations/table5_momentum-99': dict(momentum=0.99),
+    'ablations/table5_momentum-999': dict(momentum=0.999),
+    'ablations/table5_momentum-99999': dict(momentum=0.99999),
+    'ablations/table6_all': dict(filter=None),
+    'ablations/table6_filter-100': dict(filter=1.0),
+    'ablations/table6_filter-120': dict(filter=1.2),
+    'ablations/table6_filter-200': dict(filter=2.0),
+    'ablations/table7_margin-000': dict(margin=0),
+    'ablations/table7_margin-010': dict(margin=0.1),
+    'ablations/table7_margin-020': dict(margin=0.2),
+    'ablations/table7_margin-030': dict(margin=0.3),
+    'ablations/table8_dims-16': dict(dims=16, box_dims=16),
+    'ablations/table8_dims-24': dict(dims=24, box_dims=24),
+    'ablations/table8_dims-48': dict(dims=48, box_dims=48),
+}
+
+
+def test_every_row_of_the_tables_is_here():
+    """All but table I's, which has no memory."""
+    rows = {f'ablations/{path.stem}' for path in (CONFIGS / 'ablations').glob('table*.py')}
+    assert rows == {name for name in VARIED if '/' in name} | {'ablations/table1_semseg'}
+
+
+@pytest.mark.parametrize('name', VARIED)
+def test_values_of_the_paper(name):
+    """A config changes what its row of the table says and nothing else."""
+    with torch.device('meta'):
+        model = MODELS.build(config_of(name).model)
+    head, fusion = model.semantic_head, model.panoptic_fusion_head
+    loss, last = head.loss_embedding, head.level_convs[-1]
+    seen_by = [conv.conv.in_channels % 128 == 2 for conv in last]
+    assert dict(
+        dims=head.memory.embeddings.size(1),
+        box_dims=head.box_embedding_dims,
+        momentum=head.memory.momentum,
+        filter=loss.filter_scale,
+        margin=loss.options['margin'],
+        topk=loss.options['topk'],
+        self_term=loss.options['self_term'],
+        alpha=loss.alpha,
+        weight=loss.thing_weight,
+        detach=loss.detach_queries,
+        stride=loss.stride,
+        coord='all' if all(seen_by) else None,
+        thing_rows=len(head.memory.embeddings) - 53,
+        class_from=fusion.category_from,
+        box_scale=fusion.box_scale,
+        area=fusion.stuff_area_limit,
+        oracle=model.oracle,
+    ) == {**PAPER, **VARIED[name]}
+    assert head.memory.max_iters is None, 'the runner says how long it takes'
+    assert model.bbox_head.num_classes == (1 if 'merge' in name else 80)
+    thresholds = dict(score_thr=0.05, nms_pre=1000, nms=dict(type='nms', iou_threshold=0.6), max_per_img=100)
+    assert {key: model.bbox_head.test_cfg[key] for key in thresholds} == thresholds
+    assert fusion.score_thr == 0.25
+
+
+@pytest.mark.parametrize(
+    ('name', 'iterations', 'drops', 'sizes'),
+    [
+        (COCO, 90_000, [60_000, 80_000], (1333, 800)),
+        ('ciae_r50_fpn_ms-180k_coco', 180_000, [120_000, 160_000], [(1333, 640), (1333, 800)]),
+    ],
+)
+def test_schedules(name, iterations, drops, sizes):
+    config = config_of(name)
+    assert config.train_cfg.max_iters == config.param_scheduler[1].end == iterations
+    assert config.param_scheduler[1].milestones == drops and config.param_scheduler[1].gamma == 0.1
+    assert config.param_scheduler[0].end == 500
+    assert config.optim_wrapper.optimizer == dict(type='SGD', lr=0.01, momentum=0.9, weight_decay=1e-4)
+    assert config.auto_scale_lr.base_batch_size == 16
+    assert config.train_dataloader.dataset.pipeline[2].scale == sizes
+    for size in (512, 640):
+        small = config_of(f'ciae_r50_fpn_ms-180k_coco_{size}px')
+        assert small.test_dataloader.dataset.pipeline[1].scale[1] == size
+        assert small.val_dataloader.dataset.pipeline[1].scale[1] == size
+        assert small.train_dataloader == config_of('ciae_r50_fpn_ms-180k_coco').train_dataloader
 
 
 def test_operations():

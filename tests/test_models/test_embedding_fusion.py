@@ -309,6 +309,26 @@ def test_several_images_of_different_sizes():
     assert [r.sem_seg.tolist() for r in results] == [[[[3, 4]]], [[[4, 4, 3]]]]
 
 
+@pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16])
+def test_half_precision_is_not_used(dtype):
+    """Also where validation runs under autocast; float16 could not hold what stands for 'not in the box' either."""
+    generator = torch.Generator().manual_seed(0)
+    embedding = F.interpolate(torch.randn(1, 8, 5, 5, generator=generator), (20, 20), mode='bilinear')[0]
+    queries = F.normalize(torch.randn(12, 8, generator=generator), dim=1)
+    maps = EmbeddingMap(100 * embedding, queries[:9], (80, 80))
+    instances = instances_of([[0, 0, 60, 60], [10, 10, 70, 70], [5, 40, 60, 79]], [0] * 3, [0.9] * 3, queries[9:])
+    expected, segments = fuse(instances, maps)
+    assert expected.unique().numel() > 4
+    alike = F.normalize(queries[:1] + 1e-4 * torch.randn(T, 8, generator=generator), dim=1)
+    head, many = EmbeddingFusion(T, S, category_from='embedding'), InstanceData(embeddings=queries)
+    labels = head.labels(many, alike)
+    with torch.autocast('cpu', dtype=dtype):
+        found, its_segments = fuse(instances, maps)
+        assert torch.equal(head.labels(many, alike), labels)
+    assert torch.equal(found, expected)
+    assert its_segments == segments
+
+
 def sample_annotations(shared_data):
     """Annotations of the COCO sample, whether a category is a thing, and a function that reads an image's ids."""
     folder = shared_data / 'coco_panoptic_sample'

@@ -1,4 +1,4 @@
-# 90k iterations of 16 images, dropped at 60k and 80k; the warm-up is FCOS's.
+# 90k iterations of 16 images, dropped at 60k and 80k; the warm-up, which the paper leaves out, is as long as FCOS's.
 max_iters = 90000
 train_cfg = dict(type='IterBasedTrainLoop', max_iters=max_iters, val_interval=10000)
 val_cfg = dict(type='ValLoop')

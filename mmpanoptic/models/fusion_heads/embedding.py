@@ -144,7 +144,10 @@ class _Search:
 
     def scores(self, candidates: Tensor, points: Tensor) -> Tensor:
         """Scores of shape (candidates, P) at points of shape (D, P), a new tensor."""
-        return points[candidates] if self.queries is None else self.queries[candidates] @ points
+        if self.queries is None:
+            return points[candidates]
+        with torch.autocast(points.device.type, enabled=False):  # in half precision, LOWEST does not exist
+            return self.queries[candidates] @ points
 
     def corners(self, first: int, last: int) -> tuple[Tensor, _Undecided]:
         """Winners of the cells in the rows of cells from ``first`` to ``last``, and the cells that need more."""

@@ -166,7 +166,8 @@ class EmbeddingFusion(BaseFusionHead):
             return instances.labels
         if thing_queries is None or len(thing_queries) != self.num_things_classes:
             raise ValueError(f"category_from='embedding' needs queries of all {self.num_things_classes} thing classes")
-        return (instances.embeddings @ thing_queries.T).argmax(dim=1)
+        with torch.autocast(thing_queries.device.type, enabled=False):
+            return (instances.embeddings @ thing_queries.T).argmax(dim=1)
 
     def _best(self, maps: EmbeddingMap, scored: Tensor, queries: Tensor | None, windows: Tensor) -> QueryMap:
         return best_queries(scored, queries, windows, maps.size, maps.scale, maps.stride, self.piece)

@@ -12,8 +12,12 @@ model = dict(
     bbox_head=dict(num_classes=num_things_classes),
     semantic_head=dict(num_things_classes=num_things_classes, num_stuff_classes=num_stuff_classes),
     panoptic_fusion_head=dict(
-        num_things_classes=num_things_classes, num_stuff_classes=num_stuff_classes, stuff_area_limit=256
+        num_things_classes=num_things_classes,
+        num_stuff_classes=num_stuff_classes,
+        score_thr=0.22,  # this and the overlap in NMS were chosen on training images
+        stuff_area_limit=256,
     ),
+    test_cfg=dict(nms=dict(iou_threshold=0.4)),
 )
 
 # The factors of the box distances are five numbers: at the rate of the others they would hardly move. About twelve

@@ -380,18 +380,18 @@ def coco_like(num=100, size=(800, 1333)):
 
 
 _MEMORY = """
-import resource, sys
+import sys
 sys.path[:0] = {path!r}
 import torch
 from mmpanoptic.models import RankingFusion
+from process_memory import peak_bytes, resident_bytes
 from test_models.test_oanet_ranking import coco_like
 torch.set_num_threads(1)
 head, instances = RankingFusion(80, 53), coco_like()
 head.order(coco_like(2, (240, 300)))
-rss = lambda: int(next(l for l in open('/proc/self/status') if l.startswith('VmRSS')).split()[1])
-before = rss()
+before = resident_bytes()
 head.order(instances)
-print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 2**20)
+print((peak_bytes() - before) / 2**30)
 """
 
 

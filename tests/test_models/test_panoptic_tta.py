@@ -245,7 +245,7 @@ def test_what_masks_do_not_need_is_let_go(monkeypatch: pytest.MonkeyPatch):
 
     monkeypatch.setattr(model.module, 'extract_feats', extract_feats)
     predict(model, view(), view(flip=True), view(scale=1.5))
-    assert len(seen) == 3 * (5 + 5 + 3)
+    assert len(seen) == 3 * (4 + 4 + 3)  # views; logits of classes and of boxes by level, features of stuff
 
 
 class CIAE(torch.nn.Module):

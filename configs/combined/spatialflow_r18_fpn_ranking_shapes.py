@@ -8,8 +8,9 @@ model = dict(
         ranking=dict(type='SpatialRankingModule', kernel='1x7+7x1'),
         num_things_classes=7,
         num_stuff_classes=6,
-        score_thr=0.37,
-        overlap_thr=0.37,
+        # OANet's: SpatialFlow's 0.37 lets through objects that are detected as two classes, see README.md.
+        score_thr=0.5,
+        overlap_thr=0.5,
         stuff_area_limit=256,
     ),
 )

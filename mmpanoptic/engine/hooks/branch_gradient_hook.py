@@ -38,18 +38,17 @@ def undisturbed(model: nn.Module) -> Iterator[None]:
                 buffer.copy_(saved)
 
 
-def sum_of_losses(losses: dict[str, Tensor | list[Tensor]], parts: Sequence[str]) -> Tensor:
-    """Sum of the losses whose names contain one of ``parts``, of each the mean as in training.
+def losses_of(losses: dict[str, Tensor | list[Tensor]], parts: Sequence[str]) -> dict[str, Tensor | list[Tensor]]:
+    """The losses whose names contain one of ``parts``.
 
     Raises:
         UserError: If there is none, naming those that there are.
     """
-    chosen = [name for name in losses if 'loss' in name and any(part in name for part in parts)]
+    known = [name for name in losses if 'loss' in name]
+    chosen = [name for name in known if any(part in name for part in parts)]
     if not chosen:
-        known = ', '.join(name for name in losses if 'loss' in name)
-        raise UserError(f'no loss has a name with {" or ".join(parts)} in it: the losses are {known}')
-    values = (value if isinstance(value, (list, tuple)) else [value] for value in (losses[name] for name in chosen))
-    return sum(one.mean() for value in values for one in value)
+        raise UserError(f'no loss has a name with {" or ".join(parts)} in it: the losses are {", ".join(known)}')
+    return {name: losses[name] for name in chosen}
 
 
 def branch_gradients(
@@ -82,7 +81,7 @@ def branch_gradients(
         with undisturbed(model), torch.enable_grad():
             data = model.data_preprocessor(data_batch, training=True)
             losses = model(**data, mode='loss')
-            totals = [sum_of_losses(losses, parts) for parts in (stuff, instance)]
+            totals = [model.parse_losses(losses_of(losses, parts))[0] for parts in (stuff, instance)]
             gradients = [torch.autograd.grad(x, maps[0], retain_graph=True, allow_unused=True)[0] for x in totals]
     finally:
         handle.remove()

@@ -12,7 +12,7 @@ from mmpanoptic.models.losses import mean_queries, segment_sums
 from mmpanoptic.registry import MODELS
 from mmpanoptic.utils import UserError
 
-from .samples import without_classes
+from .samples import add_predictions, without_classes
 
 _STRIDE = 4
 
@@ -138,10 +138,7 @@ class CIAE(SingleStageDetector):
             )
             its.labels = self.panoptic_fusion_head.labels(its, self.semantic_head.thing_queries)
         panoptic = self.panoptic_fusion_head.predict(instances, maps)
-        for sample, its, its_panoptic in zip(batch_data_samples, instances, panoptic, strict=True):
-            sample.pred_instances = its
-            sample.pred_panoptic_seg = its_panoptic
-        return batch_data_samples
+        return add_predictions(batch_data_samples, instances, panoptic)
 
     def _forward(self, batch_inputs: Tensor, batch_data_samples: OptSampleList = None) -> tuple:
         """Raw outputs, for counting operations: class logits, distances, centerness, box embeddings, embeddings."""

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from mmpanoptic.registry import MODELS
 
-from .samples import without_classes
+from .samples import add_predictions, without_classes
 
 
 @MODELS.register_module()
@@ -93,10 +93,7 @@ class PanopticFPN(TwoStagePanopticSegmentor):
             its_instances.set_metainfo(dict(img_shape=meta['img_shape']))
         semantics = self.semantic_head.predict(semantic_features, metas, rescale)
         panoptic = self.panoptic_fusion_head.predict(instances, semantics)
-        for sample, its_instances, its_panoptic in zip(batch_data_samples, instances, panoptic, strict=True):
-            sample.pred_instances = its_instances
-            sample.pred_panoptic_seg = its_panoptic
-        return batch_data_samples
+        return add_predictions(batch_data_samples, instances, panoptic)
 
     def _forward(self, batch_inputs: Tensor, batch_data_samples: OptSampleList = None) -> tuple:
         """Raw outputs, for counting operations: the RPN's, the RoI heads' and the semantic logits."""

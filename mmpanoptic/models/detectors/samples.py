@@ -1,8 +1,8 @@
 """Samples as parts of a detector want to see them."""
 
 import torch
-from mmdet.structures import DetDataSample
-from mmengine.structures import InstanceData
+from mmdet.structures import DetDataSample, SampleList
+from mmengine.structures import InstanceData, PixelData
 
 
 def without_classes(sample: DetDataSample) -> DetDataSample:
@@ -20,3 +20,11 @@ def without_classes(sample: DetDataSample) -> DetDataSample:
     if 'ignored_instances' in sample:
         plain.ignored_instances = sample.ignored_instances
     return plain
+
+
+def add_predictions(samples: SampleList, instances: list[InstanceData], panoptic: list[PixelData]) -> SampleList:
+    """The samples, with ``pred_instances`` and ``pred_panoptic_seg`` set."""
+    for sample, its_instances, its_panoptic in zip(samples, instances, panoptic, strict=True):
+        sample.pred_instances = its_instances
+        sample.pred_panoptic_seg = its_panoptic
+    return samples

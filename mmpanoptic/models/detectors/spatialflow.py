@@ -14,6 +14,8 @@ from torch import Tensor
 from mmpanoptic.models.dense_heads.spatialflow_head import Outputs
 from mmpanoptic.registry import MODELS
 
+from .samples import add_predictions
+
 
 @MODELS.register_module()
 class SpatialFlow(SingleStageDetector):
@@ -128,10 +130,7 @@ class SpatialFlow(SingleStageDetector):
         instances = self._predict_instances(outputs, metas, rescale)
         semantics = self.semantic_head.predict(stuff_feats, metas, rescale)
         panoptic = self.panoptic_fusion_head.predict(instances, semantics)
-        for sample, its_instances, its_panoptic in zip(batch_data_samples, instances, panoptic, strict=True):
-            sample.pred_instances = its_instances
-            sample.pred_panoptic_seg = its_panoptic
-        return batch_data_samples
+        return add_predictions(batch_data_samples, instances, panoptic)
 
     def _forward(self, batch_inputs: Tensor, batch_data_samples: OptSampleList = None) -> tuple:
         """Raw outputs, for counting operations: class logits, deltas, mask logits of detections, semantic logits."""

@@ -6,6 +6,7 @@ import torch
 from mmdet.structures import SampleList
 from torch import Tensor
 
+from mmpanoptic.models.detectors.samples import add_predictions
 from mmpanoptic.registry import MODELS
 from mmpanoptic.utils import UserError
 
@@ -88,12 +89,8 @@ class PanopticTTAModel(InstanceTTAModel):
         results = self.predict_instances(views, boxes)
         for instances, frame in zip(results, frames, strict=True):
             instances.set_metainfo(dict(img_shape=frame['img_shape']))
-        samples = views[0].samples
         maps = self.module.panoptic_fusion_head.predict(results, semantics)
-        for sample, instances, panoptic in zip(samples, results, maps, strict=True):
-            sample.pred_instances = instances
-            sample.pred_panoptic_seg = panoptic
-        return samples
+        return add_predictions(views[0].samples, results, maps)
 
     def extract_both(self, data: dict[str, list], frames: list[dict]) -> tuple[View, tuple[Tensor, ...]]:
         """A batch of images as it is loaded, after preprocessing and backbone; and what the semantic head sees."""

@@ -282,19 +282,19 @@ def test_scores_do_not_depend_on_a_shift_of_all_logits(shift):
             return logits[:, None, None].repeat(1, window[1] - window[0], window[3] - window[2])
 
         for label, probability in enumerate(probabilities):
-            scores = ranking.ranking_scores(mask, torch.tensor([label]), (4, 3), logits_of, strip_pixels=6)
+            scores = ranking.ranking_scores(mask, torch.tensor([label]), logits_of, strip_pixels=6)
             assert scores.item() == pytest.approx(probability.item(), abs=1e-5)
 
 
 def reference_scores(head, instances, grid):
-    """Equation 3 by way of the whole ranking map, brought to the masks' size by nearest neighbour."""
-    masks, labels = instances.masks, instances.labels
-    small = F.interpolate(masks[None].float(), grid, mode='nearest-exact')[0]
+    """Equation 3 by way of the whole ranking map and the masks at its size."""
+    labels = instances.labels
+    masks = F.interpolate(instances.masks[None].float(), grid, mode='nearest-exact')[0]
     tensor = torch.zeros(1, head.num_things_classes, *grid)
-    for mask, label in zip(small, labels, strict=True):
+    for mask, label in zip(masks, labels, strict=True):
         tensor[0, label] = torch.maximum(tensor[0, label], mask)
-    probabilities = F.interpolate(head.ranking(tensor).softmax(1), masks.shape[1:], mode='nearest')[0]
-    return torch.stack([probabilities[label][mask].mean() for mask, label in zip(masks, labels, strict=True)])
+    probabilities = head.ranking(tensor).softmax(1)[0]
+    return torch.stack([probabilities[label][mask > 0].mean() for mask, label in zip(masks, labels, strict=True)])
 
 
 @pytest.mark.parametrize(
@@ -331,6 +331,21 @@ def test_tie_on_its_person_end_to_end():
     assert torch.equal(ranked % 1000 == PERSON, person & ~tie)
     assert [s['score'] for s in segments[:2]] == pytest.approx([0.662, 0.997])
     assert head.order(instances) == [1, 0]
+
+
+@pytest.mark.parametrize('network', [(427, 640), (800, 1199), (320, 480), (640, 960)])
+def test_the_size_of_the_input_does_not_change_the_order(network):
+    """A thin tie on its person, in a photo that the network sees enlarged as COCO's are, or reduced."""
+    size = (427, 640)
+    person, tie = mask_of(size, (60, 260, 20, 120)), mask_of(size, (100, 120, 50, 53))
+    instances = instances_of([person, tie], [PERSON, TIE], [0.997, 0.662])
+    instances.set_metainfo(dict(img_shape=network))
+    head = tie_is_in_front()
+    person_score, tie_score = head.ranking_scores(instances).tolist()
+    assert tie_score == pytest.approx(0.9, abs=1e-6)  # wherever the tie is, a module without a neighbourhood says .9
+    assert person_score == pytest.approx(0.9 - 0.8 * 60 / 20000, abs=1e-3)
+    ranked, _ = head.fuse(instances, torch.zeros(S, *size))
+    assert torch.equal(ranked % 1000 == TIE, tie)
 
 
 def test_equal_ranks_go_by_confidence():

@@ -1,7 +1,7 @@
 """From overlapping masks to the order in which instances are pasted, on plain tensors.
 
-The *grid* is what the ranking module works on: the network's input, or every n-th pixel of it. A pixel of the original
-image belongs to the grid's cell in which its top left corner lies; a cell takes the masks' values at its centre.
+The *grid* is what the ranking module works on: the network's input, or every n-th pixel of it. A cell takes the masks'
+values at its centre.
 
 Source: Liu et al., An End-to-End Network for Panoptic Segmentation, section 3.3, https://arxiv.org/abs/1903.05027. The
 indicator of its equation 4 is printed inverted; here it is 1 inside the mask.
@@ -25,14 +25,33 @@ Window = tuple[int, int, int, int]
 
 def sample_at_centres(maps: Tensor, grid: tuple[int, int]) -> Tensor:
     """Values of maps of shape (..., H, W) at the centres of a grid's cells, of shape (..., *grid)."""
-    size = maps.shape[-2:]
-    if tuple(size) == tuple(grid):
+    if tuple(maps.shape[-2:]) == tuple(grid):
         return maps
-    rows, columns = (
-        ((2 * torch.arange(cells, device=maps.device) + 1) * pixels).div(2 * cells, rounding_mode='floor')
-        for pixels, cells in zip(size, grid, strict=True)
-    )
+    rows, columns = _pixels_at_centres(maps.shape[-2:], grid)
     return maps[..., rows[:, None], columns]
+
+
+def sample_masks(masks: Tensor, grid: tuple[int, int]) -> Tensor:
+    """:func:`sample_at_centres` for bool masks of shape (N, H, W), which looks at each one inside its bounds alone."""
+    if tuple(masks.shape[1:]) == tuple(grid):
+        return masks
+    centres = _pixels_at_centres(masks.shape[1:], grid)
+    sampled = masks.new_zeros((len(masks), *grid))
+    for its_sampled, mask, (*vertical, left, right) in zip(sampled, masks, mask_bounds(masks), strict=True):
+        rows, columns = (
+            slice(*torch.bucketize(torch.tensor(ends), pixels).tolist())
+            for ends, pixels in zip((vertical, (left, right)), centres, strict=True)
+        )
+        its_sampled[rows, columns] = mask[centres[0][rows, None], centres[1][columns]]
+    return sampled
+
+
+def _pixels_at_centres(size: tuple[int, int], grid: tuple[int, int]) -> list[Tensor]:
+    """Rows and columns of a map of that size in which the centres of a grid's cells lie."""
+    return [
+        ((2 * torch.arange(cells) + 1) * pixels).div(2 * cells, rounding_mode='floor')
+        for pixels, cells in zip(size, grid, strict=True)
+    ]
 
 
 def instance_tensor(masks: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
@@ -84,7 +103,6 @@ def set_bounds(mask: Tensor) -> Window:
 def ranking_scores(
     masks: Tensor,
     labels: Tensor,
-    grid: tuple[int, int],
     logits_of: Callable[[Window], Tensor],
     conflict: Tensor | None = None,
     strip_pixels: int = 2**18,
@@ -95,46 +113,31 @@ def ranking_scores(
     instances x classes x H x W is ever held.
 
     Args:
-        masks: Masks, bool of shape (N, H, W), at the original size.
+        masks: Masks on the grid, bool of shape (N, H, W).
         labels: Labels of the instances, of shape (N,).
-        grid: Height and width (h, w) of the ranking map.
         logits_of: Gives the ranking map's logits in a window of the grid, (top, bottom, left, right) with the second
             and the last exclusive, as a tensor of shape (C, bottom - top, right - left), which is overwritten.
-        conflict: bool of shape (h, w): the mean is over the mask's pixels in it alone. None: over the whole mask.
+        conflict: bool of shape (H, W): the mean is over the mask's cells in it alone. None: over the whole mask.
         strip_pixels: How many cells of the grid a strip has at most (but at least one row).
 
     Returns:
-        Scores of shape (N,), float32, in [0, 1]; 0 where there is no pixel to average over.
+        Scores of shape (N,), float32, in [0, 1]; 0 where there is no cell to average over.
     """
-    height, width = masks.shape[1:]
     bounds = mask_bounds(masks)
-    rows_of, columns_of = (
-        (torch.arange(pixels, device=masks.device) * cells).div(pixels, rounding_mode='floor')
-        for pixels, cells in ((height, grid[0]), (width, grid[1]))
-    )
-
-    def on_pixels(cells: Tensor, rows: slice, columns: slice, first_row: int = 0, first_column: int = 0) -> Tensor:
-        """A window of the grid, which begins at the first row and column, at the original size."""
-        if (height, width) == tuple(grid):
-            return cells[rows.start - first_row : rows.stop - first_row,
-                         columns.start - first_column : columns.stop - first_column]  # fmt: skip
-        return cells[rows_of[rows, None] - first_row, columns_of[columns] - first_column]
-
     sums = torch.zeros(len(masks), dtype=torch.float64, device=masks.device)
     counts = torch.zeros_like(sums)
-    for window in strips(bounds, (height, width), grid, strip_pixels):
+    for window in strips(bounds, strip_pixels):
         first, last, left, _ = window
         exponentials, total = softmax_parts(logits_of, window)
-        first_pixel, last_pixel = -(-first * height // grid[0]), -(-last * height // grid[0])
-        for index, (label, bound) in enumerate(zip(labels.tolist(), bounds, strict=True)):
-            rows, columns = slice(max(bound[0], first_pixel), min(bound[1], last_pixel)), slice(*bound[2:])
-            if rows.start >= rows.stop:
+        for index, (label, (top, bottom, *sides)) in enumerate(zip(labels.tolist(), bounds, strict=True)):
+            top, bottom, columns = max(top, first), min(bottom, last), slice(*sides)
+            if top >= bottom:
                 continue
-            mask = masks[index, rows, columns]
+            mask = masks[index, top:bottom, columns]
             if conflict is not None:
-                mask = mask & on_pixels(conflict, rows, columns)
-            numerator, divisor = (on_pixels(x, rows, columns, first, left) for x in (exponentials[label], total))
-            sums[index] += (numerator / divisor * mask).sum()
+                mask = mask & conflict[top:bottom, columns]
+            part = slice(top - first, bottom - first), slice(sides[0] - left, sides[1] - left)
+            sums[index] += (exponentials[label][part] / total[part] * mask).sum()
             counts[index] += mask.sum()
     return (sums / counts.clamp(min=1)).float()
 
@@ -159,13 +162,12 @@ def softmax_parts(logits_of: Callable[[Window], Tensor], window: Window) -> tupl
     return exponentials, total
 
 
-def strips(bounds: list[Window], size: tuple[int, int], grid: tuple[int, int], strip_pixels: int) -> list[Window]:
-    """Windows of the grid, one below the other, that cover all masks."""
+def strips(bounds: list[Window], strip_pixels: int) -> list[Window]:
+    """Windows, one below the other, that cover all masks."""
     bounds = [bound for bound in bounds if bound[0] < bound[1]]
     if not bounds:
         return []
     tops, bottoms, lefts, rights = zip(*bounds, strict=True)
-    top, left = min(tops) * grid[0] // size[0], min(lefts) * grid[1] // size[1]
-    bottom, right = (max(bottoms) - 1) * grid[0] // size[0] + 1, (max(rights) - 1) * grid[1] // size[1] + 1
+    left, right, bottom = min(lefts), max(rights), max(bottoms)
     rows = max(1, strip_pixels // (right - left))
-    return [(first, min(first + rows, bottom), left, right) for first in range(top, bottom, rows)]
+    return [(first, min(first + rows, bottom), left, right) for first in range(min(tops), bottom, rows)]

@@ -22,6 +22,7 @@ from .ranking import (
     ranking_labels,
     ranking_scores,
     sample_at_centres,
+    sample_masks,
     set_bounds,
 )
 
@@ -44,7 +45,7 @@ class RankingFusion(HeuristicFusion):
         stride: The module works on every ``stride``-th pixel of the network's input, in both directions.
         train_input: 'gt', annotated masks, or 'pred', the detector's own instances (which costs a prediction an
             iteration).
-        conflict: What a conflict is, where the module is trained: pixels with two or more 'class'es, or 'instance's.
+        conflict: What a conflict is: pixels with two or more 'class'es, or 'instance's. The module is trained there.
         score_region: What an instance's score is averaged over: its whole 'mask', or only the pixels of it that are in
             'conflict'.
         loss_weight: Weight of the loss.
@@ -131,7 +132,7 @@ class RankingFusion(HeuristicFusion):
     def _logits_and_targets(self, masks: Tensor, labels: Tensor, sem_seg: Tensor) -> tuple[Tensor, Tensor]:
         """Logits of shape (K, T) and labels of shape (K,) at the K pixels of an image that count."""
         grid = self._grid(sem_seg.shape)
-        masks = sample_at_centres(masks, grid)
+        masks = sample_masks(masks, grid)
         tensor, classes = instance_tensor(masks, labels)
         conflict = conflict_pixels(tensor if self.conflict == 'class' else masks)
         targets = ranking_labels(conflict, sample_at_centres(sem_seg, grid), self.num_things_classes)
@@ -151,13 +152,14 @@ class RankingFusion(HeuristicFusion):
         """Scores of equation 3.
 
         The ranking map has the size of the network's input (``img_shape``, height and width, of the instances'
-        metainfo; without it, that of the masks) divided by ``stride``. Instances below ``score_thr`` are not in it.
+        metainfo; without it, that of the masks) divided by ``stride``; masks are averaged over as they are seen there.
+        Instances below ``score_thr`` are not in it.
 
         Args:
             instances: See ``fuse``.
 
         Returns:
-            Scores of shape (N,), float32; 0 below ``score_thr``.
+            Scores of shape (N,), float32; 0 below ``score_thr``, and for a mask that no cell of a coarser map sees.
         """
         scores = torch.zeros_like(instances.scores, dtype=torch.float32)
         kept = instances.scores >= self.score_thr
@@ -166,17 +168,16 @@ class RankingFusion(HeuristicFusion):
         if not kept.all():
             instances = instances[kept]
         masks, labels = instances.masks.bool(), instances.labels
-        grid = self._grid(instances.metainfo.get('img_shape', masks.shape[1:]))
-        sampled = sample_at_centres(masks, grid)
-        tensor, classes = instance_tensor(sampled, labels)
+        masks = sample_masks(masks, self._grid(instances.metainfo.get('img_shape', masks.shape[1:])))
+        tensor, classes = instance_tensor(masks, labels)
         conflict = None
         if self.score_region == 'conflict':
-            conflict = conflict_pixels(tensor if self.conflict == 'class' else sampled)
+            conflict = conflict_pixels(tensor if self.conflict == 'class' else masks)
 
         def logits_of(window: Window) -> Tensor:
             return self.ranking.forward_window(tensor, classes, window)
 
-        scores[kept] = ranking_scores(masks, labels, grid, logits_of, conflict, self.strip_pixels)
+        scores[kept] = ranking_scores(masks, labels, logits_of, conflict, self.strip_pixels)
         return scores
 
     def order(self, instances: InstanceData) -> list[int]:

@@ -14,6 +14,7 @@ from mmengine.runner import set_random_seed
 from mmengine.structures import PixelData
 
 from mmpanoptic import registry
+from mmpanoptic.engine.hooks.check_hook import check_classes
 from mmpanoptic.registry import MODELS
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -123,6 +124,9 @@ def test_config_model(path, stated_parameters):
     assert name in stated_parameters, f'{name} has no entry with Metadata.Parameters in the metafile of its folder'
     model = build_model(config)
     assert sum(p.numel() for p in model.parameters()) == stated_parameters[name]
+    if hasattr(model, 'panoptic_fusion_head'):  # heads that do not agree would be refused before training
+        things, stuff = range(model.num_things_classes), range(model.num_stuff_classes)
+        check_classes(model, dict(thing_classes=things, stuff_classes=stuff), name)
 
     model.eval()
     with torch.no_grad():

@@ -70,7 +70,7 @@ def model(shared_model) -> torch.nn.Module:
 
 
 def batch(*nums: int, sizes=SIZES, crowd: bool = False) -> dict:
-    """Data as it leaves the data loader, with so many things an image; the original is twice as large."""
+    """Data as it leaves the data loader, with so many things an image; the original is 3 times as wide, 2 as high."""
     inputs, samples = [], []
     for index, num in enumerate(nums):
         height, width = size = sizes[index % 2]
@@ -78,7 +78,7 @@ def batch(*nums: int, sizes=SIZES, crowd: bool = False) -> dict:
         image = torch.rand(1, 3, height // 8, width // 8, generator=generator)
         inputs.append((255 * F.interpolate(image, size, mode='bicubic').clamp(0, 1))[0].to(torch.uint8))
         sample = DetDataSample(
-            metainfo=dict(img_shape=size, ori_shape=(2 * height, 2 * width), scale_factor=(0.5, 0.5))
+            metainfo=dict(img_shape=size, ori_shape=(2 * height, 3 * width), scale_factor=(1 / 3, 0.5))
         )
         masks, labels = np.zeros((num, *size), np.uint8), torch.full((1, *size), 85)
         labels[:, :10] = 255
@@ -345,13 +345,14 @@ def test_predictions_at_both_sizes(model):
     large = predict(model, batch(0, 0))
     small = predict(model, batch(0, 0), rescale=False)
     for of_large, of_small, (height, width) in zip(large, small, SIZES, strict=True):
-        assert of_large.pred_panoptic_seg.sem_seg.shape == (1, 2 * height, 2 * width)
+        assert of_large.pred_panoptic_seg.sem_seg.shape == (1, 2 * height, 3 * width)
         assert of_small.pred_panoptic_seg.sem_seg.shape == (1, height, width)
         ours, theirs = of_large.pred_instances, of_small.pred_instances
         assert len(ours) == 6 and 'masks' not in ours
-        torch.testing.assert_close(ours.bboxes, 2 * theirs.bboxes)
-        assert (ours.points == 2 * theirs.points + 1).all()  # the centre of an input's pixel is a corner in the image
-        assert ours.bboxes.min() >= 0 and (ours.bboxes <= torch.tensor([2 * width, 2 * height] * 2)).all()
+        torch.testing.assert_close(ours.bboxes, theirs.bboxes * torch.tensor([3, 2, 3, 2]))
+        # The centre of an input's pixel: across, the middle one of three; down, between two.
+        assert torch.equal(ours.points, theirs.points * torch.tensor([3, 2]) + 1)
+        assert ours.bboxes.min() >= 0 and (ours.bboxes <= torch.tensor([3 * width, 2 * height] * 2)).all()
         assert (theirs.points < torch.tensor([width, height])).all()
         assert torch.equal(ours.scores, theirs.scores) and torch.equal(ours.labels, theirs.labels)
         torch.testing.assert_close(ours.embeddings.norm(dim=1), torch.ones(6))
@@ -418,7 +419,7 @@ def test_points_on_locations_beyond_the_image(model, monkeypatch):
     torch.testing.assert_close(large.norm(dim=0), torch.ones(64, 96))
 
     (result,) = predict(model, batch(0))
-    assert sorted(result.pred_instances.points.tolist()) == [[129, 127], [191, 65]]
+    assert sorted(result.pred_instances.points.tolist()) == [[193, 127], [286, 65]]
 
 
 def test_tensor_mode(model):
@@ -446,8 +447,9 @@ def panoptic_truth(samples: list[DetDataSample]) -> None:
             if label < 80:
                 box = sample.gt_instances.bboxes[label].clone()
                 box[2:] -= box[:2]
-            infos.append(dict(id=label + 1, label=label, is_thing=label < 80, iscrowd=0, bbox=(2 * box).tolist()))
-        ids = ids.repeat_interleave(2, 1).repeat_interleave(2, 2)
+            box = box * torch.tensor([3, 2, 3, 2])
+            infos.append(dict(id=label + 1, label=label, is_thing=label < 80, iscrowd=0, bbox=box.tolist()))
+        ids = ids.repeat_interleave(2, 1).repeat_interleave(3, 2)
         sample.gt_panoptic_seg = PixelData(sem_seg=ids, metainfo=dict(segments_info=infos))
 
 
@@ -475,7 +477,7 @@ def test_every_switch_trains_and_predicts(name):
     assert all(s['label'] == found.labels[s['instance']] for s in things)
     if 'oracle' in name:
         assert found.labels.tolist() == [0, 1] and found.scores.tolist() == [1, 1]
-        assert found.bboxes.tolist() == [[0, 24, 28, 100], [32, 24, 60, 100]]
+        torch.testing.assert_close(found.bboxes, torch.tensor([[0.0, 24, 42, 100], [48, 24, 90, 100]]))
         assert len(results[1].pred_instances) == 0
 
 
@@ -514,7 +516,10 @@ def bands(down: bool) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def perfect(monkeypatch, down: bool, **options) -> tuple[torch.nn.Module, DetDataSample]:
-    """A model on Shapes that embeds each band in a direction of its own, and the image's sample, twice as large."""
+    """A model on Shapes that embeds each band in a direction of its own, and the sample of an image.
+
+    The original is three times as wide as the input, and twice as high.
+    """
     model = build('ciae_r18_fpn_shapes', small=False, panoptic_fusion_head=dict(stuff_area_limit=0), **options)
     cells, boxes = bands(down)
     rows = torch.eye(32)[torch.randperm(32, generator=torch.Generator().manual_seed(0))]
@@ -525,11 +530,11 @@ def perfect(monkeypatch, down: bool, **options) -> tuple[torch.nn.Module, DetDat
     embedding = (rows[cells] * lengths[..., None]).permute(2, 0, 1)[None]
     monkeypatch.setattr(model.semantic_head, 'forward', lambda feats, box_embeddings: (embedding, None))
 
-    sample = DetDataSample(metainfo=dict(img_shape=(64, 96), ori_shape=(128, 192), scale_factor=(0.5, 0.5)))
-    ids = 10 + cells.repeat_interleave(8, 0).repeat_interleave(8, 1)[None].int()
+    sample = DetDataSample(metainfo=dict(img_shape=(64, 96), ori_shape=(128, 288), scale_factor=(1 / 3, 0.5)))
+    ids = 10 + cells.repeat_interleave(8, 0).repeat_interleave(12, 1)[None].int()
     infos = []
     for index, label in enumerate(_LABELS):
-        x1, y1, x2, y2 = (2 * boxes[index]).tolist()
+        x1, y1, x2, y2 = (boxes[index] * torch.tensor([3, 2, 3, 2])).tolist()
         info = dict(id=10 + index, label=label, is_thing=label < 7, iscrowd=0, bbox=[x1, y1, x2 - x1, y2 - y1])
         infos.append(info | dict(area=int((ids == 10 + index).sum())))
     sample.gt_panoptic_seg = PixelData(sem_seg=ids, metainfo=dict(segments_info=infos))
@@ -569,7 +574,7 @@ def test_detections_on_any_pixel_of_their_segment_are_perfect(monkeypatch, down,
 
 
 def test_annotated_instances():
-    """An original of 4x6 pixels for an input of 8x12, so that a pixel of the first is a cell's quarter."""
+    """An original of 4x6 pixels for an input of 8x12, and one of 4x3."""
     embedding = torch.zeros(2, 2, 3)
     embedding[0, :, 0], embedding[1, :, 1:] = 3, 1
     ids = torch.tensor([[5, 5, 6, 6, 6, 6], [5, 5, 6, 6, 6, 6], [7, 7, 7, 8, 8, 8], [0, 7, 7, 8, 8, 8]])
@@ -588,6 +593,11 @@ def test_annotated_instances():
     first = F.normalize(torch.tensor([3 * 3.5 / 4, 0.5 / 4]), dim=0)
     second = F.normalize(torch.tensor([3 * 0.5 / 8, 7.5 / 8]), dim=0)
     torch.testing.assert_close(found.embeddings, torch.stack([first, second]))
+    narrow = sample.clone()
+    narrow.set_metainfo(dict(ori_shape=(4, 3)))
+    halves = [{**info, 'bbox': [x / 2, y, w / 2, h]} for info in infos for x, y, w, h in [info['bbox']]]
+    narrow.gt_panoptic_seg = PixelData(sem_seg=ids[None, :, ::2], metainfo=dict(segments_info=halves))
+    torch.testing.assert_close(annotated_instances(narrow, embedding).bboxes, found.bboxes)
     padded = F.pad(embedding[None], (0, 2, 0, 1), mode='replicate')[0]  # at the right and at the bottom
     torch.testing.assert_close(annotated_instances(sample, padded).embeddings, found.embeddings)
 

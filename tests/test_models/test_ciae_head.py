@@ -73,10 +73,12 @@ def test_parameters():
         spec = MODELS.build(dict(type='CIAEHead', thing_categories='spec'))
         none = MODELS.build(dict(type='CIAEHead', thing_categories='none'))
         semseg = MODELS.build(dict(type='CIAEHead', stuff_modeling='semseg'))
+        swapped = MODELS.build(dict(type='CIAEHead', embedding_kernel=3, box_embedding_kernel=1))
     assert count(head.level_convs) == 1_630_720
     assert count(first.level_convs) == 1_626_112
     assert count(plain.level_convs) == 1_630_720 - 3 * 2 * 9 * 128
     assert (count(head.conv_embedding), count(head.conv_box_embedding)) == (4_128, 9_248)
+    assert (count(swapped.conv_embedding), count(swapped.conv_box_embedding)) == (36_896, 1_056)
     assert count(head) == 1_630_720 + 4_128 + 9_248, 'the memory is no parameter'
     assert count(semseg) == count(head) + 128 * 54 + 54
     assert [its.memory.embeddings.shape for its in (head, spec, none)] == [(54, 32), (133, 32), (53, 32)]
@@ -137,6 +139,35 @@ def test_forward():
     assert without.shape == embedding.shape
     with pytest.raises(ValueError, match='no box embeddings'):
         head(x)
+
+
+@pytest.mark.parametrize('kernel', [1, 3])
+def test_forward_written_out(kernel):
+    """Doublings up to stride 4, the sum of the levels, P'."""
+    head = head_of(box_embedding_dims=0, embedding_kernel=kernel).double()
+    x = tuple(level.double() for level in feats())
+    for conv in head.level_convs.modules():
+        if isinstance(conv, torch.nn.GroupNorm):  # not the identity
+            torch.nn.init.normal_(conv.weight, 1.0)
+            torch.nn.init.normal_(conv.bias)
+
+    def step(conv, its, doubled):
+        if isinstance(conv, CoordConvModule):
+            columns, rows = (torch.linspace(-1, 1, n, dtype=its.dtype) for n in (its.size(3), its.size(2)))
+            grid = torch.stack(torch.meshgrid(columns, rows, indexing='xy')).expand(len(its), -1, -1, -1)
+            its = torch.cat([its, grid], dim=1)
+        its = F.conv2d(its, conv.conv.weight, conv.conv.bias, padding=1)
+        its = F.relu(F.group_norm(its, 2, conv.norm.weight, conv.norm.bias))
+        return F.interpolate(its, scale_factor=2, mode='bilinear', align_corners=False) if doubled else its
+
+    total = torch.zeros(2, 8, 8, 16, dtype=torch.float64)
+    for level, times in enumerate((1, 1, 2, 3)):
+        its = x[level]
+        for index in range(times):
+            its = step(head.level_convs[level][index], its, doubled=level > 0)
+        total += its
+    expected = F.conv2d(total, head.conv_embedding.weight, head.conv_embedding.bias, padding=kernel // 2)
+    torch.testing.assert_close(head(x)[0], expected)
 
 
 def test_box_embeddings_are_summed_before_the_convolution():

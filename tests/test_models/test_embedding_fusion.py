@@ -205,14 +205,15 @@ def test_small_stuff_is_void():
 
 
 def test_class_from_the_embedding():
-    maps = per_pixel([2, 2])
     instances = instances_of([[0, 0, 2, 1]], [0], [0.9], torch.eye(8)[2:3])
-    with pytest.raises(ValueError, match="category_from='embedding' needs queries of all 3 thing classes"):
-        fuse(instances, maps, category_from='embedding')
     things = F.normalize(torch.tensor([[0, 1, 0.1], [1, 0, 0.9], [1, 1, 0.0]]), dim=1)
-    maps = EmbeddingMap(maps.embedding, maps.stuff_queries, maps.size, stride=1, thing_queries=F.pad(things, (0, 5)))
-    assert fuse(instances, maps)[0].tolist() == [[1000, 1000]]
-    assert fuse(instances, maps, category_from='embedding')[0].tolist() == [[1001, 1001]]
+    things = F.pad(things, (0, 5))
+    assert EmbeddingFusion(T, S).labels(instances, things).tolist() == [0]
+    head = EmbeddingFusion(T, S, category_from='embedding')
+    assert head.labels(instances, things).tolist() == [1]
+    for queries in (None, things[:2]):
+        with pytest.raises(ValueError, match="category_from='embedding' needs queries of all 3 thing classes"):
+            head.labels(instances, queries)
 
 
 def test_semantic_branch_decides_what_is_stuff():

@@ -52,11 +52,12 @@ def check_classes(model: torch.nn.Module, meta: dict, path: str) -> None:
         UserError: If one differs, naming the module.
     """
     things, stuff = len(meta['thing_classes']), len(meta['stuff_classes'])
+    tells_classes = getattr(model, 'tells_classes', True)  # CIAE can find things with a head of one class
     for name, module in model.named_modules():
         if hasattr(module, 'num_things_classes') and hasattr(module, 'num_stuff_classes'):
             own, data = (module.num_things_classes, module.num_stuff_classes), (things, stuff)
         elif isinstance(module, (BBoxHead, FCNMaskHead, BaseDenseHead)) and not isinstance(module, RPNHead):
-            own, data = module.num_classes, things
+            own, data = module.num_classes, things if tells_classes else 1
         else:
             continue
         if own != data:

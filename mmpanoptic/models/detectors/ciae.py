@@ -34,7 +34,7 @@ class CIAE(SingleStageDetector):
         panoptic_fusion_head: Config of :class:`~mmpanoptic.models.EmbeddingFusion`.
         oracle: Whether prediction takes boxes, classes and masks of instances from the ground truth, the mean of the
             mask's embeddings being the instance's query (table IV). For testing alone.
-        test_cfg: Thresholds of the proposal head.
+        test_cfg: Thresholds of the proposal head; ``panoptic`` in it, those of the fusion head, if not its own.
 
     Raises:
         ValueError: If instances would have no class, or the parts do not agree about the number of classes or the box
@@ -44,7 +44,8 @@ class CIAE(SingleStageDetector):
     def __init__(self, *args, semantic_head: dict, panoptic_fusion_head: dict, oracle: bool = False, **kwargs) -> None:
         super().__init__(*args, **kwargs)
         self.semantic_head = MODELS.build(semantic_head)
-        self.panoptic_fusion_head = MODELS.build(panoptic_fusion_head)
+        thresholds = dict(test_cfg=(self.test_cfg or {}).get('panoptic'))
+        self.panoptic_fusion_head = MODELS.build(panoptic_fusion_head, default_args=thresholds)
         self.num_things_classes = self.panoptic_fusion_head.num_things_classes
         self.num_stuff_classes = self.panoptic_fusion_head.num_stuff_classes
         self.num_classes = self.panoptic_fusion_head.num_classes
@@ -133,7 +134,6 @@ class CIAE(SingleStageDetector):
                     scale=scale,
                     stride=_STRIDE,
                     semantic=None if semantics is None else semantics[index].float(),
-                    thing_queries=self.semantic_head.thing_queries,
                 )
             )
             its.labels = self.panoptic_fusion_head.labels(its, self.semantic_head.thing_queries)

@@ -18,7 +18,8 @@ class PanopticFPN(TwoStagePanopticSegmentor):
     """Mask R-CNN plus a semantic branch on one FPN. https://arxiv.org/abs/1901.02446
 
     Differs from mmdet's class of that name in three ways: predictions keep their instances (for box and mask AP), the
-    fusion head takes its thresholds as arguments of its own, and ``mode='tensor'`` works.
+    fusion head takes its thresholds as arguments of its own (``test_cfg.panoptic`` replaces them), and
+    ``mode='tensor'`` works.
 
     Args:
         panoptic_fusion_head: Config of a fusion head, such as :class:`~mmpanoptic.models.HeuristicFusion`.
@@ -27,7 +28,8 @@ class PanopticFPN(TwoStagePanopticSegmentor):
 
     def __init__(self, *args, panoptic_fusion_head: dict, **kwargs) -> None:
         super().__init__(*args, panoptic_fusion_head=None, **kwargs)
-        self.panoptic_fusion_head = MODELS.build(panoptic_fusion_head)
+        thresholds = dict(test_cfg=(self.test_cfg or {}).get('panoptic'))
+        self.panoptic_fusion_head = MODELS.build(panoptic_fusion_head, default_args=thresholds)
         self.num_things_classes = self.panoptic_fusion_head.num_things_classes
         self.num_stuff_classes = self.panoptic_fusion_head.num_stuff_classes
         self.num_classes = self.panoptic_fusion_head.num_classes

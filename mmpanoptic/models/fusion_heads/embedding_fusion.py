@@ -29,7 +29,6 @@ class EmbeddingMap:
         stride: Pixels of the network's input for a step of the map.
         semantic: Logits of a separate branch, stuff classes and then 'thing', of shape (S + 1, h, w). If given, they
             decide about stuff instead of ``stuff_queries``.
-        thing_queries: Embeddings of the thing classes, of length 1, of shape (T, D), if they are to name instances.
 
     Raises:
         ValueError: If ``embedding`` and ``stuff_queries`` or ``semantic`` do not go together.
@@ -41,7 +40,6 @@ class EmbeddingMap:
     scale: tuple[float, float] = (1.0, 1.0)
     stride: int = 4
     semantic: Tensor | None = None
-    thing_queries: Tensor | None = None
 
     def __post_init__(self) -> None:
         dims, *grid = self.embedding.shape
@@ -74,8 +72,7 @@ class EmbeddingFusion(BaseFusionHead):
         num_stuff_classes: Number of stuff classes, labels T to T + S - 1.
         score_thr: Instances with a lower score are left out.
         box_scale: An instance is confined to its box enlarged by this factor about its centre; None: it is not.
-        category_from: What an instance's class is taken from: 'detector', or 'embedding', the most similar one of
-            ``thing_queries``.
+        category_from: What names an instance, see ``labels``: the 'detector', or its 'embedding'.
         stuff_area_limit: Stuff that would get fewer pixels than this stays void.
         stuff_area_mode: What the limit applies to: 'segment', all pixels of a class in the image, or 'component', each
             8-connected component of them.
@@ -118,8 +115,9 @@ class EmbeddingFusion(BaseFusionHead):
         """Fuse one image.
 
         Args:
-            instances: ``bboxes`` of shape (N, 4) in pixels of the output, ``labels`` and ``scores`` of shape (N,), and
-                ``embeddings``, their queries of length 1, of shape (N, D); N may be 0.
+            instances: ``bboxes`` of shape (N, 4) in pixels of the output, ``labels`` (what the method of this name
+                gives) and ``scores`` of shape (N,), and ``embeddings``, their queries of length 1, of shape (N, D); N
+                may be 0.
             seg_preds: What the network says about the pixels.
 
         Returns:
@@ -127,7 +125,7 @@ class EmbeddingFusion(BaseFusionHead):
             in it; the others are numbered in the order in which they are given.
 
         Raises:
-            ValueError: If the shapes do not fit, or classes are to come from queries that are not there.
+            ValueError: If the shapes do not fit.
         """
         if seg_preds.semantic is None and len(seg_preds.stuff_queries) != self.num_stuff_classes:
             raise ValueError(f'{len(seg_preds.stuff_queries)} stuff queries for {self.num_stuff_classes} stuff classes')
@@ -141,7 +139,7 @@ class EmbeddingFusion(BaseFusionHead):
                 raise ValueError(
                     f'embeddings of shape {tuple(instances.embeddings.shape)} for {len(seg_preds.embedding)} dimensions'
                 )
-            labels, scores = self.labels(instances, seg_preds.thing_queries).tolist(), instances.scores.tolist()
+            labels, scores = instances.labels.tolist(), instances.scores.tolist()
         windows = pixel_windows(boxes, seg_preds.size, self.box_scale)
         if seg_preds.semantic is None:
             queries = torch.cat([seg_preds.stuff_queries, queries.to(seg_preds.stuff_queries)])
@@ -153,7 +151,7 @@ class EmbeddingFusion(BaseFusionHead):
         return self._panoptic(found, kept, labels, scores)
 
     def labels(self, instances: InstanceData, thing_queries: Tensor | None) -> Tensor:
-        """Label of each instance, of shape (N,).
+        """Label of each instance, of shape (N,): the detector's, or the class with the query that is most similar.
 
         Args:
             instances: ``labels`` of shape (N,) and ``embeddings`` of shape (N, D).

@@ -57,8 +57,9 @@ class CategoryMemory(nn.Module):
     def update(self, sums: Tensor, present: Tensor) -> None:
         """Take in a batch; in evaluation, nothing.
 
-        All processes must call it: the categories' means are those of the batch over all of them. Means that are not
-        finite, as when half precision overflows, are left out, as the rows could not recover from them.
+        All processes must call it: the categories' means are those of the batch over all of them. Means without a
+        direction, zero or, as when half precision overflows, not finite, are left out, as the rows could not recover
+        from them.
 
         Args:
             sums: Sum of each category's embeddings on this process, of shape (C, D).
@@ -69,7 +70,7 @@ class CategoryMemory(nn.Module):
         everything = torch.cat([sums, present[:, None].to(sums.dtype)], dim=1)
         dist.all_reduce(everything)
         means = F.normalize(everything[:, :-1], dim=1).to(self.embeddings.dtype)
-        changes = (everything[:, -1] > 0) & means.isfinite().all(1)
+        changes = (everything[:, -1] > 0) & means.isfinite().all(1) & means.any(1)
         momentum = self.current_momentum()
         updated = F.normalize(momentum * self.embeddings + (1 - momentum) * means, dim=1)
         self.embeddings.copy_(torch.where(changes[:, None], updated, self.embeddings))

@@ -24,8 +24,8 @@ class CIAEHead(BaseModule):
     """Embeds each pixel, remembers a query for each category, and trains both.
 
     Each level goes through as many 3x3 convolutions as it takes doublings to reach stride 4 (the finest through one),
-    each followed by doubling; those of the coarsest level see coordinates. The sum goes through a 1x1 (P'), the sum of
-    the box embeddings of all levels, resized to stride 4, through a 3x3 (P''); the raw map is P' + P''.
+    each followed by doubling; those of the coarsest level see coordinates. The sum goes through a convolution (P'), the
+    sum of the box embeddings of all levels, resized to stride 4, through another (P''); the raw map is P' + P''.
 
     Rows of the memory: stuff first, S of them, then things. With ``stuff_modeling='semseg'`` there is no memory and
     no category loss; a semantic branch beside P' says what stuff is, and embeddings tell instances apart.
@@ -41,6 +41,7 @@ class CIAEHead(BaseModule):
         inner_channels: Channels of the branch.
         embedding_dims: Length D of an embedding.
         box_embedding_dims: Channels of the box embeddings; 0: there are none.
+        embedding_kernel, box_embedding_kernel: Sizes of the convolutions that give P' and P''; odd.
         num_levels: How many levels there are, of strides 4, 8, ...
         thing_categories: Which category pixels of things have: 'merge', all the same (S + 1 rows of memory); 'spec',
             their class (S + T rows); 'none': there is no category loss, and S rows.
@@ -64,6 +65,8 @@ class CIAEHead(BaseModule):
         inner_channels: int = 128,
         embedding_dims: int = 32,
         box_embedding_dims: int = 32,
+        embedding_kernel: int = 1,
+        box_embedding_kernel: int = 3,
         num_levels: int = 4,
         thing_categories: str = 'merge',
         stuff_modeling: str = 'ciae',
@@ -99,10 +102,12 @@ class CIAEHead(BaseModule):
                 channels = inner_channels if index else in_channels
                 convs.append(conv_type(channels, inner_channels, 3, padding=1, norm_cfg=norm_cfg))
             self.level_convs.append(convs)
-        self.conv_embedding = nn.Conv2d(inner_channels, embedding_dims, 1)
+        self.conv_embedding = nn.Conv2d(inner_channels, embedding_dims, embedding_kernel, padding=embedding_kernel // 2)
         self.conv_box_embedding = None
         if box_embedding_dims:
-            self.conv_box_embedding = nn.Conv2d(box_embedding_dims, embedding_dims, 3, padding=1)
+            self.conv_box_embedding = nn.Conv2d(
+                box_embedding_dims, embedding_dims, box_embedding_kernel, padding=box_embedding_kernel // 2
+            )
         self.memory = self.conv_logits = None
         if stuff_modeling == 'ciae':
             num_thing_rows = dict(merge=1, spec=num_things_classes, none=0)[thing_categories]

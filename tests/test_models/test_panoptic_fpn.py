@@ -105,3 +105,15 @@ def test_raw_outputs(model):
         assert len(outputs) >= 4
         assert semantics.shape[:2] == (2, 7), 'all things as one class, and six of stuff'
         assert len(model(data['inputs'], mode='tensor')) == len(outputs)
+
+
+@pytest.mark.parametrize('path', ['panoptic_fpn/panoptic-fpn_r18_fpn_shapes', 'ciae/ciae_r18_fpn_shapes'])
+def test_thresholds_of_test_cfg_reach_the_fusion_head(path):
+    config = Config.fromfile(CONFIG.parents[1] / f'{path}.py')
+    init_default_scope(config.default_scope)
+    config.model.test_cfg.panoptic = dict(score_thr=0.125)
+    with torch.device('meta'):
+        assert MODELS.build(config.model).panoptic_fusion_head.score_thr == 0.125
+        config.model.test_cfg.panoptic = dict(mask_overlap=0.5)
+        with pytest.raises(ValueError, match="no key 'mask_overlap'"):
+            MODELS.build(config.model)

@@ -8,13 +8,11 @@ from mmengine.structures import InstanceData
 from torch import Tensor
 
 from mmpanoptic.models.fusion_heads.embedding_fusion import EmbeddingMap
-from mmpanoptic.models.losses import mean_queries, segment_sums
+from mmpanoptic.models.losses import EMBEDDING_STRIDE, mean_queries, segment_sums
 from mmpanoptic.registry import MODELS
 from mmpanoptic.utils import UserError
 
 from .samples import add_predictions, without_classes
-
-_STRIDE = 4
 
 
 @MODELS.register_module()
@@ -132,7 +130,7 @@ class CIAE(SingleStageDetector):
                     stuff_queries=self.semantic_head.stuff_queries,
                     size=tuple(size),
                     scale=scale,
-                    stride=_STRIDE,
+                    stride=EMBEDDING_STRIDE,
                     semantic=None if semantics is None else semantics[index].float(),
                 )
             )
@@ -170,7 +168,7 @@ def annotated_instances(sample: DetDataSample, embedding: Tensor) -> InstanceDat
     truth = sample.gt_panoptic_seg
     things = [info for info in truth.segments_info if info['is_thing'] and not info['iscrowd']]
     ids = F.interpolate(truth.sem_seg[None].double(), (height, width), mode='nearest-exact')[0, 0].long()
-    large = F.interpolate(embedding[None], scale_factor=_STRIDE, mode='bilinear', align_corners=False)
+    large = F.interpolate(embedding[None], scale_factor=EMBEDDING_STRIDE, mode='bilinear', align_corners=False)
     pixels = large[0, :, :height, :width].flatten(1)
     segments = torch.full_like(ids, -1)
     for index, info in enumerate(things):

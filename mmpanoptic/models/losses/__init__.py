@@ -1,8 +1,9 @@
 from .ciae_loss import CIAELoss
-from .ciae_targets import EmbeddingTargets, embedding_targets
+from .ciae_targets import EMBEDDING_STRIDE, EmbeddingTargets, embedding_targets
 from .embedding_loss import enlarge_boxes, hardest_queries_loss, mean_queries, segment_sums
 
 __all__ = [
+    'EMBEDDING_STRIDE',
     'CIAELoss',
     'EmbeddingTargets',
     'embedding_targets',

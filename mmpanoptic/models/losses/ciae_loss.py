@@ -8,10 +8,8 @@ from torch import Tensor, nn
 from mmpanoptic.models.layers.category_memory import CategoryMemory
 from mmpanoptic.registry import MODELS
 
-from .ciae_targets import EmbeddingTargets
+from .ciae_targets import EMBEDDING_STRIDE, EmbeddingTargets
 from .embedding_loss import enlarge_boxes, hardest_queries_loss, mean_queries, segment_sums
-
-_UPSAMPLING = 4
 
 
 @MODELS.register_module()
@@ -107,13 +105,13 @@ class CIAELoss(nn.Module):
     def _sample(self, embedding: Tensor, targets: EmbeddingTargets) -> tuple[Tensor, ...]:
         """The pixels of an image: embeddings (D, P), categories and instances (P,), points (2, P), boxes (n, 4)."""
         height, width = targets.categories.shape
-        if height > embedding.size(1) * _UPSAMPLING or width > embedding.size(2) * _UPSAMPLING:
+        if height > embedding.size(1) * EMBEDDING_STRIDE or width > embedding.size(2) * EMBEDDING_STRIDE:
             raise ValueError(
-                f'embeddings of shape {tuple(embedding.shape)}, enlarged {_UPSAMPLING} times, do not cover ground '
+                f'embeddings of shape {tuple(embedding.shape)}, enlarged {EMBEDDING_STRIDE} times, do not cover ground '
                 f'truth of {height}x{width} pixels'
             )
         step = slice(self.stride // 2, None, self.stride)
-        large = F.interpolate(embedding[None], scale_factor=_UPSAMPLING, mode='bilinear', align_corners=False)
+        large = F.interpolate(embedding[None], scale_factor=EMBEDDING_STRIDE, mode='bilinear', align_corners=False)
         large = large[0, :, :height, :width][:, step, step]
         columns, rows = (torch.arange(size, device=large.device)[step] + 0.5 for size in (width, height))
         points = torch.stack(torch.meshgrid(columns, rows, indexing='xy'))  # centres of pixels

@@ -7,6 +7,8 @@ from mmdet.structures import DetDataSample
 from mmdet.structures.bbox import get_box_tensor
 from torch import Tensor
 
+#: Pixels of the input, down and across, for one of the raw embeddings.
+EMBEDDING_STRIDE = 4
 _IGNORED = 255
 
 

@@ -9,13 +9,12 @@ from torch import Tensor, nn
 
 from mmpanoptic.models.layers.category_memory import CategoryMemory
 from mmpanoptic.models.layers.coord_conv import CoordConvModule
-from mmpanoptic.models.losses.ciae_targets import EmbeddingTargets, embedding_targets
+from mmpanoptic.models.losses.ciae_targets import EMBEDDING_STRIDE, EmbeddingTargets, embedding_targets
 from mmpanoptic.registry import MODELS
 
 THING_CATEGORIES = ('merge', 'spec', 'none')
 STUFF_MODELINGS = ('ciae', 'semseg')
 COORD_CONVS = ('all', 'first', None)
-_STRIDE = 4
 _IGNORED = 255
 
 
@@ -179,7 +178,7 @@ class CIAEHead(BaseModule):
         labels = torch.stack([its.categories for its in targets]).clamp(max=self.num_stuff_classes)
         labels = labels.masked_fill(labels < 0, _IGNORED)
         height, width = labels.shape[-2:]
-        large = F.interpolate(logits, scale_factor=_STRIDE, mode='bilinear', align_corners=False)
+        large = F.interpolate(logits, scale_factor=EMBEDDING_STRIDE, mode='bilinear', align_corners=False)
         return self.loss_seg(large[..., :height, :width], labels)
 
     @property
@@ -210,7 +209,7 @@ class CIAEHead(BaseModule):
         """
         if embedding.dtype in (torch.float16, torch.bfloat16):
             embedding = embedding.float()
-        size = embedding.new_tensor([embedding.size(2), embedding.size(1)]) * _STRIDE
+        size = embedding.new_tensor([embedding.size(2), embedding.size(1)]) * EMBEDDING_STRIDE
         grid = (points.to(embedding) + 0.5) / size * 2 - 1
         sampled = F.grid_sample(embedding[None], grid[None, None], padding_mode='border', align_corners=False)
         return F.normalize(sampled[0, :, 0].T, dim=1)

@@ -24,5 +24,5 @@ model = dict(
     test_cfg=dict(nms_pre=1000, max_per_img=300),
 )
 
-# As on Shapes: the factors of the box distances would hardly move otherwise.
+# As on Shapes, for the reasons given there.
 optim_wrapper = dict(optimizer=dict(lr=2e-3), paramwise_cfg=dict(custom_keys={'bbox_head.scales': dict(lr_mult=10.0)}))

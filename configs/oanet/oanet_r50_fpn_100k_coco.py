@@ -1,8 +1,8 @@
 _base_ = [
     '../_base_/models/oanet_r50_fpn.py',
     '../_base_/datasets/coco_panoptic.py',
-    '../_base_/default_runtime.py',
     '../_base_/schedules/schedule_100k.py',
+    '../_base_/iteration_runtime.py',
 ]
 
 # Instances whose masks overlap: those of the panoptic PNGs do not, and the ranking module would learn nothing.
@@ -13,6 +13,3 @@ train_dataloader = dict(
 val_dataloader = dict(dataset=dict(inst_ann_file='annotations/instances_val2017.json'))
 test_dataloader = val_dataloader
 custom_hooks = [*_base_.custom_hooks, dict(type='RankingConflictHook')]
-
-default_hooks = dict(checkpoint=dict(by_epoch=False, interval=10000))
-log_processor = dict(by_epoch=False)

@@ -272,9 +272,9 @@ def test_only_an_instances_json_gives_conflicts(shapes_datasets, config):
     assert cut['conflict_pixels'] == 0 and cut['loss_ranking'] == 0
 
 
-def run_hook(hook, dataset, pixels, iterations, train_input='gt'):
+def run_hook(hook, dataset, pixels, iterations, train_input='gt', conflict='class'):
     model = torch.nn.Linear(1, 1)
-    model.panoptic_fusion_head = SimpleNamespace(train_input=train_input)
+    model.panoptic_fusion_head = SimpleNamespace(train_input=train_input, conflict=conflict)
     runner = SimpleNamespace(train_dataloader=SimpleNamespace(dataset=dataset), model=model)
     for index in range(iterations):
         hook.after_train_iter(runner, index, outputs=dict(loss=1.0, conflict_pixels=torch.tensor(float(pixels))))
@@ -303,3 +303,6 @@ def test_hook_names_inst_ann_file_once(shapes_datasets, monkeypatch):
     assert len(said) == 2 and all(level == logging.ERROR for _, level in said)
     assert 'set inst_ann_file' in said[0][0] and 'panoptic_train.json' in said[0][0]
     assert 'instances_train.json' in said[1][0] and 'inst_ann_file' in said[1][0]
+    run_hook(RankingConflictHook(), overlapping, 0, 300, conflict='instance')
+    assert 'is in instances of two classes, so' in said[1][0]
+    assert 'is in two instances, so' in said[2][0]

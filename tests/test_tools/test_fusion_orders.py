@@ -1,5 +1,7 @@
 """Five orders of the ground truth's own instances: the true one gives a perfect map."""
 
+import copy
+import re
 import subprocess
 import sys
 from argparse import Namespace
@@ -14,6 +16,7 @@ from mmengine.structures import InstanceData
 
 from mmpanoptic.datasets.shapes.writer import write_dataset
 from mmpanoptic.evaluation.panoptic_quality import average, per_class
+from mmpanoptic.models import EmbeddingFusion
 from mmpanoptic.registry import MODELS
 from mmpanoptic.utils import UserError
 
@@ -83,10 +86,71 @@ def test_the_random_order_follows_the_seed(config, model, monkeypatch):
     assert runs[0]['true order'].iou_sum.tolist() == runs[2]['true order'].iou_sum.tolist()
 
 
-def test_a_dataset_without_overlapping_masks_is_refused(config):
-    dataset = dict(config.test_dataloader.dataset, inst_ann_file=None)
-    with pytest.raises(UserError, match='inst_ann_file'):
-        TOOL.annotations_of(dataset, None)
+def without_masks(dataset):
+    return dict(dataset, inst_ann_file=None)
+
+
+def repeated(dataset):
+    return dict(type='RepeatDataset', times=2, dataset=dataset)
+
+
+def joined(dataset):
+    return dict(type='ConcatDataset', datasets=[dataset, dataset])
+
+
+@pytest.mark.parametrize('loader', ['train_dataloader', 'test_dataloader'])
+@pytest.mark.parametrize(
+    ('change', 'message'),
+    [
+        (without_masks, r'\(annotations/panoptic_\w+\.json\) has no inst_ann_file.*: set it'),
+        (repeated, 'is a RepeatDataset, .*: set {name} to the dataset in it'),
+        (joined, 'is a ConcatDataset, .*: set {name} to .* one of them'),
+    ],
+)
+def test_datasets_without_a_true_order_are_refused(config, model, loader, change, message):
+    config = copy.deepcopy(config)
+    config[loader].dataset = change(config[loader].dataset)
+    name = rf'{loader}\.dataset'
+    with pytest.raises(UserError, match=rf'oanet_r18_fpn_shapes\.py: {name} {message.format(name=name)}'):
+        TOOL.score_orders(config, model, Namespace(**ARGS))
+
+
+@pytest.mark.parametrize('loader', ['train_dataloader', 'test_dataloader'])
+def test_a_config_without_a_dataset_is_refused(config, model, loader):
+    for nothing in (None, {}):
+        config = copy.deepcopy(config)
+        config[loader] = nothing
+        with pytest.raises(UserError, match=rf'oanet_r18_fpn_shapes\.py has no {loader}\.dataset: set it'):
+            TOOL.score_orders(config, model, Namespace(**ARGS))
+
+
+@pytest.fixture
+def error_of(config, tmp_path, monkeypatch, capsys):
+    """What the command says on stderr, given the model that it loads and flags."""
+    config.dump(tmp_path / 'config.py')
+    (tmp_path / 'model.pth').touch()
+
+    def run(model, *flags):
+        monkeypatch.setattr(TOOL, 'load_model', lambda *_: (model, {}))
+        monkeypatch.setattr('sys.argv', ['fusion_orders.py', f'{tmp_path}/config.py', f'{tmp_path}/model.pth', *flags])
+        with pytest.raises(SystemExit):
+            TOOL.cli.run(TOOL.main)
+        return capsys.readouterr().err
+
+    return run
+
+
+@pytest.mark.parametrize('number', ['0', '-3'])
+@pytest.mark.parametrize('flag', ['--images', '--train-images'])
+def test_numbers_that_make_no_sense(error_of, flag, number):
+    assert error_of(None, flag, number) == f'error: {flag} {number}: at least one image is needed\n'
+
+
+def test_models_without_an_order_are_refused(error_of):
+    detector, by_query = torch.nn.Identity(), torch.nn.Identity()
+    by_query.panoptic_fusion_head = EmbeddingFusion()
+    for model, message in ((detector, 'has no panoptic_fusion_head.*configs/oanet'), (by_query, 'needs no order')):
+        assert re.fullmatch(rf'error: \S*config\.py: Identity .*{message}\n', error_of(model))
 
 
 @pytest.mark.slow
@@ -99,7 +163,7 @@ def test_as_a_command(config, model, tmp_path):
         cwd=tmp_path,
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=900,
     )
     assert done.returncode == 0, done.stderr
     assert 'learned ranking' in done.stdout and 'Order of classes' in done.stdout

@@ -2,10 +2,10 @@
 
 python tools/analysis_tools/fusion_orders.py CONFIG CHECKPOINT [--seed 0] [--classes tie ball box]
 
-The orders: by detection score; random; by class, in the order that contradicts few overlapping pairs of the training
-set (classes that never overlap there: by score); by the learned ranking, where the fusion head has one; and true, from
-the ground truth's overlapping masks and its panoptic map. Every image goes through the network once. The datasets of
-the config need inst_ann_file.
+The orders: by detection score; random; by class, in the order that contradicts the fewest overlapping pairs of the
+training set (few, of more than 15 classes; classes that never overlap there: by score); by the learned ranking, where
+the fusion head has one; and true, from the ground truth's overlapping masks and its panoptic map. Every image goes
+through the network once. The datasets of the config need inst_ann_file.
 """
 
 import argparse
@@ -31,7 +31,7 @@ from mmpanoptic.evaluation.instance_orders import (
     order_by_votes,
 )
 from mmpanoptic.evaluation.panoptic_quality import accumulate, average, match_segments, per_class
-from mmpanoptic.models import EmbeddingFusion, RankingFusion
+from mmpanoptic.models import HeuristicFusion, RankingFusion
 from mmpanoptic.models.fusion_heads.merge import order_instances
 from mmpanoptic.registry import DATASETS
 from mmpanoptic.utils import UserError, cli
@@ -53,17 +53,30 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def annotations_of(dataset_config: dict, number: int | None) -> tuple[BaseDataset, Iterator[dict]]:
-    """A dataset and, of its first images, the annotations at the original size, without the images.
+def dataset_config_of(config: Config, loader: str) -> dict:
+    """The dataset of a dataloader, given by its name.
 
     Raises:
-        UserError: If it has no instances JSON.
+        UserError: If the config has none, it is wrapped, or it has no instances JSON.
     """
+    name, dataset_config = f'{loader}.dataset', (config.get(loader) or {}).get('dataset')
+    if dataset_config is None:
+        raise UserError(f'{config.filename} has no {name}: set it, with inst_ann_file')
+    if 'ann_file' not in dataset_config:  # RepeatDataset, ConcatDataset and the like
+        raise UserError(
+            f'{config.filename}: {name} is a {dataset_config["type"]}, which has no ann_file: set {name} to the '
+            'dataset in it, to one of them if there are several'
+        )
     if not dataset_config.get('inst_ann_file'):
         raise UserError(
-            f'{dataset_config["ann_file"]}: its dataset has no inst_ann_file, so there is no true order of overlaps: '
-            'set it for training and testing'
+            f'{config.filename}: {name} ({dataset_config["ann_file"]}) has no inst_ann_file, so there is no true order '
+            'of overlaps: set it for training and testing'
         )
+    return dataset_config
+
+
+def annotations_of(dataset_config: dict, number: int | None) -> tuple[BaseDataset, Iterator[dict]]:
+    """A dataset and, of its first images, the annotations at the original size, without the images."""
     only_annotations = dict(pipeline=[dict(type='LoadPanopticAnnotations')], filter_cfg=None)
     dataset = DATASETS.build({**dataset_config, **only_annotations})
     number = len(dataset) if number is None else min(number, len(dataset))
@@ -143,8 +156,8 @@ def orders_of(
 def score_orders(config: Config, model: nn.Module, args: argparse.Namespace) -> tuple[dict[str, Any], list[dict]]:
     """PQ sums by order, and the categories."""
     head = model.panoptic_fusion_head
-    class_order, wins = order_of_classes(config.train_dataloader.dataset, args.train_images)
-    test = config.test_dataloader.dataset
+    train, test = (dataset_config_of(config, f'{part}_dataloader') for part in ('train', 'test'))
+    class_order, wins = order_of_classes(train, args.train_images)
     annotated, annotations = annotations_of(test, args.images)
     images = DATASETS.build(test)
     names = annotated.metainfo['thing_classes']
@@ -195,10 +208,19 @@ def table_of(stats: dict[str, Any], categories: list[dict], classes: list[str] |
 
 def main() -> None:
     args = parse_args()
+    for flag, number in (('--images', args.images), ('--train-images', args.train_images)):
+        if number is not None and number < 1:
+            raise UserError(f'{flag} {number}: at least one image is needed')
     config = cli.load_config(args.config, args.cfg_options)
     cli.require_file(args.checkpoint, 'checkpoint')
     model, _ = load_model(config, args.checkpoint, args.device, args.trust_checkpoint)
-    if isinstance(model.panoptic_fusion_head, EmbeddingFusion):
+    head = getattr(model, 'panoptic_fusion_head', None)
+    if head is None:
+        raise UserError(
+            f'{args.config}: {type(model).__name__} has no panoptic_fusion_head that could merge in an order: take a '
+            'panoptic model, such as those of configs/oanet'
+        )
+    if not isinstance(head, HeuristicFusion):
         raise UserError(
             f'{args.config}: {type(model).__name__} predicts no masks that could overlap, so it needs no order'
         )

@@ -1,16 +1,8 @@
-_base_ = '../oanet_r101_fpn_100k_coco.py'
+_base_ = './table3_r50-baseline.py'
 
-# Without the ranking module: instances are pasted in the order of their scores.
 model = dict(
-    panoptic_fusion_head=dict(
-        _delete_=True,
-        type='HeuristicFusion',
-        num_things_classes=80,
-        num_stuff_classes=53,
-        score_thr=0.5,
-        overlap_thr=0.5,
-        stuff_area_limit=4900,
-    ),
+    backbone=dict(
+        depth=101,
+        init_cfg=dict(type='Pretrained', checkpoint='https://download.pytorch.org/models/resnet101-63fe2227.pth'),
+    )
 )
-# Without the check of the ranking's data.
-custom_hooks = [hook for hook in _base_.custom_hooks if hook['type'] != 'RankingConflictHook']

@@ -49,9 +49,10 @@ class RankingConflictHook(Hook):
         datasets = list(panoptic_datasets(runner.train_dataloader.dataset))
         sources = sorted({dataset.inst_ann_file or dataset.ann_file for dataset in datasets})
         missing = any(dataset.inst_ann_file is None for dataset in datasets)
+        by_class = model.panoptic_fusion_head.conflict == 'class'
         print_log(
-            f'{", ".join(sources)}: no pixel of the first {self.iterations} batches is in instances of two classes, so '
-            'the ranking module learns nothing. '
+            f'{", ".join(sources)}: no pixel of the first {self.iterations} batches is in '
+            f'{"instances of two classes" if by_class else "two instances"}, so the ranking module learns nothing. '
             + (
                 'Masks of a panoptic PNG never overlap: set inst_ann_file of the training dataset, '
                 if missing

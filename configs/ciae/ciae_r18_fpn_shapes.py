@@ -20,8 +20,8 @@ model = dict(
     test_cfg=dict(nms=dict(iou_threshold=0.4)),
 )
 
-# The factors of the box distances are five numbers: at the rate of the others they would hardly move. The rate of all is
-# twice that of the other systems. About eleven minutes on two cores.
+# The factors of the box distances are five numbers: at the rate of the others they would hardly move. The rate of all
+# is twice that of the other systems. About eleven minutes on two cores.
 optim_wrapper = dict(optimizer=dict(lr=2e-3), paramwise_cfg=dict(custom_keys={'bbox_head.scales': dict(lr_mult=10.0)}))
 max_epochs = 8
 train_cfg = dict(max_epochs=max_epochs, val_interval=max_epochs)

@@ -18,7 +18,7 @@ model = dict(
     ),
 )
 
-# About nine minutes on two cores.
+# About eight minutes on two cores.
 optim_wrapper = dict(optimizer=dict(lr=2e-3))
 max_epochs = 6
 train_cfg = dict(max_epochs=max_epochs, val_interval=max_epochs)

@@ -158,7 +158,7 @@ def logits_by_hand(model: PanopticTTAModel, one: dict) -> torch.Tensor:
     corners = getattr(head, 'align_corners', False)
     logits = F.interpolate(logits, meta['batch_input_shape'], mode='bilinear', align_corners=corners)
     height, width = meta['img_shape']
-    logits = F.interpolate(logits[..., :height, :width], meta['ori_shape'], mode='bilinear', align_corners=False)[0]
+    logits = F.interpolate(logits[..., :height, :width], meta['ori_shape'], mode='bilinear', align_corners=corners)[0]
     return logits.flip(-1) if meta['flip'] else logits
 
 

@@ -4,7 +4,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from mmdet.registry import TASK_UTILS
 from mmdet.structures import DetDataSample
 from mmdet.structures.bbox import bbox_overlaps
 from mmdet.structures.mask import BitmapMasks
@@ -14,17 +13,17 @@ from mmengine.runner import set_random_seed
 from mmengine.structures import InstanceData, PixelData
 
 from mmpanoptic.models.detectors.spatialflow import match_things
-from mmpanoptic.registry import MODELS
+from mmpanoptic.registry import MODELS, TASK_UTILS
 from mmpanoptic.utils.flops import count_multiply_adds
 
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
 SIZES = (64, 96), (96, 64)
 
 
-def build(**bbox_head) -> torch.nn.Module:
+def build(**changes) -> torch.nn.Module:
     """The model for Shapes: levels P2 to P5, a stuff head that ends at stride 2."""
     config = Config.fromfile(CONFIGS / 'spatialflow/spatialflow_r18_fpn_shapes.py')
-    config.model.bbox_head.update(bbox_head)
+    config.merge_from_dict(dict(model=changes))
     init_default_scope(config.default_scope)
     set_random_seed(0)
     model = MODELS.build(config.model)
@@ -88,7 +87,27 @@ def test_trains_without_things(model, nums):
 
 
 def test_deformable_variant_trains():
-    train(build(deformable=('cls', 'stuff', 'thing'), norm_cfg=None), batch(1))
+    train(build(bbox_head=dict(deformable=('cls', 'stuff', 'thing'), norm_cfg=None)), batch(1))
+
+
+@pytest.mark.parametrize(
+    'changes',
+    [
+        dict(bbox_head=dict(num_panoptic_levels=2)),
+        dict(mask_roi_extractor=dict(featmap_strides=[4, 8])),
+        dict(semantic_head=dict(num_levels=2)),
+    ],
+)
+def test_levels_must_be_as_many_everywhere(changes):
+    numbers = [2 if part in changes else 3 for part in ('bbox_head', 'mask_roi_extractor', 'semantic_head')]
+    message = '{} in bbox_head, mask_roi_extractor has {} .*, num_levels is {} in semantic_head'.format(*numbers)
+    with pytest.raises(ValueError, match=message):
+        build(**changes)
+
+
+def test_thresholds_of_the_fusion_head_may_stand_in_test_cfg():
+    head = build(test_cfg=dict(panoptic=dict(score_thr=0.11, box_fill_thr=0.22))).panoptic_fusion_head
+    assert (head.score_thr, head.box_fill_thr, head.overlap_thr) == (0.11, 0.22, 0.37)
 
 
 def test_masks_are_trained_on_detections_that_match_an_object(monkeypatch):

@@ -12,6 +12,7 @@ from mmengine.structures import InstanceData
 from torch import nn
 
 from mmpanoptic.models.dense_heads import SpatialFlowHead
+from mmpanoptic.models.dense_heads.spatialflow_head import Outputs
 from mmpanoptic.registry import MODELS
 from mmpanoptic.utils.flops import count_multiply_adds
 
@@ -65,7 +66,8 @@ def ones(channels=1) -> list[torch.Tensor]:
     return [torch.ones(1, channels, size, size) for size in (16, 8, 4, 2, 1)]
 
 
-def stages_of(head: SpatialFlowHead, name: str) -> list[float]:
+def stages_of(head: SpatialFlowHead, name: str) -> tuple[list[float], Outputs]:
+    """Means of what each convolution of a list gives, and the outputs of the head."""
     seen = []
     handles = [conv.register_forward_hook(lambda *a: seen.append(a[2].mean().item())) for conv in getattr(head, name)]
     outputs = head(ones())
@@ -296,7 +298,8 @@ def test_the_authors_outputs(shared_data):
             assert (output - expected).abs().max() <= 1e-4 * expected.abs().max()
 
 
-def test_losses_and_boxes():
+def with_sample() -> tuple[SpatialFlowHead, list[torch.Tensor], list[DetDataSample]]:
+    """A head with thresholds, features of five levels, and an image with one object."""
     torch.manual_seed(0)
     train_cfg = ConfigDict(
         assigner=dict(type='MaxIoUAssigner', pos_iou_thr=0.5, neg_iou_thr=0.4, min_pos_iou=0, ignore_iof_thr=-1),
@@ -309,12 +312,24 @@ def test_losses_and_boxes():
     head = head_of(channels=2, num_classes=2, num_panoptic_levels=0, train_cfg=train_cfg, test_cfg=test_cfg)
     sample = DetDataSample(metainfo=dict(img_shape=(64, 64), pad_shape=(64, 64), scale_factor=(2.0, 2.0)))
     sample.gt_instances = InstanceData(bboxes=torch.tensor([[4.0, 4, 40, 40]]), labels=torch.tensor([1]))
-    x = [torch.randn(1, 2, size, size) for size in (8, 4, 2, 1, 1)]
-    losses = head.loss(x, [sample])
+    return head, [torch.randn(1, 2, size, size) for size in (8, 4, 2, 1, 1)], [sample]
+
+
+def test_losses_and_boxes():
+    head, x, samples = with_sample()
+    losses = head.loss(x, samples)
     total = sum(sum(levels) for levels in losses.values())
     total.backward()
     assert all(p.grad is not None for p in head.parameters())
-    (small,) = head.predict(x, [sample])
-    (large,) = head.predict(x, [sample], rescale=True)
+    (small,) = head.predict(x, samples)
+    (large,) = head.predict(x, samples, rescale=True)
     assert len(small) == 3 and torch.allclose(small.bboxes, large.bboxes * 2)
     assert not small.bboxes.requires_grad
+
+
+def test_losses_and_boxes_of_one_pass():
+    head, x, samples = with_sample()
+    losses, (boxes,) = head.loss_and_predict(x, samples, ConfigDict(head.test_cfg, max_per_img=2))
+    for name, levels in head.loss(x, samples).items():
+        assert [level.item() for level in losses[name]] == [level.item() for level in levels]
+    assert torch.equal(boxes.bboxes, head.predict(x, samples)[0].bboxes[:2])

@@ -24,11 +24,12 @@ Outputs = tuple[list[Tensor], list[Tensor], list[Tensor], list[Tensor]]
 class DeformableStage(nn.Module):
     """Modulated 3x3 deformable convolution whose offsets are computed elsewhere, and ReLU."""
 
+    num_offsets = 2 * 9
+    flow_channels = 3 * 9
+
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.conv = ModulatedDeformConv2d(channels, channels, 3, padding=1)
-        self.num_offsets = 2 * 9
-        self.flow_channels = 3 * 9
 
     def forward(self, x: Tensor, flow: Tensor) -> Tensor:
         """Features of shape (N, C, H, W).
@@ -117,7 +118,7 @@ class SpatialFlowHead(RetinaHead):
             if name in self.deformable:
                 convs = nn.ModuleList(DeformableStage(self.feat_channels) for _ in range(stages))
                 setattr(self, f'{_PREFIXES[name]}_convs', convs)
-                flow_channels = DeformableStage(1).flow_channels
+                flow_channels = DeformableStage.flow_channels
             else:
                 if name in self.num_stages:
                     convs = nn.ModuleList(self._conv(norm_cfg=self.norm_cfg) for _ in range(stages))
@@ -235,6 +236,14 @@ class SpatialFlowHead(RetinaHead):
         """
         gt_instances, gt_ignored, metas = unpack_gt_instances(batch_data_samples)
         return self.loss_by_feat(*outputs[:2], gt_instances, metas, gt_ignored)
+
+    def loss_and_predict(
+        self, x: Sequence[Tensor], batch_data_samples: SampleList, proposal_cfg: ConfigDict | None = None
+    ) -> tuple[dict[str, list[Tensor]], list[InstanceData]]:
+        """Losses as of ``loss``, and boxes by ``proposal_cfg``, see :meth:`detect`."""
+        outputs = self(x)
+        losses = self.detection_loss(outputs, batch_data_samples)
+        return losses, self.detect(outputs, [sample.metainfo for sample in batch_data_samples], proposal_cfg)
 
     def predict(self, x: Sequence[Tensor], batch_data_samples: SampleList, rescale: bool = False) -> list[InstanceData]:
         """Boxes of each image, see :meth:`detect`."""

@@ -7,7 +7,7 @@ from mmdet.structures import DetDataSample, OptSampleList, SampleList
 from mmengine.structures import InstanceData
 from torch import Tensor
 
-from mmpanoptic.models.fusion_heads.embedding_fusion import EmbeddingMap
+from mmpanoptic.models.fusion_heads import EmbeddingMap, build_fusion_head
 from mmpanoptic.models.losses import EMBEDDING_STRIDE, mean_queries, segment_sums
 from mmpanoptic.registry import MODELS
 from mmpanoptic.utils import UserError
@@ -42,8 +42,7 @@ class CIAE(SingleStageDetector):
     def __init__(self, *args, semantic_head: dict, panoptic_fusion_head: dict, oracle: bool = False, **kwargs) -> None:
         super().__init__(*args, **kwargs)
         self.semantic_head = MODELS.build(semantic_head)
-        thresholds = dict(test_cfg=(self.test_cfg or {}).get('panoptic'))
-        self.panoptic_fusion_head = MODELS.build(panoptic_fusion_head, default_args=thresholds)
+        self.panoptic_fusion_head = build_fusion_head(panoptic_fusion_head, self.test_cfg)
         self.num_things_classes = self.panoptic_fusion_head.num_things_classes
         self.num_stuff_classes = self.panoptic_fusion_head.num_stuff_classes
         self.num_classes = self.panoptic_fusion_head.num_classes

@@ -8,6 +8,7 @@ from mmdet.structures import DetDataSample, OptSampleList, SampleList
 from mmengine.structures import InstanceData
 from torch import Tensor
 
+from mmpanoptic.models.fusion_heads import build_fusion_head
 from mmpanoptic.registry import MODELS
 
 from .samples import add_predictions, without_classes
@@ -28,8 +29,7 @@ class PanopticFPN(TwoStagePanopticSegmentor):
 
     def __init__(self, *args, panoptic_fusion_head: dict, **kwargs) -> None:
         super().__init__(*args, panoptic_fusion_head=None, **kwargs)
-        thresholds = dict(test_cfg=(self.test_cfg or {}).get('panoptic'))
-        self.panoptic_fusion_head = MODELS.build(panoptic_fusion_head, default_args=thresholds)
+        self.panoptic_fusion_head = build_fusion_head(panoptic_fusion_head, self.test_cfg)
         self.num_things_classes = self.panoptic_fusion_head.num_things_classes
         self.num_stuff_classes = self.panoptic_fusion_head.num_stuff_classes
         self.num_classes = self.panoptic_fusion_head.num_classes

@@ -5,14 +5,14 @@ from collections.abc import Sequence
 import torch
 from mmdet.models import SingleStageDetector
 from mmdet.models.task_modules import SamplingResult
-from mmdet.registry import TASK_UTILS
 from mmdet.structures import OptSampleList, SampleList
 from mmdet.structures.bbox import bbox2roi
 from mmengine.structures import InstanceData
 from torch import Tensor
 
 from mmpanoptic.models.dense_heads.spatialflow_head import Outputs
-from mmpanoptic.registry import MODELS
+from mmpanoptic.models.fusion_heads import build_fusion_head
+from mmpanoptic.registry import MODELS, TASK_UTILS
 
 from .samples import add_predictions
 
@@ -35,7 +35,11 @@ class SpatialFlow(SingleStageDetector):
         panoptic_fusion_head: Config of a fusion head, such as :class:`~mmpanoptic.models.BoxFillFusion`.
         train_cfg: What a RetinaHead takes, and ``proposal``, thresholds of the boxes that masks are trained on, and
             ``thing``, with their ``assigner`` and ``mask_size``.
-        test_cfg: What a RetinaHead takes, and ``mask_thr_binary``.
+        test_cfg: What a RetinaHead takes, and ``mask_thr_binary``; ``panoptic`` in it, thresholds of the fusion head,
+            if not its own.
+
+    Raises:
+        ValueError: If the parts do not agree about the number of levels that things and stuff are on.
     """
 
     def __init__(
@@ -51,10 +55,17 @@ class SpatialFlow(SingleStageDetector):
         self.mask_roi_extractor = MODELS.build(mask_roi_extractor)
         self.mask_head = MODELS.build(mask_head)
         self.semantic_head = MODELS.build(semantic_head)
-        self.panoptic_fusion_head = MODELS.build(panoptic_fusion_head)
+        self.panoptic_fusion_head = build_fusion_head(panoptic_fusion_head, self.test_cfg)
         self.num_things_classes = self.panoptic_fusion_head.num_things_classes
         self.num_stuff_classes = self.panoptic_fusion_head.num_stuff_classes
         self.num_classes = self.panoptic_fusion_head.num_classes
+        given, pooled = self.bbox_head.num_panoptic_levels, self.mask_roi_extractor.num_inputs
+        summed = getattr(self.semantic_head, 'num_levels', given)  # heads of other systems take what they need
+        if not given == pooled == summed:
+            raise ValueError(
+                f'levels of things and stuff must be as many everywhere: num_panoptic_levels is {given} in bbox_head, '
+                f'mask_roi_extractor has {pooled} featmap_strides, num_levels is {summed} in semantic_head'
+            )
         if self.train_cfg:
             self.thing_assigner = TASK_UTILS.build(self.train_cfg.thing.assigner)
 
@@ -96,8 +107,7 @@ class SpatialFlow(SingleStageDetector):
 
     def mask_logits(self, thing_feats: Sequence[Tensor], boxes: list[Tensor]) -> Tensor:
         """Mask logits of shape (R, T, h, w) of the boxes of all images, from the sub-network for things."""
-        feats = thing_feats[: self.mask_roi_extractor.num_inputs]
-        return self.mask_head(self.mask_roi_extractor(feats, bbox2roi(boxes)))
+        return self.mask_head(self.mask_roi_extractor(thing_feats, bbox2roi(boxes)))
 
     @torch.no_grad()
     def _predict_instances(self, outputs: Outputs, metas: list[dict], rescale: bool) -> list[InstanceData]:

@@ -5,9 +5,15 @@ from typing import Any
 
 from mmdet.models.seg_heads.panoptic_fusion_heads import BasePanopticFusionHead
 from mmengine.structures import InstanceData, PixelData
-from torch import Tensor
+from torch import Tensor, nn
 
+from mmpanoptic.registry import MODELS
 from mmpanoptic.structures import INSTANCE_OFFSET
+
+
+def build_fusion_head(config: dict, test_cfg: dict | None) -> nn.Module:
+    """The fusion head of a detector, whose ``test_cfg.panoptic`` are its thresholds unless it has a test_cfg itself."""
+    return MODELS.build(config, default_args=dict(test_cfg=(test_cfg or {}).get('panoptic')))
 
 
 class BaseFusionHead(BasePanopticFusionHead):

@@ -43,7 +43,7 @@ class SpatialFlowStuffHead(BaseSemanticHead):
         num_levels: How many levels there are, of strides 8, 16, ...
         merge_things: Whether all things are one class, 'other', the last of S + 1; otherwise there are T + S classes,
             things first.
-        align_corners: How maps are enlarged, in training and in testing.
+        align_corners: How features and logits are resized, in training and in testing, up to the original size.
         resize: What is brought to the original size in testing: the 'labels' that are best at the size of the input
             (nearest), or the 'logits' (bilinear). The released code does the former.
         norm_cfg: Norm of all convolutions but the last.
@@ -78,6 +78,7 @@ class SpatialFlowStuffHead(BaseSemanticHead):
         super().__init__(num_classes=num_classes, loss_seg=loss_seg, init_cfg=init_cfg)
         self.num_things_classes = num_things_classes
         self.num_stuff_classes = num_stuff_classes
+        self.num_levels = num_levels
         self.merge_things = merge_things
         self.align_corners = align_corners
         self.resize = resize
@@ -152,7 +153,7 @@ class SpatialFlowStuffHead(BaseSemanticHead):
         results = []
         for logits, meta in zip(self._cropped_logits(x, batch_img_metas), batch_img_metas, strict=True):
             size = meta['ori_shape'][:2] if rescale else logits.shape[-2:]
-            results.append(F.interpolate(logits[None], size, mode='bilinear', align_corners=False)[0])
+            results.append(self._enlarge(logits[None], size)[0])
         return results
 
     def _cropped_logits(self, x: tuple[Tensor, ...], batch_img_metas: list[dict]) -> list[Tensor]:

@@ -1,0 +1,156 @@
+"""Draw where a SpatialFlow sees classes, as in figure 5 of its paper.
+
+python tools/analysis_tools/activation_maps.py CONFIG CHECKPOINT [IMAGE ...] --out DIR [--classes person sky]
+
+One picture an image: the image, then, for each class, a heat map from blue (0) to red (1) over the image in grey. For a
+thing class, that is the strongest of its probabilities over the anchors and levels at a place; for a stuff class, the
+softmax of the semantic head. Without --classes these are the class of the most confident detection and the stuff class
+with the largest area in the panoptic map, if there are any. Without IMAGE, which may be a folder, the images are the
+first that the config tests on.
+
+Class activation maps weight the channels of the last map by the classifier's weights (Zhou et al., Learning Deep
+Features for Discriminative Localization, https://arxiv.org/abs/1512.04150). Here the classifiers are convolutions, so
+these maps are their logits; drawn are the probabilities that come of them.
+
+The figure compares maps with and without flows: run this twice with the same images and --classes, on
+configs/spatialflow/spatialflow_r18_fpn_shapes.py and on configs/spatialflow/ablations/shapes_subnets.py, each with its
+own checkpoint.
+"""
+
+import argparse
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from mmengine.config import Config
+from rich.progress import track
+
+from mmpanoptic.apis import PanopticInferencer, PanopticResult, list_images
+from mmpanoptic.engine.hooks.visualization_hook import picture_names
+from mmpanoptic.models import SpatialFlow
+from mmpanoptic.models.fusion_heads.merge import stuff_logits
+from mmpanoptic.registry import DATASETS
+from mmpanoptic.utils import UserError, cli
+from mmpanoptic.visualization import draw
+from mmpanoptic.visualization.activations import class_activation, draw_heat
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description='Pictures of where a SpatialFlow sees classes')
+    parser.add_argument('config', help='config file')
+    parser.add_argument('checkpoint', help='checkpoint file')
+    parser.add_argument('inputs', nargs='*', metavar='IMAGE', help="images or folders (default: the config's test set)")
+    parser.add_argument('--out', required=True, metavar='DIR', help='folder for the pictures, <image>.png')
+    parser.add_argument('--images', type=int, default=10, help='how many of the test set (default: 10)')
+    parser.add_argument('--classes', nargs='+', metavar='NAME', help='(default: the foremost thing and stuff class)')
+    parser.add_argument('--device', help='such as cpu or cuda:1 (default: the GPU if there is one, else cpu)')
+    parser.add_argument('--cfg-options', nargs='+', action=cli.Options, help='config values to override, key=value')
+    parser.add_argument('--trust-checkpoint', action='store_true', help='load checkpoints that hold Python objects')
+    return parser.parse_args()
+
+
+def first_images(config: Config, number: int) -> list[str]:
+    """Paths of the first images that a config tests on."""
+    dataset = DATASETS.build({**config.test_dataloader.dataset, 'pipeline': [], 'filter_cfg': None})
+    return [dataset.get_data_info(index)['img_path'] for index in range(min(number, len(dataset)))]
+
+
+def find_labels(names: list[str], classes: list[str]) -> list[int]:
+    """Labels of classes.
+
+    Raises:
+        UserError: If a name is none of the model's.
+    """
+    for name in names:
+        if name not in classes:
+            raise UserError(f'--classes: {name!r} is no class of this model, which has {", ".join(classes)}')
+    return [classes.index(name) for name in names]
+
+
+def foremost_labels(result: PanopticResult) -> list[int]:
+    """The class of the most confident detection and the stuff class with the largest area, as far as there are any."""
+    found = []
+    if len(result.instances):
+        found.append(int(result.instances.labels[result.instances.scores.argmax()]))
+    stuff = [segment for segment in result.segments_info if segment['instance'] is None]
+    if stuff:
+        found.append(max(stuff, key=lambda segment: (result.panoptic == segment['id']).sum())['label'])
+    return found
+
+
+@torch.no_grad()
+def activations(
+    inferencer: PanopticInferencer, path: str, labels: list[int] | None
+) -> tuple[PanopticResult, dict[int, np.ndarray]]:
+    """The result for one image and, by label, maps of probabilities, float32 of the image's size.
+
+    Without ``labels``, these are the foremost of the image. Stuff competes with the classes among which a pixel's stuff
+    class is decided.
+    """
+    model, seen = inferencer.model, []
+    head, plain = model.bbox_head, model.bbox_head.detect
+
+    def record(outputs: tuple, metas: list[dict], *args, **kwargs) -> list:
+        seen.append((outputs, metas))
+        return plain(outputs, metas, *args, **kwargs)
+
+    head.detect = record
+    try:
+        (result,) = inferencer(path)
+    finally:
+        del head.detect  # the class's method again
+    ((cls_scores, _, _, stuff_feats), metas) = seen[0]
+    shapes = [metas[0][name][:2] for name in ('img_shape', 'ori_shape')]
+    cls_scores = [level[0] for level in cls_scores]
+    semantic_head = model.semantic_head
+    predict_logits = getattr(semantic_head, 'predict_logits', semantic_head.predict)  # others predict nothing else
+    logits = predict_logits(tuple(stuff_feats), metas, rescale=True)[0].float()
+    stuff = stuff_logits(logits, model.num_things_classes, model.num_stuff_classes).softmax(dim=0)
+    maps = {}
+    for label in foremost_labels(result) if labels is None else labels:
+        if label < model.num_things_classes:
+            found = class_activation(cls_scores, head.prior_generator.strides, label, model.num_things_classes, *shapes)
+        else:
+            found = stuff[label - model.num_things_classes]
+        maps[label] = found.cpu().numpy()
+    return result, maps
+
+
+def panels(
+    result: PanopticResult, maps: dict[int, np.ndarray], classes: list[str], min_side: int = 360
+) -> Iterator[tuple[str, np.ndarray]]:
+    """Titles and pictures of one size, uint8 RGB; small images are enlarged."""
+    canvas, factor = draw.upscale(result.image, min_side)
+    yield 'image', canvas
+    for label, found in maps.items():
+        enlarged = found.repeat(factor, axis=0).repeat(factor, axis=1)
+        yield f'{classes[label]}, up to {found.max():.2f}', draw_heat(canvas, enlarged)
+
+
+def main() -> None:
+    args = parse_args()
+    config = cli.load_config(args.config, args.cfg_options)
+    if args.images < 1:
+        raise UserError(f'--images {args.images}: at least one image is needed')
+    inferencer = PanopticInferencer(config, args.checkpoint, args.device, args.trust_checkpoint)
+    if not isinstance(inferencer.model, SpatialFlow):
+        raise UserError(
+            f'{args.config}: {type(inferencer.model).__name__} has not both class logits at every place and a stuff '
+            'head, whose maps are drawn: take a SpatialFlow, such as those of configs/spatialflow'
+        )
+    classes = inferencer.dataset_meta['classes']
+    labels = None if args.classes is None else find_labels(args.classes, classes)
+    paths = list_images(args.inputs) if args.inputs else first_images(config, args.images)
+    cli.require_folder(args.out, '--out')
+    names = picture_names(paths)
+    for path in track(paths, 'Drawing', transient=True):
+        drawn = [draw.with_header(p, title) for title, p in panels(*activations(inferencer, path, labels), classes)]
+        if not cv2.imwrite(str(Path(args.out) / f'{names[path]}.png'), draw.side_by_side(drawn)[..., ::-1]):
+            raise UserError(f'--out: {args.out} cannot be written: is the disk full?')
+    print(f'{len(paths)} pictures: {args.out}/')
+
+
+if __name__ == '__main__':
+    cli.run(main)

@@ -1,296 +1,32 @@
 """What OANet's configs say, held against the paper; building them shows none of it."""
 
-from copy import deepcopy
-from pathlib import Path
-
-import mmdet
 import pytest
 import torch
-from mmengine.config import Config
+from fixtures.config_tables import (
+    CITYSCAPES_DATA,
+    COCO_DATA,
+    NUCLEI_DATA,
+    PANOPTIC_INPUTS,
+    R18_BACKBONE,
+    R101_BACKBONE,
+    SHAPES_DATA,
+    backbone_channels,
+    check,
+    check_that_noticed,
+    classes,
+    expected,
+    from_scratch,
+    iterations,
+    load,
+    names_in,
+    sgd,
+    steps,
+    views,
+)
 from mmengine.registry import init_default_scope
-from test_panet_configs import flat
 from torch.utils.flop_counter import FlopCounterMode
 
 from mmpanoptic.registry import MODELS
-
-CONFIGS = Path(__file__).resolve().parents[1] / 'configs'
-# What other settings are made of, and testing, which has to be validation.
-NOT_COMPARED = {
-    'channels', 'data_root', 'fixed', 'image_size', 'max_epochs', 'max_iters', 'norm_cfg', 'num_stuff_classes',
-    'num_things_classes', 'test_dataloader', 'test_evaluator', 'test_pipeline', 'train_pipeline', 'trained',
-    'vis_backends',
-}  # fmt: skip
-
-# ------------------------------------------------------------------------------------- what the tables are written with
-
-
-def load(name):
-    """A config of this project; of mmdet, the model in what all configs here have in common."""
-    if not name.startswith('mmdet::'):
-        return Config.fromfile(CONFIGS / f'{name}.py')
-    config = Config.fromfile(CONFIGS / '_base_/default_runtime.py')
-    config.model = Config.fromfile(Path(mmdet.__file__).parent / f'.mim/configs/{name[7:]}.py').model
-    return config
-
-
-def names_in(folder):
-    return sorted(str(path.relative_to(CONFIGS).with_suffix('')) for path in (CONFIGS / folder).rglob('*.py'))
-
-
-def differences(config, other):
-    """Where two configs differ, and what they have there; None and nothing are the same."""
-    ours, theirs = (
-        flat({key: value for key, value in one._cfg_dict.to_dict().items() if key not in NOT_COMPARED})
-        for one in (config, other)
-    )
-    paths = sorted(path for path in ours.keys() | theirs.keys() if ours.get(path) != theirs.get(path))
-    return {path[1:]: (ours.get(path), theirs.get(path)) for path in paths}
-
-
-def expected(name, rows):
-    """The base of a config's row with the row's changes, which are written as for ``--cfg-options``."""
-    assert name in rows, 'a config without a row in the table: add what it changes, with the source'
-    base, *changes = rows[name]
-    config = load(base)
-    for change in changes:
-        config.merge_from_dict(deepcopy(change))
-    return config
-
-
-def check(name, rows):
-    """That a config is what its row says and nothing else."""
-    config = load(name)
-    assert differences(config, expected(name, rows)) == {}
-    assert config.test_dataloader == config.val_dataloader
-    assert config.test_evaluator == config.val_evaluator
-
-
-def check_that_noticed(name, rows, path, value):
-    """That a config with another value would not be what its row says."""
-    config = load(name)
-    config.merge_from_dict({path: value})
-    found = differences(config, expected(name, rows))
-    assert found and all(one.startswith(path) for one in found)
-
-
-def iterations(number, every, **kwargs):
-    return {
-        'train_cfg': dict(type='IterBasedTrainLoop', max_iters=number, val_interval=every, **kwargs),
-        'default_hooks.checkpoint': dict(by_epoch=False, interval=every),
-        'log_processor.by_epoch': False,
-        'train_dataloader.sampler.type': 'InfiniteSampler',
-    }
-
-
-def epochs(number, every, **kwargs):
-    return dict(train_cfg=dict(type='EpochBasedTrainLoop', max_epochs=number, val_interval=every, **kwargs))
-
-
-def steps(end, milestones, warm_up=500, start_factor=0.001, by_epoch=False):
-    """A learning rate that is warmed up over iterations and drops to a tenth at each milestone."""
-    return dict(
-        param_scheduler=[
-            dict(type='LinearLR', start_factor=start_factor, by_epoch=False, begin=0, end=warm_up),
-            dict(type='MultiStepLR', begin=0, end=end, by_epoch=by_epoch, milestones=milestones, gamma=0.1),
-        ]
-    )
-
-
-def sgd(lr, batch):
-    """The learning rate is that of so many images a batch."""
-    return dict(
-        optim_wrapper=dict(type='OptimWrapper', optimizer=dict(type='SGD', lr=lr, momentum=0.9, weight_decay=1e-4)),
-        auto_scale_lr=dict(enable=False, base_batch_size=batch),
-    )
-
-
-def resized(train, test):
-    """Scales (width, height)."""
-    return {'train_dataloader.dataset.pipeline.2.scale': train, 'val_dataloader.dataset.pipeline.1.scale': test}
-
-
-def classes(things, stuff, area, heads='model.roi_head.'):
-    """Numbers of classes, and the area from which on stuff is kept."""
-    both = dict(num_things_classes=things, num_stuff_classes=stuff)
-    return {
-        'model.semantic_head': both,
-        'model.panoptic_fusion_head': dict(**both, stuff_area_limit=area),
-        f'{heads}bbox_head.num_classes': things,
-        f'{heads}mask_head.num_classes': things,
-    }
-
-
-def cropped(scale, ratio_range, crop_size, flip):
-    """A pipeline for training on crops."""
-    return {
-        'train_dataloader.dataset.pipeline': [
-            dict(type='LoadImageFromFile'),
-            dict(type='LoadPanopticAnnotations', with_panoptic=False),
-            dict(type='RandomResize', scale=scale, ratio_range=ratio_range, keep_ratio=True),
-            dict(type='RandomCrop', crop_size=crop_size, allow_negative_crop=True, recompute_bbox=True),
-            dict(type='FilterAnnotations', min_gt_bbox_wh=(2, 2), by_mask=True, keep_empty=False),
-            dict(type='RandomFlip', **flip),
-            dict(type='PackPanopticInputs'),
-        ]
-    }
-
-
-META_KEYS = ('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor')
-
-
-def views(*scales):
-    """Test-time augmentation: each scale (width, height), mirrored and not."""
-    packing = dict(type='PackPanopticInputs', meta_keys=(*META_KEYS, 'flip', 'flip_direction'))
-    transforms = [
-        [dict(type='Resize', scale=scale, keep_ratio=True) for scale in scales],
-        [dict(type='RandomFlip', prob=prob) for prob in (0.0, 1.0)],
-        [dict(type='LoadPanopticAnnotations')],
-        [packing],
-    ]
-    return dict(
-        tta_model=dict(type='PanopticTTAModel'),
-        tta_pipeline=[dict(type='LoadImageFromFile'), dict(type='TestTimeAug', transforms=transforms)],
-    )
-
-
-def files(root, train, val, kind='CocoPanopticDataset'):
-    """Where a dataset lies; ``train`` and ``val`` are its panoptic JSON and its folders of images and PNGs."""
-    return {
-        f'{part}_dataloader.dataset': dict(
-            type=kind, data_root=root, ann_file=ann_file, data_prefix=dict(img=img, seg=seg)
-        )
-        for part, (ann_file, img, seg) in dict(train=train, val=val).items()
-    }
-
-
-TRAIN, VAL = 'annotations/panoptic_train', 'annotations/panoptic_val'
-COCO_DATA = (
-    dict(
-        train_dataloader=dict(
-            batch_size=2,
-            num_workers=2,
-            persistent_workers=True,
-            sampler=dict(type='DefaultSampler', shuffle=True),
-            batch_sampler=dict(type='AspectRatioBatchSampler'),
-            dataset=dict(
-                filter_cfg=dict(filter_empty_gt=True, min_size=32),
-                pipeline=[
-                    dict(type='LoadImageFromFile'),
-                    dict(type='LoadPanopticAnnotations', with_panoptic=False),
-                    dict(type='Resize', scale=(1333, 800), keep_ratio=True),
-                    dict(type='RandomFlip', prob=0.5),
-                    dict(type='PackPanopticInputs'),
-                ],
-            ),
-        ),
-        val_dataloader=dict(
-            batch_size=1,
-            num_workers=2,
-            persistent_workers=True,
-            drop_last=False,
-            sampler=dict(type='DefaultSampler', shuffle=False),
-            dataset=dict(
-                test_mode=True,
-                pipeline=[
-                    dict(type='LoadImageFromFile'),
-                    dict(type='Resize', scale=(1333, 800), keep_ratio=True),
-                    dict(type='LoadPanopticAnnotations'),
-                    dict(type='PackPanopticInputs', meta_keys=META_KEYS),
-                ],
-            ),
-        ),
-        val_evaluator=dict(type='PanopticMetric'),
-        val_cfg=dict(type='ValLoop'),
-        test_cfg=dict(type='TestLoop'),
-    ),
-    files(
-        'data/coco/',
-        (f'{TRAIN}2017.json', 'train2017/', f'{TRAIN}2017/'),
-        (f'{VAL}2017.json', 'val2017/', f'{VAL}2017/'),
-    ),
-)
-# Panoptic FPN's crops.
-CITYSCAPES_DATA = (
-    {
-        'train_dataloader.batch_sampler': None,
-        'train_dataloader.dataset.filter_cfg.filter_empty_gt': False,
-        'val_dataloader.dataset.pipeline.1.scale': (2048, 1024),
-    },
-    cropped((2048, 1024), (0.5, 2.0), (512, 1024), dict(prob=0.5)),
-    files(
-        'data/cityscapes/',
-        ('gtFine/cityscapes_panoptic_train.json', 'leftImg8bit/train/', 'gtFine/cityscapes_panoptic_train/'),
-        ('gtFine/cityscapes_panoptic_val.json', 'leftImg8bit/val/', 'gtFine/cityscapes_panoptic_val/'),
-        kind='CityscapesPanopticDataset',
-    ),
-)
-SHAPES_DATA = (
-    {
-        'train_dataloader': dict(batch_size=4, num_workers=1, batch_sampler=None),
-        'train_dataloader.dataset.filter_cfg.min_size': 0,
-        'val_dataloader.num_workers': 1,
-        'val_evaluator.classwise': True,
-        'default_hooks.logger.interval': 10,
-    },
-    resized((288, 192), (288, 192)),
-    files('data/shapes/', (f'{TRAIN}.json', 'train/', f'{TRAIN}/'), (f'{VAL}.json', 'val/', f'{VAL}/')),
-)
-# As changes of Shapes, which has views.
-NUCLEI_DATA = (
-    {
-        'train_dataloader.dataset.data_root': 'data/nuclei/',
-        'val_dataloader.dataset.data_root': 'data/nuclei/',
-        'val_dataloader.dataset.pipeline.1.scale': (512, 512),
-        'val_evaluator.classwise': False,
-        'tta_model': None,
-        'tta_pipeline': None,
-    },
-    cropped(
-        (512, 512),
-        (0.75, 1.25),
-        (320, 320),
-        dict(prob=[0.25, 0.25, 0.25], direction=['horizontal', 'vertical', 'diagonal']),
-    ),
-)
-R101_BACKBONE = {
-    'model.backbone.depth': 101,
-    'model.backbone.init_cfg.checkpoint': 'https://download.pytorch.org/models/resnet101-63fe2227.pth',
-}
-# What all models on real photos add to mmdet's.
-PANOPTIC_INPUTS = {
-    'model.data_preprocessor': dict(pad_mask=True, mask_pad_value=0, pad_seg=True, seg_pad_value=255),
-    'model.backbone.init_cfg.checkpoint': 'https://download.pytorch.org/models/resnet50-0676ba61.pth',
-}
-# ResNet-18 from scratch; on Shapes half of its channels.
-R18_BACKBONE = {'model.backbone': dict(depth=18, frozen_stages=-1, norm_eval=False, init_cfg=None)}
-
-
-def backbone_channels(number, first):
-    return {
-        'model.backbone': dict(base_channels=number, stem_channels=number),
-        'model.neck.in_channels': [first, 2 * first, 4 * first, 8 * first],
-    }
-
-
-def from_scratch(number, lr):
-    """The schedule of Shapes and nuclei: so many epochs, the learning rate falling along a cosine."""
-    return (
-        epochs(number, number, _delete_=True),
-        dict(
-            param_scheduler=[
-                dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=50),
-                dict(type='CosineAnnealingLR', by_epoch=True, begin=0, end=number, convert_to_iter_based=True),
-            ],
-            optim_wrapper=dict(
-                _delete_=True,
-                type='OptimWrapper',
-                optimizer=dict(type='AdamW', lr=lr, weight_decay=0.05),
-                clip_grad=dict(max_norm=10.0),
-            ),
-        ),
-        {'auto_scale_lr.base_batch_size': 4},
-    )
-
 
 # ----------------------------------------------------------------------------------------------------------- the tables
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from fixtures.config_tables import flat
 from mmengine.config import Config
 
 FOLDER = Path(__file__).resolve().parents[1] / 'configs' / 'panet'
@@ -10,14 +11,6 @@ FOLDER = Path(__file__).resolve().parents[1] / 'configs' / 'panet'
 
 def load(name):
     return Config.fromfile(FOLDER / f'{name}.py')
-
-
-def flat(node, prefix=''):
-    """Leaves of nested dicts and lists by their path."""
-    items = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, (list, tuple)) else None
-    if not items:
-        return {prefix: node}
-    return {k: v for key, value in items for k, v in flat(value, f'{prefix}.{key}').items()}
 
 
 def changed(name, base):

@@ -2,9 +2,7 @@
 
 import pytest
 import torch
-from mmengine.optim import build_optim_wrapper
-from mmengine.registry import init_default_scope
-from test_oanet_configs import (
+from fixtures.config_tables import (
     CITYSCAPES_DATA,
     COCO_DATA,
     NUCLEI_DATA,
@@ -26,6 +24,8 @@ from test_oanet_configs import (
     steps,
     views,
 )
+from mmengine.optim import build_optim_wrapper
+from mmengine.registry import init_default_scope
 
 from mmpanoptic.registry import MODELS
 

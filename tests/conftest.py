@@ -1,9 +1,12 @@
 """Fixtures that the whole suite shares."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
+import cv2
 import pytest
+import torch
 
 pytest_plugins = ['fixtures.cityscapes', 'fixtures.mapillary', 'fixtures.tiny_run']
 
@@ -14,6 +17,17 @@ ROOT = Path(__file__).resolve().parents[1]
 def repo_root() -> Path:
     """The checkout."""
     return ROOT
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """One thread in torch and in OpenCV, so that CPU time does not count threads that spin while they wait."""
+    threads, cv2_threads = torch.get_num_threads(), cv2.getNumThreads()
+    torch.set_num_threads(1)
+    cv2.setNumThreads(0)
+    yield
+    torch.set_num_threads(threads)
+    cv2.setNumThreads(cv2_threads)
 
 
 @pytest.fixture(scope='session')

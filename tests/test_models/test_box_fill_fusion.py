@@ -1,12 +1,12 @@
 """BoxFillFusion against maps worked out by hand and against the authors' merges."""
 
 import json
-import time
 
 import numpy as np
 import pytest
 import torch
 from mmengine.structures import InstanceData
+from timing import cpu_seconds
 
 from mmpanoptic.models.fusion_heads import BoxFillFusion, HeuristicFusion
 from mmpanoptic.registry import MODELS
@@ -177,6 +177,7 @@ def test_the_authors_merges(shared_data, kind):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures('one_thread')
 def test_time_beside_that_of_the_heuristic():
     """Of 100 instances whose masks cover a third of their boxes, where stuff leaves the rest to be filled."""
     generator = torch.Generator().manual_seed(0)
@@ -196,17 +197,7 @@ def test_time_beside_that_of_the_heuristic():
     num_filled = (before != after).sum().item()
     assert num_filled > 0.15 * height * width
 
-    def seconds(head):
-        start = time.process_time()
-        head.fuse(instances, logits)
-        return time.process_time() - start
-
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # CPU time then does not depend on what else the machine does
-    try:
-        times = [[seconds(head) for head in heads] for _ in range(6)]
-    finally:
-        torch.set_num_threads(threads)
+    times = [[cpu_seconds(head.fuse, instances, logits) for head in heads] for _ in range(6)]
     plain, filled = (min(column) for column in zip(*times, strict=True))
     print(f'{plain * 1e3:.1f} ms, {filled * 1e3:.1f} ms with {num_filled} pixels filled: {filled / plain:.3f} times')
     assert filled <= 1.25 * plain

@@ -1,7 +1,6 @@
 """PANet put together: sizes, operations, gradients, images without objects, time of the heads."""
 
 import copy
-import time
 
 import pytest
 import torch
@@ -10,6 +9,7 @@ from mmdet.structures.mask import BitmapMasks
 from mmengine.config import ConfigDict
 from mmengine.registry import init_default_scope
 from mmengine.structures import InstanceData
+from timing import cpu_seconds
 from torch import nn
 
 from mmpanoptic.registry import MODELS
@@ -304,30 +304,24 @@ def heads_and_inputs(boxes, masks):
     return (ours, deep), (baseline, flat)
 
 
-def seconds(heads, inputs):
-    """CPU time of one forward pass."""
-    start = time.process_time()
-    with torch.no_grad():
-        for head, x in zip(heads, inputs, strict=True):
-            head(x)
-    return time.process_time() - start
+@torch.no_grad()
+def forward(heads, inputs):
+    for head, x in zip(heads, inputs, strict=True):
+        head(x)
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures('one_thread')
 def test_time_of_the_heads_follows_their_operations():
     """512 box and 128 mask RoIs, the numbers of a training step; forward, without RoIAlign."""
     pairs = heads_and_inputs(boxes=512, masks=128)
     operations = []
     for heads, inputs in pairs:
         count = Operations(*heads)
-        seconds(heads, inputs)  # a warm-up as well
+        forward(heads, inputs)  # a warm-up as well
         operations.append(count.total)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # CPU time then does not depend on what else the machine does
-    try:
-        best = [min(times) for times in zip(*([seconds(*pair) for pair in pairs] for _ in range(2)), strict=True)]
-    finally:
-        torch.set_num_threads(threads)
+    rounds = [[cpu_seconds(forward, *pair) for pair in pairs] for _ in range(2)]
+    best = [min(times) for times in zip(*rounds, strict=True)]
     times, counts = best[0] / best[1], operations[0] / operations[1]
     print(f'PANet heads {best[0]:.2f} s, FPN baseline {best[1]:.2f} s: {times:.2f} , multiply-adds {counts:.2f}')
     assert times <= 1.2 * counts

@@ -1,9 +1,8 @@
 """CPU time of SpatialFlow's four sub-networks with their flows, against what RetinaNet's head takes."""
 
-import time
-
 import pytest
 import torch
+from timing import cpu_seconds
 
 from mmpanoptic.registry import MODELS
 from mmpanoptic.utils.flops import count_multiply_adds
@@ -16,27 +15,17 @@ def head_of(kind):
     return MODELS.build(dict(type=kind, num_classes=80, in_channels=256, loss_cls=FOCAL)).eval()
 
 
-def seconds(head, x):
-    """CPU time of one forward pass."""
-    start = time.process_time()
-    with torch.no_grad():
-        head(x)
-    return time.process_time() - start
-
-
 @pytest.mark.slow
+@pytest.mark.usefixtures('one_thread')
+@torch.no_grad()
 def test_time_of_the_sub_networks_follows_their_operations():
     heads = [head_of('SpatialFlowHead'), head_of('RetinaHead')]
     torch.manual_seed(0)
     x = [torch.randn(1, 256, *size).relu() for size in LEVELS]
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # CPU time then does not depend on what else the machine does
-    try:
-        # Counting is a warm-up as well.
-        operations = [sum(count_multiply_adds(head, lambda head=head: seconds(head, x)).values()) for head in heads]
-        best = [min(times) for times in zip(*([seconds(head, x) for head in heads] for _ in range(3)), strict=True)]
-    finally:
-        torch.set_num_threads(threads)
+    # Counting is a warm-up as well.
+    operations = [sum(count_multiply_adds(head, lambda head=head: head(x)).values()) for head in heads]
+    rounds = [[cpu_seconds(head, x) for head in heads] for _ in range(3)]
+    best = [min(times) for times in zip(*rounds, strict=True)]
     assert [round(count / 1e8) for count in operations] == [3406, 1447]
     times, counts = best[0] / best[1], operations[0] / operations[1]
     print(f'SpatialFlow {best[0]:.2f} s, RetinaNet {best[1]:.2f} s: {times:.3f}, multiply-adds {counts:.3f}')

@@ -6,6 +6,7 @@ python tools/train.py CONFIG [--work-dir DIR] [--amp] [--resume [CHECKPOINT]] [-
 import argparse
 
 import torch
+from mmengine.config import Config
 
 from mmpanoptic.utils import UserError, cli
 from mmpanoptic.utils.checkpoints import RequireAllWeights, latest_checkpoint, use_strict_loading
@@ -31,17 +32,29 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def choose_precision(config: Config, amp: bool) -> None:
+    """Train in mixed precision if ``amp`` or the config says so.
+
+    Raises:
+        UserError: If there is no GPU to do that.
+    """
+    wrapper = config.optim_wrapper
+    if amp and wrapper.type != 'AmpOptimWrapper':
+        wrapper.update(type='AmpOptimWrapper', loss_scale='dynamic')
+    if wrapper.type == 'OptimWrapper':
+        wrapper.pop('loss_scale', None)  # of a config whose mixed precision was switched off
+    elif wrapper.type == 'AmpOptimWrapper' and not torch.cuda.is_available():
+        way_out = 'leave out --amp' if amp else 'train with --cfg-options optim_wrapper.type=OptimWrapper'
+        raise UserError(f'mixed precision (float16) needs a GPU, and this machine has none: {way_out}')
+
+
 def main() -> None:
     args = parse_args()
     cli.set_local_rank(args.local_rank)
     config = cli.load_config(args.config, args.cfg_options, args.work_dir)
     config.launcher = args.launcher
     use_strict_loading(args.trust_checkpoint)
-    if args.amp:
-        if not torch.cuda.is_available():
-            raise UserError('--amp needs a GPU: mixed precision in float16 does not run on this machine')
-        config.optim_wrapper.type = 'AmpOptimWrapper'
-        config.optim_wrapper.loss_scale = 'dynamic'
+    choose_precision(config, args.amp)
     if args.auto_scale_lr:
         if 'base_batch_size' not in config.get('auto_scale_lr', {}):
             raise UserError(f'{args.config} has no auto_scale_lr.base_batch_size, which --auto-scale-lr scales from')

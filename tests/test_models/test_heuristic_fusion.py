@@ -249,6 +249,19 @@ def test_ground_truth_comes_back(seed, overlapping):
     np.testing.assert_array_equal(panoptic, expected)
 
 
+@pytest.mark.parametrize('seed', range(5))
+@pytest.mark.parametrize('kind', [dict(type='BoxFillFusion', box_fill_thr=1.1), dict(type='RankingFusion')])
+def test_ground_truth_comes_back_from_other_heads(kind, seed):
+    """Whatever order a ranking without training gives: what is seen of each instance overlaps nothing."""
+    masks, labels, top, logits, expected = ground_truth(seed)
+    masks = np.stack([top == i for i in range(len(masks))])
+    head = MODELS.build(dict(num_things_classes=T, num_stuff_classes=S, overlap_thr=1.0, stuff_area_limit=0, **kind))
+    panoptic = head.fuse(instances_of(masks, labels, [1.0] * len(masks)), logits)[0].numpy()
+    np.testing.assert_array_equal(panoptic % 1000, expected % 1000)
+    pairs = np.unique(np.stack([panoptic, expected]).reshape(2, -1), axis=1)
+    assert pairs.shape[1] == len(np.unique(panoptic)) == len(np.unique(expected))  # the same segments
+
+
 @pytest.mark.parametrize('mode', merge.STUFF_AREA_MODES)
 def test_inputs_are_unchanged(mode):
     masks, labels, _, logits, _ = ground_truth(0)

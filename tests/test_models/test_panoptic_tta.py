@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from fixtures.cityscapes import load_tool
 from fixtures.tiny_run import run_tool
 from mmdet.structures import DetDataSample
+from mmdet.structures.bbox import bbox_overlaps
 from mmengine.config import Config
 from mmengine.dataset import Compose
 from mmengine.registry import init_default_scope
@@ -120,6 +121,20 @@ def test_one_view_is_plain_testing(model: PanopticTTAModel):
     kinds = [segment['instance'] is None for own in expected for segment in own.pred_panoptic_seg.segments_info]
     assert True in kinds and False in kinds
     assert_same(predict(model, view(2)), expected)
+
+
+def test_boxes_of_a_view_are_not_suppressed_before_those_of_all_are_together():
+    tta = build('spatialflow')
+    data = {key: [one] for key, one in view().items()}
+    found, _ = tta.extract_both(view(), tta.common_frames(data))
+    (boxes,) = tta.predict_boxes(found)
+    assert len(boxes) > 8  # max_per_img
+    for label in boxes.labels.unique():
+        same = boxes[boxes.labels == label].bboxes
+        if (bbox_overlaps(same, same).fill_diagonal_(0) > 0.4).any():
+            break
+    else:
+        pytest.fail('no boxes of one class overlap by more than suppression allows')
 
 
 def test_nothing_found_is_plain_testing(model: PanopticTTAModel, monkeypatch: pytest.MonkeyPatch):

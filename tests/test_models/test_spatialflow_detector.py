@@ -1,5 +1,6 @@
 """SpatialFlow put together: what masks are trained on, nothing to find, several sizes, gradients."""
 
+import math
 from pathlib import Path
 
 import pytest
@@ -112,7 +113,7 @@ def test_thresholds_of_the_fusion_head_may_stand_in_test_cfg():
 
 def test_masks_are_trained_on_detections_that_match_an_object(monkeypatch):
     """And on no others; boxes do not learn from masks, but the features of regression do, along the flows."""
-    model = build().train()
+    model = build(train_cfg=dict(proposal=dict(max_per_img=90))).train()  # not what testing has
     torch.nn.init.zeros_(model.bbox_head.retina_cls.bias)  # scores of about .5: anchors, hardly moved, are detected
     detect, found, rois = model.bbox_head.detect, [], []
     monkeypatch.setattr(model.bbox_head, 'detect', lambda *args: found.extend(detect(*args)) or found)
@@ -124,7 +125,7 @@ def test_masks_are_trained_on_detections_that_match_an_object(monkeypatch):
     for index, (proposals, sample) in enumerate(zip(found, data['data_samples'], strict=True)):
         annotated = sample.gt_instances.bboxes
         matching = proposals.bboxes[bbox_overlaps(proposals.bboxes, annotated).amax(dim=1) >= 0.5]
-        assert 0 < len(matching) < len(proposals) <= 100
+        assert 0 < len(matching) < len(proposals) == 90
         assert (proposals.scores > 0.05).all()
         for label in range(7):
             same = proposals.bboxes[proposals.labels == label]
@@ -140,6 +141,31 @@ def test_masks_are_trained_on_detections_that_match_an_object(monkeypatch):
     assert losses['loss_mask'] > 0
     *none, some = torch.autograd.grad(losses['loss_mask'], [*outputs, inner], allow_unused=True)
     assert none == [None, None] and some.any()
+
+
+def test_ranking_may_learn_from_what_is_detected(monkeypatch):
+    """Masks of the size of the input, not of the original image; no gradient leaves them."""
+    classes = dict(num_things_classes=7, num_stuff_classes=6)
+    model = build(
+        panoptic_fusion_head=dict(
+            _delete_=True, type='RankingFusion', train_input='pred', score_thr=0.0, stride=4, **classes
+        )
+    )
+    torch.nn.init.zeros_(model.bbox_head.retina_cls.bias)
+    predict_five(model, monkeypatch)
+    seen, predict = [], model._predict_instances
+    monkeypatch.setattr(model, '_predict_instances', lambda *a, **kw: seen.extend(predict(*a, **kw)) or seen)
+    values = train(model, batch(2, 1))
+    assert [its.masks.shape for its in seen] == [(5, *size) for size in SIZES]
+    assert not any(its.bboxes.requires_grad for its in seen)
+    assert values['loss_ranking'] >= 0
+
+
+def test_mask_loss_at_zero_logits():
+    model = build()
+    for parameter in model.mask_head.conv_logits.parameters():
+        torch.nn.init.zeros_(parameter)
+    assert train(model, batch(2, 1))['loss_mask'].item() == pytest.approx(math.log(2), abs=1e-6)
 
 
 def test_things_are_matched_with_annotated_boxes_first():

@@ -166,6 +166,7 @@ def test_every_parameter_learns(num_stuff, num_thing, source):
 
 
 def test_without_panoptic_levels_there_is_no_more_than_the_flow_to_classes():
+    assert len(on_meta(num_panoptic_levels=0, stacked_convs=2).cls_convs) == 2  # fewer than stuff would have stages
     head = on_meta(num_panoptic_levels=0)
     names = {name.split('.')[0] for name, _ in head.named_parameters()}
     assert names == {'cls_convs', 'reg_convs', 'cls_spatial_flow_convs', 'retina_cls', 'retina_reg'}
@@ -185,6 +186,7 @@ def test_without_panoptic_levels_there_is_no_more_than_the_flow_to_classes():
         (dict(deformable=['cls'], norm_cfg=dict(type='BN')), 'have no norm'),
         (dict(conv_cfg=dict(type='DCNv2')), 'conv_cfg'),
         (dict(stacked_convs=0), 'stacked_convs'),
+        (dict(num_panoptic_levels=-1), 'num_panoptic_levels -1'),
     ],
 )
 def test_choices_are_checked(kwargs, message):
@@ -325,6 +327,37 @@ def test_losses_and_boxes():
     (large,) = head.predict(x, samples, rescale=True)
     assert len(small) == 3 and torch.allclose(small.bboxes, large.bboxes * 2)
     assert not small.bboxes.requires_grad
+
+
+@pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
+def test_anchors_are_exact_in_half_precision(dtype):
+    head, _, samples = with_sample()
+    size = (1400, 1600)
+    samples[0].set_metainfo(dict(img_shape=size, pad_shape=size))
+    outputs = [
+        [torch.randn(1, channels, size[0] // stride, size[1] // stride).to(dtype) for stride in (8, 16, 32, 64, 128)]
+        for channels in (18, 36)
+    ]
+    exact = [[level.float() for level in levels] for levels in outputs]
+    cfg = ConfigDict(head.test_cfg, nms_pre=100, max_per_img=100)
+    (half,), (single,) = (head.detect(values, [samples[0].metainfo], cfg) for values in (outputs, exact))
+    assert len(half) == 100 and half.bboxes.amax() > 1024  # above, float16 has every second number, bfloat16 every 16th
+    for key in ('bboxes', 'scores', 'labels'):
+        assert torch.equal(half[key], single[key])
+
+
+def test_flows_that_are_0_change_no_loss():
+    """The sub-networks' own weights decide about the first losses, whether there are flows or not."""
+    _, x, samples = with_sample()
+    losses = []
+    for flows in (None, NO_FLOWS):
+        head = head_of(channels=2, num_classes=2, flows=flows, train_cfg=with_sample()[0].train_cfg)
+        for name, parameter in head.named_parameters():
+            torch.manual_seed(len(name))
+            nn.init.normal_(parameter, std=0.0 if '_flow_convs' in name else 0.3)
+        losses.append({key: [level.item() for level in levels] for key, levels in head.loss(x, samples).items()})
+    assert losses[0] == losses[1]
+    assert sum(losses[0]['loss_cls']) > 0
 
 
 def test_losses_and_boxes_of_one_pass():

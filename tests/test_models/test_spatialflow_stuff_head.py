@@ -61,6 +61,25 @@ def test_targets():
     assert head_of(merge_things=False)._targets(labels).tolist() == [5, 80, 132, 255]
 
 
+def test_first_weights():
+    head = head_of(inner_channels=64, norm_cfg=dict(type='GN', num_groups=32))
+    head.init_weights()
+    for name, conv in head.named_modules():
+        if isinstance(conv, torch.nn.Conv2d):
+            fan_out = conv.out_channels * conv.kernel_size[0] ** 2
+            assert conv.weight.std().item() == pytest.approx((2 / fan_out) ** 0.5, rel=0.1), name
+            assert conv.bias is None or not conv.bias.any()
+
+
+def test_ignored_pixels_do_not_count_by_default():
+    head, x = head_of(), feats()
+    for parameter in head.conv_logits.parameters():
+        torch.nn.init.zeros_(parameter)
+    labels = torch.full((1, 32, 32), 255)
+    labels[..., :3] = 90
+    assert head.loss(x, samples(labels))['loss_seg'].item() == pytest.approx(0.25 * math.log(54), abs=1e-5)
+
+
 def test_loss_at_zero_logits_and_without_any_label():
     head = head_of()
     for parameter in head.conv_logits.parameters():
@@ -123,15 +142,17 @@ def test_other_is_void():
 
 @pytest.mark.parametrize('resize', ['labels', 'logits'])
 @pytest.mark.parametrize('num_things', [1, 3])
-def test_all_classes_are_decided_among_stuff(num_things, resize):
-    """With one thing class, too, where all classes are as many as stuff and 'other'."""
+def test_where_a_thing_is_best_there_is_no_stuff(num_things, resize):
+    """Also if things are not merged; with one thing class, all classes are as many as stuff and 'other'."""
     head = head_of(num_things_classes=num_things, num_stuff_classes=2, merge_things=False, resize=resize)
     torch.nn.init.zeros_(head.conv_logits.weight)
-    head.conv_logits.bias.data = torch.tensor([5.0] * num_things + [0, 1])
-    with torch.no_grad():
-        results = head.predict(feats(), [META], rescale=True)
-    (panoptic,) = HeuristicFusion(num_things, 2, stuff_area_limit=0).predict([[]], results)
-    assert (panoptic.sem_seg == num_things + 1).all()
+    fusion = HeuristicFusion(num_things, 2, stuff_area_limit=0)
+    for last_thing, expected in ((5.0, num_things + 2), (0.5, num_things + 1)):
+        head.conv_logits.bias.data = torch.tensor([0.0] * (num_things - 1) + [last_thing, 0, 1])
+        with torch.no_grad():
+            results = head.predict(feats(), [META], rescale=True)
+        (panoptic,) = fusion.predict([[]], results)
+        assert (panoptic.sem_seg == expected).all()
 
 
 def test_choices_are_checked():

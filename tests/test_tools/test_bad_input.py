@@ -59,7 +59,10 @@ def test_options(error_of, tiny_run: TinyRun):
     }.items():
         assert message in error_of('train', config, '--work-dir', 'work', '--cfg-options', option)
     if not torch.cuda.is_available():
-        assert '--amp needs a GPU' in error_of('train', config, '--amp', '--work-dir', 'work')
+        assert 'has none: leave out --amp' in error_of('train', config, '--amp', '--work-dir', 'work')
+        half = write_config(Path('half.py'), tiny_run.data, extra="optim_wrapper = dict(type='AmpOptimWrapper')\n")
+        way_out = 'has none: train with --cfg-options optim_wrapper.type=OptimWrapper'
+        assert way_out in error_of('train', half, '--work-dir', 'work')
     assert 'checkpoint none.pth does not exist' in error_of(
         'train', config, '--resume', 'none.pth', '--work-dir', 'work'
     )

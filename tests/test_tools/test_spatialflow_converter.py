@@ -1,6 +1,7 @@
 """The converter of the released SpatialFlow, against its tensors' names, COCO's classes and what the network does."""
 
 import json
+import math
 import re
 import sys
 from pathlib import Path
@@ -139,8 +140,10 @@ def test_other_moves_behind_the_stuff_classes(tool):
 
 
 def test_where_other_is_if_nothing_is_said(tool):
-    assert tool.default_other(54) == 36
-    assert [tool.default_other(count) for count in (1, 12, 19, 53, 55)] == [None] * 5
+    assert tool.default_other(tool.Sizes()) == 36
+    assert tool.default_other(tool.Sizes(depth=101, channels=64)) == 36
+    for numbers in (dict(stuff=12), dict(stuff=53), dict(things=20), dict(things=8, stuff=19)):
+        assert tool.default_other(tool.Sizes(**numbers)) is None
 
 
 def test_stuff_classes_are_those_of_the_dataset(tool, shared_data):
@@ -149,7 +152,7 @@ def test_stuff_classes_are_those_of_the_dataset(tool, shared_data):
     categories = parse_categories(json.loads(path.read_text())['categories'], str(path))
     ids = sorted([category['id'] for category in categories if not category['isthing']] + [183])
     head = build('spatialflow_r50_fpn_20e_coco_release', **NARROW).semantic_head
-    found = converted_rows(tool, ids, tool.default_other(len(ids)))
+    found = converted_rows(tool, ids, tool.default_other(tool.Sizes(stuff=len(ids))))
     for category in categories:
         target = head._targets(torch.tensor([category['label']])).item()
         assert found[target] == (183 if category['isthing'] else category['id'])
@@ -195,7 +198,13 @@ def test_what_is_no_tensor_is_refused_by_name(tool, shapes, value):
 @pytest.mark.parametrize('dtype', [torch.int8, torch.complex64])
 def test_numbers_of_other_kinds_are_refused_by_name(tool, dtype):
     with pytest.raises(UserError, match=f'some.pth has neck.x.weight in {dtype}'):
-        tool.check_precision({'neck.x.weight': torch.zeros(1, dtype=dtype)}, 'some.pth')
+        tool.check_values({'neck.x.weight': torch.zeros(1, dtype=dtype)}, 'some.pth')
+
+
+@pytest.mark.parametrize('value', [math.nan, math.inf])
+def test_numbers_that_are_not_finite_are_refused_by_name(tool, value):
+    with pytest.raises(UserError, match=r'some.pth has values in neck.x.weight that are not finite'):
+        tool.check_values({'neck.x.weight': torch.tensor([0.0, value])}, 'some.pth')
 
 
 # What the network computes.

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from fixtures.cityscapes import load_tool
 from fixtures.tiny_run import EPOCHS, ITERS_PER_EPOCH, NUM_IMAGES, ROOT, TinyRun, run_tool, tool_env
+from mmengine.config import Config
 
 from mmpanoptic.evaluation.panoptic_quality import evaluate_files
 
@@ -137,3 +139,17 @@ def test_slurm_scripts(tiny_run: TinyRun, slurm_env: dict[str, str], tmp_path: P
         '--work-dir=a dir',
         '--launcher=slurm',
     ]
+
+
+def test_mixed_precision_of_a_config_can_be_switched_off_and_is_not_changed_by_the_option(monkeypatch):
+    choose_precision = load_tool('train').choose_precision
+    off = Config(dict(optim_wrapper=dict(type='OptimWrapper', loss_scale=512.0)))
+    choose_precision(off, amp=False)
+    assert off.optim_wrapper.to_dict() == dict(type='OptimWrapper')
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)
+    half = Config(dict(optim_wrapper=dict(type='AmpOptimWrapper', loss_scale=512.0)))
+    choose_precision(half, amp=True)
+    assert half.optim_wrapper.loss_scale == 512.0
+    plain = Config(dict(optim_wrapper=dict(type='OptimWrapper')))
+    choose_precision(plain, amp=True)
+    assert plain.optim_wrapper.to_dict() == dict(type='AmpOptimWrapper', loss_scale='dynamic')

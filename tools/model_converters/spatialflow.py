@@ -4,9 +4,9 @@ R50, R101 and R101-DCN are recognised, and the same network with another ResNet,
 Tensors keep their names but in the stuff head, and become float32 where they are not (R101-DCN has half precision).
 
 Of the channels of the stuff head, the one for all things, 'other', comes last here. In the released order, which is by
-COCO's ids, it is number 36 of 54, and so it is taken to be wherever there are 54. Any other number of channels stays in
-its order, in which 'other' must then be last or missing; --other-index says where else it is. The tool names the config
-to use the result with.
+COCO's ids, it is number 36 of 54, and so it is taken to be where there are 54 channels and 80 thing classes. Otherwise
+the channels stay in their order, in which 'other' must then be last or missing; --other-index says where else it is.
+The tool names the config to use the result with.
 """
 
 import argparse
@@ -28,7 +28,7 @@ BOTTLENECK = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}  # with 
 STAGES = dict(cls=4, reg=4, mask=1, stuff=4)  # of the sub-networks
 STUFF_LEVELS = 3
 OFFSETS = 27  # what a deformable 3x3 convolution needs: (dy, dx) and a factor for each tap
-OTHER = {54: 36}  # number of channels of the stuff head: where 'other' is in the released order
+COCO, OTHER = (80, 54), 36  # thing classes, channels of the stuff head; where 'other' is in their released order
 CONFIGS = {  # by depth, whether the backbone is deformable, and which sub-networks are
     (50, False, ()): 'spatialflow_r50_fpn_20e_coco_release.py',
     (101, False, ()): 'spatialflow_r101_fpn_20e_coco_release.py',
@@ -173,8 +173,8 @@ def recognize(weights: Mapping[str, Any], source: str) -> Sizes:
     return sizes
 
 
-def check_precision(weights: Mapping[str, Tensor], source: str) -> None:
-    """Refuse weights that are no real numbers, such as quantised ones.
+def check_values(weights: Mapping[str, Tensor], source: str) -> None:
+    """Refuse weights that are no real numbers, such as quantised ones, or not finite.
 
     Raises:
         UserError: If there are any; the first is named.
@@ -182,6 +182,8 @@ def check_precision(weights: Mapping[str, Tensor], source: str) -> None:
     for name, value in weights.items():
         if not (value.is_floating_point() or _is_counter(name)):
             raise UserError(f'{source} has {name} in {value.dtype}: convert the file as its authors released it')
+        if value.is_floating_point() and not value.isfinite().all():
+            raise UserError(f'{source} has values in {name} that are not finite: fetch the file again')
 
 
 def _is_counter(name: str) -> bool:
@@ -194,9 +196,9 @@ def our_name(name: str) -> str:
     return re.sub(r'^stuff_head\.', 'semantic_head.', name)
 
 
-def default_other(channels: int) -> int | None:
+def default_other(sizes: Sizes) -> int | None:
     """Where 'other' is among the channels of the stuff head if nothing is said; None: the order is kept."""
-    return OTHER.get(channels)
+    return OTHER if (sizes.things, sizes.stuff) == COCO else None
 
 
 def convert(weights: Mapping[str, Tensor], other: int | None) -> dict[str, Tensor]:
@@ -226,7 +228,7 @@ def parse_args() -> argparse.Namespace:
         '--other-index',
         type=int,
         help="which channel of the stuff head, counted from 0, is 'other', all things as one class: it comes last in "
-        'the result. Default: 36 of 54 channels, as released; with another number of channels all stay where they are',
+        'the result. Default: 36 of 54 channels, as released for COCO; with other numbers all stay where they are',
     )
     parser.add_argument(
         '--trust-checkpoint', action='store_true', help='load a file that holds Python objects, which can run any code'
@@ -258,14 +260,14 @@ def main() -> None:
     if not isinstance(weights, dict) or not all(isinstance(name, str) for name in weights):
         raise UserError(f'{args.src} holds no weights by name under "state_dict", as the released checkpoints do')
     sizes = recognize(weights, args.src)
-    check_precision(weights, args.src)
-    other = default_other(sizes.stuff) if args.other_index is None else args.other_index
+    check_values(weights, args.src)
+    other = default_other(sizes) if args.other_index is None else args.other_index
     if other is not None and not 0 <= other < sizes.stuff:
         raise UserError(f'--other-index {other}: the channels of stuff in {args.src} are 0 to {sizes.stuff - 1}')
     converted = convert(weights, other)
     old_meta = content.get('meta') if isinstance(content.get('meta'), dict) else {}
     meta = {key: old_meta[key] for key in ('epoch', 'iter') if isinstance(old_meta.get(key), int)}
-    if (sizes.things, sizes.stuff) == (80, 54):
+    if (sizes.things, sizes.stuff) == COCO:
         meta['dataset_meta'] = CocoPanopticDataset.METAINFO
     save_converted(args.dst, args.src, converted, meta)
 

@@ -141,7 +141,9 @@ class SpatialFlowHead(RetinaHead):
             )
         if self.stacked_convs < 1:
             raise ValueError('stacked_convs must be 1 at least: there is nothing to flow without a stage')
-        for name, stages in self.num_stages.items():
+        if self.num_panoptic_levels < 0:
+            raise ValueError(f'num_panoptic_levels {self.num_panoptic_levels} is below 0')
+        for name, stages in self.num_stages.items() if self.num_panoptic_levels else ():
             if not 0 <= stages <= self.stacked_convs:
                 raise ValueError(f'num_{name}_stages {stages} is not between 0 and stacked_convs {self.stacked_convs}')
         for name in self.deformable:
@@ -250,7 +252,12 @@ class SpatialFlowHead(RetinaHead):
         return self.detect(self(x), [sample.metainfo for sample in batch_data_samples], rescale=rescale)
 
     def detect(
-        self, outputs: Outputs, batch_img_metas: list[dict], cfg: ConfigDict | None = None, rescale: bool = False
+        self,
+        outputs: Outputs,
+        batch_img_metas: list[dict],
+        cfg: ConfigDict | None = None,
+        rescale: bool = False,
+        with_nms: bool = True,
     ) -> list[InstanceData]:
         """Boxes of each image, without gradient.
 
@@ -259,8 +266,13 @@ class SpatialFlowHead(RetinaHead):
             batch_img_metas: Metainfo of each image.
             cfg: Thresholds; None: ``test_cfg``.
             rescale: Whether boxes are given at the original size.
+            with_nms: Whether boxes that overlap better ones are dropped, and all beyond ``max_per_img``.
 
         Returns:
             ``bboxes`` of shape (N, 4), ``scores`` and ``labels`` of each image.
         """
-        return self.predict_by_feat(*outputs[:2], batch_img_metas=batch_img_metas, cfg=cfg, rescale=rescale)
+        # Anchors take the dtype of the class scores, and half precision is too coarse for coordinates.
+        cls_scores, bbox_preds = ([level.float() for level in levels] for levels in outputs[:2])
+        return self.predict_by_feat(
+            cls_scores, bbox_preds, batch_img_metas=batch_img_metas, cfg=cfg, rescale=rescale, with_nms=with_nms
+        )

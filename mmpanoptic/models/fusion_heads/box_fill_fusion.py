@@ -42,20 +42,21 @@ def fill_boxes(
     filled = panoptic.numpy().copy()
     pasted = list(pasted)
     numbers = {index: k for k, index in enumerate(pasted, 1)}
+    is_free = filled == void
     corners = boxes.detach().cpu().numpy().clip(min=0).astype(np.int64).tolist()
     for index in order:
         left, top, right, bottom = corners[index]
-        window = filled[top:bottom, left:right]
-        if not window.size:
+        free = is_free[top:bottom, left:right]
+        if not free.size:
             continue
-        free = window == void
         num_free = int(np.count_nonzero(free))
-        if num_free == 0 or num_free / window.size < share_thr:
+        if num_free == 0 or num_free / free.size < share_thr:
             continue
         if index not in numbers:
             pasted.append(index)
             numbers[index] = len(pasted)
-        window[free] = thing_id(labels[index], numbers[index])
+        filled[top:bottom, left:right][free] = thing_id(labels[index], numbers[index])
+        free[:] = False
     return torch.from_numpy(filled), pasted
 
 

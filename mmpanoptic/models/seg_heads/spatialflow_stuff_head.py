@@ -42,7 +42,7 @@ class SpatialFlowStuffHead(BaseSemanticHead):
         inner_channels: Channels of all convolutions but the last.
         num_levels: How many levels there are, of strides 8, 16, ...
         merge_things: Whether all things are one class, 'other', the last of S + 1; otherwise there are T + S classes,
-            things first.
+            things first. Either way a pixel that looks most like a thing is of no stuff class in testing.
         align_corners: How features and logits are resized, in training and in testing, up to the original size.
         resize: What is brought to the original size in testing: the 'labels' that are best at the size of the input
             (nearest), or the 'logits' (bilinear). The released code does the former.
@@ -140,27 +140,31 @@ class SpatialFlowStuffHead(BaseSemanticHead):
             return self.predict_logits(x, batch_img_metas, rescale)
         results = []
         for logits, meta in zip(self._cropped_logits(x, batch_img_metas), batch_img_metas, strict=True):
-            indices = stuff_indices(logits, self.num_things_classes, self.num_stuff_classes)
+            indices = stuff_indices(self._things_as_other(logits), self.num_things_classes, self.num_stuff_classes)
             size = meta['ori_shape'][:2] if rescale else logits.shape[-2:]
             results.append(F.interpolate(indices[None, None].float(), size, mode='nearest')[0, 0].long())
         return results
 
     def predict_logits(self, x: tuple[Tensor, ...], batch_img_metas: list[dict], rescale: bool = False) -> list[Tensor]:
-        """Logits of shape (S + 1, H, W), or (S, H, W) if things are not merged, whatever ``resize`` is.
+        """Logits of stuff and then 'other', of shape (S + 1, H, W), whatever ``resize`` is.
 
-        Arguments are those of ``predict``.
+        Arguments are those of ``predict``. Where things are not merged, 'other' is the largest of them.
         """
         results = []
         for logits, meta in zip(self._cropped_logits(x, batch_img_metas), batch_img_metas, strict=True):
             size = meta['ori_shape'][:2] if rescale else logits.shape[-2:]
-            results.append(self._enlarge(logits[None], size)[0])
+            results.append(self._things_as_other(self._enlarge(logits[None], size)[0]))
         return results
 
     def _cropped_logits(self, x: tuple[Tensor, ...], batch_img_metas: list[dict]) -> list[Tensor]:
-        """Logits of stuff, and of 'other', of each image at the size at which it was fed in, without padding."""
-        logits = self(x)['seg_preds']
-        if not self.merge_things:
-            logits = logits[:, self.num_things_classes :]
-        logits = self._enlarge(logits, batch_img_metas[0]['batch_input_shape'])
+        """Logits of all channels of each image at the size at which it was fed in, without padding."""
+        logits = self._enlarge(self(x)['seg_preds'], batch_img_metas[0]['batch_input_shape'])
         sizes = [meta['img_shape'][:2] for meta in batch_img_metas]
         return [own[:, :height, :width] for own, (height, width) in zip(logits, sizes, strict=True)]
+
+    def _things_as_other(self, logits: Tensor) -> Tensor:
+        """Logits of all channels, (C, H, W), as those of stuff and 'other', (S + 1, H, W)."""
+        if self.merge_things:
+            return logits
+        things, stuff = logits.split([self.num_things_classes, self.num_stuff_classes])
+        return torch.cat([stuff, things.amax(dim=0, keepdim=True)])

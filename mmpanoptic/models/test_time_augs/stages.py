@@ -152,7 +152,7 @@ class OneStage(Stages):
 
     def candidates(self, features: Sequence, samples: SampleList) -> list[InstanceData]:
         metas = [sample.metainfo for sample in samples]
-        return self.detector.bbox_head.predict_by_feat(*features[:2], batch_img_metas=metas, with_nms=False)
+        return self.detector.bbox_head.detect(features, metas, with_nms=False)
 
     def mask_features(self, features: Sequence) -> tuple[Tensor, ...]:
         return tuple(features[2])

@@ -38,8 +38,7 @@ NUCLEI = 'oanet/oanet_r18_fpn_nuclei'
 TABLES = 'oanet/ablations/'
 BASELINE, R101_BASELINE = f'{TABLES}table3_r50-baseline', f'{TABLES}table3_r101-baseline'
 
-HOOKS = [dict(type='PanopticCheckHook'), dict(type='SyncBuffersHook')]
-RANKING_HOOKS = [*HOOKS, dict(type='RankingConflictHook')]
+HOOKS = [dict(type='PanopticCheckHook'), dict(type='SyncBuffersHook'), dict(type='RankingConflictHook')]
 LAMBDA = 'model.semantic_head.loss_seg.loss_weight'
 RANKING = 'model.panoptic_fusion_head.ranking'
 
@@ -73,7 +72,7 @@ MODEL = {
         ranking=dict(type='SpatialRankingModule', kernel='1x7+7x1'),
     ),
     'model.test_cfg.rcnn.nms': dict(type='nms', iou_threshold=0.5, class_agnostic=False),
-    'custom_hooks': RANKING_HOOKS,
+    'custom_hooks': HOOKS,
 }
 # The others leave these to the class.
 DEFAULTS = {'model.share': None, 'model.stuff_input': None}
@@ -87,7 +86,6 @@ BY_SCORE = {
         overlap_thr=0.5,
         stuff_area_limit=4900,
     ),
-    'custom_hooks': HOOKS,
 }
 # Every size of the small Mask R-CNN and of its stuff branch.
 SMALL = {
@@ -122,7 +120,7 @@ ROWS = {
         DEFAULTS,
         classes(8, 11, area=2048),
         *CITYSCAPES_DATA,
-        instances('gtFine/cityscapes_polygons_train.json', 'gtFine/cityscapes_polygons_val.json'),
+        instances('gtFine/cityscapes_polygons_train.json', None),
         iterations(65000, 5000),
         steps(65000, [40000, 55000], warm_up=1000),
         sgd(0.01, batch=32),

@@ -12,6 +12,7 @@ default_hooks = dict(
 custom_hooks = [
     dict(type='PanopticCheckHook'),
     dict(type='SyncBuffersHook'),  # batch norm's statistics differ between processes otherwise
+    dict(type='RankingConflictHook'),
 ]
 
 env_cfg = dict(

@@ -18,4 +18,3 @@ model = dict(
 train_dataloader = dict(dataset=dict(inst_ann_file='annotations/instances_train2017.json'))
 val_dataloader = dict(dataset=dict(inst_ann_file='annotations/instances_val2017.json'))
 test_dataloader = val_dataloader
-custom_hooks = [*_base_.custom_hooks, dict(type='RankingConflictHook')]

@@ -12,4 +12,3 @@ train_dataloader = dict(
 )
 val_dataloader = dict(dataset=dict(inst_ann_file='annotations/instances_val2017.json'))
 test_dataloader = val_dataloader
-custom_hooks = [*_base_.custom_hooks, dict(type='RankingConflictHook')]

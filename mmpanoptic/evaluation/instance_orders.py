@@ -16,7 +16,9 @@ def mask_iou(masks: Tensor, others: Tensor) -> Tensor:
     return shared / union.clamp(min=1)
 
 
-def best_match(masks: Tensor, labels: Tensor, others: Tensor, other_labels: Tensor, least: float = 0.0) -> Tensor:
+def best_match(
+    masks: Tensor, labels: Tensor, others: Tensor, other_labels: Tensor, least: float = 0.0, once: bool = False
+) -> Tensor:
     """For each mask, the other of its class with the greatest IoU, or -1 where that is not above ``least``.
 
     Args:
@@ -25,6 +27,8 @@ def best_match(masks: Tensor, labels: Tensor, others: Tensor, other_labels: Tens
         others: bool of shape (M, H, W).
         other_labels: Their labels, (M,).
         least: IoU that has to be exceeded.
+        once: Whether each of the others belongs to the mask that it overlaps best alone, -1 being all that is left
+            to the masks which it would suit, too.
 
     Returns:
         Indices into ``others``, int64 of shape (N,).
@@ -33,7 +37,10 @@ def best_match(masks: Tensor, labels: Tensor, others: Tensor, other_labels: Tens
         return torch.full((len(masks),), -1)
     iou = mask_iou(masks, others) * (labels[:, None] == other_labels[None])
     value, index = iou.max(dim=1)
-    return torch.where(value > least, index, -1)
+    is_match = value > least
+    if once:
+        is_match &= iou.argmax(dim=0)[index] == torch.arange(len(masks))
+    return torch.where(is_match, index, -1)
 
 
 def front_votes(masks: Tensor, shown: Tensor) -> Tensor:

@@ -24,6 +24,14 @@ def test_best_match_is_of_the_same_class():
     assert instance_orders.best_match(masks[:0], labels[:0], others, other_labels).tolist() == []
 
 
+def test_best_match_may_be_given_once():
+    """What is hidden behind another of its class is not taken to be seen there."""
+    masks, others = strips((0, 6), (2, 6), (8, 12)), strips((0, 6), (8, 10))
+    labels, other_labels = torch.tensor([0, 0, 0]), torch.tensor([0, 0])
+    assert instance_orders.best_match(masks, labels, others, other_labels).tolist() == [0, 0, 1]
+    assert instance_orders.best_match(masks, labels, others, other_labels, once=True).tolist() == [0, -1, 1]
+
+
 def test_votes_and_wins():
     """0 and 1 overlap in 3 pixels, of which 2 show 1; 2 overlaps 1 in a pixel that shows neither."""
     masks = strips((0, 6), (3, 9), (8, 12))

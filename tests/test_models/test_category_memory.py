@@ -35,7 +35,7 @@ def test_schedule():
     assert scheduled_momentum(0.9999, 0, 90000) == 0.9999
     assert scheduled_momentum(0.9999, 45000, 90000) == pytest.approx(0.9999875, abs=1e-12)
     assert scheduled_momentum(0.9999, 90000, 90000) == 1
-    assert scheduled_momentum(0.9999, 90001, 90000) == 1
+    assert scheduled_momentum(0.9999, 180000, 90000) == 1
     assert scheduled_momentum(0.0, 45000, 90000) == pytest.approx(1 - 0.125)
 
 

@@ -192,7 +192,7 @@ def test_every_row_of_the_tables_is_here():
 
 @pytest.mark.parametrize('name', VARIED)
 def test_values_of_the_paper(name):
-    """A config changes what its row of the table says and nothing else."""
+    """As the built parts have them; tests/test_ciae_configs.py holds everything else of the ablations."""
     with torch.device('meta'):
         model = MODELS.build(config_of(name).model)
     head, fusion = model.semantic_head, model.panoptic_fusion_head
@@ -361,10 +361,13 @@ def test_predictions_at_both_sizes(model):
             assert segment['label'] == (85 if instance is None else ours.labels[instance]) or segment['label'] >= 80
 
 
-def test_batched_is_single(model):
+@pytest.mark.parametrize('name', [COCO, 'ablations/table1_semseg'])
+def test_batched_is_single(name):
     """In float64, where rounding cannot move a pixel; both are padded to 96x96."""
     data = batch(0, 0)
-    model = build().double().eval()
+    model = build(name).double().eval()
+    if model.semantic_head.conv_logits is not None:
+        torch.nn.init.normal_(model.semantic_head.conv_logits.weight)
     model.data_preprocessor.pad_size_divisor = 96
     singles = [dict(inputs=[x], data_samples=[s]) for x, s in zip(*data.values(), strict=True)]
     results = []
@@ -378,6 +381,7 @@ def test_batched_is_single(model):
         assert torch.equal(batched.pred_panoptic_seg.sem_seg, single.pred_panoptic_seg.sem_seg)
         assert torch.equal(batched.pred_instances.points, single.pred_instances.points)
         torch.testing.assert_close(batched.pred_instances.bboxes, single.pred_instances.bboxes)
+        assert len(batched.pred_panoptic_seg.sem_seg.unique()) > 2
     assert not torch.equal(results[0].pred_instances.points, results[1].pred_instances.points)
 
 
@@ -479,6 +483,39 @@ def test_every_switch_trains_and_predicts(name):
         assert found.labels.tolist() == [0, 1] and found.scores.tolist() == [1, 1]
         torch.testing.assert_close(found.bboxes, torch.tensor([[0.0, 24, 42, 100], [48, 24, 90, 100]]))
         assert len(results[1].pred_instances) == 0
+
+
+def test_the_oracle_has_the_classes_of_the_ground_truth_whatever_names_instances_else():
+    model, data = build('ablations/table2_spec-spec-emb', oracle=True), batch(2)
+    panoptic_truth(data['data_samples'])
+    (result,) = predict(model, data)
+    assert result.pred_instances.labels.tolist() == [0, 1]
+
+
+@pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16])
+def test_half_precision_does_not_reach_what_needs_more(dtype):
+    """Distances beyond exp(11.1), which float16 does not have; embeddings and semantics on their way to fusion."""
+    model = build('ablations/table1_semseg').train()
+    data = model.data_preprocessor(batch(2, 0), training=True)
+    with torch.autocast('cpu', dtype=dtype):
+        losses = model(**data, mode='loss')
+        total, _ = model.parse_losses(losses)
+    total.backward()
+    assert all(p.grad is None or torch.isfinite(p.grad).all() for p in model.parameters())
+
+    torch.nn.init.zeros_(model.bbox_head.conv_reg.weight)
+    torch.nn.init.constant_(model.bbox_head.conv_reg.bias, 11.5)
+    model.eval()
+    seen = []
+    fuse = model.panoptic_fusion_head.predict
+    model.panoptic_fusion_head.predict = lambda its, maps: seen.extend(maps) or fuse(its, maps)
+    data = model.data_preprocessor(batch(0), training=False)
+    with torch.autocast('cpu', dtype=dtype), torch.no_grad():
+        distances = model.bbox_head(model.extract_feat(data['inputs'])[-5:])[1]
+        (result,) = model.predict(data['inputs'], data['data_samples'])
+    assert all(level.dtype == torch.float32 and torch.isfinite(level).all() for level in distances)
+    assert {maps.embedding.dtype for maps in seen} == {maps.semantic.dtype for maps in seen} == {torch.float32}
+    assert result.pred_instances.scores.dtype == result.pred_instances.embeddings.dtype == torch.float32
 
 
 @pytest.mark.parametrize(

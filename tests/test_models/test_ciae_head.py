@@ -11,6 +11,7 @@ from mmengine.logging import MessageHub
 from mmengine.structures import InstanceData, PixelData
 
 from mmpanoptic.models.layers import CoordConvModule
+from mmpanoptic.models.losses.ciae_targets import embedding_targets
 from mmpanoptic.registry import MODELS
 from mmpanoptic.utils.flops import count_multiply_adds
 
@@ -259,7 +260,32 @@ def test_semantic_branch_says_what_it_is_told():
     assert stuff == pytest.approx(20, abs=1e-4)
 
 
+def test_semantic_branch_of_an_image_smaller_than_the_map():
+    """Labels lie at the upper left of the enlarged logits."""
+    head = head_of(stuff_modeling='semseg')
+    (_, sample), (height, width) = samples(), (29, 61)
+    sample.gt_sem_seg = PixelData(sem_seg=sample.gt_sem_seg.sem_seg[:, :height, :width])
+    categories = embedding_targets(sample, T, S).categories
+    labels = torch.where(categories < 0, 255, categories.clamp(max=S))
+    inputs = feats(1), box_embeddings(1)
+    logits = F.interpolate(head(*inputs)[1], scale_factor=4, mode='bilinear', align_corners=False)
+    expected = F.cross_entropy(logits[..., :height, :width], labels[None], ignore_index=255)
+    torch.testing.assert_close(head.loss(*inputs, [sample])['loss_seg'], expected)
+
+
 @pytest.mark.parametrize('option', [dict(thing_categories='all'), dict(stuff_modeling='none'), dict(coord_conv='last')])
 def test_bad_options(option):
     with pytest.raises(ValueError, match='is none of'):
         head_of(**option)
+
+
+@pytest.mark.parametrize('option', [dict(embedding_kernel=2), dict(box_embedding_kernel=4), dict(embedding_kernel=0)])
+def test_kernels_are_odd(option):
+    with pytest.raises(ValueError, match='is not odd'):
+        head_of(**option)
+    assert head_of(embedding_kernel=5)(feats(), box_embeddings())[0].shape == (2, 6, 8, 16)
+
+
+def test_categories_of_things_without_a_memory():
+    with pytest.raises(ValueError, match="thing_categories 'spec' has no effect"):
+        head_of(stuff_modeling='semseg', thing_categories='spec')

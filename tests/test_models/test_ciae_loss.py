@@ -136,8 +136,15 @@ def test_no_queries_and_no_pixels():
 def test_bad_options(option):
     with pytest.raises(ValueError, match='at least 1'):
         loss_of(torch.randn(2, 3), torch.eye(2), [0, 1, 0], **option)
-    with pytest.raises(ValueError, match='stride'):
-        CIAELoss(stride=0)
+    with pytest.raises(ValueError, match='0 is below 1'):
+        CIAELoss(**option)
+
+
+@pytest.mark.parametrize('option', [dict(stride=0), dict(margin=-3.0), dict(filter_scale=0.0)])
+def test_bad_options_of_the_losses(option):
+    (name,) = option
+    with pytest.raises(ValueError, match=name):
+        CIAELoss(**option)
 
 
 def test_enlarged_boxes_keep_their_centre():
@@ -199,7 +206,7 @@ def test_gradient_of_hardest_queries(self_term, filtered):
 
 
 def scene(num_images: int = 3, size: tuple[int, int] = (10, 14), seed: int = 0) -> list[EmbeddingTargets]:
-    """Images with stuff, void, two instances (none in the last image) and things without an instance."""
+    """Images with stuff, void, three instances (none in the last image), one unseen, and things without an instance."""
     generator = torch.Generator().manual_seed(seed)
     targets = []
     for index in range(num_images):
@@ -207,8 +214,8 @@ def scene(num_images: int = 3, size: tuple[int, int] = (10, 14), seed: int = 0) 
         instances = torch.full(size, -1)
         boxes = torch.zeros(0, 4)
         if index < num_images - 1:
-            instances[1:4, 2:6], instances[5:8, 7:11] = 0, 1
-            boxes = torch.tensor([[2.0, 1.0, 6.0, 4.0], [7.0, 5.0, 11.0, 8.0]])
+            instances[1:4, 2:6], instances[5:8, 7:11] = 0, 2  # of instance 1, between them, nothing is seen
+            boxes = torch.tensor([[2.0, 1.0, 6.0, 4.0], [1.0, 5.0, 3.0, 9.0], [7.0, 5.0, 11.0, 8.0]])
         categories[instances >= 0] = S
         categories[0, :3] = S  # a crowd
         categories[:, -2:] = -1
@@ -305,6 +312,38 @@ def test_losses_are_those_of_a_plain_double_loop(options, num_rows):
     assert torch.allclose(memory.embeddings, torch.tensor(rows, dtype=torch.float64), atol=1e-6)
 
 
+def with_constant_means(raw, targets, rows):
+    """The sum of both losses, pixel by pixel, for autograd: means of instances are constants, embeddings are not."""
+    margin, total, count = 0.15, 0.0, 0
+
+    def pixel_loss(cosines, own):
+        violations = (cosines - cosines[own] + margin).clamp(min=0)
+        violations = torch.where(torch.arange(len(cosines)) == own, 1 - cosines[own] + margin, violations)
+        return -(1 - violations / (2 + margin)).log().topk(min(5, len(cosines)), largest=False).values.sum()
+
+    for image, its in zip(raw, targets, strict=True):
+        height, width = its.categories.shape
+        large = F.interpolate(image[None], scale_factor=4, mode='bilinear', align_corners=False)[0, :, :height, :width]
+        seen = [k for k in range(len(its.boxes)) if (its.instances == k).any()]
+        means = [F.normalize(large[:, its.instances == k].sum(1), dim=0).detach() for k in seen]
+        queries = torch.stack([*rows[:S], *means])
+        boxes = enlarge_boxes(its.boxes, 1.5)
+        for y, x in (its.categories >= 0).nonzero().tolist():
+            embedding = F.normalize(large[:, y, x], dim=0)
+            category, instance = its.categories[y, x].item(), its.instances[y, x].item()
+            total, count = total + pixel_loss(rows @ embedding, category), count + 1
+            if category < S or instance >= 0:
+                far = [
+                    k != instance and not (x1 <= x + 0.5 <= x2 and y1 <= y + 0.5 <= y2)
+                    for k, (x1, y1, x2, y2) in enumerate(boxes.tolist())
+                    if k in seen
+                ]
+                cosines = torch.where(torch.tensor([False] * S + far), 0.0, queries @ embedding)
+                own = category if instance < 0 else S + seen.index(instance)
+                total = total + 2 * (5 if instance >= 0 else 1) * pixel_loss(cosines, own)
+    return total / count
+
+
 @pytest.mark.parametrize('detach', [False, True])
 def test_gradient_of_the_losses(detach):
     """With and without a gradient through the mean queries."""
@@ -318,6 +357,8 @@ def test_gradient_of_the_losses(detach):
         assert torch.autograd.gradcheck(function, raw)
         return
     (constant,) = torch.autograd.grad(sum(function(raw)), raw)
+    (expected,) = torch.autograd.grad(with_constant_means(raw, targets, memory.embeddings), raw)
+    torch.testing.assert_close(constant, expected)
     (full,) = torch.autograd.grad(sum(CIAELoss()(raw, targets, memory, S).values()), raw)
     assert not torch.allclose(constant, full)
 
@@ -348,9 +389,11 @@ def test_instances_only():
     count = sum((its.categories >= 0).sum() for its in targets)
     pixels = F.interpolate(raw, scale_factor=4, mode='bilinear', align_corners=False)[0, :, :10, :14].flatten(1)
     instances = targets[0].instances.flatten()
-    queries = mean_queries(segment_sums(pixels, instances, 2))
+    seen = [0, 2]
+    instances = torch.where(instances == 2, 1, instances)
+    queries = mean_queries(segment_sums(pixels, instances, len(seen)))
     points = torch.stack(torch.meshgrid(torch.arange(14), torch.arange(10), indexing='xy')).flatten(1) + 0.5
-    boxes = enlarge_boxes(targets[0].boxes, 1.5)
+    boxes = enlarge_boxes(targets[0].boxes[seen], 1.5)
     by_hand = 2 * 5 * loss_of(pixels, queries, instances, boxes=boxes, points=points) / count
     assert losses['loss_iae'].item() == pytest.approx(by_hand.item(), abs=1e-9)
     nothing = CIAELoss()(raw[1:], scene(1))['loss_iae']

@@ -211,6 +211,14 @@ def test_smallest_box_of_those_whose_masks_hold_the_location():
         assert distances[0][3, 3].tolist() == [28, 28, 20, 20]
 
 
+def test_smallest_is_the_box_not_the_mask():
+    thin = (0, (0, 0, 48, 48), [(20, 0, 21, 48)])
+    full = (1, (8, 8, 40, 40), [(8, 8, 40, 40)])
+    for order in ([thin, full], [full, thin]):
+        labels, _ = targets_of(instances_of((64, 64), *order), (64, 64))
+        assert labels[0][2, 2] == 1  # location (20, 20) is in both masks
+
+
 def test_masks_that_fill_their_boxes_give_the_targets_of_fcos():
     """Boxes end between pixels, so that no location is on a side, no distance at the end of a range."""
     rng = np.random.default_rng(0)

@@ -284,6 +284,41 @@ def test_same_as_plain_computation(seed, rough):
     assert_same_as_plain(found, plain(embedding, queries, boxes, size, scale, 4, box_scale))
 
 
+@pytest.mark.parametrize('seed', range(60))
+def test_ties_of_any_queries_go_to_the_lowest_index(seed):
+    """Small integers and scales of powers of two, so that all arithmetic is exact; a third of the queries occurs twice.
+
+    One location that is detected as two classes gives equal queries with equal boxes.
+    """
+    generator = torch.Generator().manual_seed(seed)
+
+    def integers(low, high, *shape):
+        return torch.randint(low, high, shape, generator=generator)
+
+    dims, stuff, num = 3, 3, 6
+    height, width = integers(2, 9, 2).tolist()
+    embedding = integers(-2, 3, dims, height, width).float()
+    queries = integers(-1, 2, stuff + num, dims).float()
+    queries[-1], queries[-2] = queries[stuff], queries[0]
+    scale = tuple((2.0 ** integers(-1, 2, 2)).tolist())
+    size = int(height * 4 / scale[1]), int(width * 4 / scale[0])
+    boxes = random_boxes(num, size, generator)
+    boxes[-1] = boxes[0]
+    windows = pixel_windows(boxes, size)
+    found = best_queries(embedding, queries, windows, size, scale, 4, (None, 7)[seed % 2])
+
+    rows, columns = Axis.of(size[0], scale[1], 4, height), Axis.of(size[1], scale[0], 4, width)
+    maps = embedding.double()
+    for axis, dim in ((rows, 1), (columns, 2)):
+        weight = axis.weight.double().reshape((-1, 1) if dim == 1 else (-1,))
+        maps = maps.index_select(dim, axis.cell) * (1 - weight) + maps.index_select(dim, axis.cell + 1) * weight
+    scores = torch.einsum('qd,dhw->qhw', queries.double(), maps)
+    y, x = torch.arange(size[0])[:, None], torch.arange(size[1])
+    for score, (left, top, right, bottom) in zip(scores[stuff:], windows.tolist(), strict=True):
+        score[~((x >= left) & (x < right) & (y >= top) & (y < bottom))] = -torch.inf
+    np.testing.assert_array_equal(found.render(torch.arange(stuff + num + 1)), scores.numpy().argmax(axis=0))
+
+
 def test_scores_without_queries():
     logits = torch.randn(6, 9, 11)
     found = best_queries(logits, None, torch.zeros(0, 4, dtype=torch.int64), (36, 44))

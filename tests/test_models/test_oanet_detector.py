@@ -21,6 +21,7 @@ from mmpanoptic.engine.hooks import RankingConflictHook
 from mmpanoptic.models import OANetStuffHead, SpatialRankingModule
 from mmpanoptic.registry import MODELS
 from mmpanoptic.structures import INSTANCE_OFFSET
+from mmpanoptic.utils.flops import count_multiply_adds
 
 FULL = (200, 336)  # stride 4 of 800x1344
 
@@ -78,7 +79,11 @@ def test_stuff_head_has_the_parameters_and_operations_of_the_specification():
 )
 def test_ranking_module_operations(kernel, dual, stride, expected):
     tensor = torch.zeros(1, 80, 800 // stride, 1344 // stride, device='meta')
-    assert giga_macs(SpatialRankingModule(80, kernel, dual), tensor) == pytest.approx(expected, abs=0.06)
+    module = SpatialRankingModule(80, kernel, dual).to('meta')
+    assert giga_macs(module, tensor) == pytest.approx(expected, abs=0.06)
+    for classes in (None, torch.arange(80, device='meta')):  # as get_flops.py counts, too
+        counts = count_multiply_adds(module, lambda classes=classes: module(tensor, classes))
+        assert sum(counts.values()) / 1e9 == pytest.approx(expected, abs=0.06)
 
 
 def test_stuff_loss_at_zero_logits_and_its_weight():
@@ -98,6 +103,15 @@ def test_stuff_only_ignores_things():
     assert OANetStuffHead(3, 4, 32, 32)._targets(torch.tensor([0, 6, 255])).tolist() == [0, 6, 255]
     with pytest.raises(ValueError, match='seg_classes'):
         OANetStuffHead(seg_classes='things')
+
+
+def test_loss_is_of_every_fourth_label():
+    torch.manual_seed(0)
+    head = OANetStuffHead(3, 4, 32, 32)
+    x = levels(32, (16, 16), 4)
+    labels = torch.randint(7, (64, 64))
+    expected = 0.25 * F.cross_entropy(head(x)['seg_preds'], labels[None, ::4, ::4])
+    torch.testing.assert_close(head.loss(x, samples_of(labels.tolist()))['loss_seg'], expected)
 
 
 def test_full_size_loss_upsamples_the_logits():
@@ -209,15 +223,18 @@ def test_stuff_branch_after_the_convolution_of_the_rpn(config):
 
 
 def test_training_on_predicted_masks(config):
-    """Takes the detector's own instances and leaves it in training mode, its statistics untouched."""
+    """Takes the detector's own instances, of the size of its input, and leaves every module in the mode it was in."""
     fusion = dict(config.model.panoptic_fusion_head, train_input='pred', score_thr=0.0)
     model = build(config, panoptic_fusion_head=fusion).train()
+    model.roi_head.mask_head.eval()
     data = model.data_preprocessor(batch(config), training=True)
-    before = copy.deepcopy(model.backbone.bn1.state_dict())
-    instances = model.predict_instances(**{'batch_inputs': data['inputs'], 'batch_data_samples': data['data_samples']})
-    assert model.training and model.backbone.bn1.training
-    assert all(torch.equal(before[k], v) for k, v in model.backbone.bn1.state_dict().items())
+    modes = [module.training for module in model.modules()]
+    instances = model.predict_instances(model.extract_feat(data['inputs']), data['data_samples'])
+    assert [module.training for module in model.modules()] == modes
     assert len(instances) == 2 and len(instances[0])
+    for its, sample in zip(instances, data['data_samples'], strict=True):
+        assert its.masks.shape[1:] == sample.img_shape != sample.ori_shape
+        assert not its.bboxes.requires_grad
     losses = model(**data, mode='loss')
     assert torch.isfinite(losses['loss_ranking'])
     assert losses['conflict_pixels'] > 0
@@ -278,6 +295,7 @@ def run_hook(hook, dataset, pixels, iterations, train_input='gt', conflict='clas
     runner = SimpleNamespace(train_dataloader=SimpleNamespace(dataset=dataset), model=model)
     for index in range(iterations):
         hook.after_train_iter(runner, index, outputs=dict(loss=1.0, conflict_pixels=torch.tensor(float(pixels))))
+    return runner
 
 
 def test_hook_names_inst_ann_file_once(shapes_datasets, monkeypatch):
@@ -306,3 +324,18 @@ def test_hook_names_inst_ann_file_once(shapes_datasets, monkeypatch):
     run_hook(RankingConflictHook(), overlapping, 0, 300, conflict='instance')
     assert 'is in instances of two classes, so' in said[1][0]
     assert 'is in two instances, so' in said[2][0]
+    assert len(said) == 3
+
+
+def test_hook_waits_for_the_end_where_predicted_masks_are_learned_from(shapes_datasets, monkeypatch):
+    said = []
+    monkeypatch.setattr('mmpanoptic.engine.hooks.conflict_hook.print_log', lambda text, **_: said.append(text))
+    for pixels, train_input in ((3, 'pred'), (3, 'gt')):
+        hook = RankingConflictHook()
+        hook.after_train(run_hook(hook, shapes_datasets[0], pixels, 150, train_input))
+    RankingConflictHook().after_train(None)  # no ranking module
+    assert not said
+    hook = RankingConflictHook()
+    hook.after_train(run_hook(hook, shapes_datasets[0], 0, 150, 'pred'))
+    (text,) = said
+    assert 'no pixel of 150 batches is in predicted instances of two classes' in text and "train_input='gt'" in text

@@ -7,9 +7,11 @@ import sys
 from argparse import Namespace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from fixtures.cityscapes import load_tool
+from mmdet.structures.mask import BitmapMasks
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from mmengine.structures import InstanceData
@@ -76,6 +78,59 @@ def test_the_true_order_is_perfect_and_the_only_one(config, model, monkeypatch, 
     assert table.row_count == 5
     with pytest.raises(UserError, match='--classes sky'):
         TOOL.table_of(stats, categories, ['sky'])
+
+
+def test_the_learned_order_is_that_of_the_ranking(config, model, monkeypatch, capsys):
+    """One that puts ties in front of everything, and knows nothing else."""
+    monkeypatch.setattr(TOOL, 'outputs_of', perfect_outputs)
+    ranking = model.panoptic_fusion_head.ranking
+    for parameter in ranking.parameters():
+        torch.nn.init.zeros_(parameter)
+    tie = 1
+    ranking.branches[0][-1].bias.data[tie] = 5.0
+    stats, categories = TOOL.score_orders(config, model, Namespace(**ARGS))
+    ids = {category['name']: category['id'] for category in categories}
+    ties = {name: per_class(stat, categories)[ids['tie']]['pq'] for name, stat in stats.items()}
+    assert ties['learned ranking'] == 1.0 > ties['detection score']
+    things = {name: average(stat, categories, True)['pq'] for name, stat in stats.items()}
+    assert things['detection score'] < things['learned ranking'] < things['true order']
+
+
+def test_what_the_order_of_classes_contradicts():
+    wins = torch.tensor([[0, 5, 0], [2, 0, 9], [1, 0, 0]])
+    text = TOOL.contradictions([0, 1, 2], wins, ['a', 'b', 'c'])
+    assert text.splitlines() == [
+        'It contradicts 3 of 17 overlapping pairs of the training set', '  2 b in front of a', '  1 c in front of a'
+    ]  # fmt: skip
+
+
+def test_what_matches_no_object_has_no_true_place(model):
+    """An IoU of one half is too little: the true order says nothing about it, and confidence decides."""
+
+    def row(start, stop):
+        mask = np.zeros((1, 12), np.uint8)
+        mask[:, start:stop] = 1
+        return mask
+
+    annotation = dict(
+        gt_ignore_flags=np.zeros(2, bool),
+        gt_masks=BitmapMasks(np.stack([row(0, 6), row(4, 9)]), 1, 12),
+        gt_bboxes_labels=np.array([0, 1]),
+        gt_panoptic_map=np.where(row(4, 9), 2, row(0, 6)).astype(np.int32),
+        segments_info=[dict(id=i + 1, label=i, is_thing=True, iscrowd=False) for i in range(2)],
+    )
+
+    def true_order(second):
+        masks = torch.from_numpy(np.stack([row(0, 6), second])).bool()
+        instances = InstanceData(masks=masks, labels=torch.tensor([0, 1]), scores=torch.tensor([0.9, 0.8]))
+        wins = torch.zeros(THINGS, THINGS, dtype=torch.int64)
+        orders = TOOL.orders_of(
+            instances, model.panoptic_fusion_head, list(range(THINGS)), wins, annotation, torch.Generator()
+        )
+        return orders['true order']
+
+    assert true_order(row(5, 9)) == [1, 0]
+    assert true_order(row(5, 12)) == [0, 1]
 
 
 def test_the_random_order_follows_the_seed(config, model, monkeypatch):

@@ -9,7 +9,7 @@ through the network once. The datasets of the config need inst_ann_file.
 """
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -91,7 +91,8 @@ def ground_truth(annotation: dict) -> tuple[Tensor, Tensor, Tensor]:
     ids = torch.from_numpy(annotation['gt_panoptic_map'])
     things = [s for s in annotation['segments_info'] if s['is_thing'] and not s['iscrowd']]
     visible = ids[None] == torch.tensor([s['id'] for s in things], dtype=ids.dtype)[:, None, None]
-    segment = best_match(masks, labels, visible, torch.tensor([s['label'] for s in things]))
+    # Once: what is hidden altogether must not be taken to be seen where another of its class is.
+    segment = best_match(masks, labels, visible, torch.tensor([s['label'] for s in things]), once=True)
     shown = masks.new_zeros(masks.shape)
     shown[segment >= 0] = visible[segment[segment >= 0]]
     return masks, labels, shown
@@ -106,6 +107,20 @@ def order_of_classes(dataset_config: dict, number: int) -> tuple[list[int], Tens
         masks, labels, shown = ground_truth(annotation)
         wins += class_wins(front_votes(masks, shown), labels, num_things)
     return best_class_order(wins), wins
+
+
+def contradictions(class_order: list[int], wins: Tensor, names: Sequence[str]) -> str:
+    """What an order of classes gets wrong on the training set, for people."""
+    ordered = wins[class_order][:, class_order]
+    wrong = [
+        (int(ordered[back, front]), f'{names[class_order[back]]} in front of {names[class_order[front]]}')
+        for front in range(len(ordered))
+        for back in range(front + 1, len(ordered))
+        if ordered[back, front]
+    ]
+    count = sum(number for number, _ in wrong)
+    text = f'It contradicts {count} of {int(wins.sum())} overlapping pairs of the training set'
+    return text + ''.join(f'\n  {number} {pair}' for number, pair in sorted(wrong, reverse=True)[:5])
 
 
 def outputs_of(model: nn.Module, sample: dict) -> tuple[InstanceData, Tensor]:
@@ -162,6 +177,7 @@ def score_orders(config: Config, model: nn.Module, args: argparse.Namespace) -> 
     images = DATASETS.build(test)
     names = annotated.metainfo['thing_classes']
     print('Order of classes: ' + ', '.join(names[label] for label in class_order))
+    print(contradictions(class_order, wins, names))
 
     generator = torch.Generator().manual_seed(args.seed)
     matches: dict[str, list] = {}

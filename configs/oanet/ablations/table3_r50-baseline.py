@@ -12,5 +12,3 @@ model = dict(
         stuff_area_limit=4900,
     ),
 )
-# Without the check of the ranking's data.
-custom_hooks = [hook for hook in _base_.custom_hooks if hook['type'] != 'RankingConflictHook']

@@ -119,9 +119,9 @@ class BranchGradientHook(Hook):
         self.rows: list[tuple[int, float, float]] = []
 
     def before_train(self, runner: Runner) -> None:
-        """Begin the file."""
+        """Begin the file, or go on with that of a training that is resumed."""
         self.out_file = self.out_file or os.path.join(runner.work_dir, 'branch_gradients.csv')
-        if is_main_process():
+        if is_main_process() and not (runner.iter and os.path.exists(self.out_file)):
             self._write('w', ('iteration', *BRANCHES))
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: dict | None = None) -> None:

@@ -8,6 +8,7 @@ from mmengine.hooks import Hook
 from mmengine.logging import print_log
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
+from torch import nn
 
 from mmpanoptic.datasets.validation import panoptic_datasets
 from mmpanoptic.registry import HOOKS
@@ -19,8 +20,9 @@ class RankingConflictHook(Hook):
 
     The ranking loss is then 0, as it is when all is well; but nothing is learned, because the instances come from the
     panoptic PNG, whose masks never overlap, or from an instances JSON without overlaps. With several processes, the
-    batches of all of them count, and the first one speaks. Where the module is trained on predicted masks, the data are
-    not to blame, and nothing is said: a detector that has just begun finds no instances that could overlap.
+    batches of all of them count, and the first one speaks. Where the module is trained on predicted masks, it waits for
+    the end of the training: a detector that has just begun finds no instances that could overlap. Models without a
+    ranking module are left alone.
 
     Args:
         iterations: How many iterations are looked at.
@@ -29,36 +31,60 @@ class RankingConflictHook(Hook):
     def __init__(self, iterations: int = 100) -> None:
         self.iterations = iterations
         self._seen = 0
-        self._conflicts = 0.0
+        self._conflicts = torch.zeros(())
 
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: dict | None = None, outputs: dict | None = None
     ) -> None:
         """Count; ``outputs`` is what the model logs, with ``conflict_pixels`` of :class:`RankingFusion`."""
-        if self._seen == self.iterations or 'conflict_pixels' not in (outputs or {}):
+        if 'conflict_pixels' not in (outputs or {}):
             return
         self._seen += 1
-        self._conflicts += float(outputs['conflict_pixels'])
-        if self._seen < self.iterations:
-            return
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-        conflicts = torch.tensor(self._conflicts, device=next(model.parameters()).device)
-        all_reduce(conflicts)
-        if conflicts > 0 or not is_main_process() or model.panoptic_fusion_head.train_input == 'pred':
+        self._conflicts = self._conflicts + torch.as_tensor(outputs['conflict_pixels']).detach()  # without waiting
+        head = _model_of(runner).panoptic_fusion_head
+        if self._seen != self.iterations or head.train_input == 'pred' or self._were_conflicts(runner):
             return
         datasets = list(panoptic_datasets(runner.train_dataloader.dataset))
         sources = sorted({dataset.inst_ann_file or dataset.ann_file for dataset in datasets})
         missing = any(dataset.inst_ann_file is None for dataset in datasets)
-        by_class = model.panoptic_fusion_head.conflict == 'class'
-        print_log(
-            f'{", ".join(sources)}: no pixel of the first {self.iterations} batches is in '
-            f'{"instances of two classes" if by_class else "two instances"}, so the ranking module learns nothing. '
-            + (
-                'Masks of a panoptic PNG never overlap: set inst_ann_file of the training dataset, '
-                if missing
-                else 'Give an inst_ann_file whose masks overlap, '
-            )
-            + "or train it on predicted masks (train_input='pred' of the fusion head)",
-            logger='current',
-            level=logging.ERROR,
+        way_out = (
+            'Masks of a panoptic PNG never overlap: set inst_ann_file of the training dataset'
+            if missing
+            else 'Give an inst_ann_file whose masks overlap'
         )
+        _say(
+            f'{", ".join(sources)}: no pixel of the first {self.iterations} batches is in {_conflict(head)}, so the '
+            f"ranking module learns nothing. {way_out}, or train it on predicted masks (train_input='pred' of the "
+            'fusion head)'
+        )
+
+    def after_train(self, runner: Runner) -> None:
+        """Where predicted masks are what is learned from, all batches have been counted now."""
+        if not self._seen:
+            return
+        head = _model_of(runner).panoptic_fusion_head
+        if head.train_input == 'pred' and not self._were_conflicts(runner):
+            _say(
+                f'no pixel of {self._seen} batches is in predicted {_conflict(head)}, so the ranking module has '
+                'learned nothing. Start from a detector that is trained, or train on annotated masks '
+                "(train_input='gt' of the fusion head, and inst_ann_file of the training dataset)"
+            )
+
+    def _were_conflicts(self, runner: Runner) -> bool:
+        """Whether any process has seen one."""
+        conflicts = torch.as_tensor(self._conflicts, device=next(_model_of(runner).parameters()).device).clone()
+        all_reduce(conflicts)
+        return bool(conflicts > 0)
+
+
+def _model_of(runner: Runner) -> nn.Module:
+    return runner.model.module if is_model_wrapper(runner.model) else runner.model
+
+
+def _conflict(head: nn.Module) -> str:
+    return 'instances of two classes' if head.conflict == 'class' else 'two instances'
+
+
+def _say(message: str) -> None:
+    if is_main_process():
+        print_log(message, logger='current', level=logging.ERROR)

@@ -133,7 +133,8 @@ class CIAE(SingleStageDetector):
                     semantic=None if semantics is None else semantics[index].float(),
                 )
             )
-            its.labels = self.panoptic_fusion_head.labels(its, self.semantic_head.thing_queries)
+            if not self.oracle:
+                its.labels = self.panoptic_fusion_head.labels(its, self.semantic_head.thing_queries)
         panoptic = self.panoptic_fusion_head.predict(instances, maps)
         return add_predictions(batch_data_samples, instances, panoptic)
 

@@ -1,17 +1,32 @@
 """Panoptic FPN."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 
 import torch
 from mmdet.models import TwoStagePanopticSegmentor
 from mmdet.structures import DetDataSample, OptSampleList, SampleList
 from mmengine.structures import InstanceData
-from torch import Tensor
+from torch import Tensor, nn
 
 from mmpanoptic.models.fusion_heads import build_fusion_head
 from mmpanoptic.registry import MODELS
 
-from .samples import add_predictions, without_classes
+from .samples import add_predictions, fit_masks, without_classes
+
+
+@contextmanager
+def evaluating(*parts: nn.Module) -> Iterator[None]:
+    """Parts of a model in evaluation, and each of their modules afterwards as it was."""
+    before = [(module, module.training) for part in parts for module in part.modules()]
+    try:
+        for part in parts:
+            part.eval()
+        yield
+    finally:
+        for module, training in before:
+            module.training = training
 
 
 @MODELS.register_module()
@@ -58,20 +73,17 @@ class PanopticFPN(TwoStagePanopticSegmentor):
         losses = {name if 'rpn' in name else f'rpn_{name}': loss for name, loss in losses.items()}
         losses.update(self.roi_head.loss(features, proposals, batch_data_samples))
         losses.update(self.semantic_head.loss(semantic_features, batch_data_samples))
-        predict_instances = partial(self.predict_instances, batch_inputs, batch_data_samples)
+        predict_instances = partial(self.predict_instances, features, batch_data_samples)
         losses.update(self.panoptic_fusion_head.loss(batch_data_samples, predict_instances))
         return losses
 
     @torch.no_grad()
-    def predict_instances(self, batch_inputs: Tensor, batch_data_samples: SampleList) -> list[InstanceData]:
-        """Instances at the size of the input, as in testing; for a fusion head that is trained on them."""
-        training = self.training
-        self.eval()
-        features = self.extract_feat(batch_inputs)
-        proposals = self.rpn_head.predict(features, batch_data_samples, rescale=False)
-        instances = self.roi_head.predict(features, proposals, batch_data_samples, rescale=False)
-        self.train(training)
-        return instances
+    def predict_instances(self, features: tuple[Tensor, ...], batch_data_samples: SampleList) -> list[InstanceData]:
+        """Instances at the size of the input, by heads as in testing; for a fusion head that is trained on them."""
+        with evaluating(self.rpn_head, self.roi_head):
+            proposals = self.rpn_head.predict(features, batch_data_samples, rescale=False)
+            instances = self.roi_head.predict(features, proposals, batch_data_samples, rescale=False)
+        return [fit_masks(its, sample.metainfo) for its, sample in zip(instances, batch_data_samples, strict=True)]
 
     def predict(self, batch_inputs: Tensor, batch_data_samples: SampleList, rescale: bool = True) -> SampleList:
         """Segment a batch.

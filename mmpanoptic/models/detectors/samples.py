@@ -1,6 +1,7 @@
 """Samples as parts of a detector want to see them."""
 
 import torch
+import torch.nn.functional as F
 from mmdet.structures import DetDataSample, SampleList
 from mmengine.structures import InstanceData, PixelData
 
@@ -20,6 +21,21 @@ def without_classes(sample: DetDataSample) -> DetDataSample:
     if 'ignored_instances' in sample:
         plain.ignored_instances = sample.ignored_instances
     return plain
+
+
+def fit_masks(instances: InstanceData, meta: dict) -> InstanceData:
+    """Instances whose masks, (N, H, W), have the size of the image that was fed in.
+
+    mmdet pastes masks onto the scaled original image, also where that was cropped or padded before it was fed in.
+
+    Args:
+        instances: With ``masks``, which are replaced.
+        meta: Metainfo of the image, with ``img_shape``.
+    """
+    height, width = meta['img_shape'][:2]
+    masks = instances.masks
+    instances.masks = F.pad(masks, (0, width - masks.shape[2], 0, height - masks.shape[1]))  # crops where negative
+    return instances
 
 
 def add_predictions(samples: SampleList, instances: list[InstanceData], panoptic: list[PixelData]) -> SampleList:

@@ -14,7 +14,7 @@ from mmpanoptic.models.dense_heads.spatialflow_head import Outputs
 from mmpanoptic.models.fusion_heads import build_fusion_head
 from mmpanoptic.registry import MODELS, TASK_UTILS
 
-from .samples import add_predictions
+from .samples import add_predictions, fit_masks
 
 
 @MODELS.register_module()
@@ -100,7 +100,8 @@ class SpatialFlow(SingleStageDetector):
         losses.update(self.semantic_head.loss(stuff_feats, batch_data_samples))
         losses.update(
             self.panoptic_fusion_head.loss(
-                batch_data_samples, lambda: self._predict_instances(outputs, metas, rescale=False)
+                batch_data_samples,
+                lambda: list(map(fit_masks, self._predict_instances(outputs, metas, rescale=False), metas)),
             )
         )
         return losses

@@ -9,6 +9,7 @@ indicator of its equation 4 is printed inverted; here it is 1 inside the mask.
 
 from collections.abc import Callable
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -27,22 +28,42 @@ def sample_at_centres(maps: Tensor, grid: tuple[int, int]) -> Tensor:
     """Values of maps of shape (..., H, W) at the centres of a grid's cells, of shape (..., *grid)."""
     if tuple(maps.shape[-2:]) == tuple(grid):
         return maps
-    rows, columns = _pixels_at_centres(maps.shape[-2:], grid)
-    return maps[..., rows[:, None], columns]
+    rows, columns = (pixels.to(maps.device) for pixels in _pixels_at_centres(maps.shape[-2:], grid))
+    return maps.index_select(-2, rows).index_select(-1, columns)
 
 
 def sample_masks(masks: Tensor, grid: tuple[int, int]) -> Tensor:
-    """:func:`sample_at_centres` for bool masks of shape (N, H, W), which looks at each one inside its bounds alone."""
-    if tuple(masks.shape[1:]) == tuple(grid):
-        return masks
-    centres = _pixels_at_centres(masks.shape[1:], grid)
-    sampled = masks.new_zeros((len(masks), *grid))
-    for its_sampled, mask, (*vertical, left, right) in zip(sampled, masks, mask_bounds(masks), strict=True):
-        rows, columns = (
-            slice(*torch.bucketize(torch.tensor(ends), pixels).tolist())
-            for ends, pixels in zip((vertical, (left, right)), centres, strict=True)
-        )
-        its_sampled[rows, columns] = mask[centres[0][rows, None], centres[1][columns]]
+    """:func:`sample_at_centres` for bool masks of shape (N, H, W), several times as fast on a CPU."""
+    if tuple(masks.shape[1:]) == tuple(grid) or masks.device.type != 'cpu':
+        return sample_at_centres(masks, grid)
+    rows, columns = (pixels.numpy() for pixels in _pixels_at_centres(masks.shape[1:], grid))
+    sampled = np.zeros((len(masks), *grid), np.uint8)
+    for its_sampled, mask in zip(sampled, masks.view(torch.uint8).numpy(), strict=True):
+        strip = mask[rows]
+        filled = np.flatnonzero(strip.max(axis=1))  # most masks are small: no other row has anything
+        if filled.size:
+            part = slice(filled[0], filled[-1] + 1)
+            its_sampled[part] = strip[part].take(columns, axis=1)
+    return torch.from_numpy(sampled).view(torch.bool)
+
+
+def with_a_cell_each(sampled: Tensor, masks: Tensor) -> Tensor:
+    """Sampled masks, in which each that is set anywhere has a cell.
+
+    Args:
+        sampled: What :func:`sample_masks` gave, of shape (N, h, w).
+        masks: What it was given, bool of shape (N, H, W).
+
+    Returns:
+        ``sampled``, changed where a mask lies between the centres of cells: it has the cell at its own centre.
+    """
+    (*_, height, width), (*_, rows, columns) = masks.shape, sampled.shape
+    if rows >= height and columns >= width:  # every pixel is at the centre of a cell
+        return sampled
+    unseen = [index for index, (top, bottom, *_) in enumerate(mask_bounds(sampled)) if top == bottom]
+    for index, (top, bottom, left, right) in zip(unseen, mask_bounds(masks[unseen]), strict=True):
+        if top < bottom:
+            sampled[index, (top + bottom) // 2 * rows // height, (left + right) // 2 * columns // width] = True
     return sampled
 
 

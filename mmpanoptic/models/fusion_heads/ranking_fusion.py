@@ -5,6 +5,7 @@ from collections.abc import Callable
 import torch
 import torch.nn.functional as F
 from mmdet.structures import SampleList
+from mmdet.utils import reduce_mean
 from mmengine.structures import InstanceData
 from torch import Tensor
 
@@ -24,6 +25,7 @@ from .ranking import (
     sample_at_centres,
     sample_masks,
     set_bounds,
+    with_a_cell_each,
 )
 
 TRAIN_INPUTS = ('gt', 'pred')
@@ -43,8 +45,8 @@ class RankingFusion(HeuristicFusion):
         ranking: Config of the ranking module, see :class:`~mmpanoptic.models.SpatialRankingModule`, without its number
             of classes.
         stride: The module works on every ``stride``-th pixel of the network's input, in both directions.
-        train_input: 'gt', annotated masks, or 'pred', the detector's own instances (which costs a prediction an
-            iteration).
+        train_input: 'gt', annotated masks, or 'pred', the detector's own instances, from the features of the training
+            step.
         conflict: What a conflict is: pixels with two or more 'class'es, or 'instance's. The module is trained there.
         score_region: What an instance's score is averaged over: its whole 'mask', or only the pixels of it that are in
             'conflict'.
@@ -53,7 +55,7 @@ class RankingFusion(HeuristicFusion):
         args, kwargs: See :class:`HeuristicFusion`.
 
     Raises:
-        ValueError: If one of the choices is unknown.
+        ValueError: If one of the choices is unknown, ``stride`` is below 1, or there is a single thing class.
     """
 
     def __init__(
@@ -76,6 +78,10 @@ class RankingFusion(HeuristicFusion):
         ):
             if value not in known:
                 raise ValueError(f'{name} {value!r} is none of {", ".join(known)}')
+        if stride < 1:
+            raise ValueError(f'stride {stride} is below 1')
+        if self.num_things_classes < 2:
+            raise ValueError('with a single thing class there is nothing to rank: take HeuristicFusion')
         self.ranking = MODELS.build(dict(ranking, num_classes=self.num_things_classes))
         self.stride = stride
         self.train_input = train_input
@@ -89,17 +95,20 @@ class RankingFusion(HeuristicFusion):
     ) -> dict[str, Tensor]:
         """Loss of the ranking module, the mean cross-entropy over the pixels in conflict that show a thing.
 
+        The mean is over the batches of all processes.
+
         Args:
             batch_data_samples: Samples with ``gt_sem_seg`` and, for 'gt', ``gt_instances.masks``, all padded to one
                 size.
-            predict_instances: Gives the detector's instances of each image at the size of its input; called for 'pred'
-                alone.
+            predict_instances: Gives the detector's instances of each image, of the size of its input without padding
+                (``img_shape``); called for 'pred' alone.
 
         Returns:
-            ``loss_ranking``, 0 where no pixel counts, and ``conflict_pixels``, how many of them an image has.
+            ``loss_ranking``, 0 where no pixel counts, and ``conflict_pixels``, how many of them (of the ranking map,
+            with a ``stride``) an image of this process has.
 
         Raises:
-            ValueError: If masks and labels differ in size.
+            ValueError: If masks and labels, or predicted masks and images, differ in size.
         """
         predicted = predict_instances() if self.train_input == 'pred' else None
         logits, targets = [], []
@@ -112,7 +121,12 @@ class RankingFusion(HeuristicFusion):
             else:
                 instances = predicted[index]
                 kept = instances.scores >= self.score_thr
-                masks, labels = _fit(instances.masks[kept], sem_seg.shape), instances.labels[kept]
+                masks, labels = instances.masks[kept], instances.labels[kept]
+                if masks.shape[1:] != sample.img_shape[:2]:
+                    raise ValueError(
+                        f'predicted masks are of size {tuple(masks.shape[1:])}, their image of {sample.img_shape[:2]}'
+                    )
+                masks = _pad(masks, sem_seg.shape)
             if masks.shape[1:] != sem_seg.shape:
                 raise ValueError(
                     f'masks are of size {tuple(masks.shape[1:])}, semantic labels of {tuple(sem_seg.shape)}: set both '
@@ -123,11 +137,14 @@ class RankingFusion(HeuristicFusion):
             targets.append(its_targets)
         target = torch.cat(targets)
         if len(target):
-            loss = F.cross_entropy(torch.cat(logits), target)
+            total = F.cross_entropy(torch.cat(logits), target, reduction='sum')
         else:  # every parameter needs a gradient in every iteration
-            loss = 0 * self.ranking(target.new_zeros((1, self.num_things_classes, 1, 1), dtype=torch.float)).sum()
-        count = loss.new_tensor(len(target) / len(batch_data_samples))
-        return dict(loss_ranking=self.loss_weight * loss, conflict_pixels=count)
+            total = 0 * self.ranking(target.new_zeros((1, self.num_things_classes, 1, 1), dtype=torch.float)).sum()
+        count = total.new_tensor(len(target))
+        # Of all processes, as gradients are averaged over them. It is 0 if nothing is in conflict anywhere.
+        mean_count = reduce_mean(count)
+        loss = total / torch.where(mean_count > 0, mean_count, 1)
+        return dict(loss_ranking=self.loss_weight * loss, conflict_pixels=count / len(batch_data_samples))
 
     def _logits_and_targets(self, masks: Tensor, labels: Tensor, sem_seg: Tensor) -> tuple[Tensor, Tensor]:
         """Logits of shape (K, T) and labels of shape (K,) at the K pixels of an image that count."""
@@ -159,7 +176,8 @@ class RankingFusion(HeuristicFusion):
             instances: See ``fuse``.
 
         Returns:
-            Scores of shape (N,), float32; 0 below ``score_thr``, and for a mask that no cell of a coarser map sees.
+            Scores of shape (N,), float32; 0 below ``score_thr``. A mask between the centres of a coarser map's cells
+            has the score of the cell that it lies in.
         """
         scores = torch.zeros_like(instances.scores, dtype=torch.float32)
         kept = instances.scores >= self.score_thr
@@ -168,7 +186,8 @@ class RankingFusion(HeuristicFusion):
         if not kept.all():
             instances = instances[kept]
         masks, labels = instances.masks.bool(), instances.labels
-        masks = sample_masks(masks, self._grid(instances.metainfo.get('img_shape', masks.shape[1:])))
+        grid = self._grid(instances.metainfo.get('img_shape', masks.shape[1:]))
+        masks = with_a_cell_each(sample_masks(masks, grid), masks)
         tensor, classes = instance_tensor(masks, labels)
         conflict = None
         if self.score_region == 'conflict':
@@ -185,8 +204,6 @@ class RankingFusion(HeuristicFusion):
         return order_instances(instances.scores, self.score_thr, self.ranking_scores(instances))
 
 
-def _fit(masks: Tensor, size: tuple[int, int]) -> Tensor:
-    """Masks cropped or padded, below and on the right, to a size: predictions are not padded as the input is."""
-    height, width = size
-    masks = masks[:, :height, :width]
-    return F.pad(masks, (0, width - masks.shape[2], 0, height - masks.shape[1]))
+def _pad(masks: Tensor, size: tuple[int, int]) -> Tensor:
+    """Masks padded, below and on the right, to a size: predictions are not padded as the input is."""
+    return F.pad(masks, (0, size[1] - masks.shape[2], 0, size[0] - masks.shape[1]))

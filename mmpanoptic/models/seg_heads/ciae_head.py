@@ -43,17 +43,17 @@ class CIAEHead(BaseModule):
         embedding_kernel, box_embedding_kernel: Sizes of the convolutions that give P' and P''; odd.
         num_levels: How many levels there are, of strides 4, 8, ...
         thing_categories: Which category pixels of things have: 'merge', all the same (S + 1 rows of memory); 'spec',
-            their class (S + T rows); 'none': there is no category loss, and S rows.
+            their class (S + T rows); 'none': there is no category loss, and S rows. Without a memory, 'merge'.
         stuff_modeling: 'ciae', queries, or 'semseg', a semantic branch of S + 1 channels, stuff first, things last.
         coord_conv: Which of the coarsest level's convolutions see coordinates: 'all', 'first' or None.
-        momentum, max_iters: See :class:`CategoryMemory`.
+        momentum, max_iters: See :class:`CategoryMemory`, where there is one.
         norm_cfg: Norm of the branch.
         loss: Config of :class:`CIAELoss`.
         loss_seg: Loss of the semantic branch, at the size of the input; its ``ignore_index`` must be 255.
         init_cfg: As in mmengine's BaseModule.
 
     Raises:
-        ValueError: If an option has a value that is not listed.
+        ValueError: If an option has a value that is not listed, would have no effect, or a kernel is even.
     """
 
     def __init__(
@@ -87,6 +87,11 @@ class CIAEHead(BaseModule):
         ):
             if value not in choices:
                 raise ValueError(f'{name} {value!r} is none of {", ".join(map(repr, choices))}')
+        for name, size in (('embedding_kernel', embedding_kernel), ('box_embedding_kernel', box_embedding_kernel)):
+            if size < 1 or size % 2 == 0:
+                raise ValueError(f'{name} {size} is not odd: the map would be shifted')
+        if stuff_modeling == 'semseg' and thing_categories != 'merge':
+            raise ValueError(f"thing_categories {thing_categories!r} has no effect with stuff_modeling='semseg'")
         self.num_things_classes = num_things_classes
         self.num_stuff_classes = num_stuff_classes
         self.embedding_dims = embedding_dims

@@ -1,6 +1,5 @@
 """The layers that tell which class is in front where instances overlap."""
 
-import torch.nn.functional as F
 from mmengine.model import BaseModule, ModuleList
 from torch import Tensor, nn
 
@@ -17,6 +16,19 @@ def parse_kernel(kernel: str) -> list[tuple[int, int]]:
     if not all(len(size) == 2 and all(side.isdigit() and int(side) % 2 for side in size) for size in sizes):
         raise ValueError(f"ranking kernel {kernel!r} is not of the form '1x7+7x1' with odd sizes")
     return [(int(height), int(width)) for height, width in sizes]
+
+
+class ConvOfClasses(nn.Conv2d):
+    """A convolution that may be told of which of its input channels it gets."""
+
+    def forward(self, x: Tensor, classes: Tensor | None = None) -> Tensor:
+        """Of shape (N, out_channels, H, W).
+
+        Args:
+            x: Of shape (N, P, H, W).
+            classes: Input channel that each of the P is, int64; None: all in order.
+        """
+        return self._conv_forward(x, self.weight if classes is None else self.weight[:, classes], self.bias)
 
 
 @MODELS.register_module()
@@ -48,7 +60,11 @@ class SpatialRankingModule(BaseModule):
         sizes = parse_kernel(kernel)
         self.branches = ModuleList()
         for chain in (sizes, sizes[::-1])[: 1 + dual]:
-            convs = [nn.Conv2d(num_classes, num_classes, k, padding=(k[0] // 2, k[1] // 2)) for k in chain]
+            kinds = [ConvOfClasses, *[nn.Conv2d] * (len(chain) - 1)]
+            convs = [
+                kind(num_classes, num_classes, k, padding=(k[0] // 2, k[1] // 2))
+                for kind, k in zip(kinds, chain, strict=True)
+            ]
             self.branches.append(nn.Sequential(*convs))
         #: How many rows and columns around a pixel its logits depend on.
         self.halo = (sum(k[0] // 2 for k in sizes), sum(k[1] // 2 for k in sizes))
@@ -64,12 +80,8 @@ class SpatialRankingModule(BaseModule):
         Returns:
             Logits of shape (N, C, H, W).
         """
-        outputs = []
-        for branch in self.branches:
-            first = branch[0]
-            weight = first.weight if classes is None else first.weight[:, classes]
-            outputs.append(branch[1:](F.conv2d(tensor, weight, first.bias, padding=first.padding)))
-        return sum(outputs[1:], start=outputs[0])
+        first, *others = (branch[1:](branch[0](tensor, classes)) for branch in self.branches)
+        return sum(others, start=first)
 
     def forward_window(self, tensor: Tensor, classes: Tensor, window: tuple[int, int, int, int]) -> Tensor:
         """Logits in a window of one image, computed from what the kernel sees of it and no more.

@@ -4,6 +4,7 @@ import copy
 import csv
 import random
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -80,8 +81,8 @@ def test_what_does_not_reach_the_backbone_has_no_gradient():
     assert stuff == 0 and instance > 0
 
 
-def test_a_second_look_at_the_images_does_not_count():
-    """For training the ranking module on predictions, the backbone sees the images once more, without a gradient."""
+def test_predictions_to_train_the_ranking_on_do_not_count():
+    """They are made from the features of the same step, without a gradient."""
     config = config_of(SYSTEMS[0])
     data_batch = batch(config)
     expected = branch_gradients(build_model(config).train(), data_batch)
@@ -129,3 +130,15 @@ def test_training_goes_on_as_without(tiny_config, tmp_path):
         header, *rows = csv.reader(file)
     assert header == ['iteration', 'stuff', 'instance']
     assert [tuple(map(float, row)) for row in rows] == hook.rows
+
+
+def test_a_training_that_is_resumed_goes_on_with_its_file(tmp_path):
+    def begin(iteration):
+        BranchGradientHook().before_train(SimpleNamespace(iter=iteration, work_dir=str(tmp_path)))
+        return (tmp_path / 'branch_gradients.csv').read_text().splitlines()
+
+    assert begin(5) == begin(0) == ['iteration,stuff,instance']
+    with open(tmp_path / 'branch_gradients.csv', 'a') as file:
+        file.write('1,2.0,3.0\n')
+    assert begin(5) == ['iteration,stuff,instance', '1,2.0,3.0']
+    assert begin(0) == ['iteration,stuff,instance']

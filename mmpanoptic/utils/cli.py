@@ -54,6 +54,9 @@ def run(main: Callable[[], None]) -> None:
     except URLError as error:
         print(f'error: a file could not be fetched ({error.reason}): give a local path instead', file=sys.stderr)
         sys.exit(1)
+    # Threads of the group that are still there when the process ends can abort it, and turn success into a failure.
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
 def one_line(error: Exception) -> str:

@@ -226,6 +226,8 @@ for name, value in losses.items():
     result[name] = value.detach()
     dist.all_reduce(result[name], 'mean')
 torch.save(result, f'{folder}/{world_size}_{rank}.pth')
+if world_size > 1:
+    torch.distributed.destroy_process_group()  # its threads could abort the process at its end
 """
 
 

@@ -1,6 +1,7 @@
 """What the command-line tools share: one-line errors, configs, the terminal, distributed set-up."""
 
 import argparse
+import atexit
 import inspect
 import logging
 import os
@@ -54,9 +55,20 @@ def run(main: Callable[[], None]) -> None:
     except URLError as error:
         print(f'error: a file could not be fetched ({error.reason}): give a local path instead', file=sys.stderr)
         sys.exit(1)
-    # Threads of the group that are still there when the process ends can abort it, and turn success into a failure.
+    end_process_of_group()
+
+
+def end_process_of_group() -> None:
+    """End this process, with status 0, if it is one of several that work together; otherwise do nothing.
+
+    Threads of gloo may still be there when a process ends in the usual way, and abort it ("terminate called without an
+    active exception"), so that a training that is done counts as failed. What is registered for the end is run.
+    """
     if torch.distributed.is_available() and torch.distributed.is_initialized():
-        torch.distributed.destroy_process_group()
+        atexit._run_exitfuncs()  # logs, writers, workers of data loaders
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)
 
 
 def one_line(error: Exception) -> str:

@@ -195,6 +195,7 @@ import torch
 from mmengine import dist
 from mmpanoptic.models import CategoryMemory, CIAELoss
 from mmpanoptic.models.losses import EmbeddingTargets
+from mmpanoptic.utils.cli import end_process_of_group
 
 rank, world_size, folder = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
 if world_size > 1:
@@ -226,8 +227,7 @@ for name, value in losses.items():
     result[name] = value.detach()
     dist.all_reduce(result[name], 'mean')
 torch.save(result, f'{folder}/{world_size}_{rank}.pth')
-if world_size > 1:
-    torch.distributed.destroy_process_group()  # its threads could abort the process at its end
+end_process_of_group()
 """
 
 

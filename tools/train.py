@@ -39,11 +39,12 @@ def choose_precision(config: Config, amp: bool) -> None:
         UserError: If there is no GPU to do that.
     """
     wrapper = config.optim_wrapper
-    if amp and wrapper.type != 'AmpOptimWrapper':
+    if amp and wrapper.get('type') != 'AmpOptimWrapper':
         wrapper.update(type='AmpOptimWrapper', loss_scale='dynamic')
-    if wrapper.type == 'OptimWrapper':
+    kind = wrapper.get('type', 'OptimWrapper')  # mmengine's default
+    if kind == 'OptimWrapper':
         wrapper.pop('loss_scale', None)  # of a config whose mixed precision was switched off
-    elif wrapper.type == 'AmpOptimWrapper' and not torch.cuda.is_available():
+    elif kind == 'AmpOptimWrapper' and not torch.cuda.is_available():
         way_out = 'leave out --amp' if amp else 'train with --cfg-options optim_wrapper.type=OptimWrapper'
         raise UserError(f'mixed precision (float16) needs a GPU, and this machine has none: {way_out}')
 

@@ -18,11 +18,14 @@ import cv2
 from mmdet.structures.mask import encode_mask_results
 
 from mmpanoptic.apis import PanopticInferencer, PanopticResult, list_images
-from mmpanoptic.datasets.conversion import PanopticItem, encode_panoptic_png, image_ids, tracked_map, write_panoptic
-from mmpanoptic.datasets.transforms.loading import check_complete
-from mmpanoptic.engine.hooks.visualization_hook import picture_names
+from mmpanoptic.engine import cli
+from mmpanoptic.engine.configs import load_config
+from mmpanoptic.formats.images import check_complete
+from mmpanoptic.formats.panoptic_png import encode_panoptic_png
+from mmpanoptic.formats.panoptic_writer import PanopticItem, image_ids, write_panoptic
 from mmpanoptic.structures import panoptic_to_coco
-from mmpanoptic.utils import DatasetError, UserError, cli, read_bytes
+from mmpanoptic.utils import DatasetError, UserError, read_bytes, tracked_map
+from mmpanoptic.visualization.files import picture_names
 
 
 def parse_args() -> argparse.Namespace:
@@ -126,7 +129,7 @@ def main() -> None:
         raise UserError(f'{args.out} exists and is not an empty folder: remove it or name another one')
     paths = list(dict.fromkeys(list_images(args.inputs)))
     check_readable(paths)
-    config = cli.load_config(args.config, args.cfg_options)
+    config = load_config(args.config, args.cfg_options)
     inferencer = PanopticInferencer(config, args.checkpoint, args.device, args.trust_checkpoint)
     predict(inferencer, paths, args.out, pictures=not args.no_pictures)
     print(f'{len(paths)} images predicted: {args.out}/')

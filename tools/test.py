@@ -11,9 +11,13 @@ from mmdet.datasets import CocoDataset
 from mmengine.config import Config, ConfigDict
 
 from mmpanoptic.datasets import CocoInstanceDataset
+from mmpanoptic.engine import cli
+from mmpanoptic.engine.checkpoints import RequireAllWeights, use_strict_loading
+from mmpanoptic.engine.configs import load_config
+from mmpanoptic.engine.devices import set_local_rank
+from mmpanoptic.engine.runner import build_runner
 from mmpanoptic.registry import DATASETS
-from mmpanoptic.utils import UserError, cli
-from mmpanoptic.utils.checkpoints import RequireAllWeights, use_strict_loading
+from mmpanoptic.utils import UserError, require_file, require_folder
 
 METRICS = ('PQ', 'bbox', 'segm', 'mIoU', 'cityscapes')
 
@@ -65,7 +69,7 @@ def evaluators(config: Config, names: list[str]) -> list[dict]:
         ann_file = dataset.get(key)
         if ann_file is not None:
             ann_file = osp.join(dataset.get('data_root') or '', ann_file)
-            cli.require_file(ann_file, key)
+            require_file(ann_file, key)
         types = [metric for metric in ('bbox', 'segm') if metric in wanted]
         built.append(dict(type='InstanceMetric', metric=types, ann_file=ann_file))
     if 'mIoU' in wanted:
@@ -96,10 +100,10 @@ def use_tta(config: Config) -> None:
 
 def main() -> None:
     args = parse_args()
-    cli.set_local_rank(args.local_rank)
-    config = cli.load_config(args.config, args.cfg_options, args.work_dir)
+    set_local_rank(args.local_rank)
+    config = load_config(args.config, args.cfg_options, args.work_dir)
     config.launcher = args.launcher
-    cli.require_file(args.checkpoint, 'checkpoint')
+    require_file(args.checkpoint, 'checkpoint')
     use_strict_loading(args.trust_checkpoint)
     config.load_from = args.checkpoint
     if args.tta:
@@ -109,16 +113,16 @@ def main() -> None:
     if args.out is not None:
         if not args.out.endswith(('.pkl', '.pickle')):
             raise UserError(f'--out {args.out}: the name must end in .pkl')
-        cli.require_folder(osp.dirname(args.out), '--out')
+        require_folder(osp.dirname(args.out), '--out')
         config.test_evaluator = [
             *as_list(config.get('test_evaluator')),
             dict(type='DumpDetResults', out_file_path=args.out),
         ]
     if args.show_dir is not None:
-        cli.require_folder(args.show_dir, '--show-dir')
+        require_folder(args.show_dir, '--show-dir')
         config.default_hooks.visualization.test_out_dir = args.show_dir
 
-    runner = cli.build_runner(config)
+    runner = build_runner(config)
     runner.register_hook(RequireAllWeights())
     runner.test()
 

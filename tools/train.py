@@ -8,8 +8,12 @@ import argparse
 import torch
 from mmengine.config import Config
 
-from mmpanoptic.utils import UserError, cli
-from mmpanoptic.utils.checkpoints import RequireAllWeights, latest_checkpoint, use_strict_loading
+from mmpanoptic.engine import cli
+from mmpanoptic.engine.checkpoints import RequireAllWeights, latest_checkpoint, use_strict_loading
+from mmpanoptic.engine.configs import load_config
+from mmpanoptic.engine.devices import set_local_rank
+from mmpanoptic.engine.runner import build_runner
+from mmpanoptic.utils import UserError, require_file
 
 
 def parse_args() -> argparse.Namespace:
@@ -51,8 +55,8 @@ def choose_precision(config: Config, amp: bool) -> None:
 
 def main() -> None:
     args = parse_args()
-    cli.set_local_rank(args.local_rank)
-    config = cli.load_config(args.config, args.cfg_options, args.work_dir)
+    set_local_rank(args.local_rank)
+    config = load_config(args.config, args.cfg_options, args.work_dir)
     config.launcher = args.launcher
     use_strict_loading(args.trust_checkpoint)
     choose_precision(config, args.amp)
@@ -69,9 +73,9 @@ def main() -> None:
     elif args.resume is not None:
         config.resume, config.load_from = True, args.resume
     if config.get('load_from'):
-        cli.require_file(config.load_from, 'checkpoint')
+        require_file(config.load_from, 'checkpoint')
 
-    runner = cli.build_runner(config)
+    runner = build_runner(config)
     if config.get('resume'):
         runner.register_hook(RequireAllWeights(resuming=True))
     runner.train()

@@ -1,3 +1,3 @@
-from .inferencer import PanopticInferencer, PanopticResult, list_images, load_model
+from .inferencer import Observation, PanopticInferencer, PanopticResult, list_images, load_model
 
-__all__ = ['PanopticInferencer', 'PanopticResult', 'list_images', 'load_model']
+__all__ = ['Observation', 'PanopticInferencer', 'PanopticResult', 'list_images', 'load_model']

@@ -6,8 +6,8 @@ import os.path as osp
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
-import mmengine.runner.checkpoint as mmengine_checkpoint
 import numpy as np
 import torch
 from mmdet.structures import DetDataSample
@@ -19,12 +19,13 @@ from mmengine.registry import init_default_scope
 from mmengine.structures import InstanceData, PixelData
 from torch import nn
 
-from mmpanoptic.datasets.panoptic_json import dataset_meta, parse_categories, read_json
+from mmpanoptic.engine.checkpoints import first_misfit, read_checkpoint
+from mmpanoptic.engine.configs import load_config
+from mmpanoptic.formats.panoptic_json import dataset_meta, parse_categories, read_json
+from mmpanoptic.models.detectors.samples import add_predictions
 from mmpanoptic.registry import MODELS, TRANSFORMS
-from mmpanoptic.structures import segments_of_map
-from mmpanoptic.utils import UserError
-from mmpanoptic.utils.checkpoints import first_misfit, use_strict_loading
-from mmpanoptic.utils.cli import load_config, require_file
+from mmpanoptic.structures import Evidence, segments_of_map
+from mmpanoptic.utils import UserError, require_file
 from mmpanoptic.visualization import PanopticVisualizer
 from mmpanoptic.visualization.draw import upscale
 
@@ -54,6 +55,20 @@ class PanopticResult:
     panoptic: np.ndarray | None
     segments_info: list[dict]
     instances: InstanceData
+
+
+class Observation(NamedTuple):
+    """What a model has seen in one image, for those who want to look inside.
+
+    Attributes:
+        result: The result.
+        evidence: What it was fused from; None from models of instances only.
+        metainfo: Of the image as it went into the network: ``img_shape``, ``ori_shape``, ``batch_input_shape``, ...
+    """
+
+    result: PanopticResult
+    evidence: Evidence | None
+    metainfo: dict
 
 
 class PanopticInferencer:
@@ -112,12 +127,37 @@ class PanopticInferencer:
         """
         images = enumerate(list_images(images))
         while batch := list(itertools.islice(images, batch_size)):
-            loaded = [self._load(image, number) for number, image in batch]
-            data = pseudo_collate([self._prepare(dict(one)) for one in loaded])
-            with torch.no_grad():
-                samples = self.model.test_step(data)
-            for one, sample in zip(loaded, samples, strict=True):
-                yield self._to_result(one, sample.cpu())
+            for observation in self._observe(batch):
+                yield observation.result
+
+    def observe(self, image: Image) -> Observation:
+        """Predict one image and keep what the result was made from.
+
+        Args:
+            image: A file, or an image (uint8 RGB of shape (H, W, 3)).
+
+        Raises:
+            UserError: If the file is missing, or is no image that can be read.
+        """
+        (observation,) = self._observe(list(enumerate(list_images(image))))
+        return observation
+
+    @torch.no_grad()
+    def _observe(self, images: list[tuple[int, str | np.ndarray]]) -> list[Observation]:
+        """Predict numbered images in one batch."""
+        loaded = [self._load(image, number) for number, image in images]
+        data = self.model.data_preprocessor(pseudo_collate([self._prepare(dict(one)) for one in loaded]), False)
+        inputs, samples = data['inputs'], data['data_samples']
+        if hasattr(self.model, 'evidence'):
+            evidence = self.model.evidence(inputs, samples)
+            samples = add_predictions(samples, evidence, self.model.fuse(evidence))
+        else:
+            evidence = [None] * len(samples)
+            samples = self.model.predict(inputs, samples)
+        return [
+            Observation(self._to_result(one, sample.cpu()), found, sample.metainfo)
+            for one, sample, found in zip(loaded, samples, evidence, strict=True)
+        ]
 
     def draw(self, result: PanopticResult, score_thr: float = 0.3) -> np.ndarray:
         """The image under its panoptic map or, without one, under its instances.
@@ -183,7 +223,7 @@ def load_model(
     model, meta = revert_sync_batchnorm(MODELS.build(config.model)), {}
     if checkpoint is not None:
         checkpoint = os.fspath(checkpoint)
-        weights, meta = _read_checkpoint(checkpoint, trust_checkpoint)
+        weights, meta = _weights_and_meta(checkpoint, trust_checkpoint)
         if misfit := first_misfit(model, weights):  # mmengine only warns, and predictions are noise then
             raise UserError(
                 f'{checkpoint} is not of the model that {config.filename or "the config"} describes: {misfit}'
@@ -223,15 +263,9 @@ def list_images(images: Images) -> list[str | np.ndarray]:
     raise UserError(f'folder {path} holds no image ({", ".join(IMAGE_EXTENSIONS)})')
 
 
-def _read_checkpoint(checkpoint: str, trust: bool) -> tuple[dict, dict]:
+def _weights_and_meta(checkpoint: str, trust: bool) -> tuple[dict, dict]:
     """Weights by name, and the checkpoint's ``meta``."""
-    require_file(checkpoint, 'checkpoint')
-    before = mmengine_checkpoint._safe_torch_load
-    use_strict_loading(trust)
-    try:
-        content = mmengine_checkpoint.CheckpointLoader.load_checkpoint(checkpoint, map_location='cpu', logger='silent')
-    finally:
-        mmengine_checkpoint._safe_torch_load = before
+    content = read_checkpoint(checkpoint, trust)
     weights = content.get('state_dict', content) if isinstance(content, dict) else None
     if not isinstance(weights, dict):
         raise UserError(f'{checkpoint} holds a {type(content).__name__}, not the weights of a model by name')

@@ -2,12 +2,18 @@
 
 import os.path as osp
 
+from mmpanoptic.formats.instances_json import load_instances
+from mmpanoptic.formats.json_checks import entries
+from mmpanoptic.formats.panoptic_json import (
+    annotations_by_image,
+    check_metainfo,
+    dataset_meta,
+    parse_categories,
+    read_json,
+)
 from mmpanoptic.registry import DATASETS
 
 from .coco_panoptic import CocoPanopticDataset
-from .instances_json import load_instances
-from .json_checks import entries
-from .panoptic_json import annotations_by_image, check_metainfo, dataset_meta, parse_categories, read_json
 
 
 @DATASETS.register_module()
@@ -32,7 +38,7 @@ class CocoInstanceDataset(CocoPanopticDataset):
 
         Returns:
             One dict an image, in the order of the file's ``images``: ``img_path``, ``img_id``, ``height``, ``width``,
-            ``seg_map_path`` (None) and ``instances`` (see :func:`~.instances_json.load_instances`).
+            ``seg_map_path`` (None) and ``instances`` (see :func:`~mmpanoptic.formats.instances_json.load_instances`).
         """
         path = self.ann_file
         data = read_json(path, self.backend_args)

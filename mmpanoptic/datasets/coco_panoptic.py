@@ -10,11 +10,8 @@ from mmengine.fileio import join_path
 from mmengine.logging import print_log
 from mmengine.utils import is_abs
 
-from mmpanoptic.registry import DATASETS
-from mmpanoptic.utils import DatasetError, is_local
-
-from .instances_json import load_instances
-from .panoptic_json import (
+from mmpanoptic.formats.instances_json import load_instances
+from mmpanoptic.formats.panoptic_json import (
     annotations_by_image,
     check_metainfo,
     dataset_meta,
@@ -22,6 +19,8 @@ from .panoptic_json import (
     parse_segments,
     read_json,
 )
+from mmpanoptic.registry import DATASETS
+from mmpanoptic.utils import DatasetError, is_local
 
 
 @DATASETS.register_module()
@@ -39,7 +38,7 @@ class CocoPanopticDataset(BaseDetDataset):
             ``data_root``. Without ``seg``, or with None, it is the JSON's name without its suffix, as COCO and
             Cityscapes have it.
         inst_ann_file: Instances JSON whose masks may overlap; boxes and masks then come from it instead of from the
-            PNG, see :func:`~.instances_json.load_instances`.
+            PNG, see :func:`~mmpanoptic.formats.instances_json.load_instances`.
         filter_cfg: For training; ``filter_empty_gt`` drops images without a thing that is no crowd, ``min_size`` drops
             images with a shorter side (pixels).
         kwargs: See :class:`mmdet.datasets.BaseDetDataset`.
@@ -55,7 +54,10 @@ class CocoPanopticDataset(BaseDetDataset):
     @property
     def metainfo(self) -> dict:
         """``classes``, ``thing_classes``, ``stuff_classes``, ``palette``, ``categories`` (see
-        :func:`~.panoptic_json.dataset_meta`) and what the config adds; loads the annotations if they are not yet."""
+        :func:`~mmpanoptic.formats.panoptic_json.dataset_meta`) and what the config adds.
+
+        Loads the annotations if they are not yet.
+        """
         self.full_init()
         return super().metainfo
 
@@ -73,7 +75,8 @@ class CocoPanopticDataset(BaseDetDataset):
 
         Returns:
             One dict an image, with ``img_path``, ``img_id``, ``height``, ``width``, ``seg_map_path`` (None without
-            ground truth), ``segments_info`` (see :func:`~.panoptic_json.parse_segments`) and ``instances``.
+            ground truth), ``segments_info`` (see :func:`~mmpanoptic.formats.panoptic_json.parse_segments`) and
+            ``instances``.
         """
         data = read_json(self.ann_file, self.backend_args)
         categories = parse_categories(data.get('categories'), self.ann_file)

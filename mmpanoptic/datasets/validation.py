@@ -13,11 +13,11 @@ import numpy as np
 from mmengine.dataset import BaseDataset
 from rich.progress import track
 
-from mmpanoptic.structures import VOID_ID, decode_panoptic_png
+from mmpanoptic.formats.panoptic_png import decode_panoptic_png, segment_indices
+from mmpanoptic.structures import VOID_ID
 from mmpanoptic.utils import DatasetError, is_local, read_bytes
 
 from .coco_panoptic import CocoPanopticDataset
-from .transforms.loading import segment_indices
 
 REMEMBER_FROM = 2000  # images; checking fewer takes seconds and is done every time
 

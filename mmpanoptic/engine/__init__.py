@@ -1,3 +1,5 @@
+"""What runs things: runner, hooks, checkpoints, devices, command line."""
+
 import mmdet.engine  # noqa: F401  (registries search their parents only among what is imported)
 
 from .hooks import *  # noqa: F403

@@ -23,8 +23,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from mmpanoptic.datasets.panoptic_json import annotations_by_image, parse_categories, parse_segments, read_json
-from mmpanoptic.structures import MAX_ID, VOID_ID, decode_panoptic_png, ids_to_indices
+from mmpanoptic.formats.panoptic_json import annotations_by_image, parse_categories, parse_segments, read_json
+from mmpanoptic.formats.panoptic_png import decode_panoptic_png
+from mmpanoptic.structures import MAX_ID, VOID_ID, ids_to_indices
 from mmpanoptic.utils import DatasetError, UserError
 
 MATCH_IOU = 0.5  # matching is unique only above one half (section 4.1 of the paper), so this is no parameter

@@ -2,7 +2,7 @@ import mmdet.models  # noqa: F401  (a parent registry is searched only among wha
 
 from .dense_heads import *  # noqa: F403
 from .detectors import *  # noqa: F403
-from .fusion_heads import *  # noqa: F403
+from .fusion import *  # noqa: F403
 from .layers import *  # noqa: F403
 from .losses import *  # noqa: F403
 from .necks import *  # noqa: F403

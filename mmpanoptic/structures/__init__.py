@@ -1,9 +1,9 @@
 from mmdet.structures import INSTANCE_OFFSET
 
+from .evidence import EmbeddingMap, Evidence, Stuff, StuffLabels, StuffLogits
 from .panoptic_map import (
     MAX_ID,
     VOID_ID,
-    decode_panoptic_png,
     id_to_rgb,
     ids_to_indices,
     labels_of_ids,
@@ -16,7 +16,11 @@ __all__ = [
     'INSTANCE_OFFSET',
     'MAX_ID',
     'VOID_ID',
-    'decode_panoptic_png',
+    'EmbeddingMap',
+    'Evidence',
+    'Stuff',
+    'StuffLabels',
+    'StuffLogits',
     'id_to_rgb',
     'ids_to_indices',
     'labels_of_ids',

@@ -13,8 +13,6 @@ import cv2
 import numpy as np
 from mmdet.structures import INSTANCE_OFFSET
 
-from mmpanoptic.utils import DatasetError
-
 VOID_ID = 0
 MAX_ID = 2**24 - 1
 
@@ -29,41 +27,20 @@ def id_to_rgb(ids: np.ndarray) -> np.ndarray:
 
 def rgb_to_id(rgb: np.ndarray) -> np.ndarray:
     """Colours of a panoptic PNG, uint8 of shape (H, W, 3) in RGB order, to segment ids, int32 of shape (H, W)."""
-    return _three_bytes_to_id(rgb, cv2.COLOR_RGB2RGBA)
+    return channels_to_id(rgb, cv2.COLOR_RGB2RGBA)
 
 
-def _three_bytes_to_id(image: np.ndarray, to_rgba: int) -> np.ndarray:
+def channels_to_id(image: np.ndarray, to_rgba: int) -> np.ndarray:
+    """Colours in any order of channels to segment ids, int32 of shape (H, W).
+
+    Args:
+        image: uint8 of shape (H, W, 3 or 4).
+        to_rgba: OpenCV's code of the conversion of ``image`` to RGBA, such as ``cv2.COLOR_BGR2RGBA``.
+    """
     # One vectorised pass adds a fourth byte; the four are then read as one little-endian integer.
     ids = cv2.cvtColor(image, to_rgba).view('<i4')[..., 0]
     ids &= MAX_ID
     return ids
-
-
-def decode_panoptic_png(data: bytes, name: str) -> np.ndarray:
-    """Segment ids of a panoptic PNG.
-
-    Args:
-        data: The file's bytes.
-        name: What to call the file in an error.
-
-    Returns:
-        Segment ids, int32 of shape (H, W).
-
-    Raises:
-        DatasetError: If the bytes are no PNG, a truncated one, or not 8-bit RGB.
-    """
-    if not data.startswith(b'\x89PNG\r\n\x1a\n'):
-        raise DatasetError(f'{name} is not a PNG file: panoptic maps are 8-bit RGB PNGs')
-    if b'IEND' not in data[-12:]:  # cv2 would return the rows it has and leave the rest black, that is: void
-        raise DatasetError(f'{name} is truncated ({len(data)} bytes, no end marker): fetch or write it again')
-    image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-    if image is None:
-        raise DatasetError(f'{name} cannot be decoded: fetch or write it again')
-    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] not in (3, 4):
-        raise DatasetError(f'{name} is {image.dtype} of shape {image.shape}: panoptic maps are 8-bit RGB PNGs')
-    if image.shape[2] == 4:
-        return _three_bytes_to_id(image, cv2.COLOR_BGRA2RGBA)
-    return _three_bytes_to_id(image, cv2.COLOR_BGR2RGBA)
 
 
 def ids_to_indices(ids: np.ndarray, known: Sequence[int]) -> np.ndarray:

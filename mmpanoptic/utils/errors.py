@@ -2,7 +2,20 @@
 
 
 class UserError(Exception):
-    """Something about the user's files or arguments is wrong; the message names what, where and the way out."""
+    """Something about the user's files or arguments is wrong; the message names what, where and the way out.
+
+    Args:
+        message: One sentence in terms of Python arguments and config keys, whoever the caller is.
+        argument: The argument that mends it, if it is one of the caller's; a command-line tool adds its flag.
+    """
+
+    def __init__(self, message: str = '', argument: str | None = None) -> None:
+        super().__init__(message)
+        self.argument = argument
+
+    def __reduce__(self) -> tuple:
+        """Both parts, so that the error passes from a data-loading worker to the main process."""
+        return type(self), (*self.args, self.argument)
 
 
 class DatasetError(UserError):

@@ -8,17 +8,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from mmpanoptic.datasets.conversion import (
+from mmpanoptic.formats.panoptic_png import decode_panoptic_png, encode_panoptic_png
+from mmpanoptic.formats.panoptic_writer import (
     PanopticItem,
     distinct_id,
-    encode_panoptic_png,
     read_categories,
     segments_to_coco,
-    tracked_map,
     write_panoptic,
 )
-from mmpanoptic.structures import MAX_ID, decode_panoptic_png
-from mmpanoptic.utils import DatasetError, UserError
+from mmpanoptic.structures import MAX_ID
+from mmpanoptic.utils import DatasetError, UserError, tracked_map
 
 CATEGORIES = [{'id': 3, 'name': 'cell', 'isthing': 1}, {'id': 5, 'name': 'glass', 'isthing': 0}]
 ID_MAPS = hnp.arrays(

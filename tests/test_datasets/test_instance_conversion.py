@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from pycocotools import mask as rle
 
-from mmpanoptic.datasets.instance_conversion import (
+from mmpanoptic.formats.instances_writer import (
     InstanceItem,
     encode_instances,
     has_instances_of,

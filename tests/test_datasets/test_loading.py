@@ -11,7 +11,7 @@ from timing import cpu_seconds
 from mmpanoptic.datasets import CocoPanopticDataset
 from mmpanoptic.datasets.shapes import write_split
 from mmpanoptic.datasets.transforms import LoadImageFromFile, LoadPanopticAnnotations
-from mmpanoptic.datasets.transforms.loading import check_complete
+from mmpanoptic.formats.images import check_complete
 from mmpanoptic.utils import DatasetError
 
 LOAD = [{'type': 'LoadImageFromFile'}, {'type': 'LoadPanopticAnnotations'}]

@@ -6,7 +6,7 @@ import re
 import pytest
 from panoptic_files import PanopticFiles
 
-from mmpanoptic.datasets.panoptic_json import (
+from mmpanoptic.formats.panoptic_json import (
     annotations_by_image,
     check_metainfo,
     dataset_meta,

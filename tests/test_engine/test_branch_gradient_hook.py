@@ -13,8 +13,10 @@ from mmengine.config import Config
 from mmengine.runner import set_random_seed
 from test_configs import ROOT, batch, build_model, load, with_few_rois
 
+from mmpanoptic.engine.configs import load_config
 from mmpanoptic.engine.hooks import BranchGradientHook, branch_gradients
-from mmpanoptic.utils import UserError, cli
+from mmpanoptic.engine.runner import build_runner
+from mmpanoptic.utils import UserError
 
 SYSTEMS = ('oanet/oanet_r18_fpn_shapes', 'panoptic_fpn/panoptic-fpn_r18_fpn_shapes')
 SYSTEMS += ('spatialflow/spatialflow_r18_fpn_shapes',)
@@ -104,14 +106,14 @@ def test_names_that_no_loss_has():
 
 def train(tiny_config: Path, work_dir: Path, *hooks: BranchGradientHook) -> dict[str, torch.Tensor]:
     """Weights after three iterations."""
-    config = cli.load_config(str(tiny_config), work_dir=str(work_dir))
+    config = load_config(str(tiny_config), work_dir=str(work_dir))
     config.launcher = 'none'
     config.train_cfg = dict(type='IterBasedTrainLoop', max_iters=3)
     config.val_cfg = config.val_dataloader = config.val_evaluator = None
     config.test_cfg = config.test_dataloader = config.test_evaluator = None
     config.default_hooks.checkpoint = None
     config.log_processor.by_epoch = False
-    runner = cli.build_runner(config)
+    runner = build_runner(config)
     for hook in hooks:
         runner.register_hook(hook)
     runner.train()

@@ -10,10 +10,10 @@ from mmdet.structures import DetDataSample
 from mmengine.structures import PixelData
 
 from mmpanoptic.engine.hooks import PanopticVisualizationHook, visualization_hook
-from mmpanoptic.engine.hooks.visualization_hook import picture_names, read_image
 from mmpanoptic.registry import HOOKS
 from mmpanoptic.utils import DatasetError
 from mmpanoptic.visualization import PanopticVisualizer
+from mmpanoptic.visualization.files import picture_names, read_image
 
 
 @pytest.fixture

@@ -12,7 +12,8 @@ from mmengine.structures import InstanceData, PixelData
 
 from mmpanoptic.datasets import CocoPanopticDataset
 from mmpanoptic.evaluation.metrics import InstanceMetric, PanopticIoUMetric
-from mmpanoptic.structures import INSTANCE_OFFSET, decode_panoptic_png
+from mmpanoptic.formats.panoptic_png import decode_panoptic_png
+from mmpanoptic.structures import INSTANCE_OFFSET
 from mmpanoptic.utils import UserError
 
 AP = ('bbox_mAP', 'segm_mAP')

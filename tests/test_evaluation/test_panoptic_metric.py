@@ -15,10 +15,11 @@ from mmengine.logging import MMLogger
 from mmengine.structures import PixelData
 from pq_cases import CATEGORIES, random_case, write_files
 
-from mmpanoptic.datasets.panoptic_json import annotations_by_image, dataset_meta, parse_categories, parse_segments
 from mmpanoptic.evaluation.metrics import PanopticMetric
 from mmpanoptic.evaluation.panoptic_quality import evaluate_files
-from mmpanoptic.structures import INSTANCE_OFFSET, decode_panoptic_png
+from mmpanoptic.formats.panoptic_json import annotations_by_image, dataset_meta, parse_categories, parse_segments
+from mmpanoptic.formats.panoptic_png import decode_panoptic_png
+from mmpanoptic.structures import INSTANCE_OFFSET
 from mmpanoptic.utils import DatasetError, UserError
 
 GROUPS = {'All': '', 'Things': '_th', 'Stuff': '_st'}

@@ -10,7 +10,7 @@ from cityscapesscripts.evaluation.evalPanopticSemanticLabeling import average_pq
 from pq_cases import random_case, write_files
 
 from mmpanoptic.evaluation.panoptic_quality import evaluate_files
-from mmpanoptic.structures import decode_panoptic_png
+from mmpanoptic.formats.panoptic_png import decode_panoptic_png
 
 NUM_CASES = 60
 

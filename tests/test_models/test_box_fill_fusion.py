@@ -8,7 +8,7 @@ import torch
 from mmengine.structures import InstanceData
 from timing import cpu_seconds
 
-from mmpanoptic.models.fusion_heads import BoxFillFusion, HeuristicFusion
+from mmpanoptic.models.fusion import BoxFillFusion, HeuristicFusion
 from mmpanoptic.registry import MODELS
 
 T, S = 2, 2

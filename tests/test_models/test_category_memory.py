@@ -195,7 +195,6 @@ import torch
 from mmengine import dist
 from mmpanoptic.models import CategoryMemory, CIAELoss
 from mmpanoptic.models.losses import EmbeddingTargets
-from mmpanoptic.utils.cli import end_process_of_group
 
 rank, world_size, folder = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
 if world_size > 1:

@@ -14,12 +14,12 @@ from mmengine.registry import init_default_scope
 from mmengine.runner import set_random_seed
 from mmengine.structures import InstanceData, PixelData
 
+from mmpanoptic.analysis.operations import count_multiply_adds, sum_by_part
 from mmpanoptic.evaluation.panoptic_quality import accumulate, average, match_segments
 from mmpanoptic.models.detectors.ciae import annotated_instances
 from mmpanoptic.models.detectors.samples import without_classes
 from mmpanoptic.registry import MODELS
 from mmpanoptic.utils import UserError
-from mmpanoptic.utils.flops import count_multiply_adds, sum_by_part
 
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs/ciae'
 COCO = 'ciae_r50_fpn_90k_coco'

@@ -10,10 +10,10 @@ from mmdet.structures.mask import BitmapMasks
 from mmengine.logging import MessageHub
 from mmengine.structures import InstanceData, PixelData
 
+from mmpanoptic.analysis.operations import count_multiply_adds
 from mmpanoptic.models.layers import CoordConvModule
 from mmpanoptic.models.losses.ciae_targets import embedding_targets
 from mmpanoptic.registry import MODELS
-from mmpanoptic.utils.flops import count_multiply_adds
 
 T, S = 2, 3
 

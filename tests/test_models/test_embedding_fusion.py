@@ -18,9 +18,9 @@ from mmengine.registry import init_default_scope
 from mmengine.runner import set_random_seed
 from mmengine.structures import InstanceData
 
-from mmpanoptic.models.fusion_heads import EmbeddingFusion, EmbeddingMap, HeuristicFusion
-from mmpanoptic.models.fusion_heads.embedding import best_queries, pixel_windows
-from mmpanoptic.models.fusion_heads.query_map import Axis
+from mmpanoptic.models.fusion import EmbeddingFusion, EmbeddingMap, HeuristicFusion
+from mmpanoptic.models.fusion.embedding.query_map import Axis
+from mmpanoptic.models.fusion.embedding.search import best_queries, pixel_windows
 from mmpanoptic.registry import DATASETS, MODELS
 from mmpanoptic.structures import rgb_to_id
 

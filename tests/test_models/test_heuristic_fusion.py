@@ -11,7 +11,7 @@ from mmdet.models.seg_heads.panoptic_fusion_heads import HeuristicFusionHead
 from mmengine.config import ConfigDict
 from mmengine.structures import InstanceData
 
-from mmpanoptic.models.fusion_heads import HeuristicFusion, merge
+from mmpanoptic.models.fusion import HeuristicFusion, merge
 from mmpanoptic.registry import MODELS
 
 T, S = 3, 2  # things 0..2, stuff 3..4

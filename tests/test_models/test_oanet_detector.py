@@ -16,12 +16,12 @@ from mmengine.structures import InstanceData, PixelData
 from test_configs import ROOT, batch
 from torch.utils.flop_counter import FlopCounterMode
 
+from mmpanoptic.analysis.operations import count_multiply_adds
 from mmpanoptic.datasets import CocoPanopticDataset
 from mmpanoptic.engine.hooks import RankingConflictHook
 from mmpanoptic.models import OANetStuffHead, SpatialRankingModule
 from mmpanoptic.registry import MODELS
 from mmpanoptic.structures import INSTANCE_OFFSET
-from mmpanoptic.utils.flops import count_multiply_adds
 
 FULL = (200, 336)  # stride 4 of 800x1344
 

@@ -15,7 +15,7 @@ from mmengine.structures import InstanceData, PixelData
 from timing import cpu_seconds
 
 from mmpanoptic.models import HeuristicFusion, RankingFusion, SpatialRankingModule
-from mmpanoptic.models.fusion_heads import ranking
+from mmpanoptic.models.fusion import ranking
 
 PERSON, TIE = 0, 1
 T, S = 2, 2
@@ -178,7 +178,7 @@ def test_pixels_of_all_images_count_alike():
 def test_pixels_of_all_processes_count_alike(monkeypatch):
     """Gradients are averaged over the processes: each divides by the mean number of pixels, also where it has none."""
     person, tie, sem_seg = person_and_tie()
-    monkeypatch.setattr('mmpanoptic.models.fusion_heads.ranking_fusion.reduce_mean', lambda count: (count + 30) / 2)
+    monkeypatch.setattr('mmpanoptic.models.fusion.ranking.ranking_fusion.reduce_mean', lambda count: (count + 30) / 2)
     head = tie_is_in_front()
     losses = head.loss([sample_of([person, tie], [PERSON, TIE], sem_seg)], None)
     assert losses['loss_ranking'].item() == pytest.approx(-10 * math.log(0.9) / 20, abs=1e-6)

@@ -13,9 +13,9 @@ from mmengine.registry import init_default_scope
 from mmengine.runner import set_random_seed
 from mmengine.structures import InstanceData, PixelData
 
+from mmpanoptic.analysis.operations import count_multiply_adds
 from mmpanoptic.models.detectors.spatialflow import match_things
 from mmpanoptic.registry import MODELS, TASK_UTILS
-from mmpanoptic.utils.flops import count_multiply_adds
 
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
 SIZES = (64, 96), (96, 64)

@@ -11,10 +11,10 @@ from mmengine.config import ConfigDict
 from mmengine.structures import InstanceData
 from torch import nn
 
+from mmpanoptic.analysis.operations import count_multiply_adds
 from mmpanoptic.models.dense_heads import SpatialFlowHead
 from mmpanoptic.models.dense_heads.spatialflow_head import Outputs
 from mmpanoptic.registry import MODELS
-from mmpanoptic.utils.flops import count_multiply_adds
 
 NO_FLOWS = dict(reg2cls=False, reg2stuff=False, reg2thing=False, stuff2thing=False)
 DEFORMABLE = ('cls', 'stuff', 'thing')

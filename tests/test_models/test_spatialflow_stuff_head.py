@@ -7,9 +7,9 @@ import torch
 from mmdet.structures import DetDataSample
 from mmengine.structures import PixelData
 
-from mmpanoptic.models.fusion_heads import HeuristicFusion
+from mmpanoptic.analysis.operations import count_multiply_adds
+from mmpanoptic.models.fusion import HeuristicFusion
 from mmpanoptic.registry import MODELS
-from mmpanoptic.utils.flops import count_multiply_adds
 
 META = dict(img_shape=(24, 32), ori_shape=(50, 61), batch_input_shape=(32, 32))
 

@@ -4,8 +4,8 @@ import pytest
 import torch
 from timing import cpu_seconds
 
+from mmpanoptic.analysis.operations import count_multiply_adds
 from mmpanoptic.registry import MODELS
-from mmpanoptic.utils.flops import count_multiply_adds
 
 LEVELS = [(100, 168), (50, 84), (25, 42), (13, 21), (7, 11)]  # of an image of 800x1333, padded to 800x1344
 FOCAL = dict(type='FocalLoss', use_sigmoid=True, gamma=2.0, alpha=0.25)

@@ -7,13 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from mmpanoptic.structures import (
-    MAX_ID,
-    decode_panoptic_png,
-    id_to_rgb,
-    ids_to_indices,
-    rgb_to_id,
-)
+from mmpanoptic.formats.panoptic_png import decode_panoptic_png
+from mmpanoptic.structures import MAX_ID, id_to_rgb, ids_to_indices, rgb_to_id
 from mmpanoptic.utils import DatasetError
 
 ID_MAPS = arrays(np.int32, array_shapes(min_dims=2, max_dims=2), elements=st.integers(0, MAX_ID))

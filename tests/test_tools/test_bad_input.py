@@ -13,7 +13,9 @@ import torch
 from fixtures.cityscapes import load_tool
 from fixtures.tiny_run import TinyRun, run_tool, write_config
 
-from mmpanoptic.utils import DatasetError, UserError, cli
+from mmpanoptic.engine import cli
+from mmpanoptic.engine.configs import one_line
+from mmpanoptic.utils import DatasetError, UserError
 
 pytestmark = pytest.mark.slow
 
@@ -201,6 +203,6 @@ def test_messages_of_workers():
     """Torch puts the traceback of a worker around the message."""
     caught = 'Caught DatasetError in DataLoader worker process 0.\nOriginal Traceback (most recent call last):\n'
     caught += '  File "a.py", line 3, in f\nmmpanoptic.utils.errors.DatasetError: a.png: IOError: bad\n  second line\n'
-    assert cli.one_line(DatasetError(caught)) == 'a.png: IOError: bad second line'
-    assert cli.one_line(UserError('SyntaxError: x\n y')) == 'SyntaxError: x y'
-    assert cli.one_line(UserError('a  b.png')) == 'a  b.png', 'names stay as they are'
+    assert one_line(DatasetError(caught)) == 'a.png: IOError: bad second line'
+    assert one_line(UserError('SyntaxError: x\n y')) == 'SyntaxError: x y'
+    assert one_line(UserError('a  b.png')) == 'a  b.png', 'names stay as they are'

@@ -9,7 +9,7 @@ import pytest
 from fixtures.cityscapes import load_tool
 from fixtures.tiny_model import CIAE, TinyModel, write_tiny_model
 
-from mmpanoptic.utils import cli
+from mmpanoptic.engine import cli
 
 
 @pytest.fixture(scope='module')

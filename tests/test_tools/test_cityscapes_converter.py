@@ -13,7 +13,7 @@ from cityscapesscripts.preparation.createPanopticImgs import convert2panoptic
 from fixtures.cityscapes import HEIGHT, TREE, WIDTH, load_tool, make_cityscapes_tree
 from PIL import Image
 
-from mmpanoptic.structures import decode_panoptic_png
+from mmpanoptic.formats.panoptic_png import decode_panoptic_png
 from mmpanoptic.utils import DatasetError
 
 NAME = 'frankfurt/frankfurt_000000_000294'

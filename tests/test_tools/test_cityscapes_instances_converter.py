@@ -11,8 +11,8 @@ from PIL import Image
 from pycocotools import mask as rle
 
 from mmpanoptic.datasets import CocoInstanceDataset
+from mmpanoptic.formats.panoptic_png import decode_panoptic_png
 from mmpanoptic.registry import METRICS
-from mmpanoptic.structures import decode_panoptic_png
 from mmpanoptic.utils import DatasetError
 
 THINGS = ('person', 'rider', 'car', 'truck', 'bus', 'train', 'motorcycle', 'bicycle')

@@ -14,7 +14,7 @@ from hypothesis.extra import numpy as hnp
 from PIL import Image
 
 from mmpanoptic.datasets import CocoPanopticDataset
-from mmpanoptic.structures import decode_panoptic_png
+from mmpanoptic.formats.panoptic_png import decode_panoptic_png
 from mmpanoptic.utils import DatasetError, UserError
 
 CATEGORIES = [

@@ -15,10 +15,9 @@ from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from mmengine.structures import InstanceData
 
+from mmpanoptic.engine.checkpoints import first_misfit, read_checkpoint
 from mmpanoptic.registry import MODELS
 from mmpanoptic.utils import UserError
-from mmpanoptic.utils.checkpoints import first_misfit, load_strictly
-from mmpanoptic.utils.conversion import read_checkpoint
 
 ROOT = Path(__file__).resolve().parents[2]
 KINDS = {  # listing: number of tensors, config
@@ -315,7 +314,7 @@ def test_file_is_converted(tool, shapes, tmp_path, monkeypatch, capsys):
     assert '80 classes, for configs/panet/panet-det_r50-caffe_fpn_gn_90k_coco_release.py' in out
     assert '240 tensors read, 240 written and 159 statistics' in out
     assert 'dropped: 4 of Box_Outs.bbox_pred' in out
-    converted = load_strictly(tmp_path / 'new' / 'ours.pth')
+    converted = read_checkpoint(tmp_path / 'new' / 'ours.pth')
     assert converted['meta']['dataset_meta']['classes'][:2] == ('person', 'bicycle')
     assert converted['meta']['step'] == 179999
     with torch.device('meta'):
@@ -329,7 +328,7 @@ def test_result_must_not_replace_the_source(tool, shapes, tmp_path, monkeypatch)
     released_file(tmp_path / 'panet.pth', with_classes(shapes['panet_r50_1x_det'], 3))
     with pytest.raises(UserError, match='name another file'):
         call(tool, monkeypatch, tmp_path / 'panet.pth', tmp_path / 'panet.pth')
-    assert 'model' in load_strictly(tmp_path / 'panet.pth')
+    assert 'model' in read_checkpoint(tmp_path / 'panet.pth')
 
 
 @pytest.mark.parametrize('content', [[1], dict(state_dict={}), dict(model=[1])])

@@ -13,8 +13,8 @@ from pycocotools.coco import COCO
 
 from mmpanoptic.apis import PanopticInferencer, PanopticResult
 from mmpanoptic.datasets.shapes.categories import CATEGORIES
-from mmpanoptic.structures import decode_panoptic_png
-from mmpanoptic.utils import cli
+from mmpanoptic.engine import cli
+from mmpanoptic.formats.panoptic_png import decode_panoptic_png
 
 TOOL = load_tool('predict')
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 from fixtures.tiny_run import EPOCHS, ITERS_PER_EPOCH, ROOT, TinyRun, run_tool, tool_env, write_config
 
-from mmpanoptic.utils.checkpoints import latest_checkpoint
+from mmpanoptic.engine.checkpoints import latest_checkpoint
 
 PAUSE = """
 custom_imports = dict(imports=['pause'])

@@ -17,10 +17,10 @@ from mmdet.structures.bbox import bbox2roi
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 
-from mmpanoptic.datasets.panoptic_json import dataset_meta, parse_categories
+from mmpanoptic.engine.checkpoints import RequireAllWeights, read_checkpoint
+from mmpanoptic.formats.panoptic_json import dataset_meta, parse_categories
 from mmpanoptic.registry import MODELS
 from mmpanoptic.utils import UserError
-from mmpanoptic.utils.checkpoints import RequireAllWeights, load_strictly
 
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs' / 'spatialflow'
 KINDS = {  # listing: number of tensors, beginning of the config's name
@@ -269,7 +269,7 @@ def networks(request, tool, shapes, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         call(tool, patch, folder / 'released.pth', folder / 'ours.pth')
     model = build(f'{KINDS[kind][1]}_release', **size).eval()
-    model.load_state_dict(load_strictly(folder / 'ours.pth')['state_dict'], strict=True)
+    model.load_state_dict(read_checkpoint(folder / 'ours.pth')['state_dict'], strict=True)
     return released_spatialflow.ReleasedSpatialFlow(weights), model
 
 
@@ -323,7 +323,7 @@ def test_file_is_converted(tool, shapes, tmp_path, monkeypatch, capsys, shared_d
     assert 'for configs/spatialflow/spatialflow_r101-dconv-c3-c5_fpn_ms-20e_coco_release.py' in out
     assert '782 tensors read, 782 written' in out
     assert "channel 36, 'other', moved behind the other 53" in out
-    converted = load_strictly(tmp_path / 'new' / 'ours.pth')
+    converted = read_checkpoint(tmp_path / 'new' / 'ours.pth')
     assert converted['meta']['epoch'] == 20 and converted['meta']['iter'] == 293180
 
     path = shared_data / 'coco_panoptic_sample' / 'panoptic.json'
@@ -343,7 +343,7 @@ def test_values_are_kept_in_float32(tool, small, tmp_path, monkeypatch, capsys):
     halves = sum(value.dtype == torch.float16 for value in small.values())
     values = sum(value.numel() for value in small.values())
     assert f'{values} values; {halves} brought to float32' in out
-    converted = load_strictly(tmp_path / 'ours.pth')['state_dict']
+    converted = read_checkpoint(tmp_path / 'ours.pth')['state_dict']
     assert len(converted) == len(small)
     for name, value in small.items():
         ours = converted[tool.our_name(name)]
@@ -356,9 +356,9 @@ def test_order_that_is_not_known_is_kept_and_said(tool, small, tmp_path, monkeyp
     released_file(tmp_path / 'released.pth', weights)
     call(tool, monkeypatch, tmp_path / 'released.pth', tmp_path / 'kept.pth')
     assert re.search('12 channels in the order .*--other-index', capsys.readouterr().out)
-    assert 'dataset_meta' not in load_strictly(tmp_path / 'kept.pth')['meta']
+    assert 'dataset_meta' not in read_checkpoint(tmp_path / 'kept.pth')['meta']
     call(tool, monkeypatch, tmp_path / 'released.pth', tmp_path / 'moved.pth', '--other-index', '3')
-    kept, moved = (load_strictly(tmp_path / name)['state_dict'] for name in ('kept.pth', 'moved.pth'))
+    kept, moved = (read_checkpoint(tmp_path / name)['state_dict'] for name in ('kept.pth', 'moved.pth'))
     bias = weights['stuff_head.conv.bias'].float()
     assert torch.equal(kept['semantic_head.conv_logits.bias'], bias)
     assert torch.equal(moved['semantic_head.conv_logits.bias'], bias[[0, 1, 2, *range(4, 12), 3]])
@@ -377,7 +377,7 @@ def test_nothing_is_overwritten(tool, small, tmp_path, monkeypatch):
         with pytest.raises(UserError, match='is already there: name another file'):
             call(tool, monkeypatch, tmp_path / 'released.pth', taken)
     assert (tmp_path / 'there.pth').read_text() == 'mine'
-    assert 'meta' in load_strictly(tmp_path / 'released.pth')
+    assert 'meta' in read_checkpoint(tmp_path / 'released.pth')
 
 
 @pytest.mark.parametrize('error', [OSError('disk full'), RuntimeError('disk full'), KeyboardInterrupt()])

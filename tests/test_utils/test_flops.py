@@ -7,8 +7,8 @@ from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from torch import nn
 
+from mmpanoptic.analysis.operations import count_multiply_adds, sum_by_part
 from mmpanoptic.registry import MODELS
-from mmpanoptic.utils.flops import count_multiply_adds, sum_by_part
 
 
 def by_hand(out_channels: int, in_channels: int, kernel: int, places: int) -> int:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from mmpanoptic.visualization.activations import class_activation, draw_heat
+from mmpanoptic.analysis.activations import class_activation, draw_heat
 
 
 def logits(probabilities: list) -> torch.Tensor:

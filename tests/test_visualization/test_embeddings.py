@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from mmengine.structures import InstanceData
 
+from mmpanoptic.analysis.embedding_pictures import draw_points, principal_colors, unit_embeddings
 from mmpanoptic.models import EmbeddingFusion, EmbeddingMap
-from mmpanoptic.visualization.embeddings import draw_points, principal_colors, unit_embeddings
 
 
 def test_unit_embeddings_are_those_of_the_enlarged_map():

@@ -27,14 +27,15 @@ import torch
 from mmengine.config import Config
 from rich.progress import track
 
+from mmpanoptic.analysis.activations import class_activation, draw_heat
 from mmpanoptic.apis import PanopticInferencer, PanopticResult, list_images
-from mmpanoptic.engine.hooks.visualization_hook import picture_names
-from mmpanoptic.models import SpatialFlow
-from mmpanoptic.models.fusion_heads.merge import stuff_logits
+from mmpanoptic.engine import cli
+from mmpanoptic.engine.configs import load_config
+from mmpanoptic.models import SpatialFlow, SpatialFlowOutputs
 from mmpanoptic.registry import DATASETS
-from mmpanoptic.utils import UserError, cli
+from mmpanoptic.utils import UserError, require_folder
 from mmpanoptic.visualization import draw
-from mmpanoptic.visualization.activations import class_activation, draw_heat
+from mmpanoptic.visualization.files import picture_names
 
 
 def parse_args() -> argparse.Namespace:
@@ -89,25 +90,20 @@ def activations(
     Without ``labels``, these are the foremost of the image. Stuff competes with the classes among which a pixel's stuff
     class is decided.
     """
-    model, seen = inferencer.model, []
-    head, plain = model.bbox_head, model.bbox_head.detect
-
-    def record(outputs: tuple, metas: list[dict], *args, **kwargs) -> list:
-        seen.append((outputs, metas))
-        return plain(outputs, metas, *args, **kwargs)
-
-    head.detect = record
+    model, head = inferencer.model, inferencer.model.bbox_head
+    seen: list[SpatialFlowOutputs] = []
+    handle = head.register_forward_hook(lambda module, args, outputs: seen.append(outputs))
     try:
-        (result,) = inferencer(path)
+        result, evidence, metainfo = inferencer.observe(path)
     finally:
-        del head.detect  # the class's method again
-    ((cls_scores, _, _, stuff_feats), metas) = seen[0]
-    shapes = [metas[0][name][:2] for name in ('img_shape', 'ori_shape')]
-    cls_scores = [level[0] for level in cls_scores]
+        handle.remove()
+    (outputs,) = seen
+    shapes = evidence.input_size, evidence.output_size
+    cls_scores = [level[0] for level in outputs.cls_scores]
     semantic_head = model.semantic_head
     predict_logits = getattr(semantic_head, 'predict_logits', semantic_head.predict)  # others predict nothing else
-    logits = predict_logits(tuple(stuff_feats), metas, rescale=True)[0].float()
-    stuff = stuff_logits(logits, model.num_things_classes, model.num_stuff_classes).softmax(dim=0)
+    (logits,) = predict_logits(tuple(outputs.stuff_feats), [metainfo], rescale=True)
+    stuff = logits.of_stuff(model.num_things_classes, model.num_stuff_classes).float().softmax(dim=0)
     maps = {}
     for label in foremost_labels(result) if labels is None else labels:
         if label < model.num_things_classes:
@@ -131,7 +127,7 @@ def panels(
 
 def main() -> None:
     args = parse_args()
-    config = cli.load_config(args.config, args.cfg_options)
+    config = load_config(args.config, args.cfg_options)
     if args.images < 1:
         raise UserError(f'--images {args.images}: at least one image is needed')
     inferencer = PanopticInferencer(config, args.checkpoint, args.device, args.trust_checkpoint)
@@ -143,7 +139,7 @@ def main() -> None:
     classes = inferencer.dataset_meta['classes']
     labels = None if args.classes is None else find_labels(args.classes, classes)
     paths = list_images(args.inputs) if args.inputs else first_images(config, args.images)
-    cli.require_folder(args.out, '--out')
+    require_folder(args.out, '--out')
     names = picture_names(paths)
     for path in track(paths, 'Drawing', transient=True):
         drawn = [draw.with_header(p, title) for title, p in panels(*activations(inferencer, path, labels), classes)]

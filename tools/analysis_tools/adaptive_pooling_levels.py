@@ -16,11 +16,13 @@ from rich.table import Table
 from torch import Tensor
 
 from mmpanoptic.apis import load_model
+from mmpanoptic.engine import cli
+from mmpanoptic.engine.configs import load_config
 from mmpanoptic.evaluation.tables import render
 from mmpanoptic.models import AdaptivePooling
 from mmpanoptic.models.layers import assigned_levels, count_sources
 from mmpanoptic.registry import DATASETS
-from mmpanoptic.utils import UserError, cli
+from mmpanoptic.utils import UserError, require_file
 
 
 def parse_args() -> argparse.Namespace:
@@ -112,8 +114,8 @@ def main() -> None:
     args = parse_args()
     if args.num_images < 1:
         raise UserError(f'--num-images {args.num_images}: at least one is needed')
-    config = cli.load_config(args.config, args.cfg_options)
-    cli.require_file(args.checkpoint, 'checkpoint')
+    config = load_config(args.config, args.cfg_options)
+    require_file(args.checkpoint, 'checkpoint')
     model, _ = load_model(config, args.checkpoint, trust_checkpoint=args.trust_checkpoint)
     probe = SourceProbe(model, args.head, args.finest_scale)
     dataset = DATASETS.build(config.test_dataloader.dataset)

@@ -14,12 +14,12 @@ class; 'scores', all else that the ranking scores take; 'order', the sorting; 'm
 import argparse
 import runpy
 import time
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from statistics import median
-from typing import Any
 
 import torch
 from mmdet.structures import DetDataSample
@@ -29,12 +29,16 @@ from mmengine.dataset import pseudo_collate
 from mmengine.structures import InstanceData
 from rich.console import Console
 from rich.table import Table
-from torch import Tensor, nn
+from torch import nn
 
 from mmpanoptic.apis import load_model
-from mmpanoptic.models import CIAEHead, EmbeddingMap, RankingFusion
+from mmpanoptic.engine import cli
+from mmpanoptic.engine.configs import load_config
+from mmpanoptic.models import CIAEHead, RankingFusion
+from mmpanoptic.models.fusion.paste.instances import order_instances
 from mmpanoptic.registry import DATASETS
-from mmpanoptic.utils import UserError, cli
+from mmpanoptic.structures import EmbeddingMap, Evidence
+from mmpanoptic.utils import UserError
 
 ENVIRONMENT = ('CPU', 'GPUs', 'torch', 'torch built for', 'mmcv', 'python', 'git commit')
 
@@ -111,13 +115,60 @@ def drawn_instances(number: int, num_classes: int, size: tuple[int, int], device
     return InstanceData(bboxes=boxes, labels=labels, scores=scores, masks=masks).to(device)
 
 
-def with_queries(instances: InstanceData, maps: EmbeddingMap) -> InstanceData:
-    """Instances at the size of the output, each with the embedding at the centre of its box as its query."""
-    centres = instances.bboxes.view(-1, 2, 2).mean(dim=1) * instances.bboxes.new_tensor(maps.scale)
-    instances.embeddings = CIAEHead.queries(maps.embedding, centres.long())
-    return instances
+def with_instances(evidence: Evidence, instances: InstanceData) -> Evidence:
+    """Evidence with other instances; before an embedding map, each has the embedding at the centre of its box."""
+    instances = instances.new()
+    if isinstance(evidence.stuff, EmbeddingMap):
+        centres = instances.bboxes.view(-1, 2, 2).mean(dim=1) * instances.bboxes.new_tensor(evidence.scale)
+        instances.embeddings = CIAEHead.queries(evidence.stuff.embedding, centres.long())
+    return replace(evidence, instances=instances)
 
 
+class Stopwatch:
+    """Milliseconds by part; on a GPU, until it is done.
+
+    Args:
+        device: Where the work is.
+
+    Attributes:
+        spent: What was measured since it was last emptied.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self.spent: dict[str, float] = {}
+
+    def now(self) -> float:
+        """Milliseconds of a clock."""
+        if self.device.type == 'cuda':
+            torch.cuda.synchronize(self.device)
+        return 1000 * time.perf_counter()
+
+    @contextmanager
+    def of(self, part: str) -> Iterator[None]:
+        """Add what is done inside to a part."""
+        start = self.now()
+        yield
+        self.spent[part] = self.spent.get(part, 0.0) + self.now() - start
+
+    @contextmanager
+    def of_module(self, module: nn.Module, part: str) -> Iterator[None]:
+        """Add all calls of a module inside to a part."""
+        starts: list[float] = []
+        handles = [
+            module.register_forward_pre_hook(lambda *_: starts.append(self.now())),
+            module.register_forward_hook(
+                lambda *_: self.spent.update({part: self.spent.get(part, 0.0) + self.now() - starts.pop()})
+            ),
+        ]
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+
+@torch.no_grad()
 def measure(
     model: nn.Module,
     inputs: list[dict],
@@ -136,67 +187,42 @@ def measure(
         'network' and 'fusion' if the model has a fusion head, of which 'module', 'scores', 'order' and 'merge' if that
         ranks its instances, and 'total'.
     """
-    device = next(model.parameters()).device
-
-    def synchronize() -> None:
-        if device.type == 'cuda':
-            torch.cuda.synchronize(device)
-
-    spent: dict[str, float] = {}  # on the image in work, by function, each with those that it calls
-
-    def timed(function: Callable, name: str) -> Callable:
-        def wrapper(*args, **kwargs):
-            synchronize()
-            start = time.perf_counter()
-            result = function(*args, **kwargs)
-            synchronize()
-            spent[name] = spent.get(name, 0.0) + 1000 * (time.perf_counter() - start)
-            return result
-
-        return wrapper
-
-    def predict_drawn(detected: list[InstanceData], seg_preds: list[Tensor]) -> list:
-        given = [drawn.new(metainfo=its.metainfo) for its in detected]
-        if isinstance(seg_preds[0], EmbeddingMap):
-            given = [with_queries(its, maps) for its, maps in zip(given, seg_preds, strict=True)]
-        return predict(given, seg_preds)
-
-    fusion_head = getattr(model, 'panoptic_fusion_head', None)
-    step, times = timed(model.test_step, 'total'), []
-    replaced: list[tuple[Any, str, Callable]] = []
-    if fusion_head is not None:
-        predict = timed(fusion_head.predict, 'fusion')
-        replaced.append((fusion_head, 'predict', predict if draw is None else predict_drawn))
-    if isinstance(fusion_head, RankingFusion):
-        replaced += [
-            (owner, name, timed(getattr(owner, name), name))
-            for owner, name in (
-                (fusion_head, 'order'),
-                (fusion_head, 'ranking_scores'),
-                (fusion_head.ranking, 'forward_window'),
-            )
-        ]
-    with ExitStack() as stack, torch.no_grad():
-        for owner, name, function in replaced:
-            setattr(owner, name, function)
-            stack.callback(delattr, owner, name)  # the class's method again
-        for one in inputs:
-            drawn = None if draw is None else draw(tuple(one['data_samples'].ori_shape[:2]))
-            spent.clear()
-            step(pseudo_collate([one]))
-            times.append(by_part(spent, fusion_head))
+    watch, times = Stopwatch(next(model.parameters()).device), []
+    for one in inputs:
+        drawn = None if draw is None else draw(tuple(one['data_samples'].ori_shape[:2]))
+        watch.spent.clear()
+        if hasattr(model, 'evidence'):
+            with watch.of('network'):
+                data = model.data_preprocessor(pseudo_collate([one]), False)
+                (evidence,) = model.evidence(data['inputs'], data['data_samples'])
+            if drawn is not None:
+                evidence = with_instances(evidence, drawn)
+            parts = time_fusion(model.panoptic_fusion_head, evidence, watch)
+            times.append(parts | dict(total=parts['network'] + parts['fusion']))
+        else:
+            with watch.of('total'):
+                model.test_step(pseudo_collate([one]))
+            times.append(dict(watch.spent))
     return {part: [image[part] for image in times[warmup:]] for part in times[0]}
 
 
-def by_part(spent: dict[str, float], fusion_head: Any) -> dict[str, float]:
-    """Times of parts from those of functions that call one another."""
-    if fusion_head is None:
-        return dict(spent)
-    parts = dict(network=spent['total'] - spent['fusion'], fusion=spent['fusion'])
-    if isinstance(fusion_head, RankingFusion):  # what was not called had no instances to work on
-        module, scores, order = (spent.get(name, 0.0) for name in ('forward_window', 'ranking_scores', 'order'))
-        parts |= dict(module=module, scores=scores - module, order=order - scores, merge=spent['fusion'] - order)
-    return parts | dict(total=spent['total'])
+def time_fusion(head: nn.Module, evidence: Evidence, watch: Stopwatch) -> dict[str, float]:
+    """Times of the network, which are there, and of fusion; of one that ranks its instances, by its steps."""
+    if not isinstance(head, RankingFusion):
+        with watch.of('fusion'):
+            head.predict([evidence])
+        return dict(watch.spent)
+    order: list[int] = []
+    if len(evidence.instances):
+        with watch.of('scores'), watch.of_module(head.ranking, 'module'):
+            scores = head.ranking_scores(evidence)
+        with watch.of('order'):
+            order = order_instances(evidence.instances.scores, head.score_thr, scores)
+    with watch.of('merge'):
+        head.fuse(evidence, order)
+    spent = {part: watch.spent.get(part, 0.0) for part in ('module', 'scores', 'order', 'merge')}
+    spent['scores'] -= spent['module']
+    return dict(network=watch.spent['network'], fusion=sum(spent.values())) | spent
 
 
 def main() -> None:
@@ -205,7 +231,7 @@ def main() -> None:
         raise UserError('--images must be 1 or more, --warmup 0 or more')
     if (args.instances is not None and args.instances < 1) or args.classes < 1:
         raise UserError('--instances and --classes must be 1 or more')
-    config = cli.load_config(args.config, args.cfg_options)
+    config = load_config(args.config, args.cfg_options)
     torch.manual_seed(0)
     model, _ = load_model(config, args.checkpoint, args.device, args.trust_checkpoint)
     inputs = (val_inputs if args.val else random_inputs)(config, args.warmup + args.images)

@@ -17,11 +17,14 @@ import matplotlib
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 
+from mmpanoptic.engine import cli
+from mmpanoptic.engine.checkpoints import use_strict_loading
+from mmpanoptic.engine.configs import load_config
 from mmpanoptic.engine.hooks import BranchGradientHook
 from mmpanoptic.engine.hooks.branch_gradient_hook import BRANCHES, INSTANCE, STUFF
+from mmpanoptic.engine.runner import build_runner
 from mmpanoptic.registry import DATASETS
-from mmpanoptic.utils import UserError, cli
-from mmpanoptic.utils.checkpoints import use_strict_loading
+from mmpanoptic.utils import UserError, require_file
 
 
 def parse_args() -> argparse.Namespace:
@@ -76,15 +79,15 @@ def main() -> None:
     for name, value in (('--iters', args.iters), ('--interval', args.interval)):
         if value is not None and value < 1:
             raise UserError(f'{name} {value}: at least 1 is needed')
-    config = cli.load_config(args.config, args.cfg_options, args.out)
+    config = load_config(args.config, args.cfg_options, args.out)
     config.launcher = 'none'
     use_strict_loading(args.trust_checkpoint)
     if args.checkpoint is not None:
-        cli.require_file(args.checkpoint, 'checkpoint')
+        require_file(args.checkpoint, 'checkpoint')
         config.load_from = args.checkpoint
     init_default_scope(config.default_scope)
     only_train(config, args.iters or epoch_length(config.train_dataloader))
-    runner = cli.build_runner(config)
+    runner = build_runner(config)
     hook = BranchGradientHook(args.interval, stuff=args.stuff, instance=args.instance)
     runner.register_hook(hook)
     runner.train()

@@ -21,13 +21,16 @@ from mmengine.config import Config
 from mmengine.structures import PixelData
 from rich.progress import track
 
+from mmpanoptic.analysis.embedding_pictures import draw_points, principal_colors, unit_embeddings
 from mmpanoptic.apis import PanopticInferencer, PanopticResult, list_images
-from mmpanoptic.engine.hooks.visualization_hook import picture_names
-from mmpanoptic.models import EmbeddingFusion, EmbeddingMap
+from mmpanoptic.engine import cli
+from mmpanoptic.engine.configs import load_config
+from mmpanoptic.models import EmbeddingFusion
 from mmpanoptic.registry import DATASETS
-from mmpanoptic.utils import UserError, cli
+from mmpanoptic.structures import Evidence
+from mmpanoptic.utils import UserError, require_folder
 from mmpanoptic.visualization import PanopticVisualizer, draw
-from mmpanoptic.visualization.embeddings import draw_points, principal_colors, unit_embeddings
+from mmpanoptic.visualization.files import picture_names
 
 
 def parse_args() -> argparse.Namespace:
@@ -55,25 +58,8 @@ def ground_truths(config: Config, number: int) -> dict[str, PixelData]:
     return found
 
 
-def predict(inferencer: PanopticInferencer, path: str) -> tuple[PanopticResult, EmbeddingMap]:
-    """The result for one image, and what the fusion head made it from."""
-    head, seen = inferencer.model.panoptic_fusion_head, []
-    plain = head.predict
-
-    def record(instances: list, maps: list[EmbeddingMap]) -> list:
-        seen.extend(maps)
-        return plain(instances, maps)
-
-    head.predict = record
-    try:
-        (result,) = inferencer(path)
-    finally:
-        del head.predict  # the class's method again
-    return result, seen[0]
-
-
 def panels(
-    visualizer: PanopticVisualizer, result: PanopticResult, maps: EmbeddingMap, truth: PixelData | None
+    visualizer: PanopticVisualizer, result: PanopticResult, evidence: Evidence, truth: PixelData | None
 ) -> Iterator[tuple[str, np.ndarray]]:
     """Titles and pictures of one size, uint8 RGB."""
     canvas, factor = draw.upscale(result.image, visualizer.min_side)
@@ -86,7 +72,7 @@ def panels(
     points = shown.points.numpy() if 'points' in shown else None
     yield 'instances and their points', draw_points(canvas, shown.bboxes.numpy(), points, colors[things], factor)
 
-    embedded = principal_colors(unit_embeddings(maps))
+    embedded = principal_colors(unit_embeddings(evidence))
     yield 'embedding', embedded.repeat(factor, axis=0).repeat(factor, axis=1)
 
     found = PixelData(sem_seg=torch.from_numpy(result.panoptic)[None], metainfo=dict(segments_info=segments))
@@ -107,7 +93,7 @@ def arrange(pictures: list[np.ndarray], gap: int = 6) -> np.ndarray:
 
 def main() -> None:
     args = parse_args()
-    config = cli.load_config(args.config, args.cfg_options)
+    config = load_config(args.config, args.cfg_options)
     if args.images < 1:
         raise UserError(f'--images {args.images}: at least one image is needed')
     inferencer = PanopticInferencer(config, args.checkpoint, args.device, args.trust_checkpoint)
@@ -118,13 +104,13 @@ def main() -> None:
         )
     truths = {} if args.inputs else ground_truths(config, args.images)
     paths = list_images(args.inputs) if args.inputs else list(truths)
-    cli.require_folder(args.out, '--out')
+    require_folder(args.out, '--out')
     visualizer = PanopticVisualizer(name='embedding_pictures')
     visualizer.dataset_meta = inferencer.dataset_meta
     names = picture_names(paths)
     for path in track(paths, 'Drawing', transient=True):
-        result, maps = predict(inferencer, path)
-        drawn = [draw.with_header(p, title) for title, p in panels(visualizer, result, maps, truths.get(path))]
+        result, evidence, _ = inferencer.observe(path)
+        drawn = [draw.with_header(p, title) for title, p in panels(visualizer, result, evidence, truths.get(path))]
         if not cv2.imwrite(str(Path(args.out) / f'{names[path]}.png'), arrange(drawn)[..., ::-1]):
             raise UserError(f'--out: {args.out} cannot be written: is the disk full?')
     print(f'{len(paths)} pictures: {args.out}/')

@@ -15,14 +15,12 @@ from typing import Any
 import torch
 from mmengine.config import Config
 from mmengine.dataset import BaseDataset, pseudo_collate
-from mmengine.structures import InstanceData
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 from torch import Tensor, nn
 
-from mmpanoptic.apis import load_model
-from mmpanoptic.evaluation.instance_orders import (
+from mmpanoptic.analysis.instance_orders import (
     best_class_order,
     best_match,
     class_votes,
@@ -30,11 +28,15 @@ from mmpanoptic.evaluation.instance_orders import (
     front_votes,
     order_by_votes,
 )
+from mmpanoptic.apis import load_model
+from mmpanoptic.engine import cli
+from mmpanoptic.engine.configs import load_config
 from mmpanoptic.evaluation.panoptic_quality import accumulate, average, match_segments, per_class
 from mmpanoptic.models import HeuristicFusion, RankingFusion
-from mmpanoptic.models.fusion_heads.merge import order_instances
+from mmpanoptic.models.fusion.paste.instances import order_instances
 from mmpanoptic.registry import DATASETS
-from mmpanoptic.utils import UserError, cli
+from mmpanoptic.structures import Evidence
+from mmpanoptic.utils import UserError, require_file
 
 MATCH_IOU = 0.5
 
@@ -123,26 +125,16 @@ def contradictions(class_order: list[int], wins: Tensor, names: Sequence[str]) -
     return text + ''.join(f'\n  {number} {pair}' for number, pair in sorted(wrong, reverse=True)[:5])
 
 
-def outputs_of(model: nn.Module, sample: dict) -> tuple[InstanceData, Tensor]:
-    """What the fusion head gets for one image: instances and semantic logits."""
-    head, seen = model.panoptic_fusion_head, []
-    predict = head.predict
-
-    def record(instances: list[InstanceData], logits: list[Tensor]) -> list:
-        seen.append((instances[0], logits[0]))
-        return predict(instances, logits)
-
-    head.predict = record
-    try:
-        with torch.no_grad():
-            model.test_step(pseudo_collate([sample]))
-    finally:
-        del head.predict  # the class's method again
-    return seen[0]
+@torch.no_grad()
+def evidence_of(model: nn.Module, sample: dict) -> Evidence:
+    """What the fusion head gets for one image."""
+    data = model.data_preprocessor(pseudo_collate([sample]), False)
+    (evidence,) = model.evidence(data['inputs'], data['data_samples'])
+    return evidence
 
 
 def orders_of(
-    instances: InstanceData,
+    evidence: Evidence,
     head: nn.Module,
     class_order: list[int],
     wins: Tensor,
@@ -150,6 +142,7 @@ def orders_of(
     generator: torch.Generator,
 ) -> dict[str, list[int]]:
     """Indices of the instances by order."""
+    instances = evidence.instances
     scores, labels = instances.scores.cpu(), instances.labels.cpu()
     masks = instances.masks.bool().cpu()
     by_score = order_instances(scores, head.score_thr)
@@ -159,7 +152,7 @@ def orders_of(
         'fixed by class': order_by_votes(class_votes(masks, labels, class_order, wins), scores, by_score),
     }
     if isinstance(head, RankingFusion):
-        orders['learned ranking'] = head.order(instances)
+        orders['learned ranking'] = head.order(evidence)
     gt_masks, gt_labels, gt_shown = ground_truth(annotation)
     match = best_match(masks, labels, gt_masks, gt_labels, MATCH_IOU)
     shown = masks.new_zeros(masks.shape)
@@ -183,9 +176,9 @@ def score_orders(config: Config, model: nn.Module, args: argparse.Namespace) -> 
     matches: dict[str, list] = {}
     number = len(annotated) if args.images is None else min(args.images, len(annotated))
     for index, annotation in enumerate(track(annotations, 'Merging', total=number, transient=True)):
-        instances, logits = outputs_of(model, images[index])
-        for name, order in orders_of(instances, head, class_order, wins, annotation, generator).items():
-            panoptic, segments = head.fuse(instances, logits, order=order)
+        evidence = evidence_of(model, images[index])
+        for name, order in orders_of(evidence, head, class_order, wins, annotation, generator).items():
+            panoptic, segments = head.fuse(evidence, order=order)
             matched = match_segments(
                 annotation['gt_panoptic_map'],
                 annotation['segments_info'],
@@ -227,8 +220,8 @@ def main() -> None:
     for flag, number in (('--images', args.images), ('--train-images', args.train_images)):
         if number is not None and number < 1:
             raise UserError(f'{flag} {number}: at least one image is needed')
-    config = cli.load_config(args.config, args.cfg_options)
-    cli.require_file(args.checkpoint, 'checkpoint')
+    config = load_config(args.config, args.cfg_options)
+    require_file(args.checkpoint, 'checkpoint')
     model, _ = load_model(config, args.checkpoint, args.device, args.trust_checkpoint)
     head = getattr(model, 'panoptic_fusion_head', None)
     if head is None:

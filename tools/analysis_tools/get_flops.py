@@ -15,9 +15,11 @@ from mmdet.structures import DetDataSample
 from rich.console import Console
 from rich.table import Table
 
+from mmpanoptic.analysis.operations import count_multiply_adds, sum_by_part
 from mmpanoptic.apis import load_model
-from mmpanoptic.utils import UserError, cli
-from mmpanoptic.utils.flops import count_multiply_adds, sum_by_part
+from mmpanoptic.engine import cli
+from mmpanoptic.engine.configs import load_config
+from mmpanoptic.utils import UserError
 
 
 def parse_args() -> argparse.Namespace:
@@ -52,7 +54,7 @@ def main() -> None:
     height, width = args.shape
     if min(args.shape) < 1:
         raise UserError(f'--shape {height} {width}: a height and a width in pixels are needed')
-    config = cli.load_config(args.config, args.cfg_options)
+    config = load_config(args.config, args.cfg_options)
     keep_all(config.model)
     torch.manual_seed(0)
     model, _ = load_model(config, device=args.device)

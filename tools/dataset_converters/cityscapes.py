@@ -25,14 +25,14 @@ from cityscapesscripts.preparation.json2instanceImg import createInstanceImage
 from cityscapesscripts.preparation.json2labelImg import json2labelImg
 from PIL import Image
 
-from mmpanoptic.datasets.conversion import PanopticItem, tracked_map, write_panoptic
-from mmpanoptic.datasets.instance_conversion import (
+from mmpanoptic.formats.instances_writer import (
     InstanceItem,
     has_instances_of,
     instances_to_coco,
     write_instances,
 )
-from mmpanoptic.utils import DatasetError, UserError
+from mmpanoptic.formats.panoptic_writer import PanopticItem, write_panoptic
+from mmpanoptic.utils import DatasetError, UserError, tracked_map
 
 POLYGONS, LABELS, INSTANCES = '_gtFine_polygons.json', '_gtFine_labelIds.png', '_gtFine_instanceIds.png'
 IMAGES = '_leftImg8bit.png'

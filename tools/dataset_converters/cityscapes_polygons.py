@@ -15,9 +15,9 @@ from cityscapesscripts.helpers.labels import name2label
 from PIL import Image, ImageDraw
 from pycocotools import mask as rle
 
-from mmpanoptic.datasets.conversion import tracked_map
-from mmpanoptic.datasets.instance_conversion import InstanceItem, write_instances
-from mmpanoptic.utils import DatasetError, cli
+from mmpanoptic.engine import cli
+from mmpanoptic.formats.instances_writer import InstanceItem, write_instances
+from mmpanoptic.utils import DatasetError, tracked_map
 
 SUFFIX = '_gtFine_polygons.json'
 

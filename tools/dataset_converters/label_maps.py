@@ -17,17 +17,16 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from mmpanoptic.datasets.conversion import (
+from mmpanoptic.formats.panoptic_png import encode_panoptic_png
+from mmpanoptic.formats.panoptic_writer import (
     PanopticItem,
     distinct_id,
-    encode_panoptic_png,
     image_ids,
     read_categories,
     segments_to_coco,
-    tracked_map,
     write_panoptic,
 )
-from mmpanoptic.utils import DatasetError, UserError
+from mmpanoptic.utils import DatasetError, UserError, tracked_map
 
 DEFAULT_CATEGORIES = [{'id': 1, 'name': 'object', 'isthing': 1}, {'id': 2, 'name': 'background', 'isthing': 0}]
 

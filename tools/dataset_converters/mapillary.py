@@ -18,14 +18,13 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from mmpanoptic.datasets.conversion import tracked_map
-from mmpanoptic.datasets.instance_conversion import (
+from mmpanoptic.formats.instances_writer import (
     InstanceItem,
     has_instances_of,
     instances_to_coco,
     write_instances,
 )
-from mmpanoptic.utils import DatasetError, UserError
+from mmpanoptic.utils import DatasetError, UserError, tracked_map
 
 IDS_PER_LABEL = 256
 # Configuration and folder of instance maps, in the archives of v1.2 and of v2.0.

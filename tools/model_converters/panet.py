@@ -13,9 +13,10 @@ import torch
 from mmdet.datasets import CocoDataset
 from torch import Tensor
 
+from mmpanoptic.engine.checkpoints import read_checkpoint
+from mmpanoptic.engine.cli import run
+from mmpanoptic.engine.released_checkpoints import check_tensors, save_converted
 from mmpanoptic.utils import UserError
-from mmpanoptic.utils.cli import run
-from mmpanoptic.utils.conversion import check_tensors, read_checkpoint, save_converted
 
 BLOCKS = (3, 4, 6, 3)  # of ResNet-50, the only backbone that was released
 NORM_EPS = 1e-5  # that BatchNorm adds to a variance

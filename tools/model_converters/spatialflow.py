@@ -19,9 +19,10 @@ import torch
 from mmdet.datasets import CocoPanopticDataset
 from torch import Tensor
 
+from mmpanoptic.engine.checkpoints import read_checkpoint
+from mmpanoptic.engine.cli import run
+from mmpanoptic.engine.released_checkpoints import check_tensors, save_converted
 from mmpanoptic.utils import UserError
-from mmpanoptic.utils.cli import run
-from mmpanoptic.utils.conversion import check_tensors, read_checkpoint, save_converted
 
 BASIC = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3)}  # blocks of each stage of ResNets with two convolutions a block
 BOTTLENECK = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}  # with three

@@ -9,12 +9,11 @@ import cv2
 import numpy as np
 from pycocotools import mask as rle
 
-from mmpanoptic.datasets.conversion import tracked_map
 from mmpanoptic.datasets.shapes.categories import CATEGORIES
 from mmpanoptic.datasets.shapes.scene import Scene, render_scene
 from mmpanoptic.datasets.shapes.textures import Rng
 from mmpanoptic.structures import id_to_rgb, rgb_to_id
-from mmpanoptic.utils import UserError
+from mmpanoptic.utils import UserError, tracked_map
 
 #: The splits; a split's position is part of its scenes' seeds.
 SPLITS = ('train', 'val')

@@ -6,28 +6,12 @@ from mmcv.transforms import LoadImageFromFile as MMCVLoadImageFromFile
 from mmdet.datasets.transforms import LoadAnnotations
 from mmdet.structures.mask import BitmapMasks
 
+from mmpanoptic.formats.images import check_complete
+from mmpanoptic.formats.panoptic_png import decode_panoptic_png, segment_indices
 from mmpanoptic.registry import TRANSFORMS
-from mmpanoptic.structures import decode_panoptic_png, ids_to_indices
 from mmpanoptic.utils import DatasetError, read_bytes
 
 VOID_LABEL = 255
-
-
-def check_complete(data: bytes, name: str) -> None:
-    """Refuse a JPEG or PNG that ends too early; decoders fill the missing rows with grey or black.
-
-    Raises:
-        DatasetError: If the bytes are a JPEG or PNG without its end.
-    """
-    if data.startswith(b'\x89PNG'):
-        complete = data.rfind(b'IEND') > 0
-    elif data.startswith(b'\xff\xd8'):
-        # An EXIF thumbnail has an end marker too: the last scan must be followed by one.
-        complete = data.rfind(b'\xff\xd9') > data.rfind(b'\xff\xda')
-    else:
-        complete = len(data) > 0
-    if not complete:
-        raise DatasetError(f'{name} is truncated ({len(data)} bytes, no end marker): fetch or write it again')
 
 
 @TRANSFORMS.register_module()
@@ -139,21 +123,6 @@ class LoadPanopticAnnotations(LoadAnnotations):
             f'{type(self).__name__}(with_bbox={self.with_bbox}, with_label={self.with_label}, '
             f'with_mask={self.with_mask}, with_seg={self.with_seg}, with_panoptic={self.with_panoptic})'
         )
-
-
-def segment_indices(ids: np.ndarray, segments: list[dict], path: str) -> np.ndarray:
-    """Positions in ``segments_info`` instead of ids, see :func:`mmpanoptic.structures.ids_to_indices`.
-
-    Raises:
-        DatasetError: If an id occurs that ``segments_info`` lacks.
-    """
-    try:
-        return ids_to_indices(ids, [segment['id'] for segment in segments])
-    except KeyError as error:
-        raise DatasetError(
-            f'{path} holds segment id {error.args[0]} that its segments_info lacks: the PNG and the JSON are not of '
-            'one release, or the PNG was edited'
-        ) from None
 
 
 def _cut_masks(index_map: np.ndarray, instances: list[dict]) -> BitmapMasks:

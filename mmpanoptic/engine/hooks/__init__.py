@@ -3,10 +3,12 @@ import mmdet.engine.hooks  # noqa: F401  (registries search their parents only a
 from .branch_gradient_hook import BranchGradientHook, branch_gradients
 from .check_hook import PanopticCheckHook
 from .conflict_hook import RankingConflictHook
+from .logger_hook import LoggerHook
 from .visualization_hook import PanopticVisualizationHook
 
 __all__ = [
     'BranchGradientHook',
+    'LoggerHook',
     'PanopticCheckHook',
     'PanopticVisualizationHook',
     'RankingConflictHook',

@@ -1,22 +1,16 @@
 """Pictures of what a model predicts, in validation and in testing."""
 
-import itertools
 import os
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-import cv2
-import mmcv
-import numpy as np
 from mmdet.structures import DetDataSample
 from mmengine.dist import get_rank, get_world_size, is_main_process
-from mmengine.fileio import get
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
 from mmpanoptic.registry import HOOKS
-from mmpanoptic.utils import DatasetError
+from mmpanoptic.visualization.files import picture_names, read_image
 
 
 @HOOKS.register_module()
@@ -110,40 +104,3 @@ class PanopticVisualizationHook(Hook):
             out_file=out_file,
             step=step,
         )
-
-
-def read_image(path: str, backend_args: dict | None = None) -> np.ndarray:
-    """Read an image as uint8 RGB of shape (H, W, 3).
-
-    Raises:
-        DatasetError: If there is no such file or it is no image.
-    """
-    try:
-        image = mmcv.imfrombytes(get(path, backend_args=backend_args), channel_order='rgb')
-    except (OSError, cv2.error) as error:
-        raise DatasetError(f'{path} cannot be read for its picture: {" ".join(str(error).split())}') from error
-    if image is None:
-        raise DatasetError(f'{path} cannot be drawn: it is not an image that can be decoded; fetch it again')
-    return image
-
-
-def picture_names(paths: Iterable[str]) -> dict[str, str]:
-    """A file name, without extension, for the picture of each image, no two alike.
-
-    That is the image's stem; images that share one are told apart by their folders below the folder common to all
-    images, then by extension, then by number.
-    """
-    paths = sorted(set(paths))
-    stems = Counter(Path(path).stem for path in paths)
-    names = {path: Path(path).stem for path in paths if stems[Path(path).stem] == 1}
-    taken = set(names.values())
-    root = os.path.commonpath([os.path.dirname(os.path.abspath(path)) for path in paths]) if paths else ''
-    for path in paths:
-        if path in names:
-            continue
-        flat = os.path.relpath(os.path.abspath(path), root).replace(os.sep, '_')
-        numbered = (f'{flat}_{i}' for i in itertools.count(2))
-        candidates = itertools.chain([os.path.splitext(flat)[0], flat.replace('.', '_')], numbered)
-        names[path] = next(name for name in candidates if name not in taken)
-        taken.add(names[path])
-    return names

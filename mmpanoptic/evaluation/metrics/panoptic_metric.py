@@ -14,11 +14,12 @@ import numpy as np
 from mmengine.evaluator import BaseMetric
 from mmengine.logging import MMLogger
 
-from mmpanoptic.datasets.panoptic_json import annotations_by_image, parse_categories, parse_segments, read_json
 from mmpanoptic.evaluation.panoptic_quality import ImageMatches, accumulate, average, match_segments, per_class
 from mmpanoptic.evaluation.tables import pq_table
+from mmpanoptic.formats.panoptic_json import annotations_by_image, parse_categories, parse_segments, read_json
+from mmpanoptic.formats.panoptic_png import decode_panoptic_png
 from mmpanoptic.registry import METRICS
-from mmpanoptic.structures import decode_panoptic_png, id_to_rgb, panoptic_to_coco, segments_of_map
+from mmpanoptic.structures import id_to_rgb, panoptic_to_coco, segments_of_map
 from mmpanoptic.utils import UserError, read_bytes
 
 _GROUPS = (('', None), ('_th', True), ('_st', False))

@@ -1,4 +1,4 @@
-from .ciae_proposal_head import CIAEProposalHead
-from .spatialflow_head import SpatialFlowHead
+from .ciae_proposal_head import CIAEProposalHead, CIAEProposals
+from .spatialflow_head import SpatialFlowHead, SpatialFlowOutputs
 
-__all__ = ['CIAEProposalHead', 'SpatialFlowHead']
+__all__ = ['CIAEProposalHead', 'CIAEProposals', 'SpatialFlowHead', 'SpatialFlowOutputs']

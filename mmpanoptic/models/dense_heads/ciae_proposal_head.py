@@ -1,6 +1,7 @@
 """CIAE's proposal head: FCOS whose locations belong to masks, with an embedding of the box at every location."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -19,7 +20,22 @@ from mmpanoptic.registry import MODELS
 _FIXED = dict(centerness_on_reg=True, center_sampling=False, norm_on_bbox=False)
 _TEST_CFG = dict(nms_pre=1000, score_thr=0.05, nms=dict(type='nms', iou_threshold=0.6), max_per_img=100)
 
-Outputs = tuple[list[Tensor], list[Tensor], list[Tensor], Sequence[Tensor]]
+
+class CIAEProposals(NamedTuple):
+    """What the head gives, level by level.
+
+    Attributes:
+        cls_scores: Class logits of shape (N, K, H_i, W_i).
+        distances: Distances from the location to the left, upper, right and lower side of the box, of shape (N, 4, H_i,
+            W_i), in pixels of the input.
+        centernesses: Logits of shape (N, 1, H_i, W_i).
+        box_embeddings: Of shape (N, ``box_embedding_dims``, H_i, W_i); empty if there are none.
+    """
+
+    cls_scores: list[Tensor]
+    distances: list[Tensor]
+    centernesses: list[Tensor]
+    box_embeddings: Sequence[Tensor] = ()
 
 
 @MODELS.register_module()
@@ -85,24 +101,18 @@ class CIAEProposalHead(FCOSHead):
         if self.box_embedding_dims:
             self.conv_box_embedding = nn.Conv2d(self.feat_channels, self.box_embedding_dims, 3, padding=1)
 
-    def forward(self, x: Sequence[Tensor]) -> Outputs:
+    def forward(self, x: Sequence[Tensor]) -> CIAEProposals:
         """All levels.
 
         Args:
             x: Levels of shape (N, C, H_i, W_i), one for each stride.
-
-        Returns:
-            Of each level class logits (N, K, H_i, W_i), distances from the location to the left, upper, right and lower
-            side of the box (N, 4, H_i, W_i) in pixels of the input, logits of the centerness (N, 1, H_i, W_i) and box
-            embeddings (N, ``box_embedding_dims``, H_i, W_i); an empty tuple if there are none of these.
 
         Raises:
             ValueError: If there are more or fewer levels than strides.
         """
         if len(x) != len(self.strides):
             raise ValueError(f'{len(x)} levels, but strides has {len(self.strides)}')
-        outputs = super().forward(x)
-        return outputs if self.box_embedding_dims else (*outputs, ())
+        return CIAEProposals(*super().forward(x))
 
     def forward_single(self, x: Tensor, scale: Scale, stride: int) -> tuple[Tensor, ...]:
         """One level; ``stride`` is not needed."""
@@ -115,7 +125,7 @@ class CIAEProposalHead(FCOSHead):
         """``loss_cls``, ``loss_bbox`` and ``loss_centerness``, see :meth:`detection_loss`."""
         return self.detection_loss(self(x), batch_data_samples)
 
-    def detection_loss(self, outputs: Outputs, batch_data_samples: SampleList) -> dict[str, Tensor]:
+    def detection_loss(self, outputs: CIAEProposals, batch_data_samples: SampleList) -> dict[str, Tensor]:
         """Losses of FCOS: of classes and centerness by the number of positives, of boxes weighted by centerness.
 
         Args:
@@ -131,7 +141,9 @@ class CIAEProposalHead(FCOSHead):
         """
         gt_instances, gt_ignored, metas = unpack_gt_instances(batch_data_samples)
         gt_instances = [_cropped(its, meta['img_shape']) for its, meta in zip(gt_instances, metas, strict=True)]
-        return self.loss_by_feat(*outputs[:3], gt_instances, metas, gt_ignored)
+        return self.loss_by_feat(
+            outputs.cls_scores, outputs.distances, outputs.centernesses, gt_instances, metas, gt_ignored
+        )
 
     def _get_targets_single(
         self, gt_instances: InstanceData, points: Tensor, regress_ranges: Tensor, num_points_per_lvl: list[int]
@@ -153,7 +165,7 @@ class CIAEProposalHead(FCOSHead):
         return self.detect(self(x), [sample.metainfo for sample in batch_data_samples], rescale=rescale)
 
     def detect(
-        self, outputs: Outputs, batch_img_metas: list[dict], cfg: ConfigDict | None = None, rescale: bool = False
+        self, outputs: CIAEProposals, batch_img_metas: list[dict], cfg: ConfigDict | None = None, rescale: bool = False
     ) -> list[InstanceData]:
         """Detections of each image after suppression within each class, best first, without gradient.
 
@@ -169,9 +181,14 @@ class CIAEProposalHead(FCOSHead):
             the location that predicted the box, moved to the nearest one of ``img_shape`` if it is outside.
         """
         # Locations take the dtype of the class scores, and bfloat16 has no 1300.
-        cls_scores = [level.float() for level in outputs[0]]
+        cls_scores = [level.float() for level in outputs.cls_scores]
         return self.predict_by_feat(
-            cls_scores, *outputs[1:3], batch_img_metas=batch_img_metas, cfg=cfg, rescale=rescale
+            cls_scores,
+            outputs.distances,
+            outputs.centernesses,
+            batch_img_metas=batch_img_metas,
+            cfg=cfg,
+            rescale=rescale,
         )
 
     def _predict_by_feat_single(

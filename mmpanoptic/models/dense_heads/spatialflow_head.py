@@ -1,6 +1,7 @@
 """SpatialFlow's parallel sub-networks and the flows between them."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from mmcv.cnn import ConvModule
 from mmcv.ops import ModulatedDeformConv2d
@@ -18,7 +19,21 @@ FLOW_SOURCES = ('reg', 'cls')
 # The sub-network for things is called mask in the released checkpoints, whose names the parameters keep.
 _PREFIXES = dict(cls='cls', reg='reg', stuff='stuff', thing='mask')
 
-Outputs = tuple[list[Tensor], list[Tensor], list[Tensor], list[Tensor]]
+
+class SpatialFlowOutputs(NamedTuple):
+    """What the sub-networks give, level by level.
+
+    Attributes:
+        cls_scores: Class logits of shape (N, A * K, H_i, W_i).
+        bbox_preds: Box deltas of shape (N, A * 4, H_i, W_i).
+        thing_feats: Features of things, (N, C, H_i, W_i), of the first ``num_panoptic_levels``.
+        stuff_feats: Features of stuff, (N, C, H_i, W_i), of the same levels.
+    """
+
+    cls_scores: list[Tensor]
+    bbox_preds: list[Tensor]
+    thing_feats: list[Tensor]
+    stuff_feats: list[Tensor]
 
 
 class DeformableStage(nn.Module):
@@ -165,19 +180,12 @@ class SpatialFlowHead(RetinaHead):
         """Whether a sub-network gets the flow from the source."""
         return self.flows['reg2cls' if name == self.flow_target else f'reg2{name}']
 
-    def forward(self, x: Sequence[Tensor]) -> Outputs:
-        """All levels.
-
-        Args:
-            x: Levels of shape (N, C, H_i, W_i).
-
-        Returns:
-            Class logits of shape (N, A * K, H_i, W_i) and box deltas (N, A * 4, H_i, W_i) of each level, then features
-            of things and of stuff, (N, C, H_i, W_i), of the first ``num_panoptic_levels``.
-        """
+    def forward(self, x: Sequence[Tensor]) -> SpatialFlowOutputs:
+        """All levels, of shape (N, C, H_i, W_i)."""
         levels = [self._forward_level(level, index < self.num_panoptic_levels) for index, level in enumerate(x)]
         cls_scores, bbox_preds, thing_feats, stuff_feats = map(list, zip(*levels, strict=True))
-        return cls_scores, bbox_preds, thing_feats[: self.num_panoptic_levels], stuff_feats[: self.num_panoptic_levels]
+        panoptic = slice(self.num_panoptic_levels)
+        return SpatialFlowOutputs(cls_scores, bbox_preds, thing_feats[panoptic], stuff_feats[panoptic])
 
     def _forward_level(self, x: Tensor, panoptic: bool) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Logits, deltas and the features of things and stuff, which are ``x`` unless the level is ``panoptic``."""
@@ -229,7 +237,7 @@ class SpatialFlowHead(RetinaHead):
         """``loss_cls`` and ``loss_bbox`` of each level, see :meth:`detection_loss`."""
         return self.detection_loss(self(x), batch_data_samples)
 
-    def detection_loss(self, outputs: Outputs, batch_data_samples: SampleList) -> dict[str, list[Tensor]]:
+    def detection_loss(self, outputs: SpatialFlowOutputs, batch_data_samples: SampleList) -> dict[str, list[Tensor]]:
         """Losses of classification and regression, those of RetinaNet.
 
         Args:
@@ -237,7 +245,7 @@ class SpatialFlowHead(RetinaHead):
             batch_data_samples: One sample an image, with ``gt_instances``.
         """
         gt_instances, gt_ignored, metas = unpack_gt_instances(batch_data_samples)
-        return self.loss_by_feat(*outputs[:2], gt_instances, metas, gt_ignored)
+        return self.loss_by_feat(outputs.cls_scores, outputs.bbox_preds, gt_instances, metas, gt_ignored)
 
     def loss_and_predict(
         self, x: Sequence[Tensor], batch_data_samples: SampleList, proposal_cfg: ConfigDict | None = None
@@ -253,7 +261,7 @@ class SpatialFlowHead(RetinaHead):
 
     def detect(
         self,
-        outputs: Outputs,
+        outputs: SpatialFlowOutputs,
         batch_img_metas: list[dict],
         cfg: ConfigDict | None = None,
         rescale: bool = False,
@@ -272,7 +280,11 @@ class SpatialFlowHead(RetinaHead):
             ``bboxes`` of shape (N, 4), ``scores`` and ``labels`` of each image.
         """
         # Anchors take the dtype of the class scores, and half precision is too coarse for coordinates.
-        cls_scores, bbox_preds = ([level.float() for level in levels] for levels in outputs[:2])
         return self.predict_by_feat(
-            cls_scores, bbox_preds, batch_img_metas=batch_img_metas, cfg=cfg, rescale=rescale, with_nms=with_nms
+            [level.float() for level in outputs.cls_scores],
+            [level.float() for level in outputs.bbox_preds],
+            batch_img_metas=batch_img_metas,
+            cfg=cfg,
+            rescale=rescale,
+            with_nms=with_nms,
         )

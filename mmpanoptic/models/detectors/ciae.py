@@ -7,16 +7,18 @@ from mmdet.structures import DetDataSample, OptSampleList, SampleList
 from mmengine.structures import InstanceData
 from torch import Tensor
 
-from mmpanoptic.models.fusion_heads import EmbeddingMap, build_fusion_head
+from mmpanoptic.models.dense_heads import CIAEProposals
 from mmpanoptic.models.losses import EMBEDDING_STRIDE, mean_queries, segment_sums
 from mmpanoptic.registry import MODELS
+from mmpanoptic.structures import EmbeddingMap, Evidence
 from mmpanoptic.utils import UserError
 
-from .samples import add_predictions, without_classes
+from .base import PanopticDetector
+from .samples import output_size, without_classes
 
 
 @MODELS.register_module()
-class CIAE(SingleStageDetector):
+class CIAE(PanopticDetector, SingleStageDetector):
     """FCOS and an embedding of every pixel: a pixel belongs to the stuff class or the instance that it lies next to.
 
     Source: Gao et al., Learning Category- and Instance-Aware Pixel Embedding for Fast Panoptic Segmentation,
@@ -32,7 +34,7 @@ class CIAE(SingleStageDetector):
         panoptic_fusion_head: Config of :class:`~mmpanoptic.models.EmbeddingFusion`.
         oracle: Whether prediction takes boxes, classes and masks of instances from the ground truth, the mean of the
             mask's embeddings being the instance's query (table IV). For testing alone.
-        test_cfg: Thresholds of the proposal head; ``panoptic`` in it, those of the fusion head, if not its own.
+        test_cfg: Thresholds of the proposal head.
 
     Raises:
         ValueError: If instances would have no class, or the parts do not agree about the number of classes or the box
@@ -42,10 +44,7 @@ class CIAE(SingleStageDetector):
     def __init__(self, *args, semantic_head: dict, panoptic_fusion_head: dict, oracle: bool = False, **kwargs) -> None:
         super().__init__(*args, **kwargs)
         self.semantic_head = MODELS.build(semantic_head)
-        self.panoptic_fusion_head = build_fusion_head(panoptic_fusion_head, self.test_cfg)
-        self.num_things_classes = self.panoptic_fusion_head.num_things_classes
-        self.num_stuff_classes = self.panoptic_fusion_head.num_stuff_classes
-        self.num_classes = self.panoptic_fusion_head.num_classes
+        self.build_fusion_head(panoptic_fusion_head)
         self.oracle = oracle
         self.tells_classes = self.bbox_head.num_classes == self.num_things_classes
         from_embedding = self.panoptic_fusion_head.category_from == 'embedding'
@@ -77,20 +76,20 @@ class CIAE(SingleStageDetector):
             Losses by name.
         """
         feats = self.extract_feat(batch_inputs)
-        outputs = self._detection_outputs(feats)
+        proposals = self._proposals(feats)
         samples = batch_data_samples
         if not self.tells_classes:
             samples = [without_classes(sample) for sample in samples]
-        losses = self.bbox_head.detection_loss(outputs, samples)
-        losses.update(self.semantic_head.loss(feats, outputs[3], batch_data_samples))
+        losses = self.bbox_head.detection_loss(proposals, samples)
+        losses.update(self.semantic_head.loss(feats, proposals.box_embeddings, batch_data_samples))
         return losses
 
-    def _detection_outputs(self, feats: tuple[Tensor, ...]) -> tuple:
+    def _proposals(self, feats: tuple[Tensor, ...]) -> CIAEProposals:
         return self.bbox_head(feats[-len(self.bbox_head.strides) :])
 
     @torch.no_grad()
-    def predict(self, batch_inputs: Tensor, batch_data_samples: SampleList, rescale: bool = True) -> SampleList:
-        """Segment a batch.
+    def evidence(self, batch_inputs: Tensor, batch_data_samples: SampleList, rescale: bool = True) -> list[Evidence]:
+        """Instances without masks and an embedding map, see :meth:`PanopticDetector.evidence`.
 
         Args:
             batch_inputs: Images of shape (N, 3, H, W), normalised and padded.
@@ -98,51 +97,40 @@ class CIAE(SingleStageDetector):
             rescale: Whether results are given at the original size.
 
         Returns:
-            The samples, with ``pred_panoptic_seg`` and ``pred_instances`` set. These have ``bboxes``, ``labels``,
-            ``scores``, ``embeddings`` (their queries, of length 1) and, but for the oracle's, ``points``: column and
-            row, at the size of the results, of the pixel that each query was read at. They have no masks.
+            Evidence whose instances have, besides ``embeddings``, and but for the oracle's, ``points``: column and row,
+            at the size of the output, of the pixel that each query was read at.
 
         Raises:
             UserError: If the oracle lacks the ground truth.
         """
         feats = self.extract_feat(batch_inputs)
-        outputs = self._detection_outputs(feats)
-        embeddings, semantics = self.semantic_head(feats, outputs[3])
-        embeddings = embeddings.float()
+        proposals = self._proposals(feats)
+        pixels = self.semantic_head(feats, proposals.box_embeddings)
+        embeddings = pixels.embedding.float()
+        semantics = [None] * len(embeddings) if pixels.semantic is None else pixels.semantic.float()
         metas = [sample.metainfo for sample in batch_data_samples]
         if self.oracle:
             instances = [annotated_instances(*pair) for pair in zip(batch_data_samples, embeddings, strict=True)]
         else:
-            instances = self.bbox_head.detect(outputs, metas)
+            instances = self.bbox_head.detect(proposals, metas)
             for its, embedding in zip(instances, embeddings, strict=True):
                 its.embeddings = self.semantic_head.queries(embedding, its.points)
-        maps = []
-        for index, (its, meta) in enumerate(zip(instances, metas, strict=True)):
-            height, width = size = meta['ori_shape'][:2] if rescale else meta['img_shape'][:2]
-            scale = meta['img_shape'][1] / width, meta['img_shape'][0] / height
-            its.bboxes = its.bboxes / its.bboxes.new_tensor(scale * 2)
-            if 'points' in its:
-                its.points = ((its.points + 0.5).double() / its.bboxes.new_tensor(scale).double()).long()
-            maps.append(
-                EmbeddingMap(
-                    embedding=embeddings[index],
-                    stuff_queries=self.semantic_head.stuff_queries,
-                    size=tuple(size),
-                    scale=scale,
-                    stride=EMBEDDING_STRIDE,
-                    semantic=None if semantics is None else semantics[index].float(),
-                )
-            )
-            if not self.oracle:
                 its.labels = self.panoptic_fusion_head.labels(its, self.semantic_head.thing_queries)
-        panoptic = self.panoptic_fusion_head.predict(instances, maps)
-        return add_predictions(batch_data_samples, instances, panoptic)
+        evidence = []
+        for its, embedding, semantic, meta in zip(instances, embeddings, semantics, metas, strict=True):
+            stuff = EmbeddingMap(embedding, self.semantic_head.stuff_queries, EMBEDDING_STRIDE, semantic)
+            found = Evidence(its, stuff, tuple(meta['img_shape'][:2]), output_size(meta, rescale))
+            its.bboxes = its.bboxes / its.bboxes.new_tensor(found.scale * 2)
+            if 'points' in its:
+                its.points = ((its.points + 0.5).double() / its.bboxes.new_tensor(found.scale).double()).long()
+            evidence.append(found)
+        return evidence
 
     def _forward(self, batch_inputs: Tensor, batch_data_samples: OptSampleList = None) -> tuple:
         """Raw outputs, for counting operations: class logits, distances, centerness, box embeddings, embeddings."""
         feats = self.extract_feat(batch_inputs)
-        outputs = self._detection_outputs(feats)
-        return *outputs, *(x for x in self.semantic_head(feats, outputs[3]) if x is not None)
+        proposals = self._proposals(feats)
+        return *proposals, *(x for x in self.semantic_head(feats, proposals.box_embeddings) if x is not None)
 
 
 def annotated_instances(sample: DetDataSample, embedding: Tensor) -> InstanceData:

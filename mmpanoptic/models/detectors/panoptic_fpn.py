@@ -10,10 +10,11 @@ from mmdet.structures import DetDataSample, OptSampleList, SampleList
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
-from mmpanoptic.models.fusion_heads import build_fusion_head
 from mmpanoptic.registry import MODELS
+from mmpanoptic.structures import Evidence
 
-from .samples import add_predictions, fit_masks, without_classes
+from .base import PanopticDetector
+from .samples import fit_masks, output_size, without_classes
 
 
 @contextmanager
@@ -30,12 +31,11 @@ def evaluating(*parts: nn.Module) -> Iterator[None]:
 
 
 @MODELS.register_module()
-class PanopticFPN(TwoStagePanopticSegmentor):
+class PanopticFPN(PanopticDetector, TwoStagePanopticSegmentor):
     """Mask R-CNN plus a semantic branch on one FPN. https://arxiv.org/abs/1901.02446
 
     Differs from mmdet's class of that name in three ways: predictions keep their instances (for box and mask AP), the
-    fusion head takes its thresholds as arguments of its own (``test_cfg.panoptic`` replaces them), and
-    ``mode='tensor'`` works.
+    fusion head takes its thresholds as arguments of its own, and ``mode='tensor'`` works.
 
     Args:
         panoptic_fusion_head: Config of a fusion head, such as :class:`~mmpanoptic.models.HeuristicFusion`.
@@ -44,10 +44,7 @@ class PanopticFPN(TwoStagePanopticSegmentor):
 
     def __init__(self, *args, panoptic_fusion_head: dict, **kwargs) -> None:
         super().__init__(*args, panoptic_fusion_head=None, **kwargs)
-        self.panoptic_fusion_head = build_fusion_head(panoptic_fusion_head, self.test_cfg)
-        self.num_things_classes = self.panoptic_fusion_head.num_things_classes
-        self.num_stuff_classes = self.panoptic_fusion_head.num_stuff_classes
-        self.num_classes = self.panoptic_fusion_head.num_classes
+        self.build_fusion_head(panoptic_fusion_head)
 
     def extract_feats(self, batch_inputs: Tensor) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
         """Features of the RPN and the RoI heads, and features of the semantic branch: here the same."""
@@ -85,17 +82,8 @@ class PanopticFPN(TwoStagePanopticSegmentor):
             instances = self.roi_head.predict(features, proposals, batch_data_samples, rescale=False)
         return [fit_masks(its, sample.metainfo) for its, sample in zip(instances, batch_data_samples, strict=True)]
 
-    def predict(self, batch_inputs: Tensor, batch_data_samples: SampleList, rescale: bool = True) -> SampleList:
-        """Segment a batch.
-
-        Args:
-            batch_inputs: Images of shape (N, 3, H, W), normalised and padded.
-            batch_data_samples: One sample an image.
-            rescale: Whether results are given at the original size.
-
-        Returns:
-            The samples, with ``pred_instances`` and ``pred_panoptic_seg`` set.
-        """
+    def evidence(self, batch_inputs: Tensor, batch_data_samples: SampleList, rescale: bool = True) -> list[Evidence]:
+        """Instances with masks and what the semantic branch says, see :meth:`PanopticDetector.evidence`."""
         features, semantic_features = self.extract_feats(batch_inputs)
         if batch_data_samples[0].get('proposals', None) is None:
             proposals = self.rpn_head.predict(features, batch_data_samples, rescale=False)
@@ -103,11 +91,11 @@ class PanopticFPN(TwoStagePanopticSegmentor):
             proposals = [sample.proposals for sample in batch_data_samples]
         instances = self.roi_head.predict(features, proposals, batch_data_samples, rescale=rescale)
         metas = [sample.metainfo for sample in batch_data_samples]
-        for its_instances, meta in zip(instances, metas, strict=True):
-            its_instances.set_metainfo(dict(img_shape=meta['img_shape']))
         semantics = self.semantic_head.predict(semantic_features, metas, rescale)
-        panoptic = self.panoptic_fusion_head.predict(instances, semantics)
-        return add_predictions(batch_data_samples, instances, panoptic)
+        return [
+            Evidence(found, stuff, tuple(meta['img_shape'][:2]), output_size(meta, rescale))
+            for found, stuff, meta in zip(instances, semantics, metas, strict=True)
+        ]
 
     def _forward(self, batch_inputs: Tensor, batch_data_samples: OptSampleList = None) -> tuple:
         """Raw outputs, for counting operations: the RPN's, the RoI heads' and the semantic logits."""

@@ -5,6 +5,8 @@ import torch.nn.functional as F
 from mmdet.structures import DetDataSample, SampleList
 from mmengine.structures import InstanceData, PixelData
 
+from mmpanoptic.structures import Evidence
+
 
 def without_classes(sample: DetDataSample) -> DetDataSample:
     """A sample with the same instances, all of class 0, for what finds things without telling their classes apart.
@@ -38,9 +40,14 @@ def fit_masks(instances: InstanceData, meta: dict) -> InstanceData:
     return instances
 
 
-def add_predictions(samples: SampleList, instances: list[InstanceData], panoptic: list[PixelData]) -> SampleList:
+def add_predictions(samples: SampleList, evidence: list[Evidence], maps: list[PixelData]) -> SampleList:
     """The samples, with ``pred_instances`` and ``pred_panoptic_seg`` set."""
-    for sample, its_instances, its_panoptic in zip(samples, instances, panoptic, strict=True):
-        sample.pred_instances = its_instances
-        sample.pred_panoptic_seg = its_panoptic
+    for sample, found, panoptic in zip(samples, evidence, maps, strict=True):
+        sample.pred_instances = found.instances
+        sample.pred_panoptic_seg = panoptic
     return samples
+
+
+def output_size(meta: dict, rescale: bool) -> tuple[int, int]:
+    """Height and width of the panoptic map to make: those of the original image or, without ``rescale``, as fed in."""
+    return tuple(meta['ori_shape' if rescale else 'img_shape'][:2])

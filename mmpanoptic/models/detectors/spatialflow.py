@@ -10,15 +10,16 @@ from mmdet.structures.bbox import bbox2roi
 from mmengine.structures import InstanceData
 from torch import Tensor
 
-from mmpanoptic.models.dense_heads.spatialflow_head import Outputs
-from mmpanoptic.models.fusion_heads import build_fusion_head
+from mmpanoptic.models.dense_heads.spatialflow_head import SpatialFlowOutputs
 from mmpanoptic.registry import MODELS, TASK_UTILS
+from mmpanoptic.structures import Evidence
 
-from .samples import add_predictions, fit_masks
+from .base import PanopticDetector
+from .samples import fit_masks, output_size
 
 
 @MODELS.register_module()
-class SpatialFlow(SingleStageDetector):
+class SpatialFlow(PanopticDetector, SingleStageDetector):
     """RetinaNet with a mask head and a stuff head, each on a sub-network of its own, and flows between them.
 
     Masks are trained on the boxes that the network has just detected, as in RetinaMask, and on the annotated ones,
@@ -35,8 +36,7 @@ class SpatialFlow(SingleStageDetector):
         panoptic_fusion_head: Config of a fusion head, such as :class:`~mmpanoptic.models.BoxFillFusion`.
         train_cfg: What a RetinaHead takes, and ``proposal``, thresholds of the boxes that masks are trained on, and
             ``thing``, with their ``assigner`` and ``mask_size``.
-        test_cfg: What a RetinaHead takes, and ``mask_thr_binary``; ``panoptic`` in it, thresholds of the fusion head,
-            if not its own.
+        test_cfg: What a RetinaHead takes, and ``mask_thr_binary``.
 
     Raises:
         ValueError: If the parts do not agree about the number of levels that things and stuff are on.
@@ -55,10 +55,7 @@ class SpatialFlow(SingleStageDetector):
         self.mask_roi_extractor = MODELS.build(mask_roi_extractor)
         self.mask_head = MODELS.build(mask_head)
         self.semantic_head = MODELS.build(semantic_head)
-        self.panoptic_fusion_head = build_fusion_head(panoptic_fusion_head, self.test_cfg)
-        self.num_things_classes = self.panoptic_fusion_head.num_things_classes
-        self.num_stuff_classes = self.panoptic_fusion_head.num_stuff_classes
-        self.num_classes = self.panoptic_fusion_head.num_classes
+        self.build_fusion_head(panoptic_fusion_head)
         given, pooled = self.bbox_head.num_panoptic_levels, self.mask_roi_extractor.num_inputs
         summed = getattr(self.semantic_head, 'num_levels', given)  # heads of other systems take what they need
         if not given == pooled == summed:
@@ -69,10 +66,10 @@ class SpatialFlow(SingleStageDetector):
         if self.train_cfg:
             self.thing_assigner = TASK_UTILS.build(self.train_cfg.thing.assigner)
 
-    def extract_feats(self, batch_inputs: Tensor) -> tuple[Outputs, tuple[Tensor, ...]]:
+    def extract_feats(self, batch_inputs: Tensor) -> tuple[SpatialFlowOutputs, tuple[Tensor, ...]]:
         """Outputs of the sub-networks, and of these the features that the stuff head sees."""
         outputs = self.bbox_head(self.extract_feat(batch_inputs))
-        return outputs, tuple(outputs[3])
+        return outputs, tuple(outputs.stuff_feats)
 
     def loss(self, batch_inputs: Tensor, batch_data_samples: SampleList) -> dict[str, Tensor | list[Tensor]]:
         """Losses of boxes, masks, semantics and, where it learns something, the fusion head.
@@ -92,7 +89,7 @@ class SpatialFlow(SingleStageDetector):
             match_things(its_proposals.bboxes, sample.gt_instances, self.thing_assigner)
             for its_proposals, sample in zip(proposals, batch_data_samples, strict=True)
         ]
-        mask_preds = self.mask_logits(outputs[2], [sample.pos_priors for sample in samples])
+        mask_preds = self.mask_logits(outputs.thing_feats, [sample.pos_priors for sample in samples])
         gt_instances = [sample.gt_instances for sample in batch_data_samples]
         losses.update(
             self.mask_head.loss_and_target(mask_preds, samples, gt_instances, self.train_cfg.thing)['loss_mask']
@@ -111,37 +108,29 @@ class SpatialFlow(SingleStageDetector):
         return self.mask_head(self.mask_roi_extractor(thing_feats, bbox2roi(boxes)))
 
     @torch.no_grad()
-    def _predict_instances(self, outputs: Outputs, metas: list[dict], rescale: bool) -> list[InstanceData]:
+    def _predict_instances(self, outputs: SpatialFlowOutputs, metas: list[dict], rescale: bool) -> list[InstanceData]:
         """Instances with masks of each image, at its original size or as it was fed in."""
         instances = self.bbox_head.detect(outputs, metas)
-        mask_preds = self.mask_logits(outputs[2], [its.bboxes for its in instances]).split([len(i) for i in instances])
+        mask_preds = self.mask_logits(outputs.thing_feats, [its.bboxes for its in instances])
+        mask_preds = mask_preds.split([len(its) for its in instances])
         for its, logits, meta in zip(instances, mask_preds, metas, strict=True):
             if len(its):
                 # Boxes are brought to the original size along with the masks.
                 self.mask_head.predict_by_feat([logits], [its], [meta], self.test_cfg, rescale=rescale)
             else:
-                size = meta['ori_shape'] if rescale else meta['img_shape']
-                its.masks = torch.zeros((0, *size[:2]), dtype=torch.bool, device=its.bboxes.device)
-            its.set_metainfo(dict(img_shape=meta['img_shape']))
+                its.masks = torch.zeros((0, *output_size(meta, rescale)), dtype=torch.bool, device=its.bboxes.device)
         return instances
 
-    def predict(self, batch_inputs: Tensor, batch_data_samples: SampleList, rescale: bool = True) -> SampleList:
-        """Segment a batch.
-
-        Args:
-            batch_inputs: Images of shape (N, 3, H, W), normalised and padded.
-            batch_data_samples: One sample an image.
-            rescale: Whether results are given at the original size.
-
-        Returns:
-            The samples, with ``pred_instances`` and ``pred_panoptic_seg`` set.
-        """
+    def evidence(self, batch_inputs: Tensor, batch_data_samples: SampleList, rescale: bool = True) -> list[Evidence]:
+        """Instances with masks and what the stuff head says, see :meth:`PanopticDetector.evidence`."""
         outputs, stuff_feats = self.extract_feats(batch_inputs)
         metas = [sample.metainfo for sample in batch_data_samples]
         instances = self._predict_instances(outputs, metas, rescale)
         semantics = self.semantic_head.predict(stuff_feats, metas, rescale)
-        panoptic = self.panoptic_fusion_head.predict(instances, semantics)
-        return add_predictions(batch_data_samples, instances, panoptic)
+        return [
+            Evidence(found, stuff, tuple(meta['img_shape'][:2]), output_size(meta, rescale))
+            for found, stuff, meta in zip(instances, semantics, metas, strict=True)
+        ]
 
     def _forward(self, batch_inputs: Tensor, batch_data_samples: OptSampleList = None) -> tuple:
         """Raw outputs, for counting operations: class logits, deltas, mask logits of detections, semantic logits."""
@@ -150,8 +139,9 @@ class SpatialFlow(SingleStageDetector):
             metas = [dict(img_shape=image.shape[-2:]) for image in batch_inputs]
         else:
             metas = [sample.metainfo for sample in batch_data_samples]
-        mask_preds = self.mask_logits(outputs[2], [its.bboxes for its in self.bbox_head.detect(outputs, metas)])
-        return *outputs[:2], mask_preds, self.semantic_head(stuff_feats)['seg_preds']
+        boxes = [its.bboxes for its in self.bbox_head.detect(outputs, metas)]
+        mask_preds = self.mask_logits(outputs.thing_feats, boxes)
+        return outputs.cls_scores, outputs.bbox_preds, mask_preds, self.semantic_head(stuff_feats)['seg_preds']
 
 
 def match_things(proposals: Tensor, gt_instances: InstanceData, assigner) -> SamplingResult:

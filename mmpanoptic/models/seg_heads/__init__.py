@@ -1,6 +1,6 @@
 from .ciae_head import CIAEHead
 from .oanet_stuff_head import OANetStuffHead
-from .spatial_ranking_module import SpatialRankingModule
+from .panoptic_fpn_head import PanopticFPNHead
 from .spatialflow_stuff_head import SpatialFlowStuffHead
 
-__all__ = ['CIAEHead', 'OANetStuffHead', 'SpatialFlowStuffHead', 'SpatialRankingModule']
+__all__ = ['CIAEHead', 'OANetStuffHead', 'PanopticFPNHead', 'SpatialFlowStuffHead']

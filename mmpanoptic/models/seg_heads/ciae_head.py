@@ -1,5 +1,7 @@
 """CIAE's pixel embeddings and the queries that they are compared with."""
 
+from typing import NamedTuple
+
 import torch
 import torch.nn.functional as F
 from mmcv.cnn import ConvModule
@@ -16,6 +18,19 @@ THING_CATEGORIES = ('merge', 'spec', 'none')
 STUFF_MODELINGS = ('ciae', 'semseg')
 COORD_CONVS = ('all', 'first', None)
 _IGNORED = 255
+
+
+class CIAEOutputs(NamedTuple):
+    """What the head says about the pixels of a batch, at stride 4.
+
+    Attributes:
+        embedding: Raw embeddings of shape (N, D, H / 4, W / 4), not normalised: they become unit vectors after bilinear
+            enlarging.
+        semantic: Logits of the semantic branch, of shape (N, S + 1, H / 4, W / 4); None without one.
+    """
+
+    embedding: Tensor
+    semantic: Tensor | None
 
 
 @MODELS.register_module()
@@ -121,16 +136,12 @@ class CIAEHead(BaseModule):
             self.loss_seg = MODELS.build(loss_seg)
         self.loss_embedding = MODELS.build(loss)
 
-    def forward(self, x: tuple[Tensor, ...], box_embeddings: tuple[Tensor, ...] = ()) -> tuple[Tensor, Tensor | None]:
+    def forward(self, x: tuple[Tensor, ...], box_embeddings: tuple[Tensor, ...] = ()) -> CIAEOutputs:
         """Raw embeddings and semantic logits at stride 4.
 
         Args:
             x: ``num_levels`` levels of shape (N, in_channels, H / 4, W / 4), (N, in_channels, H / 8, W / 8), ...
             box_embeddings: Any number of maps of shape (N, box_embedding_dims, h, w); not used where those are 0.
-
-        Returns:
-            Raw embeddings of shape (N, D, H / 4, W / 4), not normalised: they become unit vectors after bilinear
-            enlarging. With a semantic branch its logits, of shape (N, S + 1, H / 4, W / 4), otherwise None.
 
         Raises:
             ValueError: If there are no box embeddings though the head takes some.
@@ -149,7 +160,7 @@ class CIAEHead(BaseModule):
                 raise ValueError('box_embedding_dims is not 0 and no box embeddings are given')
             fused = sum(self._resize(level, embedding) for level in box_embeddings)
             embedding = embedding + self.conv_box_embedding(fused)
-        return embedding, None if self.conv_logits is None else self.conv_logits(feats)
+        return CIAEOutputs(embedding, None if self.conv_logits is None else self.conv_logits(feats))
 
     @staticmethod
     def _resize(x: Tensor, like: Tensor) -> Tensor:
@@ -168,15 +179,15 @@ class CIAEHead(BaseModule):
         Returns:
             What :class:`CIAELoss` returns and, with a semantic branch, ``loss_seg``.
         """
-        embedding, logits = self(x, box_embeddings)
+        outputs = self(x, box_embeddings)
         merge = self.thing_categories != 'spec'
         targets = [
             embedding_targets(sample, self.num_things_classes, self.num_stuff_classes, merge)
             for sample in batch_data_samples
         ]
-        losses = self.loss_embedding(embedding, targets, self.memory, self.num_stuff_classes)
-        if logits is not None:
-            losses['loss_seg'] = self._semantic_loss(logits, targets)
+        losses = self.loss_embedding(outputs.embedding, targets, self.memory, self.num_stuff_classes)
+        if outputs.semantic is not None:
+            losses['loss_seg'] = self._semantic_loss(outputs.semantic, targets)
         return losses
 
     def _semantic_loss(self, logits: Tensor, targets: list[EmbeddingTargets]) -> Tensor:

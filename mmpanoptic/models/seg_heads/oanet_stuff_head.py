@@ -9,6 +9,7 @@ from mmengine.model import ModuleList
 from torch import Tensor, nn
 
 from mmpanoptic.registry import MODELS
+from mmpanoptic.structures import StuffLogits
 
 SEG_CLASSES = ('all', 'stuff')
 _IGNORED = 255
@@ -111,8 +112,8 @@ class OANetStuffHead(BaseSemanticHead):
         targets[(targets < 0) | (labels == _IGNORED)] = _IGNORED
         return targets
 
-    def predict(self, x: tuple[Tensor, ...], batch_img_metas: list[dict], rescale: bool = False) -> list[Tensor]:
-        """Logits of the stuff classes, of shape (S, H, W), at the original size or, without ``rescale``, as fed in.
+    def predict(self, x: tuple[Tensor, ...], batch_img_metas: list[dict], rescale: bool = False) -> list[StuffLogits]:
+        """Logits of the stuff classes, at the original size or, without ``rescale``, as fed in.
 
         Args:
             x: See ``forward``.
@@ -130,5 +131,5 @@ class OANetStuffHead(BaseSemanticHead):
             if rescale:
                 size = meta['ori_shape'][:2]
                 cropped = F.interpolate(cropped[None], size, mode='bilinear', align_corners=False)[0]
-            results.append(cropped)
+            results.append(StuffLogits(cropped, 'stuff'))
         return results

@@ -8,8 +8,9 @@ from mmdet.structures import SampleList
 from mmengine.model import ModuleList
 from torch import Tensor, nn
 
-from mmpanoptic.models.fusion_heads.merge import stuff_indices
+from mmpanoptic.models.fusion.stuff import best_channel
 from mmpanoptic.registry import MODELS
+from mmpanoptic.structures import StuffLabels, StuffLogits
 
 RESIZES = ('labels', 'logits')
 _IGNORED = 255
@@ -124,8 +125,10 @@ class SpatialFlowStuffHead(BaseSemanticHead):
         targets[labels == _IGNORED] = _IGNORED
         return targets
 
-    def predict(self, x: tuple[Tensor, ...], batch_img_metas: list[dict], rescale: bool = False) -> list[Tensor]:
-        """What a fusion head takes, of each image at its original size or, without ``rescale``, as it was fed in.
+    def predict(
+        self, x: tuple[Tensor, ...], batch_img_metas: list[dict], rescale: bool = False
+    ) -> list[StuffLabels | StuffLogits]:
+        """What is known about stuff, of each image at its original size or, without ``rescale``, as it was fed in.
 
         Args:
             x: See ``forward``.
@@ -133,27 +136,28 @@ class SpatialFlowStuffHead(BaseSemanticHead):
             rescale: Whether to give results at the original size.
 
         Returns:
-            With ``resize='labels'`` indices of stuff classes, int64 of shape (H, W), S where there is none; with
-            'logits' what ``predict_logits`` gives.
+            With ``resize='labels'`` labels of stuff; with 'logits' what ``predict_logits`` gives.
         """
         if self.resize == 'logits':
             return self.predict_logits(x, batch_img_metas, rescale)
         results = []
         for logits, meta in zip(self._cropped_logits(x, batch_img_metas), batch_img_metas, strict=True):
-            indices = stuff_indices(self._things_as_other(logits), self.num_things_classes, self.num_stuff_classes)
+            labels = best_channel(self._things_as_other(logits))
             size = meta['ori_shape'][:2] if rescale else logits.shape[-2:]
-            results.append(F.interpolate(indices[None, None].float(), size, mode='nearest')[0, 0].long())
+            results.append(StuffLabels(F.interpolate(labels[None, None].float(), size, mode='nearest')[0, 0].long()))
         return results
 
-    def predict_logits(self, x: tuple[Tensor, ...], batch_img_metas: list[dict], rescale: bool = False) -> list[Tensor]:
-        """Logits of stuff and then 'other', of shape (S + 1, H, W), whatever ``resize`` is.
+    def predict_logits(
+        self, x: tuple[Tensor, ...], batch_img_metas: list[dict], rescale: bool = False
+    ) -> list[StuffLogits]:
+        """Logits of stuff and then 'other', whatever ``resize`` is.
 
         Arguments are those of ``predict``. Where things are not merged, 'other' is the largest of them.
         """
         results = []
         for logits, meta in zip(self._cropped_logits(x, batch_img_metas), batch_img_metas, strict=True):
             size = meta['ori_shape'][:2] if rescale else logits.shape[-2:]
-            results.append(self._things_as_other(self._enlarge(logits[None], size)[0]))
+            results.append(StuffLogits(self._things_as_other(self._enlarge(logits[None], size)[0]), 'stuff+other'))
         return results
 
     def _cropped_logits(self, x: tuple[Tensor, ...], batch_img_metas: list[dict]) -> list[Tensor]:

@@ -1,6 +1,7 @@
 """Panoptic maps from several views of an image."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from mmdet.structures import SampleList
@@ -8,6 +9,7 @@ from torch import Tensor
 
 from mmpanoptic.models.detectors.samples import add_predictions
 from mmpanoptic.registry import MODELS
+from mmpanoptic.structures import Evidence, Stuff, StuffLogits
 from mmpanoptic.utils import UserError
 
 from . import voting
@@ -17,7 +19,7 @@ from .stages import Detectron, OneStage, Stages, TwoStage, stages_of
 
 @MODELS.register_module()
 class PanopticTTAModel(InstanceTTAModel):
-    """Multi-scale and flip testing of panoptic models: instances and semantics are merged, then fused once.
+    """Multi-scale and flip testing of panoptic models: the evidence of all views is merged, then fused once.
 
     Boxes of all views go through one NMS, which all views predict masks for; the probabilities are averaged, as in
     :class:`InstanceTTAModel`. Semantic logits are brought to the original size (bilinear) and averaged. What results
@@ -73,6 +75,19 @@ class PanopticTTAModel(InstanceTTAModel):
         Returns:
             The samples of the first view, with ``pred_instances`` and ``pred_panoptic_seg`` as the detector sets them.
         """
+        evidence, samples = self.evidence(data)
+        return add_predictions(samples, evidence, self.module.fuse(evidence))
+
+    @torch.no_grad()
+    def evidence(self, data: dict[str, Sequence]) -> tuple[list[Evidence], SampleList]:
+        """What all views together say about each image of a batch.
+
+        Args:
+            data: See :class:`InstanceTTAModel`.
+
+        Returns:
+            The merged evidence, whose input is that of the first view, and the samples of that view.
+        """
         frames = self.common_frames(data)
         batches = batches_of(data)
         views, boxes, semantics = [], [], []
@@ -81,16 +96,21 @@ class PanopticTTAModel(InstanceTTAModel):
             boxes.append(self.predict_boxes(view))
             views.append(self.keep_for_masks(view))
             own = self.predict_semantics(semantic_features, view.metas, as_logits=len(batches) > 1)
-            semantics = [total.add_(x) for total, x in zip(semantics, own, strict=True)] if semantics else own
+            if semantics:
+                for total, stuff in zip(semantics, own, strict=True):
+                    total.logits.add_(stuff.logits)
+            else:
+                semantics = own
             del view, semantic_features, own  # before the next view's are there as well
         if len(batches) > 1:
-            semantics = [total.div_(len(batches)) for total in semantics]
+            for total in semantics:
+                total.logits.div_(len(batches))
 
-        results = self.predict_instances(views, boxes)
-        for instances, frame in zip(results, frames, strict=True):
-            instances.set_metainfo(dict(img_shape=frame['img_shape']))
-        maps = self.module.panoptic_fusion_head.predict(results, semantics)
-        return add_predictions(views[0].samples, results, maps)
+        evidence = [
+            Evidence(instances, stuff, tuple(frame['img_shape'][:2]), tuple(frame['ori_shape'][:2]))
+            for instances, stuff, frame in zip(self.predict_instances(views, boxes), semantics, frames, strict=True)
+        ]
+        return evidence, views[0].samples
 
     def extract_both(self, data: dict[str, list], frames: list[dict]) -> tuple[View, tuple[Tensor, ...]]:
         """A batch of images as it is loaded, after preprocessing and backbone; and what the semantic head sees."""
@@ -98,7 +118,7 @@ class PanopticTTAModel(InstanceTTAModel):
         features, semantic_features = self.module.extract_feats(data['inputs'])
         return View(features, data['data_samples'], frames), semantic_features
 
-    def predict_semantics(self, features: tuple[Tensor, ...], metas: list[dict], as_logits: bool) -> list[Tensor]:
+    def predict_semantics(self, features: tuple[Tensor, ...], metas: list[dict], as_logits: bool) -> list[Stuff]:
         """What the semantic head says of a view, by image, at the original size and not mirrored.
 
         Args:
@@ -106,9 +126,14 @@ class PanopticTTAModel(InstanceTTAModel):
             metas: Metainfo of the view.
             as_logits: Whether logits are needed; otherwise whatever it gives the fusion head.
 
-        Returns:
-            Logits of shape (C, H, W), or what else a fusion head takes.
         """
         head = self.module.semantic_head
         predict = getattr(head, 'predict_logits', head.predict) if as_logits else head.predict
-        return [voting.unflip(own, meta) for own, meta in zip(predict(features, metas, True), metas, strict=True)]
+        return [unflip(stuff, meta) for stuff, meta in zip(predict(features, metas, True), metas, strict=True)]
+
+
+def unflip(stuff: Stuff, meta: dict) -> Stuff:
+    """What is known about stuff in a view, as it is in the image."""
+    if isinstance(stuff, StuffLogits):
+        return replace(stuff, logits=voting.unflip(stuff.logits, meta))
+    return replace(stuff, labels=voting.unflip(stuff.labels, meta))

@@ -155,7 +155,7 @@ class OneStage(Stages):
         return self.detector.bbox_head.detect(features, metas, with_nms=False)
 
     def mask_features(self, features: Sequence) -> tuple[Tensor, ...]:
-        return tuple(features[2])
+        return tuple(features.thing_feats)
 
     def mask_logits(self, features: tuple[Tensor, ...], boxes: list[Tensor]) -> Tensor:
         return self.detector.mask_logits(features, boxes)

@@ -1,7 +1,6 @@
 """What converters of other projects' checkpoints share."""
 
 import os
-import pickle
 import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -10,29 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .checkpoints import load_strictly
-from .cli import require_file, require_folder
-from .errors import UserError
-
-
-def read_checkpoint(path: str, trust: bool = False) -> Any:
-    """Content of a checkpoint, of any format of ``torch.save``, on the CPU.
-
-    Args:
-        path: The file.
-        trust: Load Python objects too, which can run any code.
-
-    Raises:
-        UserError: If there is no such file, it cannot be read, or it holds more than tensors and plain values and is
-            not trusted.
-    """
-    require_file(path, 'checkpoint')
-    if not trust:
-        return load_strictly(path, map_location='cpu')
-    try:
-        return torch.load(path, map_location='cpu', weights_only=False)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, ImportError, AttributeError) as error:
-        raise UserError(f'{path} cannot be read: {error}') from None
+from mmpanoptic.utils import UserError, require_folder
 
 
 def check_tensors(weights: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]], source: str) -> None:

@@ -8,22 +8,24 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mmpanoptic.models.fusion_heads import EmbeddingMap
+from mmpanoptic.structures import Evidence
 
 
-def unit_embeddings(maps: EmbeddingMap) -> Tensor:
+def unit_embeddings(evidence: Evidence) -> Tensor:
     """The embedding of every pixel of the panoptic map, as fusion reads it.
 
     Args:
-        maps: What the network says about an image of size (H, W).
+        evidence: What was found in an image whose output is of size (H, W), with an embedding map.
 
     Returns:
         Vectors of length 1, float32 of shape (D, H, W).
     """
-    height, width = maps.embedding.shape[1:]
+    maps = evidence.stuff
     axes = [
         (torch.arange(size, device=maps.device, dtype=torch.float64) + 0.5) * scale / (maps.stride * centres) * 2 - 1
-        for size, scale, centres in zip(maps.size, maps.scale[::-1], (height, width), strict=True)
+        for size, scale, centres in zip(
+            evidence.output_size, evidence.scale[::-1], maps.embedding.shape[1:], strict=True
+        )
     ]
     rows, columns = torch.meshgrid(*axes, indexing='ij')
     grid = torch.stack([columns, rows], dim=-1)[None].float()

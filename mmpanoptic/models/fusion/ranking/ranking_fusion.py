@@ -9,11 +9,12 @@ from mmdet.utils import reduce_mean
 from mmengine.structures import InstanceData
 from torch import Tensor
 
+from mmpanoptic.models.fusion.paste import HeuristicFusion
+from mmpanoptic.models.fusion.paste.instances import order_instances
 from mmpanoptic.registry import MODELS
+from mmpanoptic.structures import Evidence
 
-from .heuristic_fusion import HeuristicFusion
-from .merge import order_instances
-from .ranking import (
+from .scores import (
     CONFLICTS,
     IGNORED,
     SCORE_REGIONS,
@@ -165,20 +166,20 @@ class RankingFusion(HeuristicFusion):
         return tuple(max(1, round(side / self.stride)) for side in size)
 
     @torch.no_grad()
-    def ranking_scores(self, instances: InstanceData) -> Tensor:
+    def ranking_scores(self, evidence: Evidence) -> Tensor:
         """Scores of equation 3.
 
-        The ranking map has the size of the network's input (``img_shape``, height and width, of the instances'
-        metainfo; without it, that of the masks) divided by ``stride``; masks are averaged over as they are seen there.
-        Instances below ``score_thr`` are not in it.
+        The ranking map has the size of the network's input divided by ``stride``; masks are averaged over as they are
+        seen there. Instances below ``score_thr`` are not in it.
 
         Args:
-            instances: See ``fuse``.
+            evidence: See ``fuse``.
 
         Returns:
             Scores of shape (N,), float32; 0 below ``score_thr``. A mask between the centres of a coarser map's cells
             has the score of the cell that it lies in.
         """
+        instances = evidence.instances
         scores = torch.zeros_like(instances.scores, dtype=torch.float32)
         kept = instances.scores >= self.score_thr
         if not kept.any():
@@ -186,7 +187,7 @@ class RankingFusion(HeuristicFusion):
         if not kept.all():
             instances = instances[kept]
         masks, labels = instances.masks.bool(), instances.labels
-        grid = self._grid(instances.metainfo.get('img_shape', masks.shape[1:]))
+        grid = self._grid(evidence.input_size)
         masks = with_a_cell_each(sample_masks(masks, grid), masks)
         tensor, classes = instance_tensor(masks, labels)
         conflict = None
@@ -199,9 +200,9 @@ class RankingFusion(HeuristicFusion):
         scores[kept] = ranking_scores(masks, labels, logits_of, conflict, self.strip_pixels)
         return scores
 
-    def order(self, instances: InstanceData) -> list[int]:
+    def order(self, evidence: Evidence) -> list[int]:
         """By descending ranking score; of equals, the more confident first."""
-        return order_instances(instances.scores, self.score_thr, self.ranking_scores(instances))
+        return order_instances(evidence.instances.scores, self.score_thr, self.ranking_scores(evidence))
 
 
 def _pad(masks: Tensor, size: tuple[int, int]) -> Tensor:

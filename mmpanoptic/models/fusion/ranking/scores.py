@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .merge import mask_bounds
+from mmpanoptic.models.fusion.paste.instances import mask_bounds
 
 CONFLICTS = ('class', 'instance')
 SCORE_REGIONS = ('mask', 'conflict')

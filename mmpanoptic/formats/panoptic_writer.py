@@ -9,17 +9,14 @@ Format: https://cocodataset.org/#format-data (4. Panoptic Segmentation).
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from mmpanoptic.structures import MAX_ID, VOID_ID, id_to_rgb
+from mmpanoptic.structures import MAX_ID, VOID_ID
 from mmpanoptic.utils import DatasetError, UserError
 
 from .panoptic_json import parse_categories
@@ -101,17 +98,6 @@ def segments_to_coco(
     ]
 
 
-def encode_panoptic_png(id_map: np.ndarray) -> bytes:
-    """The bytes of the panoptic PNG of segment ids of shape (H, W), each 0 (void) to 2**24 - 1.
-
-    Raises:
-        ValueError: If an id does not fit into 24 bits.
-    """
-    if id_map.size and (id_map.min() < 0 or id_map.max() > MAX_ID):
-        raise ValueError(f'segment ids {id_map.min()} to {id_map.max()} do not fit into 24 bits')
-    return cv2.imencode('.png', id_to_rgb(id_map)[..., ::-1])[1].tobytes()
-
-
 def read_categories(path: str | Path) -> list[dict[str, Any]]:
     """The categories in a JSON file: a list in COCO's form, or a COCO dataset that holds one under ``categories``.
 
@@ -131,26 +117,6 @@ def read_categories(path: str | Path) -> list[dict[str, Any]]:
         if type(category['id']) is not int or category['id'] < 1:
             raise UserError(f'{path}: category id {category["id"]!r} is no positive integer (0 is void)')
     return categories
-
-
-def tracked_map(function: Callable[[Any], Any], jobs: Sequence[Any], workers: int, description: str) -> Iterator[Any]:
-    """``function(job)`` for every job, in the order of the jobs, with a progress bar.
-
-    Args:
-        function: Any picklable function.
-        jobs: Its arguments.
-        workers: Number of processes; below 2, all is done in this one.
-        description: What stands before the bar.
-    """
-    columns = (TextColumn('{task.description}'), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    pool = ProcessPoolExecutor(workers) if workers > 1 and len(jobs) > 1 else None
-    try:
-        results = pool.map(function, jobs) if pool else map(function, jobs)  # forks before the bar has its thread
-        with Progress(*columns) as progress:
-            yield from progress.track(results, total=len(jobs), description=description)
-    finally:
-        if pool:
-            pool.shutdown(cancel_futures=True)
 
 
 def write_panoptic(

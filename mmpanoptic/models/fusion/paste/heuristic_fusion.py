@@ -3,20 +3,15 @@
 from collections.abc import Sequence
 
 import torch
-from mmengine.structures import InstanceData
 from torch import Tensor
 
+from mmpanoptic.models.fusion.base import BaseFusionHead
+from mmpanoptic.models.fusion.segments import list_segments
+from mmpanoptic.models.fusion.stuff import STUFF_AREA_MODES, paste_stuff, stuff_labels
 from mmpanoptic.registry import MODELS
+from mmpanoptic.structures import Evidence
 
-from .base_fusion_head import BaseFusionHead
-from .merge import (
-    STUFF_AREA_MODES,
-    list_segments,
-    order_instances,
-    paste_instances,
-    paste_stuff,
-    stuff_indices,
-)
+from .instances import order_instances, paste_instances
 
 
 @MODELS.register_module()
@@ -35,14 +30,11 @@ class HeuristicFusion(BaseFusionHead):
         stuff_area_limit: Stuff that would get fewer pixels than this stays void.
         stuff_area_mode: What the limit applies to: 'segment', all pixels of a class in the image, or 'component', each
             8-connected component of them.
-        test_cfg: Values that take the place of the four above, by name.
         init_cfg: As in mmengine's BaseModule.
 
     Raises:
-        ValueError: If ``test_cfg`` has another key or ``stuff_area_mode`` is neither of the two.
+        ValueError: If ``stuff_area_mode`` is neither of the two.
     """
-
-    test_cfg_keys = ('score_thr', 'overlap_thr', 'stuff_area_limit', 'stuff_area_mode')
 
     def __init__(
         self,
@@ -52,7 +44,6 @@ class HeuristicFusion(BaseFusionHead):
         overlap_thr: float = 0.5,
         stuff_area_limit: float = 4096,
         stuff_area_mode: str = 'segment',
-        test_cfg: dict | None = None,
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(num_things_classes, num_stuff_classes, init_cfg=init_cfg)
@@ -60,37 +51,31 @@ class HeuristicFusion(BaseFusionHead):
         self.overlap_thr = overlap_thr
         self.stuff_area_limit = stuff_area_limit
         self.stuff_area_mode = stuff_area_mode
-        self.override(test_cfg)
-        if self.stuff_area_mode not in STUFF_AREA_MODES:
-            raise ValueError(f'stuff_area_mode {self.stuff_area_mode!r} is none of {", ".join(STUFF_AREA_MODES)}')
+        if stuff_area_mode not in STUFF_AREA_MODES:
+            raise ValueError(f'stuff_area_mode {stuff_area_mode!r} is none of {", ".join(STUFF_AREA_MODES)}')
 
-    def order(self, instances: InstanceData) -> list[int]:
+    def order(self, evidence: Evidence) -> list[int]:
         """Indices of the instances to paste, the first one on top; those below ``score_thr`` are not in it."""
-        return order_instances(instances.scores, self.score_thr)
+        return order_instances(evidence.instances.scores, self.score_thr)
 
-    def fuse(
-        self, instances: InstanceData, seg_preds: Tensor, order: Sequence[int] | None = None
-    ) -> tuple[Tensor, list[dict]]:
+    def fuse(self, evidence: Evidence, order: Sequence[int] | None = None) -> tuple[Tensor, list[dict]]:
         """Fuse one image.
 
         Args:
-            instances: ``labels`` and ``scores`` of shape (N,) and ``masks``, bool or uint8 of shape (N, H, W); N may
-                be 0.
-            seg_preds: Semantic logits of shape (C, H, W): S stuff classes, or these and 'other', which becomes void,
-                or all T + S classes, of which only stuff counts. Or indices of stuff classes, integers of shape (H, W),
-                S for void.
+            evidence: Instances with ``masks``, and logits or labels of stuff.
             order: Indices of the instances to paste, the first one on top; None: what the method ``order`` gives.
 
         Returns:
             Panoptic map, int32 of shape (H, W) on the CPU, and its ``segments_info``.
 
         Raises:
-            ValueError: If masks and logits differ in size, or C is none of the three.
+            ValueError: If masks and logits differ in size, or the logits' channels are not what they say.
         """
-        semantic = stuff_indices(seg_preds, self.num_things_classes, self.num_stuff_classes)
+        semantic = stuff_labels(evidence.stuff, self.num_things_classes, self.num_stuff_classes)
+        instances = evidence.instances
         if len(instances):
             masks, labels, scores = instances.masks, instances.labels.tolist(), instances.scores.tolist()
-            order = self.order(instances) if order is None else order
+            order = self.order(evidence) if order is None else order
         else:
             masks, labels, scores, order = semantic.new_zeros((0, *semantic.shape), dtype=torch.bool), [], [], []
         if masks.shape[1:] != semantic.shape:
@@ -99,7 +84,7 @@ class HeuristicFusion(BaseFusionHead):
                 'width): both must be of the size of the original image'
             )
         panoptic, pasted = paste_instances(masks, labels, order, self.overlap_thr, self.num_classes)
-        panoptic, stuff_labels = paste_stuff(
+        panoptic, stuff = paste_stuff(
             panoptic,
             semantic,
             self.num_things_classes,
@@ -107,4 +92,4 @@ class HeuristicFusion(BaseFusionHead):
             self.stuff_area_limit,
             self.stuff_area_mode,
         )
-        return panoptic, list_segments(pasted, labels, scores, stuff_labels)
+        return panoptic, list_segments(pasted, labels, scores, stuff)

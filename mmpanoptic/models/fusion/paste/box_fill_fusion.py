@@ -4,13 +4,14 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from mmengine.structures import InstanceData
 from torch import Tensor
 
+from mmpanoptic.models.fusion.segments import list_segments, thing_id
 from mmpanoptic.registry import MODELS
+from mmpanoptic.structures import Evidence
 
 from .heuristic_fusion import HeuristicFusion
-from .merge import list_segments, order_instances, thing_id
+from .instances import order_instances
 
 
 def fill_boxes(
@@ -32,7 +33,7 @@ def fill_boxes(
         boxes: Boxes (left, top, right, bottom) in pixels, of shape (N, 4).
         labels: Contiguous label of each instance, N of them.
         order: Indices of the instances whose boxes are filled, first come first served.
-        pasted: Indices of the instances that the map holds, see :mod:`~mmpanoptic.models.fusion_heads.merge`.
+        pasted: Indices of the instances that the map holds, see :mod:`mmpanoptic.models.fusion.segments`.
         share_thr: A box is filled if at least this part of its pixels is void.
         void: Value of a pixel that nothing has.
 
@@ -74,25 +75,23 @@ class BoxFillFusion(HeuristicFusion):
         box_fill_thr: A box is filled if at least this part of its pixels is void.
     """
 
-    test_cfg_keys = (*HeuristicFusion.test_cfg_keys, 'box_fill_thr')
-
     def __init__(self, *args, box_fill_thr: float = 0.5, **kwargs) -> None:
-        self.box_fill_thr = box_fill_thr  # before the rest, which may override it by test_cfg
         super().__init__(*args, **kwargs)
+        self.box_fill_thr = box_fill_thr
 
-    def order(self, instances: InstanceData) -> list[int]:
+    def order(self, evidence: Evidence) -> list[int]:
         """By descending score; of equals, by class, and then the lower index first, as in the released code."""
+        instances = evidence.instances
         by_class = instances.labels.sort(stable=True).indices
         return by_class[order_instances(instances.scores[by_class], self.score_thr)].tolist()
 
-    def fuse(
-        self, instances: InstanceData, seg_preds: Tensor, order: Sequence[int] | None = None
-    ) -> tuple[Tensor, list[dict]]:
-        """Fuse one image, see :meth:`HeuristicFusion.fuse`; ``bboxes`` of shape (N, 4) are needed as well."""
+    def fuse(self, evidence: Evidence, order: Sequence[int] | None = None) -> tuple[Tensor, list[dict]]:
+        """Fuse one image, see :meth:`HeuristicFusion.fuse`; ``bboxes`` of the instances are needed as well."""
+        instances = evidence.instances
         if not len(instances):
-            return super().fuse(instances, seg_preds, order)
-        order = self.order(instances) if order is None else order
-        panoptic, segments = super().fuse(instances, seg_preds, order)
+            return super().fuse(evidence, order)
+        order = self.order(evidence) if order is None else order
+        panoptic, segments = super().fuse(evidence, order)
         pasted = [segment['instance'] for segment in segments if segment['instance'] is not None]
         stuff_labels = [segment['label'] for segment in segments if segment['instance'] is None]
         labels = instances.labels.tolist()

@@ -1,59 +1,19 @@
 """Fusion by pixel embeddings: every pixel goes to the query that it is most similar to."""
 
-from dataclasses import dataclass
-
 import torch
 from mmengine.structures import InstanceData
 from torch import Tensor
 
+from mmpanoptic.models.fusion.base import BaseFusionHead
+from mmpanoptic.models.fusion.segments import list_segments, thing_id
+from mmpanoptic.models.fusion.stuff import STUFF_AREA_MODES, paste_stuff
 from mmpanoptic.registry import MODELS
+from mmpanoptic.structures import Evidence
 
-from .base_fusion_head import BaseFusionHead
-from .embedding import best_queries, pixel_windows
-from .merge import STUFF_AREA_MODES, list_segments, paste_stuff, thing_id
 from .query_map import QueryMap
+from .search import best_queries, pixel_windows
 
 CATEGORY_SOURCES = ('detector', 'embedding')
-
-
-@dataclass(frozen=True)
-class EmbeddingMap:
-    """What the network says about the pixels of one image.
-
-    Attributes:
-        embedding: Raw map, before it is brought to length 1, of shape (D, h, w). Pixel (x, y) of the output reads it
-            bilinearly at ((x + .5) * scale[0] / stride - .5, (y + .5) * scale[1] / stride - .5), clamped to the map.
-        stuff_queries: Embeddings of the stuff classes, of length 1, of shape (S, D).
-        size: Height and width of the panoptic map to make.
-        scale: Pixels of the network's input for one of the output, across and down.
-        stride: Pixels of the network's input for a step of the map.
-        semantic: Logits of a separate branch, stuff classes and then 'thing', of shape (S + 1, h, w). If given, they
-            decide about stuff instead of ``stuff_queries``.
-
-    Raises:
-        ValueError: If ``embedding`` and ``stuff_queries`` or ``semantic`` do not go together.
-    """
-
-    embedding: Tensor
-    stuff_queries: Tensor
-    size: tuple[int, int]
-    scale: tuple[float, float] = (1.0, 1.0)
-    stride: int = 4
-    semantic: Tensor | None = None
-
-    def __post_init__(self) -> None:
-        dims, *grid = self.embedding.shape
-        if self.stuff_queries.shape[1:] != (dims,):
-            raise ValueError(f'stuff queries of shape {tuple(self.stuff_queries.shape)} for {dims} dimensions')
-        if self.semantic is not None and list(self.semantic.shape[1:]) != grid:
-            raise ValueError(
-                f'semantic logits of shape {tuple(self.semantic.shape)} for an embedding map of size {grid}'
-            )
-
-    @property
-    def device(self) -> torch.device:
-        """Device of the embedding map."""
-        return self.embedding.device
 
 
 @MODELS.register_module()
@@ -76,15 +36,12 @@ class EmbeddingFusion(BaseFusionHead):
         stuff_area_limit: Stuff that would get fewer pixels than this stays void.
         stuff_area_mode: What the limit applies to: 'segment', all pixels of a class in the image, or 'component', each
             8-connected component of them.
-        piece: How many pixels are worked on at once, see :func:`~.embedding.best_queries`; bounds the memory.
-        test_cfg: Values that take the place of the six above, by name.
+        piece: How many pixels are worked on at once, see :func:`~.search.best_queries`; bounds the memory.
         init_cfg: As in mmengine's BaseModule.
 
     Raises:
-        ValueError: If ``test_cfg`` has another key or one of the choices is unknown.
+        ValueError: If one of the choices is unknown.
     """
-
-    test_cfg_keys = ('score_thr', 'box_scale', 'category_from', 'stuff_area_limit', 'stuff_area_mode', 'piece')
 
     def __init__(
         self,
@@ -96,7 +53,6 @@ class EmbeddingFusion(BaseFusionHead):
         stuff_area_limit: float = 4096,
         stuff_area_mode: str = 'segment',
         piece: int | None = None,
-        test_cfg: dict | None = None,
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(num_things_classes, num_stuff_classes, init_cfg=init_cfg)
@@ -106,19 +62,16 @@ class EmbeddingFusion(BaseFusionHead):
         self.stuff_area_limit = stuff_area_limit
         self.stuff_area_mode = stuff_area_mode
         self.piece = piece
-        self.override(test_cfg)
         for name, known in (('category_from', CATEGORY_SOURCES), ('stuff_area_mode', STUFF_AREA_MODES)):
             if getattr(self, name) not in known:
                 raise ValueError(f'{name} {getattr(self, name)!r} is none of {", ".join(known)}')
 
-    def fuse(self, instances: InstanceData, seg_preds: EmbeddingMap) -> tuple[Tensor, list[dict]]:
+    def fuse(self, evidence: Evidence) -> tuple[Tensor, list[dict]]:
         """Fuse one image.
 
         Args:
-            instances: ``bboxes`` of shape (N, 4) in pixels of the output, ``labels`` (what the method of this name
-                gives) and ``scores`` of shape (N,), and ``embeddings``, their queries of length 1, of shape (N, D); N
-                may be 0.
-            seg_preds: What the network says about the pixels.
+            evidence: Instances with ``embeddings``, whose ``labels`` are what the method of this name gives, and an
+                embedding map.
 
         Returns:
             Panoptic map, int32 of shape (H, W) on the CPU, and its ``segments_info``. Instances without a pixel are not
@@ -127,26 +80,27 @@ class EmbeddingFusion(BaseFusionHead):
         Raises:
             ValueError: If the shapes do not fit.
         """
-        if seg_preds.semantic is None and len(seg_preds.stuff_queries) != self.num_stuff_classes:
-            raise ValueError(f'{len(seg_preds.stuff_queries)} stuff queries for {self.num_stuff_classes} stuff classes')
+        instances, maps = evidence.instances, evidence.stuff
+        if maps.semantic is None and len(maps.stuff_queries) != self.num_stuff_classes:
+            raise ValueError(f'{len(maps.stuff_queries)} stuff queries for {self.num_stuff_classes} stuff classes')
         kept, labels, scores = [], [], []
-        boxes, queries = seg_preds.embedding.new_zeros(0, 4), seg_preds.stuff_queries[:0]
+        boxes, queries = maps.embedding.new_zeros(0, 4), maps.stuff_queries[:0]
         if len(instances):
             confident = instances.scores >= self.score_thr
             kept = confident.nonzero().flatten().tolist()
             boxes, queries = instances.bboxes[confident], instances.embeddings[confident]
-            if queries.shape[1:] != seg_preds.stuff_queries.shape[1:]:
+            if queries.shape[1:] != maps.stuff_queries.shape[1:]:
                 raise ValueError(
-                    f'embeddings of shape {tuple(instances.embeddings.shape)} for {len(seg_preds.embedding)} dimensions'
+                    f'embeddings of shape {tuple(instances.embeddings.shape)} for {len(maps.embedding)} dimensions'
                 )
             labels, scores = instances.labels.tolist(), instances.scores.tolist()
-        windows = pixel_windows(boxes, seg_preds.size, self.box_scale)
-        if seg_preds.semantic is None:
-            queries = torch.cat([seg_preds.stuff_queries, queries.to(seg_preds.stuff_queries)])
-            found = self._best(seg_preds, seg_preds.embedding, queries, windows)
+        windows = pixel_windows(boxes, evidence.output_size, self.box_scale)
+        if maps.semantic is None:
+            queries = torch.cat([maps.stuff_queries, queries.to(maps.stuff_queries)])
+            found = self._best(evidence, maps.embedding, queries, windows)
         else:
-            semantic = self._best(seg_preds, seg_preds.semantic, None, windows[:0])
-            found = self._best(seg_preds, seg_preds.embedding, queries, windows)
+            semantic = self._best(evidence, maps.semantic, None, windows[:0])
+            found = self._best(evidence, maps.embedding, queries, windows)
             found = _things_where(semantic, found, self.num_stuff_classes)
         return self._panoptic(found, kept, labels, scores)
 
@@ -167,8 +121,9 @@ class EmbeddingFusion(BaseFusionHead):
         with torch.autocast(thing_queries.device.type, enabled=False):
             return (instances.embeddings @ thing_queries.T).argmax(dim=1)
 
-    def _best(self, maps: EmbeddingMap, scored: Tensor, queries: Tensor | None, windows: Tensor) -> QueryMap:
-        return best_queries(scored, queries, windows, maps.size, maps.scale, maps.stride, self.piece)
+    def _best(self, evidence: Evidence, scored: Tensor, queries: Tensor | None, windows: Tensor) -> QueryMap:
+        size, scale, stride = evidence.output_size, evidence.scale, evidence.stuff.stride
+        return best_queries(scored, queries, windows, size, scale, stride, self.piece)
 
     def _panoptic(
         self, found: QueryMap, kept: list[int], labels: list[int], scores: list[float]

@@ -1,0 +1,44 @@
+"""What the command-line tools share: one-line errors and the arguments that several of them have."""
+
+import argparse
+import sys
+import warnings
+from collections.abc import Callable
+from urllib.error import URLError
+
+from mmengine.config import DictAction
+
+from mmpanoptic.utils import UserError
+
+from .configs import one_line
+from .devices import end_process_of_group
+
+
+def run(main: Callable[[], None]) -> None:
+    """Run a tool; a :class:`UserError` ends it with one line on stderr and exit status 1."""
+    # mmdet warns of the averaging that its own Panoptic FPN uses.
+    warnings.filterwarnings('ignore', message='Default ``avg_non_ignore``')
+    warnings.filterwarnings('ignore', message='Panoptic segmentation map will not be compressed')  # --out says so
+    warnings.filterwarnings('ignore', message='Setting ..._NUM_THREADS environment variable')
+    warnings.filterwarnings('ignore', message='`broadcast_buffers` is deprecated', category=FutureWarning)
+    try:
+        main()
+    except UserError as error:
+        flag = f' (--{error.argument.replace("_", "-")})' if error.argument else ''
+        print(f'error: {one_line(error)}{flag}', file=sys.stderr)
+        sys.exit(1)
+    except URLError as error:
+        print(f'error: a file could not be fetched ({error.reason}): give a local path instead', file=sys.stderr)
+        sys.exit(1)
+    end_process_of_group()
+
+
+class Options(DictAction):
+    """``--cfg-options key=value ...``; what is no such pair is a :class:`UserError`."""
+
+    def __call__(self, parser: argparse.ArgumentParser, namespace, values, option_string=None) -> None:
+        """Store the pairs as a dict."""
+        try:
+            super().__call__(parser, namespace, values, option_string)
+        except (ValueError, AssertionError) as error:
+            raise UserError(f'{option_string} {" ".join(values)} is not of the form key=value: {error}') from None

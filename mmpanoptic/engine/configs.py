@@ -1,0 +1,73 @@
+"""Configs as the tools and the inferencer read them."""
+
+import inspect
+import os.path as osp
+import traceback
+
+from mmengine.config import Config
+from mmengine.runner import Runner
+
+from mmpanoptic.utils import UserError
+
+# Keys of a config that mmengine or a tool reads although no argument of mmengine's Runner has their name.
+_OTHER_KEYS = {
+    'activation_checkpointing',
+    'auto_scale_lr',
+    'compile',
+    'custom_imports',
+    'efficient_conv_bn_eval',
+    'find_unused_parameters',
+    'model_wrapper_cfg',
+    'runner_type',
+    'sync_bn',
+    'tta_model',
+    'tta_pipeline',
+}
+KNOWN_KEYS = frozenset(inspect.signature(Runner.__init__).parameters) - {'self', 'cfg'} | _OTHER_KEYS
+
+
+def load_config(path: str, options: dict | None = None, work_dir: str | None = None) -> Config:
+    """Read a config, apply options to it and choose its work dir.
+
+    Args:
+        path: The config file.
+        options: Values by dotted key, such as ``{'train_cfg.max_epochs': 3}``.
+        work_dir: Folder for logs and checkpoints; None: the config's own, or ``work_dirs/<config name>``.
+
+    Raises:
+        UserError: If there is no such file, it cannot be read, or an option does not fit or would change nothing.
+    """
+    if not osp.isfile(path):
+        raise UserError(f'config {path} does not exist: see configs/')
+    try:
+        config = Config.fromfile(path)
+    except Exception as error:  # a config is code, which can fail in any way
+        lines = [f':{f.lineno}' for f in traceback.extract_tb(error.__traceback__) if f.filename.endswith(path)]
+        raise UserError(
+            f'config {path}{"".join(lines[-1:])} cannot be read: {type(error).__name__}, {one_line(error)}'
+        ) from None
+    for key in options or {}:
+        name = key.split('.')[0]
+        if name not in KNOWN_KEYS:
+            where = f'{path} has no {name!r}' if name not in config else f'{name!r} only feeds other entries of {path}'
+            raise UserError(f'option {key}: {where}, so setting it would change nothing', argument='cfg_options')
+    try:
+        config.merge_from_dict(options or {})
+    except (KeyError, TypeError, IndexError, AttributeError, ValueError) as error:
+        raise UserError(f'an option does not fit {path}: {one_line(error)}', argument='cfg_options') from None
+    if work_dir is not None:
+        config.work_dir = work_dir
+    elif config.get('work_dir') is None:
+        config.work_dir = osp.join('work_dirs', osp.splitext(osp.basename(path))[0])
+    return config
+
+
+def one_line(error: Exception) -> str:
+    """The message of an error on one line.
+
+    From a data-loading worker it arrives with the worker's traceback around it.
+    """
+    text = str(error)
+    if text.startswith('Caught ') and 'Original Traceback' in text:
+        text = text.rsplit(f'{type(error).__module__}.{type(error).__qualname__}: ', 1)[-1]
+    return ' '.join(line.strip() for line in text.splitlines() if line.strip())

@@ -1,0 +1,52 @@
+"""Devices and processes of a run."""
+
+import atexit
+import os
+import sys
+
+import torch
+from mmengine.config import Config
+
+from mmpanoptic.utils import UserError
+
+
+def set_up_devices(config: Config) -> None:
+    """Make distributed runs work without a GPU.
+
+    mmengine selects a CUDA device on start and hands its number to DDP; neither exists on a CPU, where gloo takes the
+    place of NCCL.
+
+    Raises:
+        UserError: If a launcher is asked for that works with GPUs only.
+    """
+    if config.launcher == 'none' or torch.cuda.is_available():
+        return
+    if config.launcher != 'pytorch':
+        raise UserError(f'launcher {config.launcher} needs GPUs: on CPUs use dist_train.sh and dist_test.sh')
+    config.env_cfg.dist_cfg = dict(backend='gloo')
+    config.model_wrapper_cfg = dict(
+        type='MMDistributedDataParallel',
+        device_ids=None,
+        broadcast_buffers=False,
+        find_unused_parameters=config.get('find_unused_parameters', False),
+    )
+    if not torch.distributed.is_initialized():
+        torch.distributed.init_process_group(backend='gloo')
+
+
+def set_local_rank(local_rank: int) -> None:
+    """Launchers give the rank as an argument or in the environment; mmengine reads the latter."""
+    os.environ.setdefault('LOCAL_RANK', str(local_rank))
+
+
+def end_process_of_group() -> None:
+    """End this process, with status 0, if it is one of several that work together; otherwise do nothing.
+
+    Threads of gloo may still be there when a process ends in the usual way, and abort it ("terminate called without an
+    active exception"), so that a training that is done counts as failed. What is registered for the end is run.
+    """
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        atexit._run_exitfuncs()  # logs, writers, workers of data loaders
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)

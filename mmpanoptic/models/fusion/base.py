@@ -1,0 +1,57 @@
+"""What all fusion heads have in common."""
+
+from abc import abstractmethod
+from typing import Any
+
+from mmdet.models.seg_heads.panoptic_fusion_heads import BasePanopticFusionHead
+from mmengine.structures import PixelData
+from torch import Tensor
+
+from mmpanoptic.structures import INSTANCE_OFFSET, Evidence
+
+
+class BaseFusionHead(BasePanopticFusionHead):
+    """Evidence to a panoptic map, image by image.
+
+    A subclass takes its thresholds as arguments and implements ``fuse``.
+
+    Args:
+        num_things_classes: Number of thing classes, labels 0 to T - 1.
+        num_stuff_classes: Number of stuff classes, labels T to T + S - 1.
+        init_cfg: As in mmengine's BaseModule.
+
+    Raises:
+        ValueError: If the classes are so many that labels and instance numbers do not fit in one id.
+    """
+
+    def __init__(self, num_things_classes: int, num_stuff_classes: int, init_cfg: dict | None = None) -> None:
+        super().__init__(num_things_classes, num_stuff_classes, init_cfg=init_cfg)
+        if self.num_classes >= INSTANCE_OFFSET:
+            raise ValueError(f'{self.num_classes} classes: a panoptic map has room for {INSTANCE_OFFSET - 1}')
+
+    def loss(self, *args: Any, **kwargs: Any) -> dict:
+        """Nothing is learned unless a subclass says so: no losses."""
+        return {}
+
+    def predict(self, evidence: list[Evidence]) -> list[PixelData]:
+        """Panoptic map of each image.
+
+        Args:
+            evidence: What was found in each image.
+
+        Returns:
+            For each image ``sem_seg``, int32 of shape (1, H, W) on the device of the evidence: ``label +
+            INSTANCE_OFFSET * k`` for the k-th thing (k = 1, 2, ...), the label for stuff, ``num_classes`` for void. Its
+            metainfo ``segments_info`` lists the map's segments: dict(id, label, score, instance), the last two None
+            for stuff; ``instance`` is an index into the given instances.
+        """
+        results = []
+        for found in evidence:
+            panoptic, segments_info = self.fuse(found)
+            sem_seg = panoptic[None].to(found.device)
+            results.append(PixelData(sem_seg=sem_seg, metainfo={'segments_info': segments_info}))
+        return results
+
+    @abstractmethod
+    def fuse(self, evidence: Evidence) -> tuple[Tensor, list[dict]]:
+        """Panoptic map of one image, int32 of shape (H, W), and its ``segments_info``; arguments stay as they are."""

@@ -1,0 +1,3 @@
+from .embedding_fusion import EmbeddingFusion
+
+__all__ = ['EmbeddingFusion']

@@ -1,0 +1,4 @@
+from .ranking_fusion import RankingFusion
+from .spatial_ranking_module import SpatialRankingModule
+
+__all__ = ['RankingFusion', 'SpatialRankingModule']

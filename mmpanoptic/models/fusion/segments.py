@@ -1,0 +1,37 @@
+"""The segments of a panoptic map: their ids and the list that goes along.
+
+A panoptic map here is int32 of shape (H, W): ``label + INSTANCE_OFFSET * k`` for the k-th thing (k = 1, 2, ...), the
+contiguous label ``num_things + s`` for stuff class s, and ``void = num_things + num_stuff`` where nothing is. The list
+``pasted`` holds at k - 1 the index of the k-th thing among the given instances.
+"""
+
+from collections.abc import Sequence
+
+from mmpanoptic.structures import INSTANCE_OFFSET
+
+
+def thing_id(label: int, k: int) -> int:
+    """Id in a panoptic map of the k-th thing, k = 1, 2, ..."""
+    return label + INSTANCE_OFFSET * k
+
+
+def list_segments(
+    pasted: Sequence[int], labels: Sequence[int], scores: Sequence[float], stuff_labels: Sequence[int]
+) -> list[dict]:
+    """The ``segments_info`` of a panoptic map.
+
+    Args:
+        pasted: Indices of the instances that the map holds, in the order of their k.
+        labels: Contiguous label of each instance, N of them.
+        scores: Confidence of each instance, N of them.
+        stuff_labels: Contiguous labels of the stuff that the map holds.
+
+    Returns:
+        A dict a segment, things first: ``id`` in the map, ``label``, ``score`` (None for stuff) and ``instance`` (index
+        among the N instances, None for stuff).
+    """
+    things = [
+        {'id': thing_id(labels[index], k), 'label': labels[index], 'score': scores[index], 'instance': index}
+        for k, index in enumerate(pasted, 1)
+    ]
+    return things + [{'id': label, 'label': label, 'score': None, 'instance': None} for label in stuff_labels]

@@ -1,0 +1,28 @@
+"""Panoptic FPN's semantic branch."""
+
+from mmdet.models import PanopticFPNHead as MMDetPanopticFPNHead
+from torch import Tensor
+
+from mmpanoptic.registry import MODELS
+from mmpanoptic.structures import StuffLogits
+
+
+@MODELS.register_module()
+class PanopticFPNHead(MMDetPanopticFPNHead):
+    """mmdet's head, which says what its predictions are.
+
+    Source: Kirillov et al., Panoptic Feature Pyramid Networks, section 3, https://arxiv.org/abs/1901.02446
+
+    Args:
+        args, kwargs: See :class:`mmdet.models.PanopticFPNHead`.
+    """
+
+    def predict(self, x: tuple[Tensor, ...], batch_img_metas: list[dict], rescale: bool = False) -> list[StuffLogits]:
+        """Logits of stuff and 'other' of each image, at the original size or, without ``rescale``, as fed in.
+
+        Args:
+            x: Levels of shape (N, C, H_i, W_i).
+            batch_img_metas: Metainfo of each image: ``batch_input_shape``, ``img_shape`` and ``ori_shape``.
+            rescale: Whether to give results at the original size.
+        """
+        return [StuffLogits(logits, 'stuff+other') for logits in super().predict(x, batch_img_metas, rescale)]

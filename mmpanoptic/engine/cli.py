@@ -30,6 +30,9 @@ def run(main: Callable[[], None]) -> None:
     except URLError as error:
         print(f'error: a file could not be fetched ({error.reason}): give a local path instead', file=sys.stderr)
         sys.exit(1)
+    except OSError as error:  # its text names the file
+        print(f'error: {one_line(error)}', file=sys.stderr)
+        sys.exit(1)
     end_process_of_group()
 
 

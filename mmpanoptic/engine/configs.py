@@ -3,6 +3,7 @@
 import inspect
 import os.path as osp
 import traceback
+from typing import Any
 
 from mmengine.config import Config
 from mmengine.runner import Runner
@@ -49,8 +50,12 @@ def load_config(path: str, options: dict | None = None, work_dir: str | None = N
     for key in options or {}:
         name = key.split('.')[0]
         if name not in KNOWN_KEYS:
-            where = f'{path} has no {name!r}' if name not in config else f'{name!r} only feeds other entries of {path}'
-            raise UserError(f'option {key}: {where}, so setting it would change nothing', argument='cfg_options')
+            places = _places_of(name, config._cfg_dict)
+            way_out = f': set {", ".join(places)}' if places else ''
+            raise UserError(
+                f'option {key}: nothing reads {name!r} of {path}, so setting it would change nothing{way_out}',
+                argument='cfg_options',
+            )
     try:
         config.merge_from_dict(options or {})
     except (KeyError, TypeError, IndexError, AttributeError, ValueError) as error:
@@ -60,6 +65,18 @@ def load_config(path: str, options: dict | None = None, work_dir: str | None = N
     elif config.get('work_dir') is None:
         config.work_dir = osp.join('work_dirs', osp.splitext(osp.basename(path))[0])
     return config
+
+
+def _places_of(name: str, node: Any, prefix: str = '') -> list[str]:
+    """Dotted keys below the first level of a config whose last part is ``name``."""
+    items = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, (list, tuple)) else ()
+    found = []
+    for key, value in items:
+        if prefix and key == name:
+            found.append(f'{prefix}{key}')
+        if prefix or key in KNOWN_KEYS:
+            found += _places_of(name, value, f'{prefix}{key}.')
+    return found
 
 
 def one_line(error: Exception) -> str:

@@ -25,6 +25,7 @@ from cityscapesscripts.preparation.json2instanceImg import createInstanceImage
 from cityscapesscripts.preparation.json2labelImg import json2labelImg
 from PIL import Image
 
+from mmpanoptic.engine import cli
 from mmpanoptic.formats.instances_writer import (
     InstanceItem,
     has_instances_of,
@@ -32,7 +33,7 @@ from mmpanoptic.formats.instances_writer import (
     write_instances,
 )
 from mmpanoptic.formats.panoptic_writer import PanopticItem, write_panoptic
-from mmpanoptic.utils import DatasetError, UserError, tracked_map
+from mmpanoptic.utils import DatasetError, tracked_map
 
 POLYGONS, LABELS, INSTANCES = '_gtFine_polygons.json', '_gtFine_labelIds.png', '_gtFine_instanceIds.png'
 IMAGES = '_leftImg8bit.png'
@@ -224,12 +225,5 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def main() -> None:
-    try:
-        run(parse_args())
-    except (UserError, OSError) as error:
-        raise SystemExit(f'error: {error}') from None
-
-
 if __name__ == '__main__':
-    main()
+    cli.run(lambda: run(parse_args()))

@@ -17,6 +17,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from mmpanoptic.engine import cli
 from mmpanoptic.formats.panoptic_png import encode_panoptic_png
 from mmpanoptic.formats.panoptic_writer import (
     PanopticItem,
@@ -186,12 +187,5 @@ def run(args: argparse.Namespace) -> None:
     )
 
 
-def main() -> None:
-    try:
-        run(parse_args())
-    except (UserError, OSError) as error:
-        raise SystemExit(f'error: {error}') from None
-
-
 if __name__ == '__main__':
-    main()
+    cli.run(lambda: run(parse_args()))

@@ -18,13 +18,14 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from mmpanoptic.engine import cli
 from mmpanoptic.formats.instances_writer import (
     InstanceItem,
     has_instances_of,
     instances_to_coco,
     write_instances,
 )
-from mmpanoptic.utils import DatasetError, UserError, tracked_map
+from mmpanoptic.utils import DatasetError, tracked_map
 
 IDS_PER_LABEL = 256
 # Configuration and folder of instance maps, in the archives of v1.2 and of v2.0.
@@ -152,12 +153,5 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def main() -> None:
-    try:
-        run(parse_args())
-    except (UserError, OSError) as error:
-        raise SystemExit(f'error: {error}') from None
-
-
 if __name__ == '__main__':
-    main()
+    cli.run(lambda: run(parse_args()))

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mmpanoptic.datasets.shapes import write_dataset
-from mmpanoptic.utils import UserError
+from mmpanoptic.engine import cli
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -25,15 +25,12 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Render the dataset and say where it lies; an error of the user's is one line and exit status 1."""
+    """Render the dataset and say where it lies."""
     args = parse_args(argv)
     numbers = {'train': args.train, 'val': args.val}
-    try:
-        instances = write_dataset(args.out, numbers, tuple(args.size), args.seed, args.workers)
-    except UserError as error:
-        raise SystemExit(f'error: {error}') from None
+    instances = write_dataset(args.out, numbers, tuple(args.size), args.seed, args.workers)
     print(f'Wrote {args.train} training and {args.val} validation images with {instances} instances to {args.out}')
 
 
 if __name__ == '__main__':
-    main()
+    cli.run(main)

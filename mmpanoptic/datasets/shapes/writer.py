@@ -164,12 +164,14 @@ def write_dataset(
         UserError: If ``out`` holds anything, a number makes no sense, or a file cannot be written.
     """
     if min(size) < _SMALLEST_SIZE:
-        raise UserError(f'--size {size[0]} {size[1]} is too small for a scene: use at least {_SMALLEST_SIZE} each')
+        raise UserError(
+            f'size {size[0]} {size[1]} is too small for a scene: use at least {_SMALLEST_SIZE} each', 'size'
+        )
     for split, number in num_images.items():
         if number < 1:
-            raise UserError(f'--{split} {number}: a split needs at least one image')
+            raise UserError(f'{number} images of {split}: a split needs at least one', argument=split)
     if seed < 0:
-        raise UserError(f'--seed {seed} is negative: use 0 or more')
+        raise UserError(f'seed {seed} is negative: use 0 or more', argument='seed')
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
         raise UserError(f'{out} exists and is not an empty folder: remove it or write elsewhere')
     out = out.absolute()

@@ -77,8 +77,7 @@ class CityscapesInstanceMetric(BaseMetric):
             path = sample['img_path']
             if 'masks' not in sample.get('pred_instances', ()):
                 raise UserError(
-                    f'{path}: the model predicts no masks, which the AP of Cityscapes needs: leave cityscapes out of '
-                    '--eval'
+                    f'{path}: the model predicts no masks, which the AP of Cityscapes needs: score another metric'
                 )
             stem = osp.splitext(osp.basename(path))[0]
             with tempfile.TemporaryDirectory() as scratch:

@@ -46,7 +46,7 @@ class InstanceMetric(CocoMetric):
             if 'segm' in self.metrics and 'masks' not in found:
                 raise UserError(
                     f'{sample["img_path"]}: the model predicts no masks of instances, so segm cannot be scored: leave '
-                    'it out (--eval bbox, and PQ if the model gives a panoptic map)'
+                    'it out (score bbox, and PQ if the model gives a panoptic map)'
                 )
             if self._coco_api is None:
                 sample['instances'] = _instances(

@@ -88,7 +88,7 @@ class PanopticMetric(BaseMetric):
             if 'pred_panoptic_seg' not in sample:
                 raise UserError(
                     f'{sample["img_path"]}: the model gives no panoptic map, so PQ cannot be scored: '
-                    'use --eval bbox segm'
+                    'score bbox and segm'
                 )
             prediction = sample['pred_panoptic_seg']
             pred_map = prediction['sem_seg'].squeeze(0).cpu().numpy()

@@ -56,7 +56,7 @@ class PanopticTTAModel(InstanceTTAModel):
             missing.append('mask head over boxes')
         if missing:
             own = type(self.module).__name__
-            way_out = 'test it without --tta'
+            way_out = 'test it without test-time augmentation'
             if 'panoptic_fusion_head' in missing:
                 way_out += ', or, if it has RoI heads, with InstanceTTAModel (configs/_base_/tta/voting_coco.py)'
             raise UserError(

@@ -1,0 +1,152 @@
+"""The order of the house: who imports whom, how long files and functions are, what is public."""
+
+import ast
+import importlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).resolve().parents[1] / 'mmpanoptic'
+# Rooms, from the ground up: each may import itself and those of the rows before its own (docs/architecture.md).
+FLOORS = (
+    ('utils',),
+    ('registry',),
+    ('structures',),
+    ('formats',),
+    ('datasets', 'models', 'evaluation', 'visualization'),
+    ('engine',),
+    ('apis', 'analysis'),
+)
+# The same inside of models/.
+MODEL_FLOORS = (
+    ('layers', 'task_modules'),
+    ('losses',),
+    ('fusion',),
+    ('necks', 'dense_heads', 'roi_heads', 'seg_heads'),
+    ('detectors',),
+    ('test_time_augs',),
+)
+MAX_FILE, MAX_FUNCTION = 300, 60
+
+
+def sources() -> list[Path]:
+    return sorted(PACKAGE.rglob('*.py'))
+
+
+def imported_modules(path: Path) -> Iterator[str]:
+    """Modules of this package that a file imports, anywhere in it, as 'room.file' without the package's name."""
+    here = ('mmpanoptic', *path.relative_to(PACKAGE).parts[:-1])
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            base = '.'.join(here[: len(here) - node.level + 1]) if node.level else ''
+            module = '.'.join(part for part in (base, node.module) if part)
+            names = [f'{module}.{alias.name}' for alias in node.names]
+        else:
+            continue
+        yield from (name.removeprefix('mmpanoptic.') for name in names if name.startswith('mmpanoptic.'))
+
+
+def floor_of(room: str, floors: tuple[tuple[str, ...], ...]) -> int:
+    return next(index for index, rooms in enumerate(floors) if room in rooms)
+
+
+def upward(path: Path) -> list[str]:
+    """Imports of a file that go up, or to another room of the same floor."""
+    parts = path.relative_to(PACKAGE).with_suffix('').parts
+    found = []
+    for name in imported_modules(path):
+        other = name.split('.')
+        if parts[0] in ('__init__',):
+            continue
+        if other[0] == parts[0] == 'models':
+            rooms, floors = (parts[1], other[1] if len(other) > 1 else ''), MODEL_FLOORS
+            if '__init__' in rooms or not any(rooms[1] in row for row in floors):
+                continue  # models/__init__.py gathers all of them
+        else:
+            rooms, floors = (parts[0], other[0]), FLOORS
+        if rooms[0] != rooms[1] and floor_of(rooms[1], floors) >= floor_of(rooms[0], floors):
+            found.append(name)
+    return found
+
+
+def test_every_room_has_a_floor():
+    rooms = {path.relative_to(PACKAGE).with_suffix('').parts[0] for path in sources()} - {'__init__'}
+    assert rooms == {room for row in FLOORS for room in row}
+    model_rooms = {path.parent.name for path in PACKAGE.glob('models/*/__init__.py')}
+    assert model_rooms == {room for row in MODEL_FLOORS for room in row}
+
+
+@pytest.mark.parametrize('path', sources(), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_imports_go_down(path):
+    assert upward(path) == []
+
+
+def test_an_import_upward_is_seen(tmp_path):
+    """The check itself: a file of structures that imports models, relatively or not."""
+    for line in ('from mmpanoptic.models import CIAE', 'from ..models import CIAE', 'import mmpanoptic.engine.cli'):
+        tree = tmp_path / 'x.py'
+        tree.write_text(line)
+        here = PACKAGE / 'structures' / 'x.py'
+        names = [name.split('.')[0] for name in _imported_by(line, here)]
+        assert floor_of(names[0], FLOORS) > floor_of('structures', FLOORS)
+
+
+def _imported_by(text: str, path: Path) -> list[str]:
+    class At(type(path)):
+        def read_text(self, *args, **kwargs) -> str:
+            return text
+
+    return list(imported_modules(At(path)))
+
+
+@pytest.mark.parametrize('path', sources(), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_files_and_functions_are_short(path):
+    text = path.read_text()
+    assert len(text.splitlines()) <= MAX_FILE
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            assert node.end_lineno - node.lineno + 1 <= MAX_FUNCTION, node.name
+
+
+# What users may rely on; a name that goes is an entry in the CHANGELOG.
+PUBLIC = {
+    'mmpanoptic.apis': 'Observation PanopticInferencer PanopticResult list_images load_model',
+    'mmpanoptic.datasets': 'CityscapesPanopticDataset CocoInstanceDataset CocoPanopticDataset MapillaryVistasDataset',
+    'mmpanoptic.datasets.transforms': 'LoadImageFromFile LoadPanopticAnnotations PackPanopticInputs',
+    'mmpanoptic.engine.hooks': (
+        'BranchGradientHook LoggerHook PanopticCheckHook PanopticVisualizationHook RankingConflictHook branch_gradients'
+    ),
+    'mmpanoptic.evaluation.metrics': 'CityscapesInstanceMetric InstanceMetric PanopticIoUMetric PanopticMetric',
+    'mmpanoptic.models.dense_heads': 'CIAEProposalHead CIAEProposals SpatialFlowHead SpatialFlowOutputs',
+    'mmpanoptic.models.detectors': 'CIAE OANet PanopticDetector PanopticFPN SpatialFlow',
+    'mmpanoptic.models.fusion': (
+        'BaseFusionHead BoxFillFusion EmbeddingFusion HeuristicFusion RankingFusion SpatialRankingModule'
+    ),
+    'mmpanoptic.models.layers': (
+        'AdaptivePooling CategoryMemory CoordConvModule FCModule assigned_levels count_sources scheduled_momentum'
+    ),
+    'mmpanoptic.models.losses': (
+        'CIAELoss EMBEDDING_STRIDE EmbeddingTargets embedding_targets enlarge_boxes hardest_queries_loss mean_queries '
+        'segment_sums'
+    ),
+    'mmpanoptic.models.necks': 'PAFPN',
+    'mmpanoptic.models.seg_heads': 'CIAEHead OANetStuffHead PanopticFPNHead SpatialFlowStuffHead',
+    'mmpanoptic.models.task_modules': 'DetectronAnchorGenerator DetectronBBoxCoder',
+    'mmpanoptic.models.test_time_augs': 'InstanceTTAModel PanopticTTAModel View',
+    'mmpanoptic.structures': (
+        'EmbeddingMap Evidence INSTANCE_OFFSET MAX_ID Stuff StuffLabels StuffLogits VOID_ID id_to_rgb ids_to_indices '
+        'labels_of_ids panoptic_to_coco rgb_to_id segments_of_map'
+    ),
+    'mmpanoptic.utils': 'DatasetError UserError is_local read_bytes require_file require_folder tracked_map',
+    'mmpanoptic.visualization': 'PanopticVisualizer',
+}
+
+
+@pytest.mark.parametrize('module', PUBLIC)
+def test_public_names(module):
+    found = importlib.import_module(module)
+    assert sorted(found.__all__) == PUBLIC[module].split()
+    assert all(hasattr(found, name) for name in found.__all__)

@@ -2,6 +2,7 @@
 
 import ast
 import importlib
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -77,6 +78,13 @@ def test_every_room_has_a_floor():
     assert rooms == {room for row in FLOORS for room in row}
     model_rooms = {path.parent.name for path in PACKAGE.glob('models/*/__init__.py')}
     assert model_rooms == {room for row in MODEL_FLOORS for room in row}
+
+
+def test_the_page_lists_the_rooms_in_their_order(repo_root):
+    rows = re.findall(r'^\| (\d) \| `(\w+)[/.]', (repo_root / 'docs/architecture.md').read_text(), re.MULTILINE)
+    assert [(int(row), room) for row, room in rows] == [
+        (index, room) for index, rooms in enumerate(FLOORS, 1) for room in rooms
+    ]
 
 
 @pytest.mark.parametrize('path', sources(), ids=lambda path: str(path.relative_to(PACKAGE)))

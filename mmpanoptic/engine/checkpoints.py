@@ -4,6 +4,7 @@ import io
 import os
 import sys
 import zipfile
+import zlib
 from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import urlparse
@@ -11,6 +12,7 @@ from urllib.parse import urlparse
 import torch
 from mmengine.dist import barrier, is_main_process
 from mmengine.hooks import Hook
+from mmengine.logging import print_log
 from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.runner import Runner
 from mmengine.runner.checkpoint import (
@@ -20,11 +22,12 @@ from mmengine.runner.checkpoint import (
     get_deprecated_model_names,
     get_external_models,
     get_mmcls_models,
-    get_torch_safe_globals,
     get_torchvision_models,
 )
 
 from mmpanoptic.utils import UserError, read_bytes, require_file
+
+from . import closed_pickle
 
 
 def read_checkpoint(
@@ -45,24 +48,49 @@ def read_checkpoint(
     source = os.fspath(source)
     file = _fetch(_address(source))
     try:
+        _check_archive(file, source)
+        if isinstance(file, io.BytesIO):
+            file.seek(0)
         if trust:
             content = torch.load(file, map_location=map_location, weights_only=False)
-        else:
-            torch.serialization.add_safe_globals(get_torch_safe_globals())
-            content = torch.load(file, map_location=map_location, weights_only=True)
+        else:  # not torch's weights_only: what that allows can be made to call what it is given
+            content = torch.load(file, map_location=map_location, pickle_module=closed_pickle, weights_only=False)
+            content = closed_pickle.to_plain(content)
+    except closed_pickle.RefusedError as refused:
+        raise UserError(
+            f'{source} holds more than weights and plain values ({refused}), and loading that could run any code: if '
+            'you trust the file, load it with trust_checkpoint=True',
+            argument='trust_checkpoint',
+        ) from None
     except OSError as error:
         raise UserError(f'{source} cannot be read: {error.strerror}') from None
-    except Exception as error:  # what is damaged, or trusted and of another version, fails in any way
-        if not trust and 'Weights only load failed' in str(error) and 'GLOBAL' in str(error):
-            raise UserError(
-                f'{source} holds Python objects, not only weights, and loading it could run any code: if you trust it, '
-                'load it with trust_checkpoint=True',
-                argument='trust_checkpoint',
-            ) from None
+    except UserError:
+        raise
+    except Exception:  # what is damaged, or trusted and of another version, fails in any way
         raise UserError(
             f'{source} is not a checkpoint that torch can read: it is truncated, damaged or of another kind'
         ) from None
     return _process_mmcls_checkpoint(content) if source.startswith('mmcls://') else content
+
+
+def _check_archive(file: str | io.BytesIO, source: str) -> None:
+    """Compare a checkpoint with its checksums.
+
+    Raises:
+        UserError: If it is damaged, or it is a TorchScript program.
+    """
+    if not zipfile.is_zipfile(file):
+        print_log(f'{source} is of an old format without checksums: damage to it would not be noticed', 'current')
+        return
+    with zipfile.ZipFile(file) as archive:
+        if any(name.endswith('/constants.pkl') for name in archive.namelist()):
+            raise UserError(f'{source} is a TorchScript program, not a checkpoint: save the weights by name')
+        try:
+            damaged = archive.testzip()
+        except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, zlib.error) as error:
+            damaged = str(error)
+    if damaged is not None:
+        raise UserError(f'{source} is damaged ({damaged} differs from its checksum): fetch or write it again')
 
 
 def use_strict_loading(trust: bool = False) -> None:
@@ -76,7 +104,10 @@ def use_strict_loading(trust: bool = False) -> None:
     """
 
     def load_from_checked(filename: str, map_location: str | torch.device | None = None) -> Any:
-        return read_checkpoint(filename, trust, map_location)
+        content = read_checkpoint(filename, trust, map_location)
+        if isinstance(content, dict) and isinstance(content.get('meta'), dict):
+            content['meta'].pop('config', None)  # mmengine runs this text as Python when it resumes
+        return content
 
     CheckpointLoader.register_scheme(list(CheckpointLoader._schemes), load_from_checked, force=True)
 

@@ -15,7 +15,7 @@ help:  ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## */  make \1\t/p' Makefile | expand -t 18
 	@echo '  PYTHON=python3.11 chooses the Python of .venv; PYTEST_ARGS="-k fusion" goes to pytest.'
 
-install:  ## make .venv with torch, the operators and this package (once; 7 to 16 minutes on two cores)
+install:  ## make .venv with torch, the operators and this package (once; a few minutes on two cores)
 	@py="$(PYTHON)"; "$$py" -c 'import sys; sys.exit(sys.version_info < (3, 8))' >/dev/null 2>&1 || \
 	{ echo "make install: '$$py' is no Python that runs and is new enough; install Python 3.10 to 3.12, or name one:" \
 	"make install PYTHON=/path/to/python3.11" >&2; exit 1; }; "$$py" tools/misc/install.py

@@ -1,8 +1,12 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
+import tarfile
+import tempfile
+import threading
 from pathlib import Path
 
 import pytest
@@ -13,9 +17,18 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / 'tools' / 'misc'))
 
 import install  # noqa: E402
+import install_operators as operators  # noqa: E402
 import install_plan as plan  # noqa: E402
 
-FOUND = {'tag': 'cp311', 'include': '', 'torch': '2.13.0', 'cuda': None, 'cuda_home': None, 'gpus': []}
+FOUND = {
+    'tag': 'cp311',
+    'include': '',
+    'cflags': '-Wall -g -O3',
+    'torch': '2.13.0',
+    'cuda': None,
+    'cuda_home': None,
+    'gpus': [],
+}
 KEY = plan.wheel_key('2.13.0', 'cp311', 'cpu')
 
 
@@ -27,15 +40,19 @@ class Installer(install.Installer):
         self.folder = tmp_path / 'cache' / 'wheels' / KEY
         self.lib = self.venv / 'lib' / 'python3.11' / 'site-packages'
         self.lib.mkdir(parents=True)
-        self.works, self.builds, self.installs = works, 0, 0
+        self.works, self.builds, self.installs, self.downloads, self.built = works, 0, 0, 0, []
         (tmp_path / 'Python.h').touch()
         self.found = FOUND | {'include': str(tmp_path)} | ({'ops_cuda': 'not available'} if installed else {})
         if installed:
             (self.lib / f'onedl_mmcv-{plan.MMCV}.dist-info').mkdir()
 
     def pip(self, title, *args, env=None):
-        if args[0] == 'wheel':
+        if args[0] == 'download':
+            self.downloads += 1
+            write_sources(Path(args[args.index('--dest') + 1]) / f'onedl_mmcv-{plan.MMCV}.tar.gz')
+        elif args[0] == 'wheel':
             self.builds += 1
+            self.built.append(sorted(path.name for path in Path(args[-1]).rglob('*.cpp')))
             self.env_of_build = env
             folder = Path(args[args.index('--wheel-dir') + 1])
             folder.mkdir()
@@ -52,6 +69,22 @@ class Installer(install.Installer):
         self.folder.mkdir(parents=True)
         (self.folder / 'onedl_mmcv-old.whl').touch()
         return self
+
+
+HOST = ('assign_score_withk', 'nms', 'pybind', 'roi_align', 'sparse_pool_ops')
+CPU = ('nms', 'pixel_group', 'psamask', 'roi_align', 'sparse_indice')
+
+
+def write_sources(archive):
+    """What mmcv's source distribution looks like, in small."""
+    with tempfile.TemporaryDirectory() as folder:
+        source = Path(folder) / f'onedl_mmcv-{plan.MMCV}' / 'mmcv' / 'ops' / 'csrc' / 'pytorch'
+        (source / 'cpu').mkdir(parents=True)
+        for where, names in ((source, HOST), (source / 'cpu', CPU)):
+            for name in names:
+                (where / f'{name}.cpp').write_text(f'int {name};\n')
+        with tarfile.open(archive, 'w:gz') as tar:
+            tar.add(source.parents[3], source.parents[3].name)
 
 
 def one_line(error) -> str:
@@ -119,7 +152,8 @@ def test_failure_reason_and_progress():
 
 
 def test_stamp_follows_requirements_and_installed_versions(tmp_path):
-    for name in ('requirements.txt', 'setup.py', 'tools/misc/install.py', 'tools/misc/install_plan.py'):
+    installers = (f'tools/misc/install{part}.py' for part in ('', '_operators', '_plan'))
+    for name in ('requirements.txt', 'setup.py', *installers):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text('a')
     (tmp_path / 'mmpanoptic').mkdir()
@@ -165,6 +199,71 @@ def test_operators_are_built_once_then_reused(tmp_path):
     other.env['MMPANOPTIC_CACHE'] = first.env['MMPANOPTIC_CACHE']
     other.operators(other.found)
     assert (other.builds, other.installs) == (0, 1)
+
+
+def test_operators_are_built_of_few_files_and_the_sources_are_kept(tmp_path):
+    first = Installer(tmp_path, works=1)
+    first.operators(first.found)
+    assert first.built == [
+        ['all_of_cpu.cpp', 'all_of_pytorch.cpp', 'psamask.cpp', 'pybind.cpp', 'roi_align.cpp', 'sparse_indice.cpp',
+         'sparse_pool_ops.cpp']
+    ]  # fmt: skip
+    assert {'-g0', '-O3'} <= set(first.env_of_build['CFLAGS'].split()) and '-g' not in first.env_of_build[
+        'CFLAGS'
+    ].split()
+    shutil.rmtree(first.folder)
+    first.operators(first.found)
+    assert (first.builds, first.downloads) == (2, 1)
+
+
+def test_united_files_include_each_part_once(tmp_path):
+    write_sources(tmp_path / 'sources.tar.gz')
+    source = operators.unpack(tmp_path / 'sources.tar.gz', tmp_path / 'unpacked')
+    assert operators.unite(source) == 5
+    folder = source / 'mmcv/ops/csrc/pytorch'
+    assert (folder / 'all_of_pytorch.cpp').read_text() == (
+        '#include "assign_score_withk.inc"\n#include "nms.inc"\n#include "roi_align.inc"\n'
+    )
+    assert (folder / 'cpu/all_of_cpu.cpp').read_text() == '#include "nms.inc"\n#include "pixel_group.inc"\n'
+    assert all((folder / name).exists() for name in ('nms.inc', 'cpu/nms.inc'))
+
+
+def test_plain_build_follows_where_the_fast_one_fails(tmp_path, capsys):
+    installer = Installer(tmp_path, works=2)
+
+    def fail_at_first(title, *args, env=None):
+        Installer.pip(installer, title, *args, env=env)
+        if args[0] == 'wheel' and installer.builds == 1:
+            shutil.rmtree(args[args.index('--wheel-dir') + 1])
+            raise plan.InstallError('x.inc: error: redefinition')
+
+    installer.pip = fail_at_first
+    installer.operators(installer.found)
+    assert 'The fast way failed (x.inc: error: redefinition): building file by file' in capsys.readouterr().out
+    assert len(installer.built[1]) == len(HOST) + len(CPU)
+    assert [p.name for p in installer.folder.iterdir()] == ['onedl_mmcv-2.whl']
+
+
+def test_second_builder_waits_for_the_first(tmp_path):
+    """Two installations at once on one cache: the operators are built once."""
+    first, second = Installer(tmp_path / 'a', works=1), Installer(tmp_path / 'b')
+    second.env['MMPANOPTIC_CACHE'] = first.env['MMPANOPTIC_CACHE']
+    second.folder = first.folder
+    said, waiting = [], threading.Event()
+    second.say = lambda text: (said.append(text), waiting.set())
+    thread = threading.Thread(target=lambda: second.operators(second.found))
+
+    def build_while_the_other_waits(title, *args, env=None):
+        if args[0] == 'wheel':
+            thread.start()
+            assert waiting.wait(10)
+        Installer.pip(first, title, *args, env=env)
+
+    first.pip = build_while_the_other_waits
+    first.operators(first.found)
+    thread.join(10)
+    assert (first.builds, second.builds, second.installs) == (1, 0, 1)
+    assert said[0] == 'Another installation is building the operators: waiting for it'
 
 
 def test_operators_that_fit_are_kept_and_others_are_not(tmp_path):

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import math
 import os
 import platform
 import re
@@ -16,10 +15,10 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 
+from install_operators import build_operators
 from install_plan import (
     BUILD_TOOLS,
     MMCV,
@@ -30,7 +29,6 @@ from install_plan import (
     check_python,
     cuda_plan,
     failure_reason,
-    find_compiler,
     last_progress,
     nvcc_version,
     stamp,
@@ -38,12 +36,12 @@ from install_plan import (
 )
 
 ROOT = Path(__file__).resolve().parents[2]
-CPU_MINUTES = 20  # of the operators' build without CUDA, measured: 7 and 14 minutes, on two cores of two machines
 
 # Asked of the venv's Python. `_ext` is loaded as a file: `import mmcv` needs mmengine, which is installed later.
 PROBE = """
 import glob, importlib.util, json, os, sys, sysconfig
-found = dict(tag=f'cp{sys.version_info[0]}{sys.version_info[1]}', include=sysconfig.get_paths()['include'])
+found = dict(tag=f'cp{sys.version_info[0]}{sys.version_info[1]}', include=sysconfig.get_paths()['include'],
+             cflags=sysconfig.get_config_var('CFLAGS') or '')
 try:
     import torch
     from torch.utils import cpp_extension
@@ -204,7 +202,7 @@ class Installer:
         for _ in range(2):
             wheels = sorted(folder.glob('*.whl'))
             if not wheels:
-                self.build(folder, plan, found)
+                build_operators(folder, plan, found, self.env, self.pip, self.say)
                 wheels = sorted(folder.glob('*.whl'))
             else:
                 self.say(f'Reusing the operators built before: {wheels[0]}')
@@ -219,57 +217,6 @@ class Installer:
             f'the operators of mmcv {MMCV}, built just now, do not load with torch {found["torch"]}: '
             f'{state.get("error")}; try {self.python} -m pip install torch=={TORCH}, then make install'
         )
-
-    def build(self, folder: Path, plan: str, found: dict) -> None:
-        """Build the wheel beside ``folder``; move it there when it is whole: no half of one is ever found."""
-        compiler = find_compiler(self.env)
-        if not Path(found['include'], 'Python.h').exists():
-            name = 'python{}.{}-dev'.format(*re.match(r'cp(\d)(\d+)', found['tag']).groups())
-            raise InstallError(
-                f'no Python.h in {found["include"]} to build the operators with; install the headers of this Python '
-                f'(Debian, Ubuntu: apt install {name}) or use another: make install PYTHON=...'
-            )
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
-        memory = os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 2**30
-        jobs = int(self.env.get('MAX_JOBS') or max(1, min(cores, int(memory // 2))))
-        minutes = f'about {math.ceil(CPU_MINUTES / jobs)} minutes' + (
-            '' if plan == 'cpu' else ', with CUDA several times that'
-        )
-        try:
-            folder.parent.mkdir(parents=True, exist_ok=True)
-            for stale in folder.parent.glob('.building-*'):  # left behind by a kill -9, a day ago or more
-                if time.time() - stale.stat().st_mtime > 86400:
-                    shutil.rmtree(stale, ignore_errors=True)
-            temporary = Path(tempfile.mkdtemp(prefix='.building-', dir=folder.parent))
-        except OSError as e:
-            raise InstallError(
-                f'cannot write to {folder.parent} ({e.strerror}); name a folder: MMPANOPTIC_CACHE=...'
-            ) from e
-        whole, scratch = temporary / 'whole', temporary / 'scratch'
-        scratch.mkdir()
-        env = {**self.env, 'MMCV_WITH_OPS': '1', 'MAX_JOBS': str(jobs), 'CXX': compiler, 'TMPDIR': str(scratch)}
-        # mmcv builds for the CPU when it sees no GPU; FORCE_CUDA overrides that.
-        env.update({'FORCE_CUDA': '0', 'CUDA_VISIBLE_DEVICES': ''} if plan == 'cpu' else {'FORCE_CUDA': '1'})
-        try:
-            # Without pip's own cache, which knows nothing of the torch that a wheel was built against.
-            self.pip(
-                f'Building the operators of mmcv {MMCV} for {plan} on {jobs} cores, once ({minutes})',
-                'wheel',
-                '-v',
-                '--no-cache-dir',
-                '--no-deps',
-                '--no-build-isolation',
-                '--no-binary',
-                'onedl-mmcv',
-                '--wheel-dir',
-                str(whole),
-                f'onedl-mmcv=={MMCV}',
-                env=env,
-            )
-            if not folder.exists():
-                whole.rename(folder)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
 
     def run(self) -> None:
         """All steps in their order; nothing at all when the stamp says that it is done."""

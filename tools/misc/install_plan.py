@@ -115,7 +115,11 @@ def last_progress(log: str) -> str:
 def stamp(root: Path, venv: Path) -> str:
     """Hash of all that, when it changes, makes another installation necessary. Reads files only, imports nothing."""
     digest = hashlib.sha256(f'{root}\n'.encode())
-    for name in ('requirements.txt', 'setup.py', 'tools/misc/install.py', 'tools/misc/install_plan.py'):
+    for name in (
+        'requirements.txt',
+        'setup.py',
+        *(f'tools/misc/{file}.py' for file in ('install', 'install_operators', 'install_plan')),
+    ):
         digest.update((root / name).read_bytes())
     source = (root / 'mmpanoptic' / '__init__.py').read_text(encoding='utf-8')
     digest.update(''.join(re.findall(r'^__version__.*', source, re.MULTILINE)).encode())

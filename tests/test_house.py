@@ -125,7 +125,7 @@ PUBLIC = {
     'mmpanoptic.datasets': 'CityscapesPanopticDataset CocoInstanceDataset CocoPanopticDataset MapillaryVistasDataset',
     'mmpanoptic.datasets.transforms': 'LoadImageFromFile LoadPanopticAnnotations PackPanopticInputs',
     'mmpanoptic.engine.hooks': (
-        'BranchGradientHook LoggerHook PanopticCheckHook PanopticVisualizationHook RankingConflictHook branch_gradients'
+        'BranchGradientHook FiniteLossHook LoggerHook PanopticCheckHook PanopticVisualizationHook RankingConflictHook branch_gradients'
     ),
     'mmpanoptic.evaluation.metrics': 'CityscapesInstanceMetric InstanceMetric PanopticIoUMetric PanopticMetric',
     'mmpanoptic.models.dense_heads': 'CIAEProposalHead CIAEProposals SpatialFlowHead SpatialFlowOutputs',

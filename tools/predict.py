@@ -38,6 +38,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--no-pictures', action='store_true', help='write no pictures, only the JSON')
     parser.add_argument('--cfg-options', nargs='+', action=cli.Options, help='config values to override, key=value')
     parser.add_argument('--trust-checkpoint', action='store_true', help='load checkpoints that hold Python objects')
+    parser.add_argument('--allow-nan', action='store_true', help='load checkpoints with NaN or infinite values')
     return parser.parse_args()
 
 
@@ -130,7 +131,7 @@ def main() -> None:
     paths = list(dict.fromkeys(list_images(args.inputs)))
     check_readable(paths)
     config = load_config(args.config, args.cfg_options)
-    inferencer = PanopticInferencer(config, args.checkpoint, args.device, args.trust_checkpoint)
+    inferencer = PanopticInferencer(config, args.checkpoint, args.device, args.trust_checkpoint, args.allow_nan)
     predict(inferencer, paths, args.out, pictures=not args.no_pictures)
     print(f'{len(paths)} images predicted: {args.out}/')
 

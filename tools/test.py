@@ -33,6 +33,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--tta', action='store_true', help='test with the tta_model and tta_pipeline of the config')
     parser.add_argument('--cfg-options', nargs='+', action=cli.Options, help='config values to override, key=value')
     parser.add_argument('--trust-checkpoint', action='store_true', help='load checkpoints that hold Python objects')
+    parser.add_argument('--allow-nan', action='store_true', help='load checkpoints with NaN or infinite values')
     parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0)
     return parser.parse_args()
@@ -123,7 +124,7 @@ def main() -> None:
         config.default_hooks.visualization.test_out_dir = args.show_dir
 
     runner = build_runner(config)
-    runner.register_hook(RequireAllWeights())
+    runner.register_hook(RequireAllWeights(allow_nan=args.allow_nan))
     runner.test()
 
 

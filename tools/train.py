@@ -31,6 +31,9 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument('--cfg-options', nargs='+', action=cli.Options, help='config values to override, key=value')
     parser.add_argument('--trust-checkpoint', action='store_true', help='load checkpoints that hold Python objects')
+    parser.add_argument(
+        '--allow-nan', action='store_true', help='load and write checkpoints with NaN or infinite values'
+    )
     parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0)
     return parser.parse_args()
@@ -72,12 +75,14 @@ def main() -> None:
         config.load_from = checkpoint or config.get('load_from')
     elif args.resume is not None:
         config.resume, config.load_from = True, args.resume
+    if args.allow_nan and config.default_hooks.get('finite'):
+        config.default_hooks.finite.allow_nan = True
     if config.get('load_from'):
         require_file(config.load_from, 'checkpoint')
 
     runner = build_runner(config)
     if config.get('resume'):
-        runner.register_hook(RequireAllWeights(resuming=True))
+        runner.register_hook(RequireAllWeights(resuming=True, allow_nan=args.allow_nan))
     runner.train()
 
 

@@ -7,6 +7,7 @@ default_hooks = dict(
     # More than one: the newest may be incomplete if the process is killed while it is written.
     checkpoint=dict(type='CheckpointHook', interval=1, max_keep_ckpts=3),
     sampler_seed=dict(type='DistSamplerSeedHook'),
+    finite=dict(type='FiniteLossHook'),
     visualization=dict(type='PanopticVisualizationHook'),
 )
 custom_hooks = [

@@ -19,7 +19,7 @@ from mmengine.registry import init_default_scope
 from mmengine.structures import InstanceData, PixelData
 from torch import nn
 
-from mmpanoptic.engine.checkpoints import first_misfit, read_checkpoint
+from mmpanoptic.engine.checkpoints import first_misfit, read_checkpoint, require_finite
 from mmpanoptic.engine.configs import load_config
 from mmpanoptic.formats.panoptic_json import dataset_meta, parse_categories, read_json
 from mmpanoptic.models.detectors.samples import add_predictions
@@ -85,6 +85,7 @@ class PanopticInferencer:
         checkpoint: File or URL of its trained weights.
         device: Where to run, such as 'cuda:1'; by default the GPU if there is one.
         trust_checkpoint: Load a checkpoint that holds Python objects, which can run any code.
+        allow_nan: Load a checkpoint that holds values that are not finite.
 
     Raises:
         UserError: If a file is missing, the weights do not fit the config, or the classes' names are not to be found.
@@ -96,9 +97,10 @@ class PanopticInferencer:
         checkpoint: str | os.PathLike,
         device: str | torch.device | None = None,
         trust_checkpoint: bool = False,
+        allow_nan: bool = False,
     ) -> None:
         config = config if isinstance(config, Config) else load_config(os.fspath(config))
-        self.model, meta = load_model(config, checkpoint, device, trust_checkpoint)
+        self.model, meta = load_model(config, checkpoint, device, trust_checkpoint, allow_nan)
         #: ``classes``, ``palette`` and, from panoptic datasets, ``categories``.
         self.dataset_meta: dict = meta.get('dataset_meta') or {}
         if 'classes' not in self.dataset_meta:
@@ -204,6 +206,7 @@ def load_model(
     checkpoint: str | os.PathLike | None = None,
     device: str | torch.device | None = None,
     trust_checkpoint: bool = False,
+    allow_nan: bool = False,
 ) -> tuple[nn.Module, dict]:
     """Build the model of a config for testing.
 
@@ -211,7 +214,7 @@ def load_model(
         config: The config.
         checkpoint: File or URL of its weights; without, they are random.
         device: Where to put it; by default the GPU if there is one.
-        trust_checkpoint: See :class:`PanopticInferencer`.
+        trust_checkpoint, allow_nan: See :class:`PanopticInferencer`.
 
     Returns:
         The model in eval mode, and the checkpoint's ``meta``.
@@ -224,6 +227,8 @@ def load_model(
     if checkpoint is not None:
         checkpoint = os.fspath(checkpoint)
         weights, meta = _weights_and_meta(checkpoint, trust_checkpoint)
+        if not allow_nan:
+            require_finite(weights, checkpoint)
         if misfit := first_misfit(model, weights):  # mmengine only warns, and predictions are noise then
             raise UserError(
                 f'{checkpoint} is not of the model that {config.filename or "the config"} describes: {misfit}'

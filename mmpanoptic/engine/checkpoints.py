@@ -24,6 +24,7 @@ from mmengine.runner.checkpoint import (
     get_mmcls_models,
     get_torchvision_models,
 )
+from torch import Tensor
 
 from mmpanoptic.utils import UserError, read_bytes, require_file
 
@@ -164,12 +165,14 @@ class RequireAllWeights(Hook):
 
     Args:
         resuming: Whether the checkpoint has to hold the state of the training as well.
+        allow_nan: Whether it may hold values that are not finite.
     """
 
     priority = 'VERY_LOW'  # after hooks that rewrite the checkpoint
 
-    def __init__(self, resuming: bool = False) -> None:
+    def __init__(self, resuming: bool = False, allow_nan: bool = False) -> None:
         self.resuming = resuming
+        self.allow_nan = allow_nan
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Compare names and shapes before the weights are copied."""
@@ -185,6 +188,8 @@ class RequireAllWeights(Hook):
         problem = first_misfit(model, weights)
         if problem:
             raise UserError(f'{path} is not of the model that the config describes: {problem}')
+        if not self.allow_nan:
+            require_finite(checkpoint, path)
         dataset = (runner.train_dataloader if self.resuming else runner.test_dataloader).dataset
         trained = ((checkpoint.get('meta') or {}).get('dataset_meta') or {}).get('classes', ())
         classes = dataset.metainfo.get('classes', ())
@@ -194,6 +199,21 @@ class RequireAllWeights(Hook):
                 f'{path} was trained with class {other} being {trained[other]!r}, which is {classes[other]!r} in the '
                 'dataset of the config: list the same categories in the same order'
             )
+
+
+def require_finite(content: dict, path: str) -> None:
+    """Refuse a checkpoint with a value that is NaN or infinite: it would score 0, or spoil what is trained from it.
+
+    Raises:
+        UserError: Naming the first such tensor.
+    """
+    name = first_not_finite(content)
+    if name is not None:
+        raise UserError(
+            f'{path}: {name} holds a value that is not finite: take a checkpoint from before that, or load it all the '
+            'same with allow_nan=True',
+            argument='allow_nan',
+        )
 
 
 def first_misfit(model: torch.nn.Module, weights: dict) -> str | None:
@@ -208,6 +228,15 @@ def first_misfit(model: torch.nn.Module, weights: dict) -> str | None:
             shape = tuple(value.shape) if isinstance(value, torch.Tensor) else type(value).__name__
             return f'{name} is {shape} in the checkpoint and {tuple(own.shape)} in the model'
     return None
+
+
+def first_not_finite(content: Any, name: str = '') -> str | None:
+    """Dotted name of the first tensor of floats in nested dicts and lists with a NaN or an infinite value, or None."""
+    if isinstance(content, Tensor):
+        return None if not content.is_floating_point() or bool(content.isfinite().all()) else name
+    items = content.items() if isinstance(content, dict) else enumerate(content) if isinstance(content, list) else ()
+    found = (first_not_finite(value, f'{name}.{key}' if name else str(key)) for key, value in items)
+    return next((one for one in found if one is not None), None)
 
 
 def latest_checkpoint(work_dir: str) -> str | None:

@@ -3,11 +3,13 @@ import mmdet.engine.hooks  # noqa: F401  (registries search their parents only a
 from .branch_gradient_hook import BranchGradientHook, branch_gradients
 from .check_hook import PanopticCheckHook
 from .conflict_hook import RankingConflictHook
+from .finite_hook import FiniteLossHook
 from .logger_hook import LoggerHook
 from .visualization_hook import PanopticVisualizationHook
 
 __all__ = [
     'BranchGradientHook',
+    'FiniteLossHook',
     'LoggerHook',
     'PanopticCheckHook',
     'PanopticVisualizationHook',

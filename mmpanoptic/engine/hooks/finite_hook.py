@@ -1,0 +1,107 @@
+"""Stop a training whose numbers have gone wrong, before it replaces its good checkpoints."""
+
+import math
+import os
+from pathlib import Path
+
+import torch
+from mmengine.hooks import Hook
+from mmengine.optim import AmpOptimWrapper
+from mmengine.runner import Runner
+from torch import Tensor
+
+from mmpanoptic.engine.checkpoints import first_not_finite
+from mmpanoptic.registry import HOOKS
+from mmpanoptic.utils import UserError
+
+
+class LateCopy:
+    """Values on their way to the CPU; who asks for them an iteration later does not wait.
+
+    Args:
+        values: A small tensor on any device.
+    """
+
+    def __init__(self, values: Tensor) -> None:
+        self._event = None
+        if values.is_cuda:
+            self._copy = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
+            self._copy.copy_(values, non_blocking=True)
+            self._event = torch.cuda.Event()
+            self._event.record()
+        else:
+            self._copy = values
+
+    def get(self) -> Tensor:
+        """The values on the CPU."""
+        if self._event is not None:
+            self._event.synchronize()
+        return self._copy
+
+
+@HOOKS.register_module()
+class FiniteLossHook(Hook):
+    """Stops at a loss that is NaN or infinite, and keeps values that are not finite out of checkpoints.
+
+    An iteration's losses are looked at in the next one, when the device has long computed them: nothing waits. The
+    batch is written to ``non_finite/iter_<N>.pth`` in the work dir, as ``data_batch`` with the ``losses``; it holds
+    Python objects, so it is read by ``torch.load(..., weights_only=False)``.
+
+    Args:
+        max_skipped: With mixed precision, how many iterations in a row may have such a loss. The loss scale is lowered
+            meanwhile, and the optimizer skips the step.
+        allow_nan: Whether checkpoints may hold values that are not finite.
+    """
+
+    priority = 'HIGH'  # before checkpoints are written
+
+    def __init__(self, max_skipped: int = 10, allow_nan: bool = False) -> None:
+        self.max_skipped = max_skipped
+        self.allow_nan = allow_nan
+        self._last: tuple[int, dict | None, list[str], LateCopy] | None = None
+        self._skipped = 0
+
+    def after_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: dict | None = None, outputs: dict | None = None
+    ) -> None:
+        """Look at the losses of the iteration before, and remember these."""
+        self._check(runner)
+        losses = {name: value for name, value in (outputs or {}).items() if 'loss' in name}
+        if losses:
+            values = torch.stack([torch.as_tensor(value).detach().float() for value in losses.values()])
+            self._last = (runner.iter + 1, data_batch, list(losses), LateCopy(values))
+
+    def after_train_epoch(self, runner: Runner) -> None:
+        """Look at the last losses of the epoch, before its checkpoint."""
+        self._check(runner)
+
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Refuse to write weights or a state of the optimizer that are not finite."""
+        self._check(runner)
+        name = None if self.allow_nan else first_not_finite(checkpoint)
+        if name is not None:
+            raise UserError(
+                f'iteration {runner.iter + 1}: {name} holds a value that is not finite, so no checkpoint is written '
+                'and the last good one stays. Lower the learning rate, or clip gradients (optim_wrapper.clip_grad)',
+                argument='allow_nan',
+            )
+
+    def _check(self, runner: Runner) -> None:
+        """Raise if the remembered losses are not finite."""
+        if self._last is None:
+            return
+        (iteration, data_batch, names, values), self._last = self._last, None
+        losses = dict(zip(names, values.get().tolist(), strict=True))
+        wrong = [name for name, value in losses.items() if not math.isfinite(value)]
+        self._skipped = self._skipped + 1 if wrong else 0
+        if not wrong or (isinstance(runner.optim_wrapper, AmpOptimWrapper) and self._skipped <= self.max_skipped):
+            return
+        images = [sample.get('img_path', '?') for sample in (data_batch or {}).get('data_samples', [])]
+        file = Path(runner.work_dir) / 'non_finite' / f'iter_{iteration}.pth'
+        os.makedirs(file.parent, exist_ok=True)
+        torch.save(dict(data_batch=data_batch, losses=losses), file)
+        raise UserError(
+            f'iteration {iteration}: {", ".join(f"{name} is {losses[name]}" for name in wrong)} '
+            f'({", ".join(map(str, images[:4]))}); the batch is in {file}. Lower the learning rate, clip gradients '
+            '(optim_wrapper.clip_grad), or start from a checkpoint that is good'
+        )

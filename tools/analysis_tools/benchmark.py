@@ -217,7 +217,7 @@ def time_fusion(head: nn.Module, evidence: Evidence, watch: Stopwatch) -> dict[s
         with watch.of('scores'), watch.of_module(head.ranking, 'module'):
             scores = head.ranking_scores(evidence)
         with watch.of('order'):
-            order = order_instances(evidence.instances.scores, head.score_thr, scores)
+            order = order_instances(evidence.instances.scores.cpu(), head.score_thr, scores.cpu())
     with watch.of('merge'):
         head.fuse(evidence, order)
     spent = {part: watch.spent.get(part, 0.0) for part in ('module', 'scores', 'order', 'merge')}

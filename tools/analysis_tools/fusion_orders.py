@@ -182,7 +182,7 @@ def score_orders(config: Config, model: nn.Module, args: argparse.Namespace) -> 
             matched = match_segments(
                 annotation['gt_panoptic_map'],
                 annotation['segments_info'],
-                panoptic.numpy(),
+                panoptic.cpu().numpy(),
                 segments,
                 head.num_classes,
                 annotation['img_path'],

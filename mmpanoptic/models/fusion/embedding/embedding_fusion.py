@@ -74,8 +74,9 @@ class EmbeddingFusion(BaseFusionHead):
                 embedding map.
 
         Returns:
-            Panoptic map, int32 of shape (H, W) on the CPU, and its ``segments_info``. Instances without a pixel are not
-            in it; the others are numbered in the order in which they are given.
+            Panoptic map, int32 of shape (H, W) on the device of the evidence (on the CPU with
+            ``stuff_area_mode='component'``), and its ``segments_info``. Instances without a pixel are not in it; the
+            others are numbered in the order in which they are given.
 
         Raises:
             ValueError: If the shapes do not fit.
@@ -141,7 +142,7 @@ class EmbeddingFusion(BaseFusionHead):
             stuff = [s for s in range(num_stuff) if counts[s] and counts[s] >= self.stuff_area_limit]
             values[stuff] = torch.tensor(stuff, dtype=torch.int32) + self.num_things_classes
             stuff_labels = [s + self.num_things_classes for s in stuff]
-            panoptic = found.render(values.to(found.cells.device)).cpu()
+            panoptic = found.render(values.to(found.cells.device))
         else:
             values, stuff = torch.stack([values, torch.arange(len(values)).clamp(max=num_stuff)]).to(found.cells.device)
             panoptic, stuff_labels = paste_stuff(

@@ -4,12 +4,14 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from mmengine.structures import InstanceData
 from torch import Tensor
 
-from mmpanoptic.models.fusion.segments import list_segments, thing_id
+from mmpanoptic.models.fusion.segments import thing_id
 from mmpanoptic.registry import MODELS
 from mmpanoptic.structures import Evidence
 
+from . import groups
 from .heuristic_fusion import HeuristicFusion
 from .instances import order_instances
 
@@ -79,23 +81,28 @@ class BoxFillFusion(HeuristicFusion):
         super().__init__(*args, **kwargs)
         self.box_fill_thr = box_fill_thr
 
-    def order(self, evidence: Evidence) -> list[int]:
+    def _order(self, evidence: Evidence, scores: Tensor, labels: Tensor) -> list[int]:
         """By descending score; of equals, by class, and then the lower index first, as in the released code."""
-        instances = evidence.instances
-        by_class = instances.labels.sort(stable=True).indices
-        return by_class[order_instances(instances.scores[by_class], self.score_thr)].tolist()
+        by_class = labels.sort(stable=True).indices
+        return by_class[order_instances(scores[by_class], self.score_thr)].tolist()
 
-    def fuse(self, evidence: Evidence, order: Sequence[int] | None = None) -> tuple[Tensor, list[dict]]:
-        """Fuse one image, see :meth:`HeuristicFusion.fuse`; ``bboxes`` of the instances are needed as well."""
-        instances = evidence.instances
-        if not len(instances):
-            return super().fuse(evidence, order)
-        order = self.order(evidence) if order is None else order
-        panoptic, segments = super().fuse(evidence, order)
-        pasted = [segment['instance'] for segment in segments if segment['instance'] is not None]
-        stuff_labels = [segment['label'] for segment in segments if segment['instance'] is None]
-        labels = instances.labels.tolist()
-        panoptic, pasted = fill_boxes(
-            panoptic, instances.bboxes, labels, order, pasted, self.box_fill_thr, self.num_classes
-        )
-        return panoptic, list_segments(pasted, labels, instances.scores.tolist(), stuff_labels)
+    def _paste_one_by_one(
+        self, instances: InstanceData, labels: list[int], order: Sequence[int], semantic: Tensor
+    ) -> tuple[Tensor, list[int], list[int]]:
+        panoptic, pasted, stuff = super()._paste_one_by_one(instances, labels, order, semantic)
+        if not len(labels):
+            return panoptic, pasted, stuff
+        filled = fill_boxes(panoptic, instances.bboxes, labels, order, pasted, self.box_fill_thr, self.num_classes)
+        return *filled, stuff
+
+    def _planes(self, instances: InstanceData) -> Tensor:
+        """The masks, then the boxes, bool of shape (2 * N, H, W)."""
+        masks = super()._planes(instances)
+        return torch.cat([masks, groups.box_planes(instances.bboxes, masks.shape[1:])])
+
+    def _decide(
+        self, grouped: groups.PixelGroups, labels: list[int], order: Sequence[int]
+    ) -> tuple[np.ndarray, list[int], list[int]]:
+        values, pasted, stuff = super()._decide(grouped, labels, order)
+        share_thr, void = self.box_fill_thr, self.num_classes
+        return *groups.fill_boxes(grouped, values, len(labels), labels, order, pasted, share_thr, void), stuff

@@ -2,7 +2,9 @@
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
+from mmengine.structures import InstanceData
 from torch import Tensor
 
 from mmpanoptic.models.fusion.base import BaseFusionHead
@@ -11,6 +13,7 @@ from mmpanoptic.models.fusion.stuff import STUFF_AREA_MODES, paste_stuff, stuff_
 from mmpanoptic.registry import MODELS
 from mmpanoptic.structures import Evidence
 
+from . import groups
 from .instances import order_instances, paste_instances
 
 
@@ -56,7 +59,11 @@ class HeuristicFusion(BaseFusionHead):
 
     def order(self, evidence: Evidence) -> list[int]:
         """Indices of the instances to paste, the first one on top; those below ``score_thr`` are not in it."""
-        return order_instances(evidence.instances.scores, self.score_thr)
+        return self._order(evidence, *scores_and_labels(evidence.instances))
+
+    def _order(self, evidence: Evidence, scores: Tensor, labels: Tensor) -> list[int]:
+        """The same, given scores and labels on the CPU."""
+        return order_instances(scores, self.score_thr)
 
     def fuse(self, evidence: Evidence, order: Sequence[int] | None = None) -> tuple[Tensor, list[dict]]:
         """Fuse one image.
@@ -66,30 +73,66 @@ class HeuristicFusion(BaseFusionHead):
             order: Indices of the instances to paste, the first one on top; None: what the method ``order`` gives.
 
         Returns:
-            Panoptic map, int32 of shape (H, W) on the CPU, and its ``segments_info``.
+            Panoptic map, int32 of shape (H, W) on the device of the evidence (on the CPU with
+            ``stuff_area_mode='component'``), and its ``segments_info``.
 
         Raises:
             ValueError: If masks and logits differ in size, or the logits' channels are not what they say.
         """
         semantic = stuff_labels(evidence.stuff, self.num_things_classes, self.num_stuff_classes)
         instances = evidence.instances
-        if len(instances):
-            masks, labels, scores = instances.masks, instances.labels.tolist(), instances.scores.tolist()
-            order = self.order(evidence) if order is None else order
-        else:
-            masks, labels, scores, order = semantic.new_zeros((0, *semantic.shape), dtype=torch.bool), [], [], []
-        if masks.shape[1:] != semantic.shape:
+        if not len(instances):
+            no_masks = semantic.new_zeros((0, *semantic.shape), dtype=torch.bool)
+            empty = InstanceData(masks=no_masks, bboxes=semantic.new_zeros((0, 4)))
+            panoptic, pasted, stuff = self._paste(empty, [], [], semantic)
+            return panoptic, list_segments(pasted, [], [], stuff)
+        if instances.masks.shape[1:] != semantic.shape:
             raise ValueError(
-                f'masks are of size {tuple(masks.shape[1:])}, semantic logits of size {tuple(semantic.shape)} (height, '
-                'width): both must be of the size of the original image'
+                f'masks are of size {tuple(instances.masks.shape[1:])}, semantic logits of size '
+                f'{tuple(semantic.shape)} (height, width): both must be of the size of the original image'
             )
-        panoptic, pasted = paste_instances(masks, labels, order, self.overlap_thr, self.num_classes)
-        panoptic, stuff = paste_stuff(
-            panoptic,
-            semantic,
-            self.num_things_classes,
-            self.num_stuff_classes,
-            self.stuff_area_limit,
-            self.stuff_area_mode,
-        )
-        return panoptic, list_segments(pasted, labels, scores, stuff)
+        scores, labels = scores_and_labels(instances)
+        order = self._order(evidence, scores, labels) if order is None else order
+        panoptic, pasted, stuff = self._paste(instances, labels.tolist(), order, semantic)
+        return panoptic, list_segments(pasted, labels.tolist(), scores.tolist(), stuff)
+
+    def _paste(
+        self, instances: InstanceData, labels: list[int], order: Sequence[int], semantic: Tensor
+    ) -> tuple[Tensor, list[int], list[int]]:
+        """The map, the indices of the instances in it, and the labels of the stuff in it."""
+        # Many small steps that each look at one count are slow on a GPU. Components are OpenCV's.
+        if semantic.device.type == 'cpu' or self.stuff_area_mode == 'component':
+            return self._paste_one_by_one(instances, labels, order, semantic)
+        grouped = groups.group_pixels(self._planes(instances), semantic)
+        values, pasted, stuff = self._decide(grouped, labels, order)
+        return torch.from_numpy(values).to(semantic.device)[grouped.group], pasted, stuff
+
+    def _paste_one_by_one(
+        self, instances: InstanceData, labels: list[int], order: Sequence[int], semantic: Tensor
+    ) -> tuple[Tensor, list[int], list[int]]:
+        panoptic, pasted = paste_instances(instances.masks, labels, order, self.overlap_thr, self.num_classes)
+        classes = self.num_things_classes, self.num_stuff_classes
+        panoptic, stuff = paste_stuff(panoptic, semantic, *classes, self.stuff_area_limit, self.stuff_area_mode)
+        return panoptic, pasted, stuff
+
+    def _planes(self, instances: InstanceData) -> Tensor:
+        """What a pixel may lie in: the masks, bool of shape (N, H, W)."""
+        return instances.masks.bool()
+
+    def _decide(
+        self, grouped: groups.PixelGroups, labels: list[int], order: Sequence[int]
+    ) -> tuple[np.ndarray, list[int], list[int]]:
+        """The same as :meth:`_paste_one_by_one` for groups of pixels; their values instead of the map."""
+        values, pasted = groups.paste_instances(grouped, labels, order, self.overlap_thr, self.num_classes)
+        classes = self.num_things_classes, self.num_stuff_classes
+        values, stuff = groups.paste_stuff(grouped, values, *classes, self.stuff_area_limit)
+        return values, pasted, stuff
+
+
+def scores_and_labels(instances: InstanceData) -> tuple[Tensor, Tensor]:
+    """Scores and labels of instances on the CPU, in one transfer."""
+    scores, labels = instances.scores, instances.labels
+    if scores.device.type == 'cpu':
+        return scores, labels
+    both = torch.stack([scores.float().view(torch.int32), labels.int()]).cpu()
+    return both[0].view(torch.float32).to(scores.dtype), both[1].long()

@@ -1,8 +1,7 @@
 """Pasting instances into a panoptic map: pure functions on tensors.
 
-Masks may be on any device; what is large is reduced there, and the map itself is made on the CPU, in numpy: many small
-steps that each look at one count are slow on a GPU, and on a CPU they gain nothing from torch's threads. No function
-modifies its arguments. Maps are encoded as in :mod:`mmpanoptic.models.fusion.segments`.
+The map is made on the CPU, in numpy: many small steps that each look at one count gain nothing from torch's threads, and
+on a GPU they are slow, which is what :mod:`~.groups` is for. No function modifies its arguments. Maps are encoded as in :mod:`mmpanoptic.models.fusion.segments`.
 
 Source: Kirillov et al., Panoptic Segmentation, section 7, https://arxiv.org/abs/1801.00868; details as in
 https://github.com/cocodataset/panopticapi/blob/master/combine_semantic_and_instance_predictions.py

@@ -200,9 +200,9 @@ class RankingFusion(HeuristicFusion):
         scores[kept] = ranking_scores(masks, labels, logits_of, conflict, self.strip_pixels)
         return scores
 
-    def order(self, evidence: Evidence) -> list[int]:
+    def _order(self, evidence: Evidence, scores: Tensor, labels: Tensor) -> list[int]:
         """By descending ranking score; of equals, the more confident first."""
-        return order_instances(evidence.instances.scores, self.score_thr, self.ranking_scores(evidence))
+        return order_instances(scores, self.score_thr, self.ranking_scores(evidence).cpu())
 
 
 def _pad(masks: Tensor, size: tuple[int, int]) -> Tensor:

@@ -18,19 +18,17 @@ The last rule makes results equal to the official tool's (run in one process) to
 
 from collections.abc import Iterable, Mapping, Sequence
 from operator import itemgetter
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from mmpanoptic.formats.panoptic_json import annotations_by_image, parse_categories, parse_segments, read_json
-from mmpanoptic.formats.panoptic_png import decode_panoptic_png
-from mmpanoptic.structures import MAX_ID, VOID_ID, ids_to_indices
+from mmpanoptic.structures import VOID_ID
 from mmpanoptic.utils import DatasetError, UserError
+
+from .overlaps import Overlaps, find_overlaps, sum_by
 
 MATCH_IOU = 0.5  # matching is unique only above one half (section 4.1 of the paper), so this is no parameter
 IGNORED_SHARE = 0.5
-_MAX_TABLE = 2**20  # cells of a dense table of co-occurring segments; beyond, only the pairs that occur are kept
 
 
 class ImageMatches(NamedTuple):
@@ -97,117 +95,74 @@ def match_segments(
         )
     gt_segments_by_id = sorted(gt_segments, key=itemgetter('id'))
     pred_segments_by_id = sorted(pred_segments, key=itemgetter('id'))
-    gt_known = _checked_ids(gt_segments_by_id, VOID_ID, f'ground truth of {name}', DatasetError)
-    pred_known = _checked_ids(pred_segments_by_id, void, f'prediction for {name}', UserError)
-
-    gt_ids, pred_map, lengths = _runs(gt_ids, pred_map)
-    rows = _indices(gt_ids, gt_known, f'ground truth of {name}', DatasetError)
-    # Index 1 is void and 0 an id 0 that is listed nowhere, which cannot occur where void is 0.
-    columns = _indices(pred_map, [void, *pred_known], f'prediction for {name}', UserError)
-    num_columns = len(pred_known) + 2
-    gt_index, pred_index, pixels = _count_pairs(rows, columns, lengths, len(gt_known) + 1, num_columns)
-
-    pred_area = _sum_by(pred_index, pixels, num_columns)
-    if pred_area[0]:
-        raise UserError(f'prediction for {name} holds segment id 0 that its segments_info lacks: add it there')
-    if not pred_area[2:].all():
-        missing = pred_known[int(np.flatnonzero(pred_area[2:] == 0)[0])]
-        raise UserError(f'prediction for {name} lists segment id {missing} that its map lacks: drop it from the list')
+    overlaps = find_overlaps(gt_ids, gt_segments_by_id, pred_map, pred_segments_by_id, void, name)
 
     gt_label = np.array([-1, *(s['label'] for s in gt_segments_by_id)])
     pred_label = np.array([-2, -2, *(s['label'] for s in pred_segments_by_id)])
-    gt_area = np.array([0, *(s['area'] for s in gt_segments_by_id)])
     is_crowd = np.array([False, *(s['iscrowd'] == 1 for s in gt_segments_by_id)])
-    on_void = gt_index == 0
-    same_class = gt_label[gt_index] == pred_label[pred_index]
-    void_area = _sum_by(pred_index[on_void], pixels[on_void], num_columns)
+    same_class = gt_label[overlaps.gt] == pred_label[overlaps.pred]
+    matched, iou = _match(overlaps, same_class & ~is_crowd[overlaps.gt], gt_segments_by_id, name)
+    gt_matched, pred_matched = overlaps.gt[matched], overlaps.pred[matched]
 
-    candidates = np.flatnonzero(same_class & ~is_crowd[gt_index])
-    gt_cand, pred_cand, shared = gt_index[candidates], pred_index[candidates], pixels[candidates]
-    union = pred_area[pred_cand] + gt_area[gt_cand] - shared - void_area[pred_cand]
+    is_fp = ~_is_ignored(overlaps, same_class, gt_segments, gt_segments_by_id)
+    is_fp[pred_matched] = False
+    is_fn = ~is_crowd
+    is_fn[0] = False
+    is_fn[gt_matched] = False
+    return ImageMatches(
+        tp=list(zip(gt_label[gt_matched].tolist(), iou.tolist(), strict=True)),
+        fp=pred_label[2:][is_fp[2:]].tolist(),
+        fn=gt_label[is_fn].tolist(),
+    )
+
+
+def _match(
+    overlaps: Overlaps, is_candidate: np.ndarray, gt_segments_by_id: Sequence[Mapping[str, Any]], name: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """Pairs whose IoU exceeds one half.
+
+    Args:
+        overlaps: Pairs that share pixels.
+        is_candidate: Which of them may match: those of the same class, without crowds.
+        gt_segments_by_id: The ground truth's segments by ascending id.
+        name: What to call the image in an error.
+
+    Returns:
+        The places of these pairs among all, ascending, and their IoUs.
+    """
+    gt_area = np.array([0, *(s['area'] for s in gt_segments_by_id)])
+    on_void = overlaps.gt == 0
+    void_area = sum_by(overlaps.pred[on_void], overlaps.pixels[on_void], len(overlaps.pred_area))
+    candidates = np.flatnonzero(is_candidate)
+    gt, pred, shared = overlaps.gt[candidates], overlaps.pred[candidates], overlaps.pixels[candidates]
+    union = overlaps.pred_area[pred] + gt_area[gt] - shared - void_area[pred]
     if (union <= 0).any():
-        wrong = gt_segments_by_id[int(gt_cand[union <= 0][0]) - 1]
+        wrong = gt_segments_by_id[int(gt[union <= 0][0]) - 1]
         raise DatasetError(
             f'ground truth of {name}: segment id {wrong["id"]} has area {wrong["area"]} in the JSON but more pixels in '
             'the map: correct the area'
         )
     iou = shared / union
     matched = iou > MATCH_IOU
-    gt_matched, pred_matched = gt_cand[matched], pred_cand[matched]
+    return candidates[matched], iou[matched]
 
+
+def _is_ignored(
+    overlaps: Overlaps,
+    same_class: np.ndarray,
+    gt_segments: Sequence[Mapping[str, Any]],
+    gt_segments_by_id: Sequence[Mapping[str, Any]],
+) -> np.ndarray:
+    """Whether more than half of a predicted segment lies on void and on the last listed crowd segment of its class.
+
+    Returns:
+        bool by place as in :class:`Overlaps`; of no meaning in the first two, which are no segments.
+    """
     last_crowd = {s['label']: s['id'] for s in gt_segments if s['iscrowd'] == 1}
     takes_crowd = np.array([False, *(last_crowd.get(s['label']) == s['id'] for s in gt_segments_by_id)])
-    ignored = on_void | (same_class & takes_crowd[gt_index])
-    ignored_area = _sum_by(pred_index[ignored], pixels[ignored], num_columns)
-    is_fp = ignored_area[2:] / pred_area[2:] <= IGNORED_SHARE
-    is_fp[pred_matched - 2] = False
-    is_fn = ~is_crowd
-    is_fn[0] = False
-    is_fn[gt_matched] = False
-    return ImageMatches(
-        tp=list(zip(gt_label[gt_matched].tolist(), iou[matched].tolist(), strict=True)),
-        fp=pred_label[2:][is_fp].tolist(),
-        fn=gt_label[is_fn].tolist(),
-    )
-
-
-def _checked_ids(segments: Sequence[Mapping[str, Any]], void: int, whose: str, error: type[UserError]) -> list[int]:
-    """Ids of segments that are sorted by id, after a check that they are distinct, of 24 bits and not void."""
-    ids = [s['id'] for s in segments]
-    for before, this in zip([None, *ids], ids, strict=False):
-        if this == before:
-            raise error(f'{whose} lists segment id {this} twice: give every segment an id of its own')
-        if this == void or not 0 <= this <= MAX_ID:
-            raise error(f'{whose} lists segment id {this}: ids lie between 0 and {MAX_ID}, and {void} is void')
-    return ids
-
-
-def _runs(gt_ids: np.ndarray, pred_map: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-    """Runs of pixels, in reading order, over which both maps are constant: their values and lengths.
-
-    A map has a hundred times fewer runs than pixels, and comparing neighbours is the cheapest pass over pixels there
-    is. Of maps without structure the pixels themselves are returned, and None for the lengths.
-    """
-    gt_ids, pred_map = gt_ids.ravel(), pred_map.ravel()
-    starts_run = np.ones(gt_ids.size, bool)
-    np.not_equal(gt_ids[1:], gt_ids[:-1], out=starts_run[1:])
-    starts_run[1:] |= pred_map[1:] != pred_map[:-1]
-    if np.count_nonzero(starts_run) > gt_ids.size // 4:
-        return gt_ids, pred_map, None
-    starts = np.flatnonzero(starts_run)
-    return gt_ids[starts], pred_map[starts], np.diff(starts, append=gt_ids.size)
-
-
-def _indices(ids: np.ndarray, known: Sequence[int], whose: str, error: type[UserError]) -> np.ndarray:
-    try:
-        for extreme in (int(ids.min(initial=VOID_ID)), int(ids.max(initial=VOID_ID))):
-            if not 0 <= extreme <= MAX_ID:
-                raise KeyError(extreme)
-        return ids_to_indices(ids, known)
-    except KeyError as stranger:
-        raise error(f'{whose} holds segment id {stranger.args[0]} that its segments_info lacks: add it there') from None
-
-
-def _count_pairs(
-    rows: np.ndarray, columns: np.ndarray, lengths: np.ndarray | None, num_rows: int, num_columns: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Pairs (row, column) that occur, ascending, and the pixels of each."""
-    pairs = rows.astype(np.int64)
-    pairs *= num_columns
-    pairs += columns
-    if num_rows * num_columns > _MAX_TABLE:
-        occurring, pairs = np.unique(pairs, return_inverse=True)
-        pixels = _sum_by(pairs, lengths, len(occurring))
-    else:
-        table = _sum_by(pairs, lengths, num_rows * num_columns)
-        occurring = np.flatnonzero(table)
-        pixels = table[occurring]
-    return *np.divmod(occurring, num_columns), pixels
-
-
-def _sum_by(index: np.ndarray, pixels: np.ndarray | None, size: int) -> np.ndarray:
-    """Number of pixels by index, int64 of shape (size,); the float64 in between is exact below 2**53."""
-    return np.bincount(index, pixels, size).astype(np.int64)
+    ignored = (overlaps.gt == 0) | (same_class & takes_crowd[overlaps.gt])
+    ignored_area = sum_by(overlaps.pred[ignored], overlaps.pixels[ignored], len(overlaps.pred_area))
+    return ignored_area > IGNORED_SHARE * overlaps.pred_area
 
 
 def accumulate(matches: Iterable[ImageMatches], num_classes: int) -> PQStat:
@@ -285,85 +240,3 @@ def average(
             total += values[key]
         result[key] = total / n if n else 0.0
     return result | {'n': n}
-
-
-def evaluate_files(
-    gt_json: str | Path, gt_dir: str | Path, pred_json: str | Path, pred_dir: str | Path
-) -> dict[str, dict[Any, Any]]:
-    """Score predictions in COCO's panoptic format (https://cocodataset.org/#format-results) as the official tool does.
-
-    Args:
-        gt_json: The ground truth's panoptic JSON.
-        gt_dir: Folder of the ground truth's PNGs.
-        pred_json: The predictions' JSON: ``annotations`` with ``image_id``, ``file_name`` and ``segments_info``.
-        pred_dir: Folder of the predictions' PNGs.
-
-    Returns:
-        ``All``, ``Things`` and ``Stuff`` as :func:`average` gives them; ``per_class`` as :func:`per_class` does.
-
-    Raises:
-        DatasetError: If the ground truth is missing, incomplete, or its PNGs and its JSON disagree.
-        UserError: If an annotated image has no prediction or more than one, a predicted category is unknown, or the
-            predictions' PNGs and their JSON disagree.
-    """
-    gt_data, pred_data = read_json(str(gt_json)), read_json(str(pred_json))
-    categories = parse_categories(gt_data.get('categories'), str(gt_json))
-    category_of = {category['id']: category for category in categories}
-    predictions = _predictions_by_image(pred_data, str(pred_json))
-
-    def matches() -> Iterable[ImageMatches]:
-        for _, gt in annotations_by_image(gt_data, str(gt_json)):
-            if gt is None:
-                raise DatasetError(f'{gt_json} has no annotations: score against a file that has them')
-            pred = predictions.get(gt['image_id'])
-            if pred is None:
-                raise UserError(
-                    f'{pred_json} has no prediction for image {gt["image_id"]!r}: add one, with an empty map if need be'
-                )
-            gt_png, pred_png = Path(gt_dir, gt['file_name']), Path(pred_dir, pred['file_name'])
-            yield match_segments(
-                _read_png(gt_png, DatasetError),
-                parse_segments(gt, category_of, str(gt_json)),
-                _read_png(pred_png, UserError),
-                _predicted_segments(pred, category_of, f'{pred_json}: {pred["file_name"]}'),
-                name=f'{gt["image_id"]!r} ({gt_png} against {pred_png})',
-            )
-
-    stat = accumulate(matches(), len(categories))
-    averages = {name: average(stat, categories, of) for name, of in (('All', None), ('Things', True), ('Stuff', False))}
-    return averages | {'per_class': per_class(stat, categories)}
-
-
-def _predictions_by_image(data: Mapping[str, Any], path: str) -> dict[Any, Mapping[str, Any]]:
-    predictions: dict[Any, Mapping[str, Any]] = {}
-    for annotation in data.get('annotations', []):
-        for key in ('image_id', 'file_name', 'segments_info'):
-            if key not in annotation:
-                raise UserError(f'{path}: the prediction for image {annotation.get("image_id")!r} lacks `{key}`')
-        if annotation['image_id'] in predictions:
-            raise UserError(f'{path} has two predictions for image {annotation["image_id"]!r}: remove one')
-        predictions[annotation['image_id']] = annotation
-    return predictions
-
-
-def _predicted_segments(
-    annotation: Mapping[str, Any], category_of: Mapping[Any, Mapping[str, Any]], where: str
-) -> list[dict[str, int]]:
-    segments = []
-    for segment in annotation['segments_info']:
-        if 'id' not in segment or 'category_id' not in segment:
-            raise UserError(f'{where}: segment {segment} lacks `id` or `category_id`')
-        if segment['category_id'] not in category_of:
-            raise UserError(
-                f'{where}: segment {segment["id"]} has category_id {segment["category_id"]!r}, which the ground truth '
-                'lacks: use its category ids'
-            )
-        segments.append({'id': segment['id'], 'label': category_of[segment['category_id']]['label']})
-    return segments
-
-
-def _read_png(path: Path, error: type[UserError]) -> np.ndarray:
-    try:
-        return decode_panoptic_png(path.read_bytes(), str(path))
-    except OSError as problem:
-        raise error(f'{path} cannot be read ({problem.strerror}): its JSON names it') from None

@@ -156,18 +156,7 @@ def write_panoptic(
     new, old = staging / 'new', staging / 'old'
     new.mkdir(parents=True)
     try:
-        images, annotations = [], []
-        seen = set()
-        for item in items:
-            for key in (('image id', item.image['id']), ('PNG', item.png_name)):
-                if key in seen:
-                    raise DatasetError(f'{out_json}: {key[0]} {key[1]} occurs twice ({item.image["file_name"]})')
-                seen.add(key)
-            (new / item.png_name).write_bytes(item.png)
-            images.append(item.image)
-            annotations.append(
-                {'image_id': item.image['id'], 'file_name': item.png_name, 'segments_info': item.segments_info}
-            )
+        images, annotations = _write_items(items, new, out_json)
         content = {
             'info': {'panoptic_dir': os.path.relpath(panoptic_dir, out_json.parent)},
             'images': images,
@@ -183,6 +172,25 @@ def write_panoptic(
         shutil.rmtree(staging, ignore_errors=True)
         staged_json.unlink(missing_ok=True)
     return content
+
+
+def _write_items(
+    items: Iterable[PanopticItem], png_dir: Path, out_json: Path
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Write the PNGs of items into a folder; give the ``images`` and ``annotations`` that ``out_json`` is to hold."""
+    images, annotations = [], []
+    seen = set()
+    for item in items:
+        for key in (('image id', item.image['id']), ('PNG', item.png_name)):
+            if key in seen:
+                raise DatasetError(f'{out_json}: {key[0]} {key[1]} occurs twice ({item.image["file_name"]})')
+            seen.add(key)
+        (png_dir / item.png_name).write_bytes(item.png)
+        images.append(item.image)
+        annotations.append(
+            {'image_id': item.image['id'], 'file_name': item.png_name, 'segments_info': item.segments_info}
+        )
+    return images, annotations
 
 
 def _check_replaceable(panoptic_dir: Path, out_json: Path) -> None:

@@ -1,4 +1,4 @@
-"""Pictures of panoptic maps: pure functions on numpy arrays, drawn by OpenCV.
+"""Pictures of panoptic maps and of instances: pure functions on numpy arrays, drawn by OpenCV.
 
 Images are uint8 RGB of shape (H, W, 3). Segments are dicts with ``id`` (the value in the map), ``label`` (contiguous
 class) and, for :func:`draw_labels`, ``texts`` (what to write, the fullest version first).
@@ -81,6 +81,13 @@ def _borders(indices: np.ndarray) -> np.ndarray:
     return borders
 
 
+def _draw_contours(picture: np.ndarray, borders: np.ndarray) -> None:
+    width = _line_width(picture.shape)
+    if width > 1:
+        borders = cv2.dilate(borders, np.ones((width, width), np.uint8))
+    picture[borders.view(bool)] = CONTOUR_COLOR
+
+
 def _line_width(shape: Sequence[int], pixels_per_width: int = 600) -> int:
     return max(1, round(min(shape[:2]) / pixels_per_width))
 
@@ -113,11 +120,58 @@ def overlay(
         grey[(rows + columns) % (hatch_step * width) < width] = 140
         picture[void] = grey[void][:, None]
 
-    borders = _borders(indices)
-    if width > 1:
-        borders = cv2.dilate(borders, np.ones((width, width), np.uint8))
-    picture[borders.view(bool)] = CONTOUR_COLOR
+    _draw_contours(picture, _borders(indices))
     return picture
+
+
+def draw_instances(
+    picture: np.ndarray,
+    boxes: np.ndarray | None,
+    masks: np.ndarray | None,
+    colors: np.ndarray,
+    texts: Sequence[str],
+    alpha: float = 0.55,
+) -> np.ndarray:
+    """Draw instances, the first one above all others: masks under thin contours, boxes, and a text at each.
+
+    Args:
+        picture: uint8 RGB of shape (H, W, 3).
+        boxes: Left, top, right and bottom in pixels, of shape (n, 4), or None: a text goes to its mask.
+        masks: bool of shape (n, H, W), or None, but not without boxes.
+        colors: uint8 RGB of the n instances, of shape (n, 3): of mask, box, and the text's background.
+        texts: What to write, above the box if there is room in the picture, else into its upper left corner.
+        alpha: Opacity of the masks.
+
+    Returns:
+        A new picture.
+    """
+    picture = picture.copy()
+    width, scale = _line_width(picture.shape), text_scale(picture.shape)
+    from_behind = range(len(texts) - 1, -1, -1)
+    if masks is not None:
+        borders = np.zeros(picture.shape[:2], np.uint8)
+        for i in from_behind:
+            picture[masks[i]] = np.rint((1 - alpha) * picture[masks[i]] + alpha * colors[i])
+            borders |= _borders(masks[i])
+        _draw_contours(picture, borders)
+    if boxes is None:
+        corners = [cv2.boundingRect(mask.view(np.uint8))[:2] for mask in masks]
+    else:
+        corners = np.rint(boxes[:, :2]).astype(int).tolist()
+        for i in from_behind:
+            left, top, right, bottom = np.rint(boxes[i]).astype(int).tolist()
+            cv2.rectangle(picture, (left, top), (right - 1, bottom - 1), colors[i].tolist(), 2 * width)
+    for i in from_behind:
+        x, y = _place_at(corners[i], _text_box(texts[i], scale)[:2], picture.shape)
+        _put_text(picture, texts[i], x, y, scale, colors[i].tolist())
+    return picture
+
+
+def _place_at(corner: Sequence[int], size: Sequence[int], shape: Sequence[int]) -> tuple[int, int]:
+    """Top left corner of a text of this (width, height) at a box's: above it, or in it if the picture ends there."""
+    (left, top), (width, height) = corner, size
+    y = top - height if top >= height else top
+    return max(0, min(left, shape[1] - width)), max(0, min(y, shape[0] - height))
 
 
 def text_scale(shape: Sequence[int], smallest: float = 0.42, pixels_per_scale: float = 1100) -> float:

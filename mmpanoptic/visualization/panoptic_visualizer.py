@@ -4,8 +4,7 @@ import mmcv
 import numpy as np
 import torch
 from mmdet.structures import DetDataSample
-from mmdet.structures.mask import BitmapMasks
-from mmdet.visualization import DetLocalVisualizer, get_palette
+from mmdet.visualization import get_palette
 from mmengine.dist import is_main_process
 from mmengine.structures import InstanceData, PixelData
 from mmengine.visualization import Visualizer
@@ -17,11 +16,12 @@ from . import draw
 
 
 @VISUALIZERS.register_module()
-class PanopticVisualizer(DetLocalVisualizer):
+class PanopticVisualizer(Visualizer):
     """Draws ``image | ground truth | prediction``, leaving out what a data sample does not have.
 
     Panoptic maps are drawn in the dataset's colours (``dataset_meta['palette']``, by contiguous label). Where there
-    are only instances, these are drawn as mmdet draws them.
+    are only instances, these are drawn. mmengine lets only rank 0 draw; this visualizer draws on every rank, since
+    each draws the images that it has tested. Windows and vis backends are those of mmengine, of rank 0 only.
 
     Args:
         name: Name of the instance.
@@ -29,17 +29,8 @@ class PanopticVisualizer(DetLocalVisualizer):
         min_side: Images whose short side is below this many pixels are enlarged by a whole factor before drawing.
         max_label_cover: Largest size of a segment's text relative to its area; more is not written.
         max_label_cover_first: The same for the largest segment of each class.
-        kwargs: Further arguments of mmdet's ``DetLocalVisualizer``.
+        kwargs: Further arguments of mmengine's ``Visualizer``: ``vis_backends``, ``save_dir``.
     """
-
-    # mmengine lets only rank 0 draw. Here every rank draws the images that it has tested, so what mmdet's drawing of
-    # instances is made of, and the names of the classes, have to work on all of them.
-    set_image = Visualizer.set_image.__wrapped__
-    get_image = Visualizer.get_image.__wrapped__
-    draw_bboxes = Visualizer.draw_bboxes.__wrapped__
-    draw_texts = Visualizer.draw_texts.__wrapped__
-    draw_polygons = Visualizer.draw_polygons.__wrapped__
-    draw_binary_masks = Visualizer.draw_binary_masks.__wrapped__
 
     def __init__(
         self,
@@ -50,10 +41,12 @@ class PanopticVisualizer(DetLocalVisualizer):
         max_label_cover_first: float = 1.8,
         **kwargs,
     ) -> None:
-        super().__init__(name=name, alpha=alpha, **kwargs)
+        super().__init__(name=name, **kwargs)
+        self.alpha = alpha
         self.min_side = min_side
         self.max_label_cover = max_label_cover
         self.max_label_cover_first = max_label_cover_first
+        self._picture: np.ndarray | None = None
 
     @property
     def dataset_meta(self) -> dict:
@@ -63,6 +56,10 @@ class PanopticVisualizer(DetLocalVisualizer):
     @dataset_meta.setter
     def dataset_meta(self, dataset_meta: dict | None) -> None:
         self._dataset_meta = dataset_meta
+
+    def get_image(self) -> np.ndarray | None:
+        """The picture that :meth:`add_datasample` drew last, uint8 RGB, on any rank; None before the first."""
+        return self._picture
 
     def add_datasample(
         self,
@@ -94,7 +91,7 @@ class PanopticVisualizer(DetLocalVisualizer):
             step: Step to record in the vis backends.
 
         Raises:
-            ValueError: If a map is not of the image's size, or ``dataset_meta`` holds no classes.
+            ValueError: If a map is not of the image's size, or ``dataset_meta`` holds no classes to name what is drawn.
         """
         if not show and out_file is None and not is_main_process():
             return
@@ -108,7 +105,7 @@ class PanopticVisualizer(DetLocalVisualizer):
             panels += [] if picture is None else [draw.with_header(picture, 'prediction')]
         drawn = draw.side_by_side(panels)
 
-        self.set_image(drawn)  # for get_image()
+        self._picture = drawn
         if show:
             self.show(drawn, win_name=name, wait_time=wait_time)
         if out_file is not None:
@@ -122,7 +119,7 @@ class PanopticVisualizer(DetLocalVisualizer):
         if panoptic is not None and 'segments_info' in panoptic:
             return self._draw_panoptic(canvas, factor, panoptic, panoptic.segments_info)
         instances = data_sample.get('gt_instances')
-        return None if instances is None else self._draw_instances_scaled(canvas, factor, instances)
+        return None if instances is None else self._draw_instances(canvas, factor, instances)
 
     def draw_prediction(
         self, canvas: np.ndarray, factor: int, data_sample: DetDataSample, score_thr: float
@@ -137,45 +134,43 @@ class PanopticVisualizer(DetLocalVisualizer):
         instances = data_sample.get('pred_instances')
         if instances is None:
             return None
-        return self._draw_instances_scaled(canvas, factor, instances[instances.scores > score_thr])
+        return self._draw_instances(canvas, factor, instances[instances.scores > score_thr])
 
     def _draw_panoptic(self, canvas: np.ndarray, factor: int, panoptic: PixelData, segments: list[dict]) -> np.ndarray:
         """The canvas, ``factor`` times the map's size, under the panoptic map."""
         classes = self._classes()
-        palette = get_palette(self.dataset_meta.get('palette'), len(classes))
         segments = [{**segment, 'texts': segment_texts(segment, classes)} for segment in segments]
-        colors = draw.segment_colors([segment['label'] for segment in segments], palette)
+        colors = self._colors([segment['label'] for segment in segments])
         indices = draw.segment_indices(_map_of(panoptic), segments)
         indices = indices.repeat(factor, axis=0).repeat(factor, axis=1)
         picture = draw.overlay(canvas, indices, colors, self.alpha)
         return draw.draw_labels(picture, indices, segments, colors, self.max_label_cover, self.max_label_cover_first)
 
-    def _draw_instances_scaled(self, canvas: np.ndarray, factor: int, instances: InstanceData) -> np.ndarray:
-        """The canvas, ``factor`` times the instances' size, with the instances as mmdet draws them."""
-        instances = instances.cpu()
-        if factor > 1 and 'bboxes' in instances:
-            bboxes = getattr(instances.bboxes, 'tensor', instances.bboxes)
-            instances.bboxes = bboxes * factor
-        if factor > 1 and 'masks' in instances:
-            masks = instances.masks
-            masks = masks.to_ndarray() if hasattr(masks, 'to_ndarray') else np.asarray(masks)
-            masks = masks.astype(np.uint8).repeat(factor, axis=1).repeat(factor, axis=2)
-            instances.masks = BitmapMasks(masks, *canvas.shape[:2])
-        meta = self.dataset_meta
-        # mmdet draws shades from numpy's global generator: fixed here, so that a picture is the same on any rank and
-        # drawing in validation leaves training as it was.
-        state = np.random.get_state()
-        np.random.seed(0)
-        try:
-            return self._draw_instances(canvas, instances, meta.get('classes'), meta.get('palette'))
-        finally:
-            np.random.set_state(state)
+    def _draw_instances(self, canvas: np.ndarray, factor: int, instances: InstanceData) -> np.ndarray:
+        """The canvas, ``factor`` times the instances' size, under the instances."""
+        boxes, masks = _boxes_of(instances), _masks_of(instances)
+        if boxes is None and masks is None:
+            return canvas
+        labels = instances.labels.tolist()
+        scores = instances.scores.tolist() if 'scores' in instances else [None] * len(labels)
+        texts = [
+            segment_texts({'label': label, 'score': score}, self._classes())[0]
+            for label, score in zip(labels, scores, strict=True)
+        ]
+        if boxes is not None:
+            boxes = boxes * factor
+        if masks is not None:
+            masks = masks.repeat(factor, axis=1).repeat(factor, axis=2)
+        return draw.draw_instances(canvas, boxes, masks, self._colors(labels), texts, self.alpha)
 
     def _classes(self) -> list[str]:
         classes = self.dataset_meta.get('classes')
         if classes is None:
-            raise ValueError("panoptic maps cannot be drawn without class names: set the visualizer's dataset_meta")
+            raise ValueError("nothing can be drawn without class names: set the visualizer's dataset_meta")
         return classes
+
+    def _colors(self, labels: list[int]) -> np.ndarray:
+        return draw.segment_colors(labels, get_palette(self.dataset_meta.get('palette'), len(self._classes())))
 
 
 def segment_texts(segment: dict, classes: list[str]) -> list[str]:
@@ -192,3 +187,20 @@ def _map_of(panoptic: PixelData) -> np.ndarray:
     data = panoptic.sem_seg
     data = data.cpu().numpy() if isinstance(data, torch.Tensor) else np.asarray(data)
     return data[0]
+
+
+def _boxes_of(instances: InstanceData) -> np.ndarray | None:
+    """Boxes of shape (n, 4); None where there are none, or all are 0, as of detectors that predict masks alone."""
+    boxes = instances.get('bboxes')
+    boxes = getattr(boxes, 'tensor', boxes)
+    return None if boxes is None or not boxes.any() else boxes.cpu().numpy()
+
+
+def _masks_of(instances: InstanceData) -> np.ndarray | None:
+    """Masks, bool of shape (n, H, W), of whatever type they are; None where there are none."""
+    masks = instances.get('masks')
+    if masks is None:
+        return None
+    if isinstance(masks, torch.Tensor):
+        return masks.cpu().numpy().astype(bool)
+    return (masks.to_ndarray() if hasattr(masks, 'to_ndarray') else masks).astype(bool)

@@ -16,7 +16,7 @@ from mmengine.structures import PixelData
 from pq_cases import CATEGORIES, random_case, write_files
 
 from mmpanoptic.evaluation.metrics import PanopticMetric
-from mmpanoptic.evaluation.panoptic_quality import evaluate_files
+from mmpanoptic.evaluation.panoptic_files import evaluate_files
 from mmpanoptic.formats.panoptic_json import annotations_by_image, dataset_meta, parse_categories, parse_segments
 from mmpanoptic.formats.panoptic_png import decode_panoptic_png
 from mmpanoptic.structures import INSTANCE_OFFSET

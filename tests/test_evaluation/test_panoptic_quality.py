@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pq_cases import CATEGORIES, Case, random_case, reference_matches, write_files
 
-from mmpanoptic.evaluation.panoptic_quality import accumulate, average, evaluate_files, match_segments, per_class
+from mmpanoptic.evaluation.panoptic_files import evaluate_files
+from mmpanoptic.evaluation.panoptic_quality import accumulate, average, match_segments, per_class
 from mmpanoptic.utils import DatasetError, UserError
 
 SEEDS = st.integers(0, 2**32 - 1)

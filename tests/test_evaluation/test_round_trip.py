@@ -11,7 +11,7 @@ from test_pq_oracles import JUDGES
 
 from mmpanoptic.datasets import CocoPanopticDataset
 from mmpanoptic.evaluation.metrics import PanopticMetric
-from mmpanoptic.evaluation.panoptic_quality import evaluate_files
+from mmpanoptic.evaluation.panoptic_files import evaluate_files
 from mmpanoptic.structures import INSTANCE_OFFSET, ids_to_indices
 
 NUM_IMAGES = 100

@@ -12,7 +12,7 @@ from fixtures.cityscapes import load_tool
 from fixtures.tiny_run import EPOCHS, ITERS_PER_EPOCH, NUM_IMAGES, ROOT, TinyRun, run_tool, tool_env
 from mmengine.config import Config
 
-from mmpanoptic.evaluation.panoptic_quality import evaluate_files
+from mmpanoptic.evaluation.panoptic_files import evaluate_files
 
 pytestmark = pytest.mark.slow
 

@@ -7,6 +7,9 @@ import numpy as np
 import pytest
 import torch
 from mmdet.structures import DetDataSample
+from mmdet.structures.bbox import HorizontalBoxes
+from mmdet.structures.mask import BitmapMasks
+from mmengine.dist import utils as dist_utils
 from mmengine.structures import InstanceData, PixelData
 
 from mmpanoptic.registry import VISUALIZERS
@@ -190,6 +193,64 @@ def test_segment_texts():
     assert segment_texts({'label': 1, 'score': 0.876}, CLASSES) == ['car 0.88', 'car']
 
 
+GREY = np.full((200, 300, 3), 100, np.uint8)
+COLORS = np.array([[220, 20, 60], [0, 0, 142]], np.uint8)
+BOXES = np.array([[20.0, 60, 80, 120], [60, 100, 280.4, 179.6]])
+
+
+def _masks() -> np.ndarray:
+    masks = np.zeros((2, 200, 300), bool)
+    masks[0, 60:120, 20:80] = True
+    masks[1, 100:180, 60:280] = True
+    return masks
+
+
+def test_masks_are_mixed_under_contours_the_first_one_above_the_others():
+    picture = draw.draw_instances(GREY, None, _masks(), COLORS, ['a', 'b'], alpha=0.4)
+    first, second = (np.rint(0.6 * 100 + 0.4 * color) for color in COLORS.astype(float))
+    np.testing.assert_array_equal(picture[90, 40], first)
+    np.testing.assert_array_equal(picture[150, 200], second)
+    np.testing.assert_array_equal(picture[112, 70], np.rint(0.6 * second + 0.4 * COLORS[0]))
+    assert (picture[99, 90:280] == 255).all() and (picture[119, 20:79] == 255).all(), 'the contours'
+    assert (GREY == 100).all(), 'the input is left alone'
+
+
+def test_boxes_have_the_colours_of_their_instances_the_first_one_above_the_others():
+    picture = draw.draw_instances(GREY, BOXES, None, COLORS, ['a', 'b'])
+    assert (picture[70:119, 20] == COLORS[0]).all() and (picture[119, 20:80] == COLORS[0]).all()
+    assert (picture[101:179, 279] == COLORS[1]).all() and (picture[179, 81:279] == COLORS[1]).all()
+    assert (picture[150, 100:270] == 100).all(), 'no mask, no filling'
+
+
+def test_texts_stand_above_their_boxes_and_inside_the_picture(monkeypatch):
+    places = {}
+    monkeypatch.setattr(draw, '_put_text', lambda _, text, x, y, *args: places.update({text: (x, y)}))
+    boxes = np.array([[20.0, 60, 80, 120], [-5, 3, 50, 40], [290, 195, 300, 200], [0, 0, 300, 200]])
+    texts = ['cat', 'dog', 'a long name', 'as long a name as no picture of this width has room for']
+    draw.draw_instances(GREY, boxes, None, np.zeros((4, 3), np.uint8), texts)
+    sizes = {text: draw._text_box(text, draw.text_scale(GREY.shape))[:2] for text in texts}
+    assert places['cat'] == (20, 60 - sizes['cat'][1])
+    assert places['dog'] == (0, 3)
+    assert places['a long name'] == (300 - sizes['a long name'][0], 195 - sizes['a long name'][1])
+    assert places[texts[3]] == (0, 0)
+    assert list(places) == texts[::-1], 'the first one above the others'
+
+
+def test_without_boxes_texts_go_to_the_masks(spied):
+    picture = draw.draw_instances(GREY, None, _masks(), COLORS, ['a', 'b'])
+    assert spied['texts'] == ['b', 'a']
+    _, height, _ = draw._text_box('a', draw.text_scale(GREY.shape))
+    np.testing.assert_array_equal(picture[60 - height, 20], COLORS[0])
+    np.testing.assert_array_equal(picture[100 - height, 60], COLORS[1])
+
+
+@pytest.mark.parametrize('masks', [None, np.zeros((0, 200, 300), bool)])
+def test_no_instances_give_the_picture_back(masks):
+    picture = draw.draw_instances(GREY, np.zeros((0, 4)), masks, np.zeros((0, 3), np.uint8), [])
+    np.testing.assert_array_equal(picture, GREY)
+    assert picture is not GREY
+
+
 # -------------------------------------------------------------------------------------------------------- visualizer
 
 
@@ -274,10 +335,53 @@ def test_drawing_instances_is_deterministic_and_draws_no_random_numbers(visualiz
     assert pictures[0] == pictures[1]
 
 
-def test_without_classes_is_an_error(image):
+@pytest.mark.parametrize('boxes_type', [HorizontalBoxes, lambda boxes: boxes, None])
+@pytest.mark.parametrize(
+    'masks_type', [lambda masks: masks, lambda masks: masks.numpy(), lambda m: BitmapMasks(m.numpy(), 200, 300), None]
+)
+def test_instances_of_all_types_look_the_same(visualizer, image, spied, boxes_type, masks_type):
+    visualizer.min_side = 360
+    plain, other = _instances(), _instances()
+    for field, to_type in (('bboxes', boxes_type), ('masks', masks_type)):
+        if to_type is None:
+            del plain[field], other[field]
+        else:
+            other[field] = to_type(plain[field])
+    pictures = []
+    for instances in (plain, other):
+        del instances.scores  # as of a ground truth
+        visualizer.add_datasample('x', image, DetDataSample(gt_instances=instances))
+        pictures.append(visualizer.get_image())
+    np.testing.assert_array_equal(*pictures)
+    assert spied['titles'] == ['image', 'ground truth'] * 2
+    drawn_texts = [text for text in spied['texts'] if text in CLASSES]
+    assert drawn_texts == ([] if boxes_type is None and masks_type is None else ['car', 'person'] * 2)
+
+
+def test_boxes_of_zeros_are_not_drawn(visualizer, image, spied):
+    """Detectors of masks alone give such ones."""
+    without, zeros = _instances(), _instances()
+    del without.bboxes
+    zeros.bboxes = torch.zeros(2, 4)
+    pictures = []
+    for instances in (without, zeros):
+        visualizer.add_datasample('x', image, DetDataSample(pred_instances=instances), pred_score_thr=0)
+        pictures.append(visualizer.get_image())
+    np.testing.assert_array_equal(*pictures)
+    assert {'person 0.90', 'car 0.20'} <= set(spied['texts'])
+
+
+@pytest.mark.parametrize('instances', [InstanceData(), _instances()[:0]])
+def test_no_instances(visualizer, image, instances):
+    visualizer.add_datasample('x', image, DetDataSample(gt_instances=instances))
+    np.testing.assert_array_equal(visualizer.get_image()[-200:, 306:], image)
+
+
+@pytest.mark.parametrize('fields', [{'pred_panoptic_seg': _prediction()}, {'pred_instances': _instances()}])
+def test_without_classes_is_an_error(image, fields):
     visualizer = PanopticVisualizer()
     with pytest.raises(ValueError, match='dataset_meta'):
-        visualizer.add_datasample('x', image, DetDataSample(pred_panoptic_seg=_prediction()))
+        visualizer.add_datasample('x', image, DetDataSample(**fields))
 
 
 def test_vis_backend_receives_the_picture(image, tmp_path):
@@ -291,21 +395,21 @@ def test_vis_backend_receives_the_picture(image, tmp_path):
     assert [path.name for path in tmp_path.rglob('*.png')] == ['val_7.png']
 
 
-def test_ranks_other_than_0_write_files_but_leave_the_backends_alone(image, tmp_path, monkeypatch):
-    from mmengine.dist import utils
-
-    from mmpanoptic.visualization import panoptic_visualizer
-
-    monkeypatch.setattr(utils, 'get_rank', lambda group=None: 1)
-    monkeypatch.setattr(panoptic_visualizer, 'is_main_process', utils.is_main_process)
-    assert not utils.is_main_process()
-    visualizer = PanopticVisualizer(vis_backends=[{'type': 'LocalVisBackend'}], save_dir=str(tmp_path / 'backend'))
-    visualizer.dataset_meta = {'classes': CLASSES, 'palette': PALETTE}
+def test_ranks_other_than_0_draw_and_write_files_but_leave_the_backends_alone(image, visualizer, tmp_path, monkeypatch):
     sample = DetDataSample(gt_panoptic_seg=_ground_truth(), pred_instances=_instances())
     visualizer.add_datasample('x', image, sample)
+    of_rank_0 = visualizer.get_image()
+    monkeypatch.setattr(dist_utils, 'get_rank', lambda group=None: 1)
+    assert not dist_utils.is_main_process()
+    options = {'vis_backends': [{'type': 'LocalVisBackend'}], 'save_dir': str(tmp_path / 'backend'), 'min_side': 0}
+    visualizer = PanopticVisualizer(**options)
+    visualizer.dataset_meta = {'classes': CLASSES, 'palette': PALETTE}
+    visualizer.add_datasample('x', image, sample)
+    assert visualizer.get_image() is None
     assert not list(tmp_path.rglob('*.png'))
     visualizer.add_datasample('x', image, sample, out_file=str(tmp_path / 'x.png'))
-    assert cv2.imread(str(tmp_path / 'x.png')).shape[1] > 900
+    np.testing.assert_array_equal(visualizer.get_image(), of_rank_0)
+    np.testing.assert_array_equal(cv2.imread(str(tmp_path / 'x.png'))[..., ::-1], of_rank_0)
 
 
 def test_real_image(shared_data, visualizer, tmp_path):

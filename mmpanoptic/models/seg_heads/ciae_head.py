@@ -112,15 +112,7 @@ class CIAEHead(BaseModule):
         self.embedding_dims = embedding_dims
         self.box_embedding_dims = box_embedding_dims
         self.thing_categories = thing_categories
-        self.level_convs = nn.ModuleList()
-        for level in range(num_levels):
-            convs = nn.ModuleList()
-            for index in range(max(level, 1)):
-                is_seen = coord_conv == 'all' or (coord_conv == 'first' and index == 0)
-                conv_type = CoordConvModule if is_seen and level == num_levels - 1 else ConvModule
-                channels = inner_channels if index else in_channels
-                convs.append(conv_type(channels, inner_channels, 3, padding=1, norm_cfg=norm_cfg))
-            self.level_convs.append(convs)
+        self.level_convs = _level_convs(in_channels, inner_channels, num_levels, coord_conv, norm_cfg)
         self.conv_embedding = nn.Conv2d(inner_channels, embedding_dims, embedding_kernel, padding=embedding_kernel // 2)
         self.conv_box_embedding = None
         if box_embedding_dims:
@@ -229,3 +221,19 @@ class CIAEHead(BaseModule):
         grid = (points.to(embedding) + 0.5) / size * 2 - 1
         sampled = F.grid_sample(embedding[None], grid[None, None], padding_mode='border', align_corners=False)
         return F.normalize(sampled[0, :, 0].T, dim=1)
+
+
+def _level_convs(
+    in_channels: int, inner_channels: int, num_levels: int, coord_conv: str | None, norm_cfg: dict
+) -> nn.ModuleList:
+    """Convolutions of each level, one for each doubling that it takes to reach stride 4, as :class:`CIAEHead` says."""
+    level_convs = nn.ModuleList()
+    for level in range(num_levels):
+        convs = nn.ModuleList()
+        for index in range(max(level, 1)):
+            sees_coordinates = coord_conv == 'all' or (coord_conv == 'first' and index == 0)
+            conv_type = CoordConvModule if sees_coordinates and level == num_levels - 1 else ConvModule
+            channels = inner_channels if index else in_channels
+            convs.append(conv_type(channels, inner_channels, 3, padding=1, norm_cfg=norm_cfg))
+        level_convs.append(convs)
+    return level_convs

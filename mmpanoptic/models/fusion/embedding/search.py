@@ -17,16 +17,14 @@ Source of the task: Gao et al., Learning Category- and Instance-Aware Pixel Embe
 section III-D, https://arxiv.org/abs/2009.13342
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from .query_map import Axis, QueryMap
-
-LOWEST = -1e30  # finite, unlike -inf: a corner of weight 0 must not make a NaN
+from .scored_map import LOWEST, Candidates, ScoredMap, lowest_best, windows_hold, windows_miss
 
 
 def pixel_windows(boxes: Tensor, size: tuple[int, int], box_scale: float | None = 1.0) -> Tensor:
@@ -80,217 +78,221 @@ def best_queries(
     Returns:
         The best query of each pixel, on the device of the embedding.
     """
-    height, width = embedding.shape[1:]
-    device = embedding.device
-    rows = Axis.of(size[0], scale[1], stride, height, device)
-    columns = Axis.of(size[1], scale[0], stride, width, device)
-    embedding = embedding.float().expand(-1, max(height, 2), max(width, 2))
-    embedding = embedding[:, : len(rows.start), : len(columns.start)].contiguous()  # the rest is padding
-    num_queries = len(embedding if queries is None else queries)
-    everywhere = torch.tensor([0, 0, size[1], size[0]], device=device).expand(num_queries - len(windows), 4)
-    windows = torch.cat([everywhere, windows.to(device), everywhere.new_tensor([[0, 0, size[1], size[0]]])])
-    queries = None if queries is None else queries.to(embedding)
-    search = _Search(embedding, queries, windows, rows, columns, len(everywhere))
-
-    piece = piece or (2**14 if device.type == 'cpu' else 2**20)
-    last, step = len(rows.start) - 1, max(1, piece // len(columns.start))
-    strips, undecided = zip(*(search.corners(i, min(i + step, last)) for i in range(0, last, step)), strict=True)
-    undecided = _Undecided(*(torch.cat(parts, dim=-1) for parts in zip(*undecided, strict=True)))
-    pixels, winners = [windows.new_zeros(0)], [windows.new_zeros(0)]
-    for some, of, x, y in search.pixels(undecided.cell, piece):
-        winner, sure = search.among_winners(_Undecided(*(part[..., some] for part in undecided)), of, x, y)
-        rest = (~sure).nonzero().flatten()
-        if len(rest):
-            winner[rest] = search.among_all(x[rest], y[rest])
-        pixels.append(y * size[1] + x)
-        winners.append(winner)
-    return QueryMap(
-        torch.cat(strips), undecided.cell, torch.cat(pixels), torch.cat(winners), rows, columns, num_queries
-    )
+    rows = Axis.of(size[0], scale[1], stride, embedding.shape[1], embedding.device)
+    columns = Axis.of(size[1], scale[0], stride, embedding.shape[2], embedding.device)
+    scored = ScoredMap.of(embedding, queries, windows, rows, columns)
+    piece = piece or (2**14 if embedding.device.type == 'cpu' else 2**20)
+    cell_queries, undecided = _search_cells(scored, piece)
+    pixels, pixel_queries = _search_pixels(scored, undecided, piece)
+    return QueryMap(cell_queries, undecided.cell, pixels, pixel_queries, rows, columns, scored.num_queries)
 
 
-class _Undecided(NamedTuple):
+# ------------------------------------------------------------------------------- step 1: whole cells, by their corners
+
+
+class _UndecidedCells(NamedTuple):
     """Cells that the corners do not decide, n of them, and what is known about each.
 
     Attributes:
         cell: Index into the flattened grid of cells, of shape (n,).
-        winner: Two winners of corners, the first not above the second, of shape (2, n).
-        score: Their scores in the cell, as coefficients of 1, x, y and xy, of shape (4 terms, 2, n); LOWEST where the
-            query's window does not hold the whole cell.
+        pair: Two queries that win at corners, the first not above the second, of shape (2, n).
+        pair_terms: Their scores in the cell, as factors of 1, x, y and xy, x and y from 0 to 1, of shape (4, 2, n);
+            LOWEST where the query's window does not hold the whole cell.
         bound: What no other query's score is above anywhere in the cell, of shape (n,).
     """
 
     cell: Tensor
-    winner: Tensor
-    score: Tensor
+    pair: Tensor
+    pair_terms: Tensor
     bound: Tensor
 
 
-@dataclass(frozen=True)
-class _Search:
-    """What the steps of :func:`best_queries` have in common. ``windows`` has one more, for pixels without a query."""
+class _Strip(NamedTuple):
+    """Some rows of cells and the scores at the P centres that are their corners, row by row.
 
-    embedding: Tensor
-    queries: Tensor | None
-    windows: Tensor
-    rows: Axis
-    columns: Axis
-    num_everywhere: int
+    Attributes:
+        first, last: The rows of cells, the last one exclusive; of centres, inclusive.
+        candidates: C queries that may win in these cells.
+        scores: Of shape (C, P); LOWEST or less where a candidate cannot win.
+        best: The best score at each centre, of shape (P,).
+        winner: The candidate that has it, int64 of shape (P,); C for "no query".
+    """
 
-    def candidates(self, top: Tensor, bottom: Tensor) -> Tensor:
-        """Queries that may win between two rows of pixels, rising."""
-        left, upper, right, lower = self.windows[:-1].unbind(1)
-        return ((left < right) & (upper < lower) & (upper < bottom) & (lower > top)).nonzero().flatten()
-
-    def scores(self, candidates: Tensor, points: Tensor) -> Tensor:
-        """Scores of shape (candidates, P) at points of shape (D, P), a new tensor."""
-        if self.queries is None:
-            return points[candidates]
-        with torch.autocast(points.device.type, enabled=False):  # in half precision, LOWEST does not exist
-            return self.queries[candidates] @ points
-
-    def corners(self, first: int, last: int) -> tuple[Tensor, _Undecided]:
-        """Winners of the cells in the rows of cells from ``first`` to ``last``, and the cells that need more."""
-        down, across = self.rows.start, self.columns.start
-        candidates = self.candidates(down[first], down[last])
-        everywhere = int((candidates < self.num_everywhere).sum())
-        names = torch.cat([candidates, candidates.new_tensor([len(self.windows) - 1])])
-        windows = self.windows[names].T
-        scores = self.scores(candidates, self.embedding[:, first : last + 1].flatten(1))
-        # A query may win at a corner if its window has a pixel of a cell around it. That may be more queries than in
-        # one of the cells, but one that wins against more of them in all corners wins.
-        grid = scores[everywhere:].view(-1, last + 1 - first, len(across))
-        left, top, right, bottom = windows[:, everywhere:-1, None]
-        grid += _outside(top, bottom, *_around(down, first, last))[:, :, None]
-        grid += _outside(left, right, *_around(across, 0, len(across) - 1))[:, None]
-        best, winner = _lowest_best(scores)
-
-        corner = winner.view(last + 1 - first, len(across))
-        cells = corner[:-1, :-1]
-        bounds = (across[None, :-1], down[first:last, None], across[None, 1:], down[first + 1 : last + 1, None])
-        decided = (cells == corner[:-1, 1:]) & (cells == corner[1:, :-1]) & (cells == corner[1:, 1:])
-        decided &= _holds(windows[:, cells], bounds)
-        decided |= (bounds[0] == bounds[2]) | (bounds[1] == bounds[3])  # no pixels
-        row, column = (~decided).nonzero().unbind(1)
-        cell = (row + first) * (len(across) - 1) + column
-        if not len(cell):
-            return names[cells], _Undecided(cell, cell.expand(2, 0), best.new_zeros(4, 2, 0), best[:0])
-
-        at = row * len(across) + column
-        at = torch.stack([at, at + 1, at + len(across), at + len(across) + 1])
-        pair = torch.stack([winner[at].amin(dim=0), winner[at].amax(dim=0)])
-        bounds = (across[column], down[first + row], across[column + 1], down[first + row + 1])
-        left, top, right, bottom = windows[:, pair]
-        held = _holds((left, top, right, bottom), bounds) & (pair < len(candidates))
-        apart = (left >= bounds[2]) | (right <= bounds[0]) | (top >= bounds[3]) | (bottom <= bounds[1])
-        one, x, y, xy = torch.where(held, scores[pair.clamp(max=len(candidates) - 1), at[:, None]], LOWEST)
-        score = torch.stack([one, x - one, y - one, one - x - y + xy])
-        bound = _best_but(scores, best, winner, at, torch.where(held | apart, pair, -1))
-        return names[cells], _Undecided(cell, names[pair], score, bound)
-
-    def pixels(self, cell: Tensor, piece: int) -> Iterator[tuple[slice, Tensor, Tensor, Tensor]]:
-        """Pixels of cells, about ``piece`` of them at once.
-
-        Yields:
-            Which cells, and for each of their pixels the index of its cell among these, its column and its row.
-        """
-        row, column = cell.div(len(self.columns.start) - 1, rounding_mode='floor'), cell % (len(self.columns.start) - 1)
-        top, left = self.rows.start[row], self.columns.start[column]
-        width = self.columns.start[column + 1] - left
-        count = (self.rows.start[row + 1] - top) * width
-        total = count.cumsum(0)
-        num_pixels = int(total[-1]) if len(total) else 0
-        ends = torch.searchsorted(total, torch.arange(piece, num_pixels + piece, piece, device=cell.device))
-        ends = (ends + 1).clamp(max=len(cell)).unique().tolist()
-        for some in map(slice, [0, *ends], ends):
-            of = torch.repeat_interleave(count[some])
-            before = total[some] - count[some]
-            index = torch.arange(len(of), device=cell.device) - (before - before[0])[of]
-            down = index.div(width[some][of], rounding_mode='floor')
-            yield some, of, left[some][of] + index - down * width[some][of], top[some][of] + down
-
-    def among_winners(self, cells: _Undecided, of: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        """Better of the two winners of a cell at pixels (x, y) of the cells with index ``of``.
-
-        Returns:
-            The queries, and whether no other is as good, both of shape (P,).
-        """
-        across, down = self.columns.weight[x], self.rows.weight[y]
-        one, by_x, by_y, by_xy = cells.score.index_select(2, of)
-        lower, higher = by_xy.mul_(down).add_(by_x).mul_(across).add_(by_y.mul_(down)).add_(one)
-        winner = torch.where(higher > lower, cells.winner[1, of], cells.winner[0, of])
-        best = torch.maximum(lower, higher)
-        return winner, (best > cells.bound[of]) & (best > LOWEST / 2)
-
-    def among_all(self, x: Tensor, y: Tensor) -> Tensor:
-        """Best query at pixels (x, y), of shape (P,)."""
-        candidates = self.candidates(y.min(), y.max() + 1)
-        everywhere = int((candidates < self.num_everywhere).sum())
-        names = torch.cat([candidates, candidates.new_tensor([len(self.windows) - 1])])
-        at = self.rows.cell[y] * len(self.columns.start) + self.columns.cell[x]
-        points = self.embedding.flatten(1)
-        across, down = self.columns.weight[x], self.rows.weight[y]
-        upper, lower = (
-            torch.lerp(points.index_select(1, at + row), points.index_select(1, at + row + 1), across)
-            for row in (0, len(self.columns.start))
-        )
-        scores = self.scores(candidates, torch.lerp(upper, lower, down))
-        left, top, right, bottom = self.windows[candidates[everywhere:]].T[..., None]
-        scores[everywhere:].masked_fill_((x < left) | (x >= right) | (y < top) | (y >= bottom), LOWEST)
-        return names[_lowest_best(scores)[1]]
+    first: int
+    last: int
+    candidates: Candidates
+    scores: Tensor
+    best: Tensor
+    winner: Tensor
 
 
-def _around(start: Tensor, first: int, last: int) -> tuple[Tensor, Tensor]:
-    """First and last pixel (exclusive) of the two cells around each centre from ``first`` to ``last``."""
-    padded = torch.cat([start[:1], start, start[-1:]])
-    return padded[first : last + 1], padded[first + 2 : last + 3]
+def _search_cells(scored: ScoredMap, piece: int) -> tuple[Tensor, _UndecidedCells]:
+    """Step 1: query of each cell, of shape (cells down, cells across), and the cells for which it does not count."""
+    num_rows, step = len(scored.rows.start) - 1, max(1, piece // len(scored.columns.start))
+    strips = [_search_strip(scored, first, min(first + step, num_rows)) for first in range(0, num_rows, step)]
+    cell_queries, undecided = zip(*strips, strict=True)
+    undecided = _UndecidedCells(*(torch.cat(parts, dim=-1) for parts in zip(*undecided, strict=True)))
+    return torch.cat(cell_queries), undecided
 
 
-def _outside(start: Tensor, stop: Tensor, first: Tensor, last: Tensor) -> Tensor:
-    """LOWEST where the pixels from ``start`` to ``stop`` and those from ``first`` to ``last`` are apart, 0 else."""
-    return ((start >= last) | (stop <= first)) * LOWEST
+def _search_strip(scored: ScoredMap, first: int, last: int) -> tuple[Tensor, _UndecidedCells]:
+    """The same for the rows of cells from ``first`` to ``last`` (exclusive)."""
+    strip = _score_corners(scored, first, last)
+    upper_left = strip.winner.view(-1, len(scored.columns.start))[:-1, :-1]
+    row, column = (~_is_decided(scored, strip)).nonzero().unbind(1)
+    return strip.candidates.indices[upper_left], _describe_undecided(scored, strip, row, column)
 
 
-def _holds(windows: Tensor, bounds: Sequence[Tensor]) -> Tensor:
-    """Whether windows, (left, top, right, bottom) in the first dimension, hold all pixels within bounds."""
-    left, top, right, bottom = windows
-    return (left <= bounds[0]) & (top <= bounds[1]) & (right >= bounds[2]) & (bottom >= bounds[3])
+def _score_corners(scored: ScoredMap, first: int, last: int) -> _Strip:
+    """Score the centres around the rows of cells from ``first`` to ``last`` (exclusive)."""
+    rows, columns = scored.rows, scored.columns
+    candidates = scored.candidates(rows.start[first], rows.start[last])
+    scores = scored.scores(candidates, scored.embedding[:, first : last + 1].flatten(1))
+    # A query may win at a corner if its window has a pixel of a cell around it. That may be more queries than in
+    # one of the cells, but one that wins against more of them in all corners wins.
+    confined = scores[candidates.num_everywhere :].view(-1, last + 1 - first, len(columns.start))
+    left, top, right, bottom = candidates.confined_windows[..., None]
+    confined += _penalty_outside(top, bottom, rows, first, last)[:, :, None]
+    confined += _penalty_outside(left, right, columns, 0, len(columns.start) - 1)[:, None]
+    return _Strip(first, last, candidates, scores, *lowest_best(scores))
 
 
-def _best_but(scores: Tensor, best: Tensor, winner: Tensor, at: Tensor, pair: Tensor) -> Tensor:
+def _penalty_outside(start: Tensor, stop: Tensor, axis: Axis, first: int, last: int) -> Tensor:
+    """Along one axis, LOWEST where a window has no pixel of the two cells around a centre, 0 else.
+
+    The windows go from ``start`` to ``stop`` (exclusive), of shape (W, 1), the centres from ``first`` to ``last``
+    (inclusive), n of them; what is returned has shape (W, n).
+    """
+    padded = torch.cat([axis.start[:1], axis.start, axis.start[-1:]])
+    before, after = padded[first : last + 1], padded[first + 2 : last + 3]
+    return ((start >= after) | (stop <= before)) * LOWEST
+
+
+def _is_decided(scored: ScoredMap, strip: _Strip) -> Tensor:
+    """Whether one query wins in a whole cell, or the cell has no pixels, of shape (rows of cells, cells across)."""
+    num_across = len(scored.columns.start)
+    winner = strip.winner.view(-1, num_across)
+    upper_left = winner[:-1, :-1]
+    is_same = (upper_left == winner[:-1, 1:]) & (upper_left == winner[1:, :-1]) & (upper_left == winner[1:, 1:])
+    row = torch.arange(strip.first, strip.last, device=winner.device)[:, None]
+    column = torch.arange(num_across - 1, device=winner.device)
+    left, top, right, bottom = bounds = scored.cell_bounds(row, column)
+    is_held = windows_hold(strip.candidates.windows[:, upper_left], bounds)
+    return (is_same & is_held) | (left == right) | (top == bottom)
+
+
+def _describe_undecided(scored: ScoredMap, strip: _Strip, row: Tensor, column: Tensor) -> _UndecidedCells:
+    """What is known about cells, by row in the strip and column, of shape (n,); the strip's scores are overwritten."""
+    num_across = len(scored.columns.start)
+    cell = (row + strip.first) * (num_across - 1) + column
+    if not len(cell):
+        return _UndecidedCells(cell, cell.expand(2, 0), strip.best.new_zeros(4, 2, 0), strip.best[:0])
+    upper_left = row * num_across + column
+    corners = torch.stack([upper_left, upper_left + 1, upper_left + num_across, upper_left + num_across + 1])
+    winners = strip.winner[corners]
+    pair = torch.stack([winners.amin(dim=0), winners.amax(dim=0)])
+    windows, bounds = strip.candidates.windows[:, pair], scored.cell_bounds(row + strip.first, column)
+    is_held = windows_hold(windows, bounds) & (pair < strip.candidates.count)
+    pair_scores = strip.scores[pair.clamp(max=strip.candidates.count - 1), corners[:, None]]
+    terms = _bilinear_terms(torch.where(is_held, pair_scores, LOWEST))
+    # One whose window holds but a part of the cell is not compared: it stays among the others.
+    is_settled = is_held | windows_miss(windows, bounds)
+    bound = _best_of_others(strip, corners, torch.where(is_settled, pair, -1))
+    return _UndecidedCells(cell, strip.candidates.indices[pair], terms, bound)
+
+
+def _bilinear_terms(corner_values: Tensor) -> Tensor:
+    """Factors of 1, x, y and xy of what has these values at (0, 0), (1, 0), (0, 1) and (1, 1), in the first axis."""
+    upper_left, upper_right, lower_left, lower_right = corner_values
+    by_x, by_y = upper_right - upper_left, lower_left - upper_left
+    return torch.stack([upper_left, by_x, by_y, upper_left - upper_right - lower_left + lower_right])
+
+
+def _best_of_others(strip: _Strip, corners: Tensor, pair: Tensor) -> Tensor:
     """Largest score that a query other than two has at any of a cell's corners.
 
     Args:
-        scores: Of shape (Q, P); the two best at each point are overwritten.
-        best: The best score at each point and ...
-        winner: ... the query that has it, both of shape (P,).
-        at: Points at the corners, of shape (4, n).
-        pair: The queries that do not count, of shape (2, n), -1 for none.
+        strip: Of the cells; the two best of its scores at each centre are overwritten.
+        corners: Centres at the corners, of shape (4, n).
+        pair: The candidates that do not count, of shape (2, n), -1 for none.
 
     Returns:
         Scores of shape (n,), LOWEST (or below) if there is no other query.
     """
-    last = len(scores) - 1
-    query = winner[at]
-    bound = torch.where((query != pair[0]) & (query != pair[1]), best[at], LOWEST)
-    scores.scatter_(0, winner.clamp(max=last)[None], LOWEST)
-    best, winner = _lowest_best(scores)
-    query = winner[at]
-    bound = torch.where((query != pair[0]) & (query != pair[1]), torch.maximum(bound, best[at]), bound)
-    scores.scatter_(0, winner.clamp(max=last)[None], LOWEST)
+    scores, last = strip.scores, strip.candidates.count - 1
+
+    def counts(winner: Tensor) -> Tensor:
+        at_corners = winner[corners]
+        return (at_corners != pair[0]) & (at_corners != pair[1])
+
+    bound = torch.where(counts(strip.winner), strip.best[corners], LOWEST)
+    scores.scatter_(0, strip.winner.clamp(max=last)[None], LOWEST)
+    second_best, second = lowest_best(scores)
+    bound = torch.where(counts(second), torch.maximum(bound, second_best[corners]), bound)
+    scores.scatter_(0, second.clamp(max=last)[None], LOWEST)
     # The third best is not above the bound if one of the two before counts, and counts itself if neither does.
-    return torch.maximum(bound, scores.amax(dim=0)[at]).amax(dim=0)
+    return torch.maximum(bound, scores.amax(dim=0)[corners]).amax(dim=0)
 
 
-def _lowest_best(scores: Tensor) -> tuple[Tensor, Tensor]:
-    """Largest of Q scores, of shape (Q, P), and its index, the lowest of equals; Q if all are LOWEST or none is there.
+# ----------------------------------------------------------------------- steps 2 and 3: the pixels of undecided cells
 
-    Three passes that are vectorised: on a CPU, ``max(dim=0)`` takes three times as long.
-    """
-    num = len(scores)
-    if not num:
-        return scores.new_full(scores.shape[1:], LOWEST), scores.new_zeros(scores.shape[1:], dtype=torch.int64)
-    best = scores.amax(dim=0)
-    hit = torch.eq(scores, best, out=torch.empty_like(scores))
-    index = num - hit.mul_(torch.arange(num, 0, -1, device=scores.device)[:, None]).amax(dim=0).long()
-    return best, index.masked_fill_(best < LOWEST / 2, num)
+
+class _Pixels(NamedTuple):
+    """P pixels of some cells: the place of its cell among these, its column and its row, each of shape (P,)."""
+
+    owner: Tensor
+    x: Tensor
+    y: Tensor
+
+
+def _search_pixels(scored: ScoredMap, undecided: _UndecidedCells, piece: int) -> tuple[Tensor, Tensor]:
+    """All pixels of undecided cells: their indices into the flattened image, and their queries, of shape (P,)."""
+    indices, queries = [undecided.cell[:0]], [undecided.cell[:0]]
+    for cells, pixels in _pieces(scored, undecided, piece):
+        winner, is_sure = _compare_pair(scored, cells, pixels)
+        rest = (~is_sure).nonzero().flatten()
+        if len(rest):
+            winner[rest] = _compare_all(scored, pixels.x[rest], pixels.y[rest])
+        indices.append(pixels.y * len(scored.columns.cell) + pixels.x)
+        queries.append(winner)
+    return torch.cat(indices), torch.cat(queries)
+
+
+def _pieces(scored: ScoredMap, undecided: _UndecidedCells, piece: int) -> Iterator[tuple[_UndecidedCells, _Pixels]]:
+    """The cells in their order, as many at once as have about ``piece`` pixels, with their pixels row by row."""
+    num_across = len(scored.columns.start) - 1
+    row, column = undecided.cell.div(num_across, rounding_mode='floor'), undecided.cell % num_across
+    left, top, right, bottom = scored.cell_bounds(row, column)
+    width = right - left
+    num_pixels = (bottom - top) * width
+    seen = num_pixels.cumsum(0)
+    total = int(seen[-1]) if len(seen) else 0
+    ends = torch.searchsorted(seen, torch.arange(piece, total + piece, piece, device=seen.device))
+    ends = (ends + 1).clamp(max=len(seen)).unique().tolist()
+    for chosen in map(slice, [0, *ends], ends):
+        owner = torch.repeat_interleave(num_pixels[chosen])
+        seen_before = seen[chosen] - num_pixels[chosen]
+        place = torch.arange(len(owner), device=owner.device) - (seen_before - seen_before[0])[owner]
+        down = place.div(width[chosen][owner], rounding_mode='floor')
+        x = left[chosen][owner] + place - down * width[chosen][owner]
+        yield _UndecidedCells(*(part[..., chosen] for part in undecided)), _Pixels(owner, x, top[chosen][owner] + down)
+
+
+def _compare_pair(scored: ScoredMap, cells: _UndecidedCells, pixels: _Pixels) -> tuple[Tensor, Tensor]:
+    """Step 2: the better query of the cell's pair at each pixel, and whether no other is as good, of shape (P,)."""
+    across, down = scored.columns.weight[pixels.x], scored.rows.weight[pixels.y]
+    constant, by_x, by_y, by_xy = cells.pair_terms.index_select(2, pixels.owner)
+    first, second = by_xy.mul_(down).add_(by_x).mul_(across).add_(by_y.mul_(down)).add_(constant)
+    winner = torch.where(second > first, cells.pair[1, pixels.owner], cells.pair[0, pixels.owner])
+    best = torch.maximum(first, second)
+    return winner, (best > cells.bound[pixels.owner]) & (best > LOWEST / 2)
+
+
+def _compare_all(scored: ScoredMap, x: Tensor, y: Tensor) -> Tensor:
+    """Step 3: the best of all queries at the pixels (x, y), of shape (P,)."""
+    candidates = scored.candidates(y.min(), y.max() + 1)
+    scores = scored.scores(candidates, scored.embeddings_at(x, y))
+    left, top, right, bottom = candidates.confined_windows[..., None]
+    is_outside = (x < left) | (x >= right) | (y < top) | (y >= bottom)
+    scores[candidates.num_everywhere :].masked_fill_(is_outside, LOWEST)
+    return candidates.indices[lowest_best(scores)[1]]

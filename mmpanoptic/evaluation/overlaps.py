@@ -1,0 +1,126 @@
+"""Which segments of a ground truth and of a prediction share pixels, and how many."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from mmpanoptic.structures import MAX_ID, VOID_ID, ids_to_indices
+from mmpanoptic.utils import DatasetError, UserError
+
+_MAX_TABLE = 2**20  # cells of a dense table of co-occurring segments; beyond, only the pairs that occur are kept
+
+
+class Overlaps(NamedTuple):
+    """Pairs of a ground-truth and a predicted segment that share pixels, ascending by (ground-truth id, predicted id).
+
+    Attributes:
+        gt: Place of the ground-truth segment by ascending id, from 1 on; 0 is void.
+        pred: Place of the predicted segment by ascending id, from 2 on; 1 is void, 0 does not occur.
+        pixels: Pixels that the two share.
+        pred_area: Pixels of each predicted segment by its place, two longer than the list of segments.
+    """
+
+    gt: np.ndarray
+    pred: np.ndarray
+    pixels: np.ndarray
+    pred_area: np.ndarray
+
+
+def find_overlaps(
+    gt_ids: np.ndarray,
+    gt_segments_by_id: Sequence[Mapping[str, Any]],
+    pred_map: np.ndarray,
+    pred_segments_by_id: Sequence[Mapping[str, Any]],
+    void: int,
+    name: str,
+) -> Overlaps:
+    """Count the pixels that segments share, and check that maps and lists agree.
+
+    Args:
+        gt_ids: Segment ids of the ground truth, shape (H, W).
+        gt_segments_by_id: Its segments by ascending ``id``.
+        pred_map: Predicted segment ids, shape (H, W).
+        pred_segments_by_id: The predicted segments by ascending ``id``.
+        void: The value of ``pred_map`` that belongs to no segment.
+        name: What to call the image in an error.
+
+    Raises:
+        DatasetError: If the ground truth's map and list disagree, or ids repeat or do not fit into 24 bits.
+        UserError: If those of the prediction do.
+    """
+    gt_known = _checked_ids(gt_segments_by_id, VOID_ID, f'ground truth of {name}', DatasetError)
+    pred_known = _checked_ids(pred_segments_by_id, void, f'prediction for {name}', UserError)
+    gt_ids, pred_map, lengths = _runs(gt_ids, pred_map)
+    rows = _indices(gt_ids, gt_known, f'ground truth of {name}', DatasetError)
+    # Index 1 is void and 0 an id 0 that is listed nowhere, which cannot occur where void is 0.
+    columns = _indices(pred_map, [void, *pred_known], f'prediction for {name}', UserError)
+    num_columns = len(pred_known) + 2
+    gt, pred, pixels = _count_pairs(rows, columns, lengths, len(gt_known) + 1, num_columns)
+
+    pred_area = sum_by(pred, pixels, num_columns)
+    if pred_area[0]:
+        raise UserError(f'prediction for {name} holds segment id 0 that its segments_info lacks: add it there')
+    if not pred_area[2:].all():
+        missing = pred_known[int(np.flatnonzero(pred_area[2:] == 0)[0])]
+        raise UserError(f'prediction for {name} lists segment id {missing} that its map lacks: drop it from the list')
+    return Overlaps(gt, pred, pixels, pred_area)
+
+
+def _checked_ids(segments: Sequence[Mapping[str, Any]], void: int, whose: str, error: type[UserError]) -> list[int]:
+    """Ids of segments that are sorted by id, after a check that they are distinct, of 24 bits and not void."""
+    ids = [s['id'] for s in segments]
+    for before, this in zip([None, *ids], ids, strict=False):
+        if this == before:
+            raise error(f'{whose} lists segment id {this} twice: give every segment an id of its own')
+        if this == void or not 0 <= this <= MAX_ID:
+            raise error(f'{whose} lists segment id {this}: ids lie between 0 and {MAX_ID}, and {void} is void')
+    return ids
+
+
+def _runs(gt_ids: np.ndarray, pred_map: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    """Runs of pixels, in reading order, over which both maps are constant: their values and lengths.
+
+    A map has a hundred times fewer runs than pixels, and comparing neighbours is the cheapest pass over pixels there
+    is. Of maps without structure the pixels themselves are returned, and None for the lengths.
+    """
+    gt_ids, pred_map = gt_ids.ravel(), pred_map.ravel()
+    starts_run = np.ones(gt_ids.size, bool)
+    np.not_equal(gt_ids[1:], gt_ids[:-1], out=starts_run[1:])
+    starts_run[1:] |= pred_map[1:] != pred_map[:-1]
+    if np.count_nonzero(starts_run) > gt_ids.size // 4:
+        return gt_ids, pred_map, None
+    starts = np.flatnonzero(starts_run)
+    return gt_ids[starts], pred_map[starts], np.diff(starts, append=gt_ids.size)
+
+
+def _indices(ids: np.ndarray, known: Sequence[int], whose: str, error: type[UserError]) -> np.ndarray:
+    try:
+        for extreme in (int(ids.min(initial=VOID_ID)), int(ids.max(initial=VOID_ID))):
+            if not 0 <= extreme <= MAX_ID:
+                raise KeyError(extreme)
+        return ids_to_indices(ids, known)
+    except KeyError as stranger:
+        raise error(f'{whose} holds segment id {stranger.args[0]} that its segments_info lacks: add it there') from None
+
+
+def _count_pairs(
+    rows: np.ndarray, columns: np.ndarray, lengths: np.ndarray | None, num_rows: int, num_columns: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Pairs (row, column) that occur, ascending, and the pixels of each."""
+    pairs = rows.astype(np.int64)
+    pairs *= num_columns
+    pairs += columns
+    if num_rows * num_columns > _MAX_TABLE:
+        occurring, pairs = np.unique(pairs, return_inverse=True)
+        pixels = sum_by(pairs, lengths, len(occurring))
+    else:
+        table = sum_by(pairs, lengths, num_rows * num_columns)
+        occurring = np.flatnonzero(table)
+        pixels = table[occurring]
+    return *np.divmod(occurring, num_columns), pixels
+
+
+def sum_by(index: np.ndarray, pixels: np.ndarray | None, size: int) -> np.ndarray:
+    """Number of pixels by index, int64 of shape (size,); the float64 in between is exact below 2**53."""
+    return np.bincount(index, pixels, size).astype(np.int64)

@@ -1,0 +1,143 @@
+"""A network's map that queries score, each within its window: what the search for the best query asks of it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from .query_map import Axis
+
+LOWEST = -1e30  # score of a query outside its window; finite, since a corner of weight 0 must not make a NaN of it
+
+
+class Candidates(NamedTuple):
+    """Queries that may win somewhere in an area, C of them, and after them, at place C, "no query".
+
+    Attributes:
+        indices: Their indices among all queries, rising, int64 of shape (C + 1,).
+        windows: Their windows (left, top, right, bottom), int64 of shape (4, C + 1).
+        num_everywhere: How many of them, the first ones, may win anywhere in the image.
+    """
+
+    indices: Tensor
+    windows: Tensor
+    num_everywhere: int
+
+    @property
+    def count(self) -> int:
+        """C, which is also the place of "no query"."""
+        return len(self.indices) - 1
+
+    @property
+    def confined_windows(self) -> Tensor:
+        """Windows of the candidates that may not win anywhere, of shape (4, C - num_everywhere)."""
+        return self.windows[:, self.num_everywhere : -1]
+
+
+@dataclass(frozen=True)
+class ScoredMap:
+    """A network's map, the queries that score it and the pixels that read it.
+
+    A pixel that is in no window belongs to "no query". It is treated as a query of its own, the last one, whose window
+    is the whole image and whose score is below all others: so cells and pixels without a query need no code of theirs.
+
+    Attributes:
+        embedding: Network's map of shape (D, h, w): of the centres that a pixel reads, two of each axis at least.
+        queries: Of shape (Q, D); None: the map's channels are the scores of the queries, D = Q.
+        windows: (left, top, right, bottom) in pixels, the last two exclusive, int64 of shape (Q + 1, 4).
+        num_everywhere: How many of the queries, the first ones, may win anywhere in the image.
+        rows, columns: How the image's pixels read the map.
+    """
+
+    embedding: Tensor
+    queries: Tensor | None
+    windows: Tensor
+    num_everywhere: int
+    rows: Axis
+    columns: Axis
+
+    @classmethod
+    def of(
+        cls, embedding: Tensor, queries: Tensor | None, confined_windows: Tensor, rows: Axis, columns: Axis
+    ) -> 'ScoredMap':
+        """Scored map of a network's map of any size and precision, and of the windows of the last queries."""
+        height, width = embedding.shape[1:]
+        embedding = embedding.float().expand(-1, max(height, 2), max(width, 2))
+        embedding = embedding[:, : len(rows.start), : len(columns.start)].contiguous()  # the rest is padding
+        num_everywhere = len(embedding if queries is None else queries) - len(confined_windows)
+        image = torch.tensor([[0, 0, len(columns.cell), len(rows.cell)]], device=embedding.device)
+        windows = torch.cat([image.expand(num_everywhere, 4), confined_windows.to(embedding.device), image])
+        queries = None if queries is None else queries.to(embedding)
+        return cls(embedding, queries, windows, num_everywhere, rows, columns)
+
+    @property
+    def num_queries(self) -> int:
+        """Q, which is also the index of "no query"."""
+        return len(self.windows) - 1
+
+    def candidates(self, top: Tensor, bottom: Tensor) -> Candidates:
+        """Queries that may win in the rows of pixels from ``top`` to ``bottom`` (exclusive)."""
+        left, upper, right, lower = self.windows.unbind(1)
+        may_win = (left < right) & (upper < lower) & (upper < bottom) & (lower > top)
+        may_win[-1] = True
+        indices = may_win.nonzero().flatten()
+        return Candidates(indices, self.windows[indices].T, int((indices < self.num_everywhere).sum()))
+
+    def scores(self, candidates: Candidates, points: Tensor) -> Tensor:
+        """Scores of C candidates wherever their windows are, of shape (C, P), at points of shape (D, P)."""
+        queries = candidates.indices[:-1]
+        if self.queries is None:
+            return points[queries]
+        with torch.autocast(points.device.type, enabled=False):  # in half precision, LOWEST does not exist
+            return self.queries[queries] @ points
+
+    def embeddings_at(self, x: Tensor, y: Tensor) -> Tensor:
+        """Embeddings of shape (D, P) of the pixels in columns ``x`` and rows ``y``, both of shape (P,)."""
+        upper_left = self.rows.cell[y] * len(self.columns.start) + self.columns.cell[x]
+        centres = self.embedding.flatten(1)
+        across, down = self.columns.weight[x], self.rows.weight[y]
+        upper, lower = (
+            torch.lerp(centres.index_select(1, left), centres.index_select(1, left + 1), across)
+            for left in (upper_left, upper_left + len(self.columns.start))
+        )
+        return torch.lerp(upper, lower, down)
+
+    def cell_bounds(self, row: Tensor, column: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Left, top, right and bottom pixels (the last two exclusive) of the cells in these rows and columns."""
+        down, across = self.rows.start, self.columns.start
+        return across[column], down[row], across[column + 1], down[row + 1]
+
+
+def windows_hold(windows: Sequence[Tensor], bounds: Sequence[Tensor]) -> Tensor:
+    """Whether windows hold all pixels within bounds; both are (left, top, right, bottom) of shapes that go together."""
+    left, top, right, bottom = windows
+    return (left <= bounds[0]) & (top <= bounds[1]) & (right >= bounds[2]) & (bottom >= bounds[3])
+
+
+def windows_miss(windows: Sequence[Tensor], bounds: Sequence[Tensor]) -> Tensor:
+    """Whether windows hold no pixel within bounds, as :func:`windows_hold` takes them."""
+    left, top, right, bottom = windows
+    return (left >= bounds[2]) | (right <= bounds[0]) | (top >= bounds[3]) | (bottom <= bounds[1])
+
+
+def lowest_best(scores: Tensor) -> tuple[Tensor, Tensor]:
+    """Best candidate at each point.
+
+    Args:
+        scores: Of C candidates at P points, of shape (C, P).
+
+    Returns:
+        The largest scores, of shape (P,), and the places of those that have them, int64 of shape (P,): the lowest of
+        equals, C where all scores are LOWEST or there is no candidate.
+    """
+    count = len(scores)
+    if not count:
+        return scores.new_full(scores.shape[1:], LOWEST), scores.new_zeros(scores.shape[1:], dtype=torch.int64)
+    # Three passes that are vectorised: on a CPU, ``max(dim=0)`` takes three times as long.
+    best = scores.amax(dim=0)
+    is_best = torch.eq(scores, best, out=torch.empty_like(scores))
+    falling = torch.arange(count, 0, -1, device=scores.device)[:, None]
+    place = count - is_best.mul_(falling).amax(dim=0).long()
+    return best, place.masked_fill_(best < LOWEST / 2, count)

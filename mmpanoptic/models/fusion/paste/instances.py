@@ -1,7 +1,8 @@
 """Pasting instances into a panoptic map: pure functions on tensors.
 
-The map is made on the CPU, in numpy: many small steps that each look at one count gain nothing from torch's threads, and
-on a GPU they are slow, which is what :mod:`~.groups` is for. No function modifies its arguments. Maps are encoded as in :mod:`mmpanoptic.models.fusion.segments`.
+The map is made on the CPU, in numpy: many small steps that each look at one count gain nothing from torch's threads. On
+a GPU they are slow; there :mod:`~.groups` does the same. No function modifies its arguments. Maps are encoded as in
+:mod:`mmpanoptic.models.fusion.segments`.
 
 Source: Kirillov et al., Panoptic Segmentation, section 7, https://arxiv.org/abs/1801.00868; details as in
 https://github.com/cocodataset/panopticapi/blob/master/combine_semantic_and_instance_predictions.py

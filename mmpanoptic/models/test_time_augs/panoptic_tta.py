@@ -75,11 +75,11 @@ class PanopticTTAModel(InstanceTTAModel):
         Returns:
             The samples of the first view, with ``pred_instances`` and ``pred_panoptic_seg`` as the detector sets them.
         """
-        evidence, samples = self.evidence(data)
+        evidence, samples = self.merged_evidence(data)
         return add_predictions(samples, evidence, self.module.fuse(evidence))
 
     @torch.no_grad()
-    def evidence(self, data: dict[str, Sequence]) -> tuple[list[Evidence], SampleList]:
+    def merged_evidence(self, data: dict[str, Sequence]) -> tuple[list[Evidence], SampleList]:
         """What all views together say about each image of a batch.
 
         Args:

@@ -25,7 +25,7 @@ def test_steps_stand_in_the_order_of_the_dict():
 @pytest.mark.parametrize(
     ('pipeline', 'message'),
     [
-        (dict(load=LOAD, loads=dict(to_float32=True)), r"^pipeline\.loads is .*no 'type': name one of its steps \(load\)"),
+        (dict(load=LOAD, loads=dict(to_float32=True)), r"^pipeline\.loads is .*no 'type': .* of its steps \(load\)"),
         ([LOAD, None], r'^pipeline\.1 is None'),
         (LOAD, r"^pipeline\.type is 'LoadImageFromFile'"),
         ('LoadImageFromFile', "^pipeline is 'LoadImageFromFile': give it a dict of named steps, or a list"),

@@ -14,6 +14,8 @@ from mmengine.runner import set_random_seed
 from mmengine.structures import PixelData
 
 from mmpanoptic import registry
+from mmpanoptic.datasets import steps_of
+from mmpanoptic.engine.configs import KNOWN_KEYS
 from mmpanoptic.engine.hooks.check_hook import check_classes
 from mmpanoptic.registry import MODELS
 
@@ -117,6 +119,13 @@ def test_config_names_are_ours_first(path):
 
 
 @pytest.mark.parametrize('path', CONFIGS, ids=names)
+def test_every_key_is_read(path):
+    """No variable is left whose override would change nothing, or only some of its uses; parts that configs are made
+    of have a name with an underscore in front."""
+    assert not [key for key in load(path) if key not in KNOWN_KEYS and not key.startswith('_')]
+
+
+@pytest.mark.parametrize('path', CONFIGS, ids=names)
 def test_config_model(path, stated_parameters):
     """Parameter count, a prediction, and for what is no ablation a training step."""
     config = with_few_rois(load(path))
@@ -152,7 +161,7 @@ def test_config_beyond_the_model(path):
     """Pipelines and hooks build, samplers and metrics exist, and what counts epochs or iterations agrees."""
     config = load(path)
     for dataloader in (config.train_dataloader, config.val_dataloader, config.test_dataloader):
-        Compose(dataloader.dataset.pipeline)
+        Compose(steps_of(dataloader.dataset.pipeline))
         assert registry.DATA_SAMPLERS.get(dataloader.sampler.type)
         assert registry.DATASETS.get(dataloader.dataset.type)
     for evaluator in (config.val_evaluator, config.test_evaluator):

@@ -202,7 +202,7 @@ def test_every_row_has_a_config():
         ('model.rpn_head.anchor_generator.scales', [4]),
         ('param_scheduler.1.milestones', [60000, 90000]),
         ('train_dataloader.dataset.inst_ann_file', None),
-        ('val_dataloader.dataset.pipeline.1.scale', (1333, 600)),
+        ('val_dataloader.dataset.pipeline.resize.scale', (1333, 600)),
         ('model.panoptic_fusion_head.stride', 4),
     ],
 )

@@ -128,11 +128,13 @@ RETINANET = {
 # mmdet's own annotations and metric.
 DETECTION_DATA = {
     'train_dataloader.dataset.ann_file': 'annotations/instances_train2017.json',
-    'train_dataloader.dataset.pipeline.1': dict(type='LoadAnnotations', with_bbox=True, with_panoptic=None),
-    'train_dataloader.dataset.pipeline.4.type': 'PackDetInputs',
+    'train_dataloader.dataset.pipeline.annotations': dict(
+        _delete_=True, type='LoadAnnotations', with_bbox=True, with_mask=False
+    ),
+    'train_dataloader.dataset.pipeline.pack.type': 'PackDetInputs',
     'val_dataloader.dataset.ann_file': 'annotations/instances_val2017.json',
-    'val_dataloader.dataset.pipeline.2': dict(type='LoadAnnotations', with_bbox=True),
-    'val_dataloader.dataset.pipeline.3.type': 'PackDetInputs',
+    'val_dataloader.dataset.pipeline.annotations': dict(type='LoadAnnotations', with_bbox=True, with_mask=False),
+    'val_dataloader.dataset.pipeline.pack.type': 'PackDetInputs',
     'val_evaluator': dict(
         type='InstanceMetric', ann_file='data/coco/annotations/instances_val2017.json', metric='bbox'
     ),
@@ -197,7 +199,7 @@ ROWS = {
         {
             'model.backbone.dcn': dict(type='DCNv2', deform_groups=1, fallback_on_stride=False),
             'model.backbone.stage_with_dcn': (False, True, True, True),
-            'train_dataloader.dataset.pipeline.2': dict(type='RandomResize', scale=[(1600, 400), (1600, 1400)]),
+            'train_dataloader.dataset.pipeline.resize': dict(type='RandomResize', scale=[(1600, 400), (1600, 1400)]),
             'optim_wrapper': dict(type='AmpOptimWrapper', loss_scale=512.0),
         },
         deformable('cls', 'stuff', 'thing'),
@@ -325,12 +327,12 @@ def test_every_row_has_a_config():
         (COCO, 'param_scheduler.1.milestones', [15, 19]),
         (COCO, 'optim_wrapper.optimizer.lr', 0.01),
         (DCN, 'optim_wrapper.type', 'OptimWrapper'),
-        (DCN, 'train_dataloader.dataset.pipeline.2.scale', [(1600, 400), (1600, 1200)]),
-        (DCN, 'tta_pipeline.1.transforms.0.2.scale', (2400, 1600)),
+        (DCN, 'train_dataloader.dataset.pipeline.resize.scale', [(1600, 400), (1600, 1200)]),
+        (DCN, 'tta_pipeline.views.transforms.resize.2.scale', (2400, 1600)),
         (DCN, 'model.bbox_head.deformable', ('cls', 'reg', 'stuff', 'thing')),
         (SHAPES, 'model.panoptic_fusion_head.stuff_area_limit', 4900),
         (f'{TABLES}table8_stuff-3', 'model.bbox_head.num_stuff_stages', 4),
-        (f'{TABLES}table11_400px', 'val_dataloader.dataset.pipeline.1.scale', (1000, 400)),
+        (f'{TABLES}table11_400px', 'val_dataloader.dataset.pipeline.resize.scale', (1000, 400)),
     ],
 )
 def test_another_value_is_noticed(name, path, value):

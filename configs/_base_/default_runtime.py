@@ -22,8 +22,11 @@ env_cfg = dict(
     dist_cfg=dict(backend='nccl'),  # gloo where there is no GPU
 )
 
-vis_backends = [dict(type='LocalVisBackend'), dict(type='TensorboardVisBackend')]
-visualizer = dict(type='PanopticVisualizer', vis_backends=vis_backends, name='visualizer')
+visualizer = dict(
+    type='PanopticVisualizer',
+    vis_backends=[dict(type='LocalVisBackend'), dict(type='TensorboardVisBackend')],
+    name='visualizer',
+)
 log_processor = dict(type='LogProcessor', window_size=50, by_epoch=True)
 randomness = dict(seed=0)
 

@@ -26,3 +26,5 @@ model = dict(
 
 # As on Shapes, for the reasons given there.
 optim_wrapper = dict(optimizer=dict(lr=2e-3), paramwise_cfg=dict(custom_keys={'bbox_head.scales': dict(lr_mult=10.0)}))
+
+del num_things_classes, num_stuff_classes

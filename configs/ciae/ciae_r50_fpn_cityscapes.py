@@ -17,11 +17,12 @@ model = dict(
     ),
 )
 
-max_iters = 65000
-train_cfg = dict(max_iters=max_iters, val_interval=5000)
+train_cfg = dict(max_iters=65000, val_interval=5000)
 param_scheduler = _base_.param_scheduler
 param_scheduler[0].update(end=1000)
-param_scheduler[1].update(end=max_iters, milestones=[40000, 55000])
+param_scheduler[1].update(end=65000, milestones=[40000, 55000])
 train_dataloader = dict(batch_size=4)
 auto_scale_lr = dict(base_batch_size=32)
 default_hooks = dict(checkpoint=dict(interval=5000))
+
+del num_things_classes, num_stuff_classes

@@ -1,11 +1,14 @@
 _base_ = './ciae_r50_fpn_90k_coco.py'
 
-train_pipeline = _base_.train_pipeline
-train_pipeline[2] = dict(type='RandomResize', scale=[(1333, 640), (1333, 800)], keep_ratio=True)
-train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
+train_dataloader = dict(
+    dataset=dict(
+        pipeline=dict(
+            resize=dict(_delete_=True, type='RandomResize', scale=[(1333, 640), (1333, 800)], keep_ratio=True)
+        )
+    )
+)
 
 # Twice as long; where the rate drops is not said: at the same parts of it.
-max_iters = 180000
-train_cfg = dict(max_iters=max_iters)
+train_cfg = dict(max_iters=180000)
 param_scheduler = _base_.param_scheduler
-param_scheduler[1].update(end=max_iters, milestones=[120000, 160000])
+param_scheduler[1].update(end=180000, milestones=[120000, 160000])

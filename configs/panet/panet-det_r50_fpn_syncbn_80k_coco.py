@@ -5,10 +5,9 @@ _base_ = [
     '../_base_/iteration_runtime.py',
 ]
 
-model = _base_.boxes_only
-train_pipeline, test_pipeline = _base_.train_pipeline, _base_.test_pipeline
-train_pipeline[2] = dict(type='Resize', scale=(1000, 800), keep_ratio=True)
-test_pipeline[1] = dict(type='Resize', scale=(1000, 800), keep_ratio=True)
-train_dataloader = dict(sampler=dict(type='InfiniteSampler'), dataset=dict(pipeline=train_pipeline))
-val_dataloader = dict(dataset=dict(pipeline=test_pipeline))
+model = _base_._boxes_only
+train_dataloader = dict(
+    sampler=dict(type='InfiniteSampler'), dataset=dict(pipeline=dict(resize=dict(scale=(1000, 800))))
+)
+val_dataloader = dict(dataset=dict(pipeline=dict(resize=dict(scale=(1000, 800)))))
 test_dataloader = val_dataloader

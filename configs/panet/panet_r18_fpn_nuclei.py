@@ -7,7 +7,7 @@ _base_ = [
 ]
 default_hooks = dict(logger=dict(interval=10))
 
-model = _base_.panet
+model = _base_._panet
 model.update(
     # As for Panoptic FPN: half the usual anchors, and more proposals.
     rpn_head=dict(anchor_generator=dict(scales=[4])),

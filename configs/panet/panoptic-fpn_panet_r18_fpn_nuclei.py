@@ -1,5 +1,5 @@
 _base_ = ['../panoptic_fpn/panoptic-fpn_r18_fpn_nuclei.py', '../_base_/models/panet_parts.py']
 
-model = _base_.panet
+model = _base_._panet
 model.roi_head.bbox_head.update(conv_out_channels=64)
 model.roi_head.mask_head.update(num_convs=4)

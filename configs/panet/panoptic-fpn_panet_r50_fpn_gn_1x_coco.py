@@ -7,4 +7,4 @@ _base_ = [
 ]
 
 # The semantic branch, too, sees the levels behind the bottom-up path.
-model = _base_.panet
+model = _base_._panet

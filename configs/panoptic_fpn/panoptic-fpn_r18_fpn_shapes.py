@@ -17,3 +17,5 @@ model = dict(
         num_things_classes=num_things_classes, num_stuff_classes=num_stuff_classes, stuff_area_limit=256
     ),
 )
+
+del num_things_classes, num_stuff_classes

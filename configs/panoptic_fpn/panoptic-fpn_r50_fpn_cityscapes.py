@@ -31,3 +31,5 @@ optim_wrapper = dict(type='OptimWrapper', optimizer=dict(type='SGD', lr=0.01, mo
 auto_scale_lr = dict(enable=False, base_batch_size=32)
 train_dataloader = dict(batch_size=4)
 default_hooks = dict(checkpoint=dict(interval=5000))
+
+del num_things_classes, num_stuff_classes

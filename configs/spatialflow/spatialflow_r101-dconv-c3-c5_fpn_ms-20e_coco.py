@@ -8,8 +8,12 @@ model = dict(
     bbox_head=dict(deformable=('cls', 'stuff', 'thing')),
 )
 
-train_pipeline = _base_.train_pipeline
-train_pipeline[2] = dict(type='RandomResize', scale=[(1600, 400), (1600, 1400)], keep_ratio=True)
-train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
+train_dataloader = dict(
+    dataset=dict(
+        pipeline=dict(
+            resize=dict(_delete_=True, type='RandomResize', scale=[(1600, 400), (1600, 1400)], keep_ratio=True)
+        )
+    )
+)
 
 optim_wrapper = dict(type='AmpOptimWrapper', loss_scale=512.0)

@@ -22,8 +22,9 @@ optim_wrapper = dict(
         }
     )
 )
-max_iters = 6000  # unverified
-train_cfg = dict(max_iters=max_iters, val_interval=max_iters)
+train_cfg = dict(max_iters=6000, val_interval=6000)  # unverified
 param_scheduler = [dict(type='LinearLR', start_factor=0.001, by_epoch=False, begin=0, end=500)]
 # What training by the config for COCO leaves behind; of another place: --cfg-options load_from=CHECKPOINT
 load_from = 'work_dirs/spatialflow_r101_fpn_20e_coco/epoch_20.pth'
+
+del fixed, trained

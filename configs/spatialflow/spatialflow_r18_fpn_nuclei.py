@@ -19,3 +19,5 @@ model = dict(
     train_cfg=dict(proposal=dict(nms_pre=1000, max_per_img=300)),
     test_cfg=dict(nms_pre=1000, max_per_img=300),
 )
+
+del num_things_classes, num_stuff_classes

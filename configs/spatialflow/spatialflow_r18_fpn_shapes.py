@@ -20,7 +20,8 @@ model = dict(
 
 # About eight minutes on two cores.
 optim_wrapper = dict(optimizer=dict(lr=2e-3))
-max_epochs = 6
-train_cfg = dict(max_epochs=max_epochs, val_interval=max_epochs)
+train_cfg = dict(max_epochs=6, val_interval=6)
 param_scheduler = _base_.param_scheduler
-param_scheduler[1].update(end=max_epochs)
+param_scheduler[1].update(end=6)
+
+del num_things_classes, num_stuff_classes

@@ -19,6 +19,7 @@ from mmengine.registry import init_default_scope
 from mmengine.structures import InstanceData, PixelData
 from torch import nn
 
+from mmpanoptic.datasets import steps_of
 from mmpanoptic.engine.checkpoints import first_misfit, read_checkpoint, require_finite
 from mmpanoptic.engine.configs import load_config
 from mmpanoptic.formats.panoptic_json import dataset_meta, parse_categories, read_json
@@ -289,7 +290,7 @@ def _meta_of_dataset(config: Config, checkpoint: str | os.PathLike) -> dict:
 
 def _transforms(config: Config) -> tuple:
     """Loaders of files and of arrays, and what follows them in the test pipeline but for loading annotations."""
-    pipeline = [t for t in get_test_pipeline_cfg(config) if 'Annotations' not in str(t['type'])]
+    pipeline = [t for t in steps_of(get_test_pipeline_cfg(config)) if 'Annotations' not in str(t['type'])]
     if not pipeline or 'LoadImageFromFile' not in str(pipeline[0]['type']):
         raise UserError('the test pipeline does not begin with LoadImageFromFile')
     load_array = dict(type='LoadImageFromNDArray', to_float32=pipeline[0].get('to_float32', False))

@@ -1,9 +1,18 @@
 import mmdet.datasets  # noqa: F401  (a parent registry is searched only among what is imported)
 
 from .cityscapes_panoptic import CityscapesPanopticDataset
+from .coco import CocoDataset
 from .coco_instance import CocoInstanceDataset
 from .coco_panoptic import CocoPanopticDataset
 from .mapillary import MapillaryVistasDataset
+from .pipelines import steps_of
 from .transforms import *  # noqa: F403
 
-__all__ = ['CityscapesPanopticDataset', 'CocoInstanceDataset', 'CocoPanopticDataset', 'MapillaryVistasDataset']
+__all__ = [
+    'CityscapesPanopticDataset',
+    'CocoDataset',
+    'CocoInstanceDataset',
+    'CocoPanopticDataset',
+    'MapillaryVistasDataset',
+    'steps_of',
+]

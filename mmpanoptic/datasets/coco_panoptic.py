@@ -22,6 +22,8 @@ from mmpanoptic.formats.panoptic_json import (
 from mmpanoptic.registry import DATASETS
 from mmpanoptic.utils import DatasetError, is_local
 
+from .pipelines import Pipeline, steps_of
+
 
 @DATASETS.register_module()
 class CocoPanopticDataset(BaseDetDataset):
@@ -41,15 +43,16 @@ class CocoPanopticDataset(BaseDetDataset):
             PNG, see :func:`~mmpanoptic.formats.instances_json.load_instances`.
         filter_cfg: For training; ``filter_empty_gt`` drops images without a thing that is no crowd, ``min_size`` drops
             images with a shorter side (pixels).
+        pipeline: Steps by name or as a list, see :func:`~mmpanoptic.datasets.pipelines.steps_of`.
         kwargs: See :class:`mmdet.datasets.BaseDetDataset`.
 
     Raises:
         DatasetError: If files are missing or disagree, or if no image is left.
     """
 
-    def __init__(self, *args, inst_ann_file: str | None = None, **kwargs) -> None:
+    def __init__(self, *args, inst_ann_file: str | None = None, pipeline: Pipeline = (), **kwargs) -> None:
         self.inst_ann_file = inst_ann_file
-        super().__init__(*args, **kwargs)
+        super().__init__(*args, pipeline=steps_of(pipeline), **kwargs)
 
     @property
     def metainfo(self) -> dict:

@@ -27,8 +27,6 @@ class PanopticVisualizer(Visualizer):
         name: Name of the instance.
         alpha: Opacity of the colours over the image.
         min_side: Images whose short side is below this many pixels are enlarged by a whole factor before drawing.
-        max_label_cover: Largest size of a segment's text relative to its area; more is not written.
-        max_label_cover_first: The same for the largest segment of each class.
         kwargs: Further arguments of mmengine's ``Visualizer``: ``vis_backends``, ``save_dir``.
     """
 
@@ -37,15 +35,11 @@ class PanopticVisualizer(Visualizer):
         name: str = 'visualizer',
         alpha: float = 0.55,
         min_side: int = 360,
-        max_label_cover: float = 0.4,
-        max_label_cover_first: float = 1.8,
         **kwargs,
     ) -> None:
         super().__init__(name=name, **kwargs)
         self.alpha = alpha
         self.min_side = min_side
-        self.max_label_cover = max_label_cover
-        self.max_label_cover_first = max_label_cover_first
         self._picture: np.ndarray | None = None
 
     @property
@@ -144,7 +138,7 @@ class PanopticVisualizer(Visualizer):
         indices = draw.segment_indices(_map_of(panoptic), segments)
         indices = indices.repeat(factor, axis=0).repeat(factor, axis=1)
         picture = draw.overlay(canvas, indices, colors, self.alpha)
-        return draw.draw_labels(picture, indices, segments, colors, self.max_label_cover, self.max_label_cover_first)
+        return draw.draw_labels(picture, indices, segments, colors)
 
     def _draw_instances(self, canvas: np.ndarray, factor: int, instances: InstanceData) -> np.ndarray:
         """The canvas, ``factor`` times the instances' size, under the instances."""

@@ -71,10 +71,10 @@ def test_base_config_loads_the_masks_of_the_png(root: Path, repo_root: Path, par
     scale = (2 * WIDTH, 2 * HEIGHT)
     if part == 'train':
         settings.filter_cfg.min_size = HEIGHT
-        settings.pipeline[2].scale = [scale, scale]
-        settings.pipeline[3].prob = 0.0
+        settings.pipeline.resize.scale = [scale, scale]
+        settings.pipeline.flip.prob = 0.0
     else:
-        settings.pipeline[1].scale = scale
+        settings.pipeline.resize.scale = scale
     dataset = DATASETS.build(settings)
     assert isinstance(dataset, MapillaryVistasDataset) and len(dataset) == (2 if part == 'train' else 1)
     sample = dataset[0]

@@ -238,11 +238,11 @@ def test_schedules(name, iterations, drops, sizes):
     assert config.param_scheduler[0].end == 500
     assert config.optim_wrapper.optimizer == dict(type='SGD', lr=0.01, momentum=0.9, weight_decay=1e-4)
     assert config.auto_scale_lr.base_batch_size == 16
-    assert config.train_dataloader.dataset.pipeline[2].scale == sizes
+    assert config.train_dataloader.dataset.pipeline.resize.scale == sizes
     for size in (512, 640):
         small = config_of(f'ciae_r50_fpn_ms-180k_coco_{size}px')
-        assert small.test_dataloader.dataset.pipeline[1].scale[1] == size
-        assert small.val_dataloader.dataset.pipeline[1].scale[1] == size
+        assert small.test_dataloader.dataset.pipeline.resize.scale[1] == size
+        assert small.val_dataloader.dataset.pipeline.resize.scale[1] == size
         assert small.train_dataloader == config_of('ciae_r50_fpn_ms-180k_coco').train_dataloader
 
 

@@ -473,8 +473,8 @@ def trained_model(shared_data, steps=120):
             )
         )
     )
-    pipeline = config.train_pipeline
-    pipeline[2] = dict(type='Resize', scale=(320, 192), keep_ratio=False)
+    pipeline = config.train_dataloader.dataset.pipeline
+    pipeline.resize.update(scale=(320, 192), keep_ratio=False)
     sample = shared_data / 'coco_panoptic_sample'
     dataset = DATASETS.build(
         dict(

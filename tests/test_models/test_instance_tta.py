@@ -248,8 +248,8 @@ def test_what_cannot_be_tested_so_is_refused():
 def test_views_of_coco():
     """Short sides of 600, 800, 1000 and 1200 pixels, unless the long one exceeded 1400; each also mirrored."""
     init_default_scope('mmpanoptic')
-    steps = Config.fromfile(CONFIGS / '_base_/tta/voting_coco.py').tta_pipeline[1]
-    assert steps.transforms.pop(2)[0].type == 'LoadAnnotations'
+    steps = Config.fromfile(CONFIGS / '_base_/tta/voting_coco.py').tta_pipeline.views
+    assert steps.transforms.pop('annotations')[0].type == 'LoadAnnotations'
     image = np.zeros((300, 400, 3), np.uint8)
     views = Compose([steps])(dict(img=image, img_shape=(300, 400), ori_shape=(300, 400), img_id=1))
     shapes = [tuple(x.shape[1:]) for x in views['inputs']]
@@ -269,8 +269,8 @@ def test_option_of_the_tool():
     config.merge_from_dict(base.to_dict())
     tool.use_tta(config)
     assert config.model.type == 'InstanceTTAModel' and config.model.module.type == 'MaskRCNN'
-    assert config.test_dataloader.dataset.pipeline[1].type == 'TestTimeAug'
-    assert config.val_dataloader.dataset.pipeline[1].type == 'Resize'
+    assert config.test_dataloader.dataset.pipeline.views.type == 'TestTimeAug'
+    assert config.val_dataloader.dataset.pipeline.resize.type == 'Resize'
 
 
 TOOL_CONFIG = """

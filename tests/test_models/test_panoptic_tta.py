@@ -307,7 +307,7 @@ def test_views(name: str, shapes: list[tuple[int, int]]):
     init_default_scope('mmpanoptic')
     config = Config.fromfile(CONFIGS / f'_base_/tta/panoptic_{name}.py')
     assert config.tta_model == dict(type='PanopticTTAModel')
-    steps = config.tta_pipeline[1]
+    steps = config.tta_pipeline.views
     data = dict(img=np.zeros((300, 400, 3), np.uint8), img_shape=(300, 400), ori_shape=(300, 400), img_id=1)
     views = Compose([steps])(data)
     found = [tuple(x.shape[1:]) for x in views['inputs']]
@@ -328,7 +328,7 @@ def test_configs_can_be_tested_so(path: str):
     model = config.model.type
     load_tool('test').use_tta(config)
     assert config.model.type == 'PanopticTTAModel' and config.model.module.type == model
-    assert config.test_dataloader.dataset.pipeline[1].type == 'TestTimeAug'
+    assert config.test_dataloader.dataset.pipeline.views.type == 'TestTimeAug'
 
 
 TOOL_CONFIG = """
@@ -342,12 +342,11 @@ model = dict(
 )
 """
 ONE_VIEW = """
-test_pipeline = _base_.test_pipeline
-test_pipeline[1]['scale'] = (192, 128)
-val_dataloader['dataset']['pipeline'] = test_pipeline
-tta_pipeline = _base_.tta_pipeline
-tta_pipeline[1]['transforms'][0] = [dict(type='Resize', scale=(192, 128), keep_ratio=True)]
-tta_pipeline[1]['transforms'][1] = [dict(type='RandomFlip', prob=0.0)]
+val_dataloader['dataset']['pipeline'] = dict(resize=dict(scale=(192, 128)))
+groups = dict(
+    resize=[dict(type='Resize', scale=(192, 128), keep_ratio=True)], flip=[dict(type='RandomFlip', prob=0.0)]
+)
+tta_pipeline = dict(views=dict(transforms=groups))
 """
 
 

@@ -78,22 +78,23 @@ def test_shapes_classes_are_those_of_the_files(shapes: Path):
 def test_scales_are_replaced_as_the_base_config_says(tmp_path: Path):
     lines = (BASE / 'datasets' / 'coco_instance.py').read_text().splitlines()
     recipe = [line.removeprefix('#   ') for line in lines if line.startswith('#   ')]
-    assert len(recipe) == 6
     path = tmp_path / 'scales.py'
     path.write_text('\n'.join([f"_base_ = ['{BASE}/datasets/coco_instance.py']", *recipe]))
     config = Config.fromfile(path)
     steps = config.train_dataloader.dataset.pipeline
-    assert [step.type for step in steps[1:4]] == ['LoadAnnotations', 'RandomResize', 'RandomFlip']
-    assert steps[2].scale == [(1400, 400), (1400, 1400)]
+    assert [step.type for step in steps.values()][1:4] == ['LoadAnnotations', 'RandomResize', 'RandomFlip']
+    assert steps.resize.scale == [(1400, 400), (1400, 1400)]
     for part in ('val', 'test'):
-        assert config[f'{part}_dataloader'].dataset.pipeline[1].scale == (1400, 1000)
-    assert Config.fromfile(BASE / 'datasets/coco_instance.py').train_dataloader.dataset.pipeline[2].scale == (1333, 800)
+        assert config[f'{part}_dataloader'].dataset.pipeline.resize.scale == (1400, 1000)
+    base = Config.fromfile(BASE / 'datasets/coco_instance.py')
+    assert base.train_dataloader.dataset.pipeline.resize.scale == (1333, 800)
 
 
 def test_detection_loads_no_masks():
     config = Config.fromfile(BASE / 'datasets' / 'coco_detection.py')
-    for part, place in (('train', 1), ('val', 2), ('test', 2)):
-        assert config[f'{part}_dataloader'].dataset.pipeline[place] == dict(type='LoadAnnotations', with_bbox=True)
+    for part in ('train', 'val', 'test'):
+        step = config[f'{part}_dataloader'].dataset.pipeline.annotations
+        assert step == dict(type='LoadAnnotations', with_bbox=True, with_mask=False)
     assert config.test_evaluator.metric == config.val_evaluator.metric == 'bbox'
 
 
@@ -127,7 +128,7 @@ def test_cityscapes_samples(cityscapes_root: Path):
     """Groups are ignored instances, image ids are those of the panoptic files."""
     config = load('cityscapes_instance', cityscapes_root)
     settings = config.train_dataloader.dataset
-    settings.pipeline[2].scales = [(192, 128)]
+    settings.pipeline.resize.scales = [(192, 128)]
     dataset = DATASETS.build(settings)
     assert len(dataset) == 2
     sample = dataset[0]['data_samples']

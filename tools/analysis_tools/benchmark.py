@@ -32,6 +32,7 @@ from rich.table import Table
 from torch import nn
 
 from mmpanoptic.apis import load_model
+from mmpanoptic.datasets import steps_of
 from mmpanoptic.engine import cli
 from mmpanoptic.engine.configs import load_config
 from mmpanoptic.models import CIAEHead, RankingFusion
@@ -64,7 +65,7 @@ def input_size(config: Config) -> tuple[int, int]:
     Raises:
         UserError: If the pipeline has none.
     """
-    scales = [transform['scale'] for transform in get_test_pipeline_cfg(config) if 'scale' in transform]
+    scales = [transform['scale'] for transform in steps_of(get_test_pipeline_cfg(config)) if 'scale' in transform]
     if not scales:
         raise UserError('the test pipeline does not resize to a scale: use --val')
     return min(scales[-1]), max(scales[-1])

@@ -5,24 +5,24 @@
 # and likewise for val; data/nuclei/train and data/nuclei/val are the folders of images.
 _base_ = './shapes_panoptic.py'
 
-data_root = 'data/nuclei/'
-
-train_pipeline = [
-    dict(type='LoadImageFromFile'),
-    dict(type='LoadPanopticAnnotations', with_panoptic=False),
-    # Doubled: the median nucleus is 14 pixels wide.
-    dict(type='RandomResize', scale=(512, 512), ratio_range=(0.75, 1.25), keep_ratio=True),
-    dict(type='RandomCrop', crop_size=(320, 320), allow_negative_crop=True, recompute_bbox=True),
-    # What a crop leaves of an instance may be nothing: a box without extent has no regression target.
-    dict(type='FilterAnnotations', min_gt_bbox_wh=(2, 2), by_mask=True, keep_empty=False),
-    dict(type='RandomFlip', prob=[0.25, 0.25, 0.25], direction=['horizontal', 'vertical', 'diagonal']),
-    dict(type='PackPanopticInputs'),
-]
-test_pipeline = _base_.test_pipeline
-test_pipeline[1] = dict(type='Resize', scale=(512, 512), keep_ratio=True)
-
-train_dataloader = dict(dataset=dict(data_root=data_root, pipeline=train_pipeline))
-val_dataloader = dict(dataset=dict(data_root=data_root, pipeline=test_pipeline))
+train_dataloader = dict(
+    dataset=dict(
+        data_root='data/nuclei/',
+        pipeline=dict(
+            _delete_=True,
+            load=dict(type='LoadImageFromFile'),
+            annotations=dict(type='LoadPanopticAnnotations', with_panoptic=False),
+            # Doubled: the median nucleus is 14 pixels wide.
+            resize=dict(type='RandomResize', scale=(512, 512), ratio_range=(0.75, 1.25), keep_ratio=True),
+            crop=dict(type='RandomCrop', crop_size=(320, 320), allow_negative_crop=True, recompute_bbox=True),
+            # What a crop leaves of an instance may be nothing: a box without extent has no regression target.
+            filter=dict(type='FilterAnnotations', min_gt_bbox_wh=(2, 2), by_mask=True, keep_empty=False),
+            flip=dict(type='RandomFlip', prob=[0.25, 0.25, 0.25], direction=['horizontal', 'vertical', 'diagonal']),
+            pack=dict(type='PackPanopticInputs'),
+        ),
+    )
+)
+val_dataloader = dict(dataset=dict(data_root='data/nuclei/', pipeline=dict(resize=dict(scale=(512, 512)))))
 test_dataloader = val_dataloader
 
 val_evaluator = dict(classwise=False)

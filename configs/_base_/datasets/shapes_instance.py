@@ -2,8 +2,6 @@
 #   python tools/dataset_converters/shapes.py data/shapes --train 1000 --val 200
 _base_ = './coco_instance.py'
 
-data_root = 'data/shapes/'
-image_size = (288, 192)  # width, height
 metainfo = dict(
     classes=('person', 'tie', 'car', 'tree', 'sign', 'ball', 'box'),
     palette=[
@@ -17,35 +15,32 @@ metainfo = dict(
     ],
 )
 
-train_pipeline = _base_.train_pipeline
-train_pipeline[2] = dict(type='Resize', scale=image_size, keep_ratio=True)
-test_pipeline = _base_.test_pipeline
-test_pipeline[1] = dict(type='Resize', scale=image_size, keep_ratio=True)
-
 train_dataloader = dict(
     batch_size=8,
     num_workers=1,
     batch_sampler=None,
     dataset=dict(
-        data_root=data_root,
+        data_root='data/shapes/',
         ann_file='annotations/instances_train.json',
         data_prefix=dict(img='train/'),
         filter_cfg=dict(min_size=0),
         metainfo=metainfo,
-        pipeline=train_pipeline,
+        pipeline=dict(resize=dict(scale=(288, 192))),
     ),
 )
 val_dataloader = dict(
     num_workers=1,
     dataset=dict(
-        data_root=data_root,
+        data_root='data/shapes/',
         ann_file='annotations/instances_val.json',
         data_prefix=dict(img='val/'),
         metainfo=metainfo,
-        pipeline=test_pipeline,
+        pipeline=dict(resize=dict(scale=(288, 192))),
     ),
 )
 test_dataloader = val_dataloader
 
-val_evaluator = dict(ann_file=data_root + 'annotations/instances_val.json')
+val_evaluator = dict(ann_file='data/shapes/annotations/instances_val.json')
 test_evaluator = val_evaluator
+
+del metainfo

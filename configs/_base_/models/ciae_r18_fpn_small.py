@@ -33,3 +33,5 @@ model = dict(
     ),
     test_cfg=dict(nms_pre=500),
 )
+
+del channels, norm_cfg

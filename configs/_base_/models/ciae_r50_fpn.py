@@ -57,3 +57,5 @@ model = dict(
         nms_pre=1000, min_bbox_size=0, score_thr=0.05, nms=dict(type='nms', iou_threshold=0.6), max_per_img=100
     ),
 )
+
+del num_things_classes, num_stuff_classes

@@ -11,5 +11,5 @@ model = dict(
     ),
     train_cfg=dict(rpn_proposal=dict(nms_pre=2000, max_per_img=2000)),
 )
-# What makes boxes the only result: model = _base_.boxes_only
-boxes_only = dict(type='FasterRCNN', roi_head=dict(mask_roi_extractor=None, mask_head=None))
+# What makes boxes the only result: model = _base_._boxes_only
+_boxes_only = dict(type='FasterRCNN', roi_head=dict(mask_roi_extractor=None, mask_head=None))

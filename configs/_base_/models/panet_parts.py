@@ -1,8 +1,8 @@
-# PANet's parts, for any two-stage model: a config takes this file as a further base and sets model = _base_.panet, or
+# PANet's parts, for any two-stage model: a config takes this file as a further base and sets model = _base_._panet, or
 # one of its steps. https://arxiv.org/abs/1803.01534
-bottom_up = dict(neck=dict(type='PAFPN'))
+_bottom_up = dict(neck=dict(type='PAFPN'))
 
-adaptive_pooling = dict(
+_adaptive_pooling = dict(
     roi_head=dict(
         bbox_roi_extractor=dict(type='AllLevelRoIExtractor'),
         bbox_head=dict(type='AdaptivePoolingBBoxHead', num_shared_convs=0, num_shared_fcs=2, num_levels=4),
@@ -11,7 +11,7 @@ adaptive_pooling = dict(
     )
 )
 
-panet = dict(
+_panet = dict(
     neck=dict(type='PAFPN'),
     roi_head=dict(
         bbox_roi_extractor=dict(type='AllLevelRoIExtractor'),

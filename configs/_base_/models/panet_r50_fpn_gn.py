@@ -8,5 +8,5 @@ model = dict(
         style='caffe',
         init_cfg=dict(type='Pretrained', checkpoint='open-mmlab://detectron/resnet50_caffe'),
     ),
-    **_base_.panet,
+    **_base_._panet,
 )

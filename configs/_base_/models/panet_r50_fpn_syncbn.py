@@ -2,6 +2,6 @@
 _base_ = ['./panet-baseline_r50_fpn.py', './panet_parts_syncbn.py']
 
 model = dict(
-    backbone=dict(frozen_stages=-1, norm_cfg=_base_.norm_cfg, norm_eval=False),
-    **_base_.panet,
+    backbone=dict(frozen_stages=-1, norm_cfg=_base_._norm_cfg, norm_eval=False),
+    **_base_._panet,
 )

@@ -25,3 +25,5 @@ model = dict(
     ),
     panoptic_fusion_head=dict(score_thr=0.5),
 )
+
+del channels

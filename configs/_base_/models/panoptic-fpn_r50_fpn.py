@@ -111,3 +111,5 @@ model = dict(
         ),
     ),
 )
+
+del num_things_classes, num_stuff_classes

@@ -1,6 +1,6 @@
 # ResNeXt-101 64x4d in place of a ResNet-50: a config takes this file as a further base and sets
-# model = dict(backbone=_base_.resnext101_64x4d).
-resnext101_64x4d = dict(
+# model = dict(backbone=_base_._resnext101_64x4d).
+_resnext101_64x4d = dict(
     type='ResNeXt',
     depth=101,
     groups=64,

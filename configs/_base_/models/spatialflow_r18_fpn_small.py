@@ -33,3 +33,5 @@ model = dict(
     train_cfg=dict(proposal=dict(nms_pre=500)),
     test_cfg=dict(nms_pre=500),
 )
+
+del channels, norm_cfg

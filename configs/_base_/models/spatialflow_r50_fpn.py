@@ -65,3 +65,5 @@ model = dict(
     ),
     test_cfg=dict(nms=dict(iou_threshold=0.4), mask_thr_binary=0.5),
 )
+
+del num_things_classes, num_stuff_classes

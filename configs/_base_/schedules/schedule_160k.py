@@ -1,12 +1,11 @@
 # 160k iterations of 16 images, the learning rate dropped once, at three quarters (PANet).
-max_iters = 160000
-train_cfg = dict(type='IterBasedTrainLoop', max_iters=max_iters, val_interval=10000)
+train_cfg = dict(type='IterBasedTrainLoop', max_iters=160000, val_interval=10000)
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')
 
 param_scheduler = [
     dict(type='LinearLR', start_factor=1.0 / 3.0, by_epoch=False, begin=0, end=500),
-    dict(type='MultiStepLR', begin=0, end=max_iters, by_epoch=False, milestones=[120000], gamma=0.1),
+    dict(type='MultiStepLR', begin=0, end=160000, by_epoch=False, milestones=[120000], gamma=0.1),
 ]
 
 optim_wrapper = dict(type='OptimWrapper', optimizer=dict(type='SGD', lr=0.02, momentum=0.9, weight_decay=0.0001))

@@ -2,8 +2,7 @@
 # rate, and neither they nor norms decay.
 _base_ = './schedule_160k.py'
 
-max_iters = 180000
-train_cfg = dict(max_iters=max_iters)
+train_cfg = dict(max_iters=180000)
 param_scheduler = _base_.param_scheduler
-param_scheduler[1].update(end=max_iters, milestones=[120000, 160000])
+param_scheduler[1].update(end=180000, milestones=[120000, 160000])
 optim_wrapper = dict(paramwise_cfg=dict(bias_lr_mult=2.0, bias_decay_mult=0.0, norm_decay_mult=0.0))

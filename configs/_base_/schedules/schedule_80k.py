@@ -1,7 +1,6 @@
 # Half of schedule_160k.py.
 _base_ = './schedule_160k.py'
 
-max_iters = 80000
-train_cfg = dict(max_iters=max_iters)
+train_cfg = dict(max_iters=80000)
 param_scheduler = _base_.param_scheduler
-param_scheduler[1].update(end=max_iters, milestones=[60000])
+param_scheduler[1].update(end=80000, milestones=[60000])

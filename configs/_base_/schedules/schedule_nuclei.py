@@ -1,7 +1,6 @@
 # About a quarter of an hour on two cores.
 _base_ = './schedule_shapes.py'
 
-max_epochs = 16
-train_cfg = dict(max_epochs=max_epochs, val_interval=max_epochs)
+train_cfg = dict(max_epochs=16, val_interval=16)
 param_scheduler = _base_.param_scheduler
-param_scheduler[1].update(end=max_epochs)
+param_scheduler[1].update(end=16)

@@ -1,8 +1,7 @@
 # Twice schedule_shapes.py.
 _base_ = './schedule_shapes.py'
 
-max_epochs = 6
-train_cfg = dict(max_epochs=max_epochs, val_interval=max_epochs)
+train_cfg = dict(max_epochs=6, val_interval=6)
 param_scheduler = _base_.param_scheduler
-param_scheduler[1].update(end=max_epochs)
+param_scheduler[1].update(end=6)
 auto_scale_lr = dict(base_batch_size=8)

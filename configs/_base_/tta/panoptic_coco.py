@@ -1,16 +1,19 @@
 # SpatialFlow's views and how they are merged; for a config with a panoptic dataset:
 #   python tools/test.py CONFIG CHECKPOINT --tta
 tta_model = dict(type='PanopticTTAModel')
-tta_pipeline = [
-    dict(type='LoadImageFromFile'),
-    dict(
+tta_pipeline = dict(
+    load=dict(type='LoadImageFromFile'),
+    views=dict(
         type='TestTimeAug',
-        transforms=[
-            [dict(type='Resize', scale=scale, keep_ratio=True) for scale in ((1500, 1000), (1800, 1200), (2100, 1400))],
-            [dict(type='RandomFlip', prob=0.0), dict(type='RandomFlip', prob=1.0)],
+        transforms=dict(
+            resize=[
+                dict(type='Resize', scale=scale, keep_ratio=True)
+                for scale in ((1500, 1000), (1800, 1200), (2100, 1400))
+            ],
+            flip=[dict(type='RandomFlip', prob=0.0), dict(type='RandomFlip', prob=1.0)],
             # The ground truth keeps the original size; that of the first view is used.
-            [dict(type='LoadPanopticAnnotations')],
-            [
+            annotations=[dict(type='LoadPanopticAnnotations')],
+            pack=[
                 dict(
                     type='PackPanopticInputs',
                     meta_keys=(
@@ -24,6 +27,6 @@ tta_pipeline = [
                     ),
                 )
             ],
-        ],
+        ),
     ),
-]
+)

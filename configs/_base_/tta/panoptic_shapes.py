@@ -1,7 +1,10 @@
 _base_ = './panoptic_coco.py'
 
 # The size of training and a little around it: models that are trained at one size know textures at that size alone.
-tta_pipeline = _base_.tta_pipeline
-tta_pipeline[1].transforms[0] = [
-    dict(type='Resize', scale=scale, keep_ratio=True) for scale in ((288, 192), (312, 208), (264, 176))
-]
+tta_pipeline = dict(
+    views=dict(
+        transforms=dict(
+            resize=[dict(type='Resize', scale=scale, keep_ratio=True) for scale in ((288, 192), (312, 208), (264, 176))]
+        )
+    )
+)

@@ -1,3 +1,3 @@
 _base_ = './shapes_bpa.py'
 
-model = _base_.adaptive_pooling
+model = _base_._adaptive_pooling

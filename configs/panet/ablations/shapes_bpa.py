@@ -1,3 +1,3 @@
 _base_ = ['../mask-rcnn_r18_fpn_shapes.py', '../../_base_/models/panet_parts.py']
 
-model = _base_.bottom_up
+model = _base_._bottom_up

@@ -1,3 +1,3 @@
 _base_ = './table3_mst-mbn-bpa.py'
 
-model = _base_.adaptive_pooling
+model = _base_._adaptive_pooling

@@ -1,3 +1,3 @@
 _base_ = './table3_mst-mbn_det.py'
 
-model = _base_.bottom_up
+model = _base_._bottom_up

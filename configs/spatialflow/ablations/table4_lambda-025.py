@@ -1,9 +1,6 @@
 _base_ = './table5_naive.py'
 
 # The paper's image size could not be read: 600 pixels is what its numbers suggest.
-train_pipeline, test_pipeline = _base_.train_pipeline, _base_.test_pipeline
-train_pipeline[2] = dict(type='Resize', scale=(1000, 600), keep_ratio=True)
-test_pipeline[1] = dict(type='Resize', scale=(1000, 600), keep_ratio=True)
-train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
-val_dataloader = dict(dataset=dict(pipeline=test_pipeline))
+train_dataloader = dict(dataset=dict(pipeline=dict(resize=dict(scale=(1000, 600)))))
+val_dataloader = dict(dataset=dict(pipeline=dict(resize=dict(scale=(1000, 600)))))
 test_dataloader = val_dataloader

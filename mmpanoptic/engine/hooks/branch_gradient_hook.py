@@ -93,34 +93,34 @@ class BranchGradientHook(Hook):
     """Measures :func:`branch_gradients` during a training, which goes on as it would without.
 
     A measurement takes a forward pass and two backward passes down to the backbone. It is in float32, also where
-    training is in mixed precision. Rows go to a CSV file, ``iteration`` (from 1), ``stuff`` and ``instance``, as they
-    are measured; with several processes, each measures its own batch, and the file is of the first one.
+    training is in mixed precision. Rows go to ``branch_gradients.csv`` in the work dir, ``iteration`` (from 1),
+    ``stuff`` and ``instance``, as they are measured; with several processes, each measures its own batch, and the file
+    is of the first one.
 
     Args:
         interval: Iterations from one measurement to the next; the first is on the first batch.
-        out_file: The CSV file; by default ``branch_gradients.csv`` in the work dir.
         stuff, instance: See :func:`branch_gradients`.
 
     Attributes:
         rows: What has been measured: (iteration, stuff, instance).
+        out_file: The CSV file, once training has begun.
     """
 
     def __init__(
         self,
         interval: int = 50,
-        out_file: str | None = None,
         stuff: Sequence[str] = STUFF,
         instance: Sequence[str] = INSTANCE,
     ) -> None:
         self.interval = interval
-        self.out_file = out_file
+        self.out_file = ''
         self.stuff = stuff
         self.instance = instance
         self.rows: list[tuple[int, float, float]] = []
 
     def before_train(self, runner: Runner) -> None:
         """Begin the file, or go on with that of a training that is resumed."""
-        self.out_file = self.out_file or os.path.join(runner.work_dir, 'branch_gradients.csv')
+        self.out_file = os.path.join(runner.work_dir, 'branch_gradients.csv')
         if is_main_process() and not (runner.iter and os.path.exists(self.out_file)):
             self._write('w', ('iteration', *BRANCHES))
 

@@ -22,8 +22,6 @@ class PanopticVisualizationHook(Hook):
             backends.
         interval: Batches from one picture to the next in validation.
         score_thr: Predicted instances below are not drawn, where a model predicts no panoptic map.
-        show: Whether to open windows instead, in validation (with ``draw``) and in testing.
-        wait_time: Seconds that a window stays; 0 until a key is pressed.
         test_out_dir: Folder, taken as it is given, for one ``<image stem>.png`` per tested image. Images of one stem
             get the folders that tell them apart before it. Every rank writes the images that it tested.
         max_images: How many images to draw in testing, on all ranks together; None for all.
@@ -35,8 +33,6 @@ class PanopticVisualizationHook(Hook):
         draw: bool = False,
         interval: int = 50,
         score_thr: float = 0.3,
-        show: bool = False,
-        wait_time: float = 0.0,
         test_out_dir: str | None = None,
         max_images: int | None = None,
         backend_args: dict | None = None,
@@ -44,8 +40,6 @@ class PanopticVisualizationHook(Hook):
         self.draw = draw
         self.interval = interval
         self.score_thr = score_thr
-        self.show = show
-        self.wait_time = wait_time
         self.test_out_dir = test_out_dir
         self.max_images = max_images
         self.backend_args = backend_args
@@ -78,7 +72,7 @@ class PanopticVisualizationHook(Hook):
         outputs: Sequence[DetDataSample] | None = None,
     ) -> None:
         """Draw every image of the batch, up to ``max_images``."""
-        if self.test_out_dir is None and not self.show:
+        if self.test_out_dir is None:
             return
         for data_sample in outputs or ():
             # The sampler deals images out to the ranks in turn: this is the image's place in the dataset.
@@ -86,9 +80,7 @@ class PanopticVisualizationHook(Hook):
             self._seen += 1
             if self.max_images is not None and place >= self.max_images:
                 return
-            out_file = None
-            if self.test_out_dir is not None:
-                out_file = os.path.join(self.test_out_dir, f'{self._names[data_sample.img_path]}.png')
+            out_file = os.path.join(self.test_out_dir, f'{self._names[data_sample.img_path]}.png')
             self._draw(runner, data_sample, Path(data_sample.img_path).stem, step=place, out_file=out_file)
 
     def _draw(
@@ -98,8 +90,6 @@ class PanopticVisualizationHook(Hook):
             name,
             read_image(data_sample.img_path, self.backend_args),
             data_sample=data_sample,
-            show=self.show,
-            wait_time=self.wait_time,
             pred_score_thr=self.score_thr,
             out_file=out_file,
             step=step,

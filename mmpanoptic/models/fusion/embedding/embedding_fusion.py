@@ -36,7 +36,6 @@ class EmbeddingFusion(BaseFusionHead):
         stuff_area_limit: Stuff that would get fewer pixels than this stays void.
         stuff_area_mode: What the limit applies to: 'segment', all pixels of a class in the image, or 'component', each
             8-connected component of them.
-        piece: How many pixels are worked on at once, see :func:`~.search.best_queries`; bounds the memory.
         init_cfg: As in mmengine's BaseModule.
 
     Raises:
@@ -52,7 +51,6 @@ class EmbeddingFusion(BaseFusionHead):
         category_from: str = 'detector',
         stuff_area_limit: float = 4096,
         stuff_area_mode: str = 'segment',
-        piece: int | None = None,
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(num_things_classes, num_stuff_classes, init_cfg=init_cfg)
@@ -61,7 +59,6 @@ class EmbeddingFusion(BaseFusionHead):
         self.category_from = category_from
         self.stuff_area_limit = stuff_area_limit
         self.stuff_area_mode = stuff_area_mode
-        self.piece = piece
         for name, known in (('category_from', CATEGORY_SOURCES), ('stuff_area_mode', STUFF_AREA_MODES)):
             if getattr(self, name) not in known:
                 raise ValueError(f'{name} {getattr(self, name)!r} is none of {", ".join(known)}')
@@ -124,7 +121,7 @@ class EmbeddingFusion(BaseFusionHead):
 
     def _best(self, evidence: Evidence, scored: Tensor, queries: Tensor | None, windows: Tensor) -> QueryMap:
         size, scale, stride = evidence.output_size, evidence.scale, evidence.stuff.stride
-        return best_queries(scored, queries, windows, size, scale, stride, self.piece)
+        return best_queries(scored, queries, windows, size, scale, stride)
 
     def _panoptic(
         self, found: QueryMap, kept: list[int], labels: list[int], scores: list[float]

@@ -1,0 +1,139 @@
+"""Write the numbers of the tables in configs/*/README.md from the metafiles beside them.
+
+python tools/misc/readme_tables.py [--check]
+
+A table stands between <!-- table: KIND --> and <!-- end -->. Its header, the order of its rows and its links are the
+README's. A row is about the configs that it links to, and what it says of them is the metafiles': in a 'paper' table
+what Metadata.Paper has of the table that is named in the row or in the header, in a 'measured' table what Results has,
+in a 'configs' table what Results has or else Metadata.Paper. A raised mark behind a number (¹) stays.
+"""
+
+import argparse
+import re
+from pathlib import Path
+
+import yaml
+
+from mmpanoptic.engine import cli
+from mmpanoptic.utils import UserError
+
+ROOT = Path(__file__).resolve().parents[2]
+TEXTS = {'boxes only', 'config', 'dataset', 'table', 'what'}
+KEYS = {'AP^bb': 'box AP', 'on': 'Split', 'row': 'Row'}  # where a header is no key of a metafile
+TABLE = re.compile(r'(<!-- table: (configs|measured|paper) -->)\n(.*?)\n(<!-- end -->)', re.DOTALL)
+LINK = re.compile(r'\]\(([^)]+\.py)\)')
+MARKS = '¹²³⁴⁵⁶⁷⁸⁹'
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description='Write the tables of the READMEs of configs from the metafiles')
+    parser.add_argument('--check', action='store_true', help='write nothing; fail if a README is out of date')
+    return parser.parse_args()
+
+
+def read_models(configs: Path) -> dict[Path, dict]:
+    """Entries of all metafiles below a folder, by the absolute path of their config."""
+    models = {}
+    for metafile in sorted(configs.glob('*/metafile.yml')):
+        for model in yaml.safe_load(metafile.read_text())['Models']:
+            models[configs.parent / model['Config']] = model
+    return models
+
+
+def cells_of(line: str) -> list[str]:
+    """The cells of a line of a table."""
+    return [cell.strip() for cell in line.strip().strip('|').split('|')]
+
+
+def facts_of(model: dict, kind: str, table: str | None, row: str) -> list[dict]:
+    """What a metafile says about a model that belongs in a row, the most fitting first.
+
+    Args:
+        model: Its entry in the metafile.
+        kind: The kind of table.
+        table: In a 'paper' table, the number of the paper's table.
+        row: The row: of several results it takes the one whose ``Variant`` it names.
+    """
+    papers = model['Metadata'].get('Paper', [])
+    if kind == 'paper':
+        return [entry for entry in papers if str(entry.get('Table')) == table]
+    results = sorted(model.get('Results', []), key=lambda result: 'Variant' not in result)
+    measured = [result | result['Metrics'] for result in results if result.get('Variant', '') in row][:1]
+    return measured or (papers if kind == 'configs' else [])
+
+
+class Tables:
+    """Rewrites the tables of READMEs.
+
+    Args:
+        models: See :func:`read_models`.
+
+    Attributes:
+        shown: Rows of papers, by ``id``, of which some table shows a number.
+    """
+
+    def __init__(self, models: dict[Path, dict]) -> None:
+        self.models = models
+        self.shown: set[int] = set()
+
+    def rewrite(self, readme: Path) -> str:
+        """The text of a README with the numbers that the metafiles have.
+
+        Raises:
+            UserError: If a row links to a config without an entry, or has a number that no metafile has.
+        """
+
+        def table(match: re.Match) -> str:
+            opening, kind, lines, closing = match.groups()
+            header, rule, *rows = lines.splitlines()
+            columns = cells_of(header)
+            rows = [self._row(columns, row, kind, readme) for row in rows]
+            return '\n'.join([opening, header, rule, *rows, closing])
+
+        return TABLE.sub(table, readme.read_text())
+
+    def _row(self, columns: list[str], row: str, kind: str, readme: Path) -> str:
+        paths = [(readme.parent / link).resolve() for link in LINK.findall(row)]
+        if not paths:  # quoted: of no config
+            return row
+        if missing := [path for path in paths if path not in self.models]:
+            raise UserError(f'{readme}: {missing[0]} is in no metafile: give it an entry, or mend the link')
+        cells = cells_of(row)
+        number = re.match(r'\w+', cells[0]) if columns[0] == 'table' else re.search(r'(?<=^table )\w+', columns[0])
+        models = [self.models[path] for path in paths]
+        facts = [fact for model in models for fact in facts_of(model, kind, number and number[0], row)]
+        for place, (column, old) in enumerate(zip(columns, cells, strict=True)):
+            if column == 'parameters':
+                cells[place] = f'{models[0]["Metadata"]["Parameters"]:,}'.replace(',', ' ')
+            elif column not in TEXTS:
+                cells[place] = self._cell(column, old, facts, f'{readme}: {row}')
+        return '|' + ''.join(f' {cell} |' if cell else ' |' for cell in cells)
+
+    def _cell(self, column: str, old: str, facts: list[dict], where: str) -> str:
+        key = 'Row' if column.startswith('table ') else KEYS.get(column, column.removeprefix('paper: '))
+        fact = next((fact for fact in facts if key in fact), None)
+        if fact is None:
+            if re.fullmatch(rf'[-+\d., ]*\d[{MARKS}]*', old):
+                raise UserError(f'{where}: {column} {old} is in no metafile: write it there')
+            return old
+        self.shown.add(id(fact))
+        return f'{fact[key]}{re.search(f"[{MARKS}]*$", old)[0]}'
+
+
+def main() -> None:
+    args = parse_args()
+    models = read_models(ROOT / 'configs')
+    tables = Tables(models)
+    for readme in sorted((ROOT / 'configs').glob('*/README.md')):
+        text = tables.rewrite(readme)
+        if args.check and text != readme.read_text():
+            raise UserError(f'{readme} is not what the metafiles say: run python tools/misc/readme_tables.py')
+        readme.write_text(text)
+    for model in models.values():
+        for entry in model['Metadata'].get('Paper', []):
+            if id(entry) not in tables.shown:
+                raise UserError(f'{model["Config"]}: no table of a README shows {entry}: add a row that links to it')
+
+
+if __name__ == '__main__':
+    cli.run(main)

@@ -5,23 +5,16 @@ import json
 import numpy as np
 import pytest
 import torch
+from helpers.evidence import evidence_of, instances_of, no_instances
 from mmengine.structures import InstanceData
 from timing import cpu_seconds
 
 from mmpanoptic.models.fusion import BoxFillFusion, HeuristicFusion
 from mmpanoptic.registry import MODELS
+from mmpanoptic.structures import StuffLabels, StuffLogits
 
 T, S = 2, 2
 VOID = T + S
-
-
-def instances_of(boxes, labels, scores, masks) -> InstanceData:
-    return InstanceData(
-        bboxes=torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4),
-        labels=torch.tensor(labels, dtype=torch.long),
-        scores=torch.tensor(scores, dtype=torch.float32),
-        masks=torch.as_tensor(np.asarray(masks)).bool(),
-    )
 
 
 def mask(rows, size=(10, 10)) -> np.ndarray:
@@ -38,9 +31,10 @@ def semantics(stuff_rows) -> torch.Tensor:
     return result
 
 
-def fuse(instances, indices, **kwargs):
+def fuse(instances, labels, **kwargs):
     head = BoxFillFusion(T, S, **{'stuff_area_limit': 0, **kwargs})
-    (result,) = head.predict([instances], [indices])
+    stuff = StuffLabels(labels) if labels.ndim == 2 else StuffLogits(labels, 'stuff+other')
+    (result,) = head.predict([evidence_of(instances, stuff)])
     segments = result.metainfo['segments_info']
     panoptic = result.sem_seg[0]
     assert sorted(s['id'] for s in segments) == [i for i in panoptic.unique().tolist() if i != VOID]
@@ -51,21 +45,21 @@ WHOLE = [[0, 0, 10, 10]]
 
 
 def test_registered_with_thresholds():
-    head = MODELS.build(dict(type='BoxFillFusion', test_cfg=dict(box_fill_thr=0.3, overlap_thr=0.37)))
+    head = MODELS.build(dict(type='BoxFillFusion', box_fill_thr=0.3, overlap_thr=0.37))
     assert (head.box_fill_thr, head.overlap_thr, BoxFillFusion().box_fill_thr) == (0.3, 0.37, 0.5)
-    with pytest.raises(ValueError, match='box_fill_thr'):
-        BoxFillFusion(test_cfg=dict(score=0.3))
+    with pytest.raises(TypeError, match='test_cfg'):
+        BoxFillFusion(test_cfg=dict(box_fill_thr=0.3))
 
 
 def test_what_is_left_of_a_box_goes_to_its_instance():
-    instances = instances_of(WHOLE, [1], [0.9], [mask(2)])
+    instances = instances_of([mask(2)], [1], [0.9], boxes=WHOLE)
     panoptic, segments = fuse(instances, semantics(6), stuff_area_limit=100)
     assert panoptic.unique().tolist() == [1001]
     assert [segment['instance'] for segment in segments] == [0]
 
 
 def test_after_stuff_and_by_share_of_the_box():
-    instances = instances_of(WHOLE, [1], [0.9], [mask(2)])
+    instances = instances_of([mask(2)], [1], [0.9], boxes=WHOLE)
     panoptic, segments = fuse(instances, semantics(6), stuff_area_limit=50)
     assert [(panoptic == value).sum().item() for value in (1001, T + 1, VOID)] == [20, 60, 20]
     assert len(segments) == 2
@@ -74,31 +68,31 @@ def test_after_stuff_and_by_share_of_the_box():
 
 
 def test_half_is_enough():
-    instances = instances_of(WHOLE, [0], [0.9], [mask(5)])
+    instances = instances_of([mask(5)], [0], [0.9], boxes=WHOLE)
     assert (fuse(instances, semantics(0))[0] == 1000).all()
     assert (fuse(instances, semantics(1))[0] == VOID).sum() == 40
 
 
 @pytest.mark.parametrize('box', [[3, 3, 3, 8], [3.2, 3.1, 3.9, 8], [8, 8, 3, 3], [12, 12, 20, 20]])
 def test_box_without_pixels(box):
-    panoptic, segments = fuse(instances_of([box], [0], [0.9], [mask(0)]), semantics(0))
+    panoptic, segments = fuse(instances_of([mask(0)], [0], [0.9], boxes=[box]), semantics(0))
     assert (panoptic == VOID).all() and segments == []
 
 
 def test_box_beyond_the_border():
-    panoptic, _ = fuse(instances_of([[-5.5, -3.2, 4, 4]], [0], [0.9], [mask(0)]), semantics(0))
+    panoptic, _ = fuse(instances_of([mask(0)], [0], [0.9], boxes=[[-5.5, -3.2, 4, 4]]), semantics(0))
     assert (panoptic == 1000).sum() == 16
     assert (panoptic[:4, :4] == 1000).all()
 
 
 def test_nothing_left_is_no_segment():
-    instances = instances_of(WHOLE * 2, [0, 1], [0.9, 0.8], [mask(10)] * 2)
+    instances = instances_of([mask(10)] * 2, [0, 1], [0.9, 0.8], boxes=WHOLE * 2)
     assert [s['label'] for s in fuse(instances, semantics(0), box_fill_thr=0)[1]] == [0]
 
 
 def test_dropped_instances_come_back_but_not_those_of_low_score():
     boxes = [[0, 0, 10, 4], [0, 0, 10, 10], [0, 0, 10, 10]]
-    instances = instances_of(boxes, [0, 1, 0], [0.9, 0.8, 0.3], [mask(4), mask(5), mask(10)])
+    instances = instances_of([mask(4), mask(5), mask(10)], [0, 1, 0], [0.9, 0.8, 0.3], boxes=boxes)
     panoptic, segments = fuse(instances, semantics(2), score_thr=0.5)
     # The second is covered by four fifths; 40 of its box's 100 pixels are void.
     assert [s['instance'] for s in segments] == [0, None]
@@ -108,28 +102,28 @@ def test_dropped_instances_come_back_but_not_those_of_low_score():
 
 
 def test_boxes_in_order_of_score():
-    instances = instances_of(WHOLE * 2, [0, 1], [0.6, 0.9], [mask(0)] * 2)
+    instances = instances_of([mask(0)] * 2, [0, 1], [0.6, 0.9], boxes=WHOLE * 2)
     assert fuse(instances, semantics(0))[0].unique().tolist() == [1001]
 
 
 @pytest.mark.parametrize('rows', [0, 10])
 def test_of_equal_scores_the_lower_class_then_the_earlier_comes_first(rows):
     """Both when masks are pasted and when boxes are filled."""
-    instances = instances_of(WHOLE * 3, [1, 0, 0], [0.9] * 3, [mask(rows)] * 3)
+    instances = instances_of([mask(rows)] * 3, [1, 0, 0], [0.9] * 3, boxes=WHOLE * 3)
     assert [segment['instance'] for segment in fuse(instances, semantics(0))[1]] == [1]
 
 
 def test_arguments_stay_and_no_instances_are_fine():
-    instances = instances_of(WHOLE, [1], [0.9], [mask(2)])
+    instances = instances_of([mask(2)], [1], [0.9], boxes=WHOLE)
     before = {name: value.clone() for name, value in instances.items()}
     fuse(instances, semantics(3))
     assert all(torch.equal(before[name], instances[name]) for name in before)
-    _, segments = fuse(instances_of([], [], [], np.zeros((0, 10, 10))), semantics(3))
+    _, segments = fuse(no_instances((10, 10)), semantics(3))
     assert segments == [{'id': 3, 'label': 3, 'score': None, 'instance': None}]
 
 
-def test_logits_give_the_same_as_indices():
-    instances = instances_of(WHOLE, [1], [0.9], [mask(2)])
+def test_logits_give_the_same_as_labels():
+    instances = instances_of([mask(2)], [1], [0.9], boxes=WHOLE)
     indices = semantics(3)
     logits = torch.nn.functional.one_hot(indices, S + 1).permute(2, 0, 1).float()
     assert torch.equal(fuse(instances, indices)[0], fuse(instances, logits)[0])
@@ -165,7 +159,7 @@ def test_the_authors_merges(shared_data, kind):
             labels=values['labels'],
             masks=torch.from_numpy(data[f'{case["key"]}/masks']),
         )
-        panoptic, segments = head.fuse(instances, index_of[values['sem_label']])
+        panoptic, segments = head.fuse(evidence_of(instances, StuffLabels(index_of[values['sem_label']])))
         label_map = data[f'{case["key"]}/{kind}/label_map']
         theirs = case[kind]['segments']
         assert ((panoptic.numpy() == 133) == (label_map == 0)).all(), case['name']
@@ -198,14 +192,14 @@ def test_time_beside_that_of_the_heuristic(kind, as_logits):
         bboxes=boxes, labels=torch.arange(num) % 80, scores=torch.rand(num, generator=generator) / 2 + 0.5, masks=masks
     )
     semantic = torch.randn(54, height, width, generator=generator)
-    if not as_logits:
-        semantic = semantic.argmax(0)
+    stuff = StuffLogits(semantic, 'stuff+other') if as_logits else StuffLabels(semantic.argmax(0))
+    evidence = evidence_of(instances, stuff)
     thresholds = dict(score_thr=0.37, stuff_area_limit=height * width)
     heads = [HeuristicFusion(**thresholds), BoxFillFusion(**thresholds)]
-    before, after = (head.fuse(instances, semantic)[0] for head in heads)
+    before, after = (head.fuse(evidence)[0] for head in heads)
     num_filled = (before != after).sum().item()
     assert num_filled > 0.15 * height * width
-    times = [[cpu_seconds(head.fuse, instances, semantic) for head in heads] for _ in range(9)]
+    times = [[cpu_seconds(head.fuse, evidence) for head in heads] for _ in range(9)]
     plain, filled = (min(column) for column in zip(*times, strict=True))
     print(f'{plain * 1e3:.1f} ms, {filled * 1e3:.1f} ms with {num_filled} pixels filled: {filled / plain:.3f} times')
     assert filled <= 1.25 * plain

@@ -18,6 +18,7 @@ from mmpanoptic.analysis.operations import count_multiply_adds, sum_by_part
 from mmpanoptic.evaluation.panoptic_quality import accumulate, average, match_segments
 from mmpanoptic.models.detectors.ciae import annotated_instances
 from mmpanoptic.models.detectors.samples import without_classes
+from mmpanoptic.models.seg_heads import CIAEOutputs
 from mmpanoptic.registry import MODELS
 from mmpanoptic.utils import UserError
 
@@ -399,7 +400,8 @@ def test_points_on_locations_beyond_the_image(model, monkeypatch):
     forward = model.bbox_head.forward
 
     def two_detections(feats):
-        cls_scores, distances, *rest = forward(feats)
+        outputs = forward(feats)
+        cls_scores, distances = outputs.cls_scores, outputs.distances
         for level in cls_scores:
             level.fill_(-20)
         assert cls_scores[3].shape[2:] == (1, 2) and cls_scores[4].shape[2:] == (1, 1)
@@ -407,7 +409,7 @@ def test_points_on_locations_beyond_the_image(model, monkeypatch):
         cls_scores[4][0, 9, 0, 0] = 9
         for level in distances:
             level.fill_(40)
-        return cls_scores, distances, *rest
+        return outputs
 
     monkeypatch.setattr(model.bbox_head, 'forward', two_detections)
     monkeypatch.setitem(model.bbox_head.test_cfg, 'max_per_img', 2)
@@ -508,13 +510,13 @@ def test_half_precision_does_not_reach_what_needs_more(dtype):
     model.eval()
     seen = []
     fuse = model.panoptic_fusion_head.predict
-    model.panoptic_fusion_head.predict = lambda its, maps: seen.extend(maps) or fuse(its, maps)
+    model.panoptic_fusion_head.predict = lambda evidence: seen.extend(evidence) or fuse(evidence)
     data = model.data_preprocessor(batch(0), training=False)
     with torch.autocast('cpu', dtype=dtype), torch.no_grad():
         distances = model.bbox_head(model.extract_feat(data['inputs'])[-5:])[1]
         (result,) = model.predict(data['inputs'], data['data_samples'])
     assert all(level.dtype == torch.float32 and torch.isfinite(level).all() for level in distances)
-    assert {maps.embedding.dtype for maps in seen} == {maps.semantic.dtype for maps in seen} == {torch.float32}
+    assert [(its.stuff.embedding.dtype, its.stuff.semantic.dtype) for its in seen] == [(torch.float32,) * 2]
     assert result.pred_instances.scores.dtype == result.pred_instances.embeddings.dtype == torch.float32
 
 
@@ -565,7 +567,7 @@ def perfect(monkeypatch, down: bool, **options) -> tuple[torch.nn.Module, DetDat
     memory[0], memory[5] = rows[0], rows[3]
     lengths = torch.rand(16, 24, generator=torch.Generator().manual_seed(1)) * 0.05 + 3
     embedding = (rows[cells] * lengths[..., None]).permute(2, 0, 1)[None]
-    monkeypatch.setattr(model.semantic_head, 'forward', lambda feats, box_embeddings: (embedding, None))
+    monkeypatch.setattr(model.semantic_head, 'forward', lambda feats, box_embeddings: CIAEOutputs(embedding, None))
 
     sample = DetDataSample(metainfo=dict(img_shape=(64, 96), ori_shape=(128, 288), scale_factor=(1 / 3, 0.5)))
     ids = 10 + cells.repeat_interleave(8, 0).repeat_interleave(12, 1)[None].int()

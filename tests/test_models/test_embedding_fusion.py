@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from helpers.evidence import evidence_of
 from mmdet.models.roi_heads.mask_heads import FCNMaskHead
 from mmdet.models.seg_heads.panoptic_fusion_heads import HeuristicFusionHead
 from mmdet.structures import DetDataSample
@@ -18,11 +19,11 @@ from mmengine.registry import init_default_scope
 from mmengine.runner import set_random_seed
 from mmengine.structures import InstanceData
 
-from mmpanoptic.models.fusion import EmbeddingFusion, EmbeddingMap, HeuristicFusion
+from mmpanoptic.models.fusion import EmbeddingFusion, HeuristicFusion
 from mmpanoptic.models.fusion.embedding.query_map import Axis
 from mmpanoptic.models.fusion.embedding.search import best_queries, pixel_windows
 from mmpanoptic.registry import DATASETS, MODELS
-from mmpanoptic.structures import rgb_to_id
+from mmpanoptic.structures import EmbeddingMap, StuffLogits, rgb_to_id
 
 ROOT = Path(__file__).resolve().parents[2]
 T, S = 3, 2  # things 0..2, stuff 3..4
@@ -40,9 +41,10 @@ def instances_of(boxes, labels, scores, embeddings):
 
 def fuse(instances, maps, things=T, **kwargs):
     head = EmbeddingFusion(things, len(maps.stuff_queries), **{'stuff_area_limit': 0, **kwargs})
-    (result,) = head.predict([instances], [maps])
+    evidence = evidence_of(instances, maps)
+    (result,) = head.predict([evidence])
     assert result.sem_seg.dtype == torch.int32
-    assert result.sem_seg.shape == (1, *maps.size)
+    assert result.sem_seg.shape == (1, *evidence.output_size)
     panoptic, segments = result.sem_seg[0], result.metainfo['segments_info']
     assert sorted(s['id'] for s in segments) == [i for i in panoptic.unique().tolist() if i != head.num_classes]
     for segment in segments:
@@ -52,9 +54,9 @@ def fuse(instances, maps, things=T, **kwargs):
 
 
 def per_pixel(names, dims=8):
-    """Stride-1 map of one row that is the unit vector with that number at each pixel, and the map's sizes."""
+    """Map of one row and of stride 1 that is the unit vector with that number at each pixel."""
     embedding = torch.eye(dims)[torch.tensor([names])].permute(2, 0, 1)
-    return EmbeddingMap(embedding, torch.eye(dims)[:S], (1, len(names)), stride=1)
+    return EmbeddingMap(embedding, torch.eye(dims)[:S], stride=1)
 
 
 def plain(embedding, queries, boxes, size, scale=(1.0, 1.0), stride=4, box_scale=1.0):
@@ -127,7 +129,7 @@ def test_map_by_hand():
 def test_far_from_all_stuff_and_outside_every_box_is_stuff():
     # The pixel's cosines with stuff are -.8 and -.6: a similarity of 0 for the instance would win.
     embedding = torch.tensor([-0.8, -0.6, 0.0])[:, None, None].expand(3, 2, 2) * 7
-    maps = EmbeddingMap(embedding, torch.eye(3)[:2], (8, 8))
+    maps = EmbeddingMap(embedding, torch.eye(3)[:2])
     instances = instances_of([[0, 0, 4, 4]], [1], [0.9], [[0, 0, 1]])
     panoptic, _ = fuse(instances, maps)
     assert (panoptic[:4, :4] == 1001).all()
@@ -181,7 +183,7 @@ def test_no_stuff_pixel_and_no_stuff_class():
     maps = per_pixel([2, 2, 2])
     instances = instances_of([[0, 0, 3, 1]], [0], [0.9], torch.eye(8)[2:3])
     assert fuse(instances, maps)[0].tolist() == [[1000] * 3]
-    maps = EmbeddingMap(maps.embedding, maps.stuff_queries[:0], maps.size, stride=1)
+    maps = EmbeddingMap(maps.embedding, maps.stuff_queries[:0], stride=1)
     instances.bboxes[0, 2] = 2
     assert fuse(instances, maps)[0].tolist() == [[1000, 1000, T]]
     assert fuse(InstanceData(), maps)[0].tolist() == [[T] * 3]
@@ -192,7 +194,7 @@ def test_small_stuff_is_void():
     names[:2, :2] = 1  # 4 pixels and, apart from them, 3
     names[5, 5:8] = 1
     names[:, 8] = 2
-    maps = EmbeddingMap(torch.eye(3)[names].permute(2, 0, 1), torch.eye(3)[:2], (6, 12), stride=1)
+    maps = EmbeddingMap(torch.eye(3)[names].permute(2, 0, 1), torch.eye(3)[:2], stride=1)
     instances = instances_of([[8, 0, 9, 6]], [1], [0.9], torch.eye(3)[2:])
     for limit, mode, ones in ((7, 'segment', 7), (8, 'segment', 0), (4, 'component', 4), (5, 'component', 0)):
         panoptic, segments = fuse(instances, maps, stuff_area_limit=limit, stuff_area_mode=mode)
@@ -220,7 +222,7 @@ def test_semantic_branch_decides_what_is_stuff():
     # Embeddings say instance, stuff 0, instance (outside its box), instance; logits: 'thing' but for the last.
     maps = per_pixel([2, 0, 2, 2, 2])
     semantic = F.one_hot(torch.tensor([[S, S, S, 1, 0]]), S + 1).permute(2, 0, 1).float()
-    maps = EmbeddingMap(maps.embedding, maps.stuff_queries, maps.size, stride=1, semantic=semantic)
+    maps = EmbeddingMap(maps.embedding, maps.stuff_queries, stride=1, semantic=semantic)
     instances = instances_of([[0, 0, 2, 1], [3, 0, 5, 1]], [1, 2], [0.9, 0.8], torch.eye(8)[2:4])
     panoptic, segments = fuse(instances, maps)
     assert panoptic.tolist() == [[1001, 1001, VOID, 4, 3]]
@@ -234,19 +236,19 @@ def test_semantic_branch_decides_what_is_stuff():
 def test_bad_input():
     maps = per_pixel([0, 1])
     with pytest.raises(ValueError, match='2 stuff queries for 4 stuff classes'):
-        EmbeddingFusion(T, 4).fuse(InstanceData(), maps)
+        EmbeddingFusion(T, 4).fuse(evidence_of(InstanceData(), maps))
     with pytest.raises(ValueError, match=r'embeddings of shape \(1, 7\) for 8 dimensions'):
-        EmbeddingFusion(T, S).fuse(instances_of([[0, 0, 1, 1]], [0], [0.9], torch.eye(7)[:1]), maps)
+        fuse(instances_of([[0, 0, 1, 1]], [0], [0.9], torch.eye(7)[:1]), maps)
     with pytest.raises(ValueError, match=r'stuff queries of shape \(2, 7\) for 8 dimensions'):
-        EmbeddingMap(maps.embedding, maps.stuff_queries[:, 1:], (1, 2))
+        EmbeddingMap(maps.embedding, maps.stuff_queries[:, 1:])
     with pytest.raises(ValueError, match=r'semantic logits of shape \(3, 9, 9\) for an embedding map of size \[1, 2\]'):
-        EmbeddingMap(maps.embedding, maps.stuff_queries, (1, 2), semantic=torch.zeros(3, 9, 9))
+        EmbeddingMap(maps.embedding, maps.stuff_queries, semantic=torch.zeros(3, 9, 9))
     with pytest.raises(ValueError, match="category_from 'box' is none of detector, embedding"):
         EmbeddingFusion(T, S, category_from='box')
     with pytest.raises(ValueError, match="stuff_area_mode 'pixel' is none of segment, component"):
-        EmbeddingFusion(T, S, test_cfg=ConfigDict(stuff_area_mode='pixel'))
-    with pytest.raises(ValueError, match="EmbeddingFusion: test_cfg has no key 'overlap_thr'"):
-        EmbeddingFusion(T, S, test_cfg={'overlap_thr': 0.5})
+        EmbeddingFusion(T, S, stuff_area_mode='pixel')
+    with pytest.raises(TypeError, match='test_cfg'):
+        EmbeddingFusion(T, S, test_cfg=ConfigDict(score_thr=0.5))
 
 
 def test_pixels_read_the_map_as_upsampling_does():
@@ -328,11 +330,11 @@ def test_scores_without_queries():
 
 @pytest.mark.parametrize('mode', ['segment', 'component'])
 def test_inputs_are_unchanged(mode):
-    maps = EmbeddingMap(torch.randn(8, 6, 6), torch.eye(8)[:S], (24, 24), semantic=torch.randn(S + 1, 6, 6))
+    maps = EmbeddingMap(torch.randn(8, 6, 6), torch.eye(8)[:S], semantic=torch.randn(S + 1, 6, 6))
     instances = instances_of(random_boxes(4, (24, 24), torch.Generator().manual_seed(1)), [0, 1, 2, 0], [0.5] * 4,
                              torch.eye(8)[2:6])  # fmt: skip
     before, maps_before = instances.clone(), [t.clone() for t in (maps.embedding, maps.stuff_queries, maps.semantic)]
-    for given in (maps, EmbeddingMap(maps.embedding, maps.stuff_queries, maps.size)):
+    for given in (maps, EmbeddingMap(maps.embedding, maps.stuff_queries)):
         fuse(instances, given, stuff_area_limit=9, stuff_area_mode=mode)
     assert all(torch.equal(instances[key], before[key]) for key in before.keys())  # noqa: SIM118
     now = (maps.embedding, maps.stuff_queries, maps.semantic)
@@ -341,7 +343,7 @@ def test_inputs_are_unchanged(mode):
 
 def test_several_images_of_different_sizes():
     head = EmbeddingFusion(T, S, stuff_area_limit=0)
-    results = head.predict([InstanceData(), InstanceData()], [per_pixel([0, 1]), per_pixel([1, 1, 0])])
+    results = head.predict([evidence_of(InstanceData(), per_pixel(names)) for names in ([0, 1], [1, 1, 0])])
     assert [r.sem_seg.tolist() for r in results] == [[[[3, 4]]], [[[4, 4, 3]]]]
 
 
@@ -351,7 +353,7 @@ def test_half_precision_is_not_used(dtype):
     generator = torch.Generator().manual_seed(0)
     embedding = F.interpolate(torch.randn(1, 8, 5, 5, generator=generator), (20, 20), mode='bilinear')[0]
     queries = F.normalize(torch.randn(12, 8, generator=generator), dim=1)
-    maps = EmbeddingMap(100 * embedding, queries[:9], (80, 80))
+    maps = EmbeddingMap(100 * embedding, queries[:9])
     instances = instances_of([[0, 0, 60, 60], [10, 10, 70, 70], [5, 40, 60, 79]], [0] * 3, [0.9] * 3, queries[9:])
     expected, segments = fuse(instances, maps)
     assert expected.unique().numel() > 4
@@ -399,7 +401,7 @@ def test_ground_truth_comes_back(shared_data):
                 boxes.append([xs.min(), ys.min(), xs.max() + 1, ys.max() + 1])
         unit = torch.eye(len(names))
         embedding = unit[torch.from_numpy(index)].permute(2, 0, 1)
-        maps = EmbeddingMap(embedding, torch.cat([unit[: len(stuff)], unit[-1:]]), ids.shape, stride=1)
+        maps = EmbeddingMap(embedding, torch.cat([unit[: len(stuff)], unit[-1:]]), stride=1)
         num = len(things)
         instances = instances_of(boxes, [0] * num, [1] * num, unit[len(stuff) : len(stuff) + num])
         panoptic, _ = fuse(instances, maps, things=1)
@@ -415,7 +417,8 @@ def street_of_the_sample(shared_data, noise, blur, num=100, size=(800, 1333), gr
     """Stuff of an image of the sample under 100 of the sample's instances, scaled, the largest at the back.
 
     A segment has a random unit vector; ``noise`` is added at each point of the grid in each dimension, and the map is
-    smoothed with a Gaussian of ``blur`` points. An instance's query is read inside it.
+    smoothed with a Gaussian of ``blur`` points. An instance's query is read inside it. Returns evidence and the number
+    of the segment at each point.
     """
     rng, generator = np.random.default_rng(seed), torch.Generator().manual_seed(seed)
     annotations, is_thing, read = sample_annotations(shared_data)
@@ -453,7 +456,8 @@ def street_of_the_sample(shared_data, noise, blur, num=100, size=(800, 1333), gr
             query[:] = F.normalize(embedding[:, ys[len(ys) // 2], xs[len(xs) // 2]], dim=0)
     scores = torch.linspace(0.99, 0.3, num).tolist()
     instances = instances_of(boxes, rng.integers(0, 80, num).tolist(), scores, queries)
-    return instances, EmbeddingMap(embedding.contiguous(), unit[:stuff], size), names
+    evidence = evidence_of(instances, EmbeddingMap(embedding.contiguous(), unit[:stuff]), output_size=size)
+    return evidence, names
 
 
 def trained_model(shared_data, steps=120):
@@ -506,7 +510,7 @@ def trained_scene(shared_data, size=(800, 1333)):
     """The map that a trained network makes of an image of the sample, and detections with the street's boxes on it."""
     with torch.enable_grad():
         model, image = trained_model(shared_data)
-    boxes = street_of_the_sample(shared_data, 0.3, 1.0)[0].bboxes
+    boxes = street_of_the_sample(shared_data, 0.3, 1.0)[0].instances.bboxes
     pixels = torch.from_numpy(cv2.resize(cv2.imread(str(image)), size[::-1])).permute(2, 0, 1)
     sample = DetDataSample(metainfo=dict(img_shape=size, ori_shape=size, scale_factor=(1.0, 1.0)))
     data = model.data_preprocessor(dict(inputs=[pixels], data_samples=[sample]))
@@ -517,17 +521,18 @@ def trained_scene(shared_data, size=(800, 1333)):
     queries = model.semantic_head.queries(embedding, points)
     scores = torch.linspace(0.99, 0.3, len(boxes)).tolist()
     instances = instances_of(boxes.tolist(), [i % 80 for i in range(len(boxes))], scores, queries)
-    return instances, EmbeddingMap(embedding, model.semantic_head.stuff_queries, size), None
+    return evidence_of(instances, EmbeddingMap(embedding, model.semantic_head.stuff_queries), output_size=size)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize('scale', [(1.0, 1.0), (1.6, 1.7)])
 @pytest.mark.parametrize(('noise', 'blur'), [(0.1, 1.0), (0.3, 0.0)])
 def test_same_as_plain_computation_at_full_size(shared_data, noise, blur, scale):
-    instances, maps, _ = street_of_the_sample(shared_data, noise, blur)
+    evidence, _ = street_of_the_sample(shared_data, noise, blur)
+    instances, maps = evidence.instances, evidence.stuff
     boxes = instances.bboxes / torch.tensor([*scale, *scale])
     queries = torch.cat([maps.stuff_queries, instances.embeddings])
-    size = tuple(int(n / s) for n, s in zip(maps.size, scale[::-1], strict=True))
+    size = tuple(int(n / s) for n, s in zip(evidence.output_size, scale[::-1], strict=True))
     found = best_queries(maps.embedding, queries, pixel_windows(boxes, size), size, scale)
     assert_same_as_plain(found, plain(maps.embedding, queries, boxes, size, scale))
 
@@ -552,8 +557,8 @@ def test_at_least_as_fast_as_pasting_upsampling_and_merging(shared_data, trained
     """From the network's outputs to the map, 100 detections and 53 stuff classes at 800 x 1333."""
     kinds = {'smooth': (0.0, 1.0), 'noisy': (0.3, 1.0), 'rough': (0.3, 0.0)}
     scenes = {kind: street_of_the_sample(shared_data, *how) for kind, how in kinds.items()}
-    instances, maps, names = scenes['noisy']
-    scenes['trained'] = trained_scene
+    (noisy, names), instances = scenes['noisy'], scenes['noisy'][0].instances
+    scenes = {kind: evidence for kind, (evidence, _) in scenes.items()} | dict(trained=trained_scene)
     generator = torch.Generator().manual_seed(0)
     coarse = torch.randn(len(instances), 1, 5, 5, generator=generator) + 0.5
     mask_logits = F.interpolate(coarse, (28, 28), mode='bicubic')
@@ -574,18 +579,18 @@ def test_at_least_as_fast_as_pasting_upsampling_and_merging(shared_data, trained
     torch.set_num_threads(threads or before)
     try:
         for _ in range(4):  # in turns, so that a busy moment of the machine does not meet one of them only
-            for kind, (detections, its_maps, _) in scenes.items():
-                timed(kind, ours.predict, [detections], [its_maps])
-            pasted = timed('paste', paste, instances, mask_logits, mask_head, maps.size)
-            logits = timed('upsample', upsample, semantic, maps.size)
+            for kind, evidence in scenes.items():
+                timed(kind, ours.predict, [evidence])
+            pasted = timed('paste', paste, instances, mask_logits, mask_head, noisy.output_size)
+            logits = timed('upsample', upsample, semantic, noisy.output_size)
             timed('mmdet', theirs.predict, [pasted], [logits])
-            timed('HeuristicFusion', heuristic.predict, [pasted], [logits])
+            timed('HeuristicFusion', heuristic.predict, [evidence_of(pasted, StuffLogits(logits, 'stuff+other'))])
     finally:
         torch.set_num_threads(before)
-    for kind, (detections, its_maps, _) in scenes.items():
-        queries = torch.cat([its_maps.stuff_queries, detections.embeddings])
-        windows = pixel_windows(detections.bboxes, its_maps.size)
-        found = best_queries(its_maps.embedding, queries, windows, its_maps.size)
+    for kind, evidence in scenes.items():
+        queries = torch.cat([evidence.stuff.stuff_queries, evidence.instances.embeddings])
+        windows = pixel_windows(evidence.instances.bboxes, evidence.output_size)
+        found = best_queries(evidence.stuff.embedding, queries, windows, evidence.output_size)
         print(f'{kind}: {len(found.listed) / found.cells.numel():.1%} of the cells undecided')
     whole = times['paste'] + times['upsample'] + times['mmdet']
     print(', '.join(f'{name} {ms:.0f} ms' for name, ms in times.items()))
@@ -598,10 +603,10 @@ def test_at_least_as_fast_as_pasting_upsampling_and_merging(shared_data, trained
 @pytest.mark.cuda
 @pytest.mark.skipif(not torch.cuda.is_available(), reason='no GPU')
 def test_cuda_gives_the_same_map(shared_data):
-    instances, maps, _ = street_of_the_sample(shared_data, 0.1, 1.0)
+    evidence, _ = street_of_the_sample(shared_data, 0.1, 1.0)
     head = EmbeddingFusion(80, 53)
-    expected, _ = head.fuse(instances, maps)
-    on_gpu = EmbeddingMap(maps.embedding.cuda(), maps.stuff_queries.cuda(), maps.size)
-    (result,) = head.predict([instances.to('cuda')], [on_gpu])
+    expected, _ = head.fuse(evidence)
+    maps = EmbeddingMap(evidence.stuff.embedding.cuda(), evidence.stuff.stuff_queries.cuda())
+    (result,) = head.predict([evidence_of(evidence.instances.to('cuda'), maps, output_size=evidence.output_size)])
     assert result.sem_seg.device.type == 'cuda'
     assert (result.sem_seg[0].cpu() == expected).float().mean() > 0.9999

@@ -5,38 +5,22 @@ import time
 import numpy as np
 import pytest
 import torch
+from helpers.evidence import evidence_of, instances_of, no_instances, one_hot
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mmdet.models.seg_heads.panoptic_fusion_heads import HeuristicFusionHead
 from mmengine.config import ConfigDict
 from mmengine.structures import InstanceData
 
-from mmpanoptic.models.fusion import HeuristicFusion, merge
+from mmpanoptic.models.fusion import HeuristicFusion
+from mmpanoptic.models.fusion.paste import instances as pasting
+from mmpanoptic.models.fusion.stuff import STUFF_AREA_MODES, best_channel, paste_stuff, stuff_labels
 from mmpanoptic.registry import MODELS
+from mmpanoptic.structures import StuffLabels, StuffLogits
 
 T, S = 3, 2  # things 0..2, stuff 3..4
 VOID = T + S
 OTHER = S  # index of 'other' among S + 1 channels
-
-
-def instances_of(masks, labels, scores):
-    masks = torch.as_tensor(np.asarray(masks))
-    boxes = torch.tensor([[left, top, right, bottom] for top, bottom, left, right in merge.mask_bounds(masks)])
-    return InstanceData(
-        bboxes=boxes.reshape(-1, 4).float(),
-        labels=torch.tensor(labels, dtype=torch.long),
-        scores=torch.tensor(scores, dtype=torch.float32),
-        masks=masks,
-    )
-
-
-def no_instances(size):
-    return instances_of(np.zeros((0, *size), bool), [], [])
-
-
-def one_hot(indices, channels):
-    """Logits of shape (C, H, W) whose largest is at ``indices``."""
-    return torch.nn.functional.one_hot(torch.as_tensor(indices).long(), channels).permute(2, 0, 1).float()
 
 
 def strip(start, stop, width=100):
@@ -46,9 +30,14 @@ def strip(start, stop, width=100):
     return mask
 
 
-def fuse(instances, logits, **kwargs):
+def found(instances, logits, channels='stuff+other'):
+    """Evidence with logits."""
+    return evidence_of(instances, StuffLogits(logits, channels))
+
+
+def fuse(instances, logits, channels='stuff+other', **kwargs):
     head = HeuristicFusion(T, S, **{'stuff_area_limit': 0, **kwargs})
-    (result,) = head.predict([instances], [logits])
+    (result,) = head.predict([found(instances, logits, channels)])
     assert result.sem_seg.dtype == torch.int32
     assert result.sem_seg.shape == (1, *logits.shape[1:])
     panoptic, segments = result.sem_seg[0], result.metainfo['segments_info']
@@ -100,9 +89,9 @@ def test_overlap_equal_to_threshold_is_kept(covered):
 def test_overlap_is_exact_for_every_percentage():
     for percent in range(1, 100):
         instances = instances_of([strip(0, 100, 200), strip(100 - percent, 200 - percent, 200)], [0, 1], [0.9, 0.8])
-        _, pasted = merge.paste_instances(instances.masks, [0, 1], [0, 1], percent / 100, VOID)
+        _, pasted = pasting.paste_instances(instances.masks, [0, 1], [0, 1], percent / 100, VOID)
         assert pasted == [0, 1], percent
-        _, pasted = merge.paste_instances(instances.masks, [0, 1], [0, 1], (percent - 1) / 100, VOID)
+        _, pasted = pasting.paste_instances(instances.masks, [0, 1], [0, 1], (percent - 1) / 100, VOID)
         assert pasted == [0], percent
 
 
@@ -126,14 +115,14 @@ def test_ties_go_to_the_lower_index():
     masks = [strip(0, 100)] * 64
     _, segments = fuse(instances_of(masks, [1] * 64, [0.7] * 64), all_other())
     assert [s['instance'] for s in segments] == [0]
-    assert merge.order_instances(torch.tensor([0.7, 0.9] * 32), 0.5) == [*range(1, 64, 2), *range(0, 64, 2)]
+    assert pasting.order_instances(torch.tensor([0.7, 0.9] * 32), 0.5) == [*range(1, 64, 2), *range(0, 64, 2)]
 
 
 def test_order_by_other_scores():
     scores, ranks = torch.tensor([0.9, 0.4, 0.6, 0.7]), torch.tensor([0.1, 1.0, 0.8, 0.8])
-    assert merge.order_instances(scores, 0.5) == [0, 3, 2]
+    assert pasting.order_instances(scores, 0.5) == [0, 3, 2]
     # The threshold still is one of confidence, which also decides between equal ranks.
-    assert merge.order_instances(scores, 0.5, ranks) == [3, 2, 0]
+    assert pasting.order_instances(scores, 0.5, ranks) == [3, 2, 0]
 
 
 def test_dropped_instances_take_no_pixels():
@@ -201,22 +190,29 @@ def test_component_mode_splits_by_what_instances_take():
 def test_channels_of_semantic_logits():
     logits = torch.rand(T + S, 4, 5)
     logits[0] += 10  # a thing wins among all: stuff must be decided among the last S
-    assert torch.equal(merge.stuff_logits(logits, T, S), logits[T:])
     expected = logits[T:].argmax(0) + T
-    assert torch.equal(fuse(no_instances((4, 5)), logits)[0], expected.int())
-    for channels in (S, S + 1):
-        assert torch.equal(merge.stuff_logits(logits[:channels], T, S), logits[:channels])
-    assert merge.stuff_logits(torch.rand(S + 1, 2, 2), 1, S).shape[0] == S + 1  # one thing class: stuff and 'other'
-    with pytest.raises(ValueError, match=r"4 channels: .* 2 \(stuff\), 3 \(stuff and 'other'\) or 5 \(all"):
-        merge.stuff_logits(logits[:4], T, S)
-    with pytest.raises(ValueError, match=r'shape \(C, H, W\)'):
-        merge.stuff_logits(logits[None], T, S)
+    assert torch.equal(fuse(no_instances((4, 5)), logits, 'all')[0], expected.int())
+    assert torch.equal(fuse(no_instances((4, 5)), logits[T:], 'stuff')[0], expected.int())
+    with pytest.raises(ValueError, match=r"4 channels: with 3 thing and 2 stuff classes, 'all' means 5"):
+        fuse(no_instances((4, 5)), logits[:4], 'all')
+
+
+def test_labels_of_stuff_give_the_same_as_logits():
+    masks, labels, _, logits, _ = ground_truth(2)
+    instances, semantic = instances_of(masks, labels, np.linspace(1, 0.6, len(masks)).tolist()), best_channel(logits)
+    expected, segments = fuse(instances, logits)
+    head = HeuristicFusion(T, S, stuff_area_limit=0)
+    for dtype in (torch.int64, torch.uint8):
+        (result,) = head.predict([evidence_of(instances, StuffLabels(semantic.to(dtype)))])
+        assert torch.equal(result.sem_seg[0], expected)
+        assert result.segments_info == segments
+    assert stuff_labels(StuffLabels(semantic.byte()), T, S).dtype == torch.int64
 
 
 def test_equal_logits_go_to_the_lower_channel():
     logits = torch.randint(0, 3, (S + 1, 50, 40)).float()
     expected = torch.from_numpy(logits.numpy().argmax(0))
-    assert torch.equal(merge.best_channel(logits), expected)
+    assert torch.equal(best_channel(logits), expected)
 
 
 def ground_truth(seed, height=24, width=32, num=6):
@@ -256,13 +252,13 @@ def test_ground_truth_comes_back_from_other_heads(kind, seed):
     masks, labels, top, logits, expected = ground_truth(seed)
     masks = np.stack([top == i for i in range(len(masks))])
     head = MODELS.build(dict(num_things_classes=T, num_stuff_classes=S, overlap_thr=1.0, stuff_area_limit=0, **kind))
-    panoptic = head.fuse(instances_of(masks, labels, [1.0] * len(masks)), logits)[0].numpy()
+    panoptic = head.fuse(found(instances_of(masks, labels, [1.0] * len(masks)), logits))[0].numpy()
     np.testing.assert_array_equal(panoptic % 1000, expected % 1000)
     pairs = np.unique(np.stack([panoptic, expected]).reshape(2, -1), axis=1)
     assert pairs.shape[1] == len(np.unique(panoptic)) == len(np.unique(expected))  # the same segments
 
 
-@pytest.mark.parametrize('mode', merge.STUFF_AREA_MODES)
+@pytest.mark.parametrize('mode', STUFF_AREA_MODES)
 def test_inputs_are_unchanged(mode):
     masks, labels, _, logits, _ = ground_truth(0)
     instances = instances_of(masks, labels, [0.9, 0.3, 0.5, 0.8, 0.7, 0.6])
@@ -273,9 +269,9 @@ def test_inputs_are_unchanged(mode):
         assert torch.equal(instances[key], before[key]), key
     assert torch.equal(logits, logits_before)
 
-    panoptic, pasted = merge.paste_instances(instances.masks, labels, [0, 3], 0.5, VOID)
+    panoptic, pasted = pasting.paste_instances(instances.masks, labels, [0, 3], 0.5, VOID)
     kept = panoptic.clone()
-    merge.paste_stuff(panoptic, merge.best_channel(logits), T, S, 30, mode)
+    paste_stuff(panoptic, best_channel(logits), T, S, 30, mode)
     assert torch.equal(panoptic, kept)
     assert pasted == [0, 3]
 
@@ -300,17 +296,15 @@ def test_bounds():
     masks[0] = True
     masks[1, 4, 6] = True
     masks[2, 1, 2] = masks[2, 3, 0] = True
-    assert merge.mask_bounds(masks) == [(0, 5, 0, 7), (4, 5, 6, 7), (1, 4, 0, 3), (0, 0, 0, 0)]
-    assert merge.mask_bounds(masks[:0]) == []
+    assert pasting.mask_bounds(masks) == [(0, 5, 0, 7), (4, 5, 6, 7), (1, 4, 0, 3), (0, 0, 0, 0)]
+    assert pasting.mask_bounds(masks[:0]) == []
 
 
 def test_several_images_of_different_sizes():
     head = HeuristicFusion(T, S, stuff_area_limit=0)
     logits = [one_hot([[0, 1]], S + 1), one_hot([[1], [1], [0]], S + 1)]
-    results = head.predict([no_instances((1, 2)), no_instances((3, 1))], logits)
+    results = head.predict([found(no_instances((1, 2)), logits[0]), found(no_instances((3, 1)), logits[1])])
     assert [r.sem_seg.tolist() for r in results] == [[[[3, 4]]], [[[4], [4], [3]]]]
-    with pytest.raises(ValueError, match='instances of 1 images and semantic predictions of 2'):
-        head.predict([no_instances((1, 2))], logits)
 
 
 def test_sizes_that_differ():
@@ -319,13 +313,11 @@ def test_sizes_that_differ():
         fuse(instances, all_other(9))
 
 
-def test_test_cfg_overrides_by_name():
-    head = HeuristicFusion(T, S, score_thr=0.1, test_cfg=ConfigDict(score_thr=0.3, stuff_area_mode='component'))
-    assert (head.score_thr, head.overlap_thr, head.stuff_area_mode) == (0.3, 0.5, 'component')
-    with pytest.raises(ValueError, match="HeuristicFusion: test_cfg has no key 'mask_overlap', only score_thr, over"):
-        HeuristicFusion(T, S, test_cfg={'mask_overlap': 0.5})
+def test_arguments_are_checked():
+    with pytest.raises(TypeError, match='test_cfg'):
+        HeuristicFusion(T, S, test_cfg=ConfigDict(score_thr=0.3))
     with pytest.raises(ValueError, match="stuff_area_mode 'pixel' is none of segment, component"):
-        HeuristicFusion(T, S, test_cfg={'stuff_area_mode': 'pixel'})
+        HeuristicFusion(T, S, stuff_area_mode='pixel')
     with pytest.raises(ValueError, match='1000 classes: a panoptic map has room for 999'):
         HeuristicFusion(900, 100)
 
@@ -352,7 +344,8 @@ def test_same_map_as_mmdet(seed, num, overlap_thr, limit, other):
     logits = torch.from_numpy(rng.integers(0, 4, (S + other, height, width)).astype(np.float32))
     theirs = HeuristicFusionHead(T, S, test_cfg=ConfigDict(mask_overlap=overlap_thr, stuff_area_limit=limit))
     (expected,) = theirs.predict([instances], [logits])
-    panoptic, _ = fuse(instances, logits, score_thr=0.0, overlap_thr=overlap_thr, stuff_area_limit=limit)
+    channels = 'stuff+other' if other else 'stuff'
+    panoptic, _ = fuse(instances, logits, channels, score_thr=0.0, overlap_thr=overlap_thr, stuff_area_limit=limit)
     assert torch.equal(panoptic, expected.sem_seg[0])
 
 
@@ -391,7 +384,7 @@ def test_at_least_three_times_as_fast_as_mmdet():
     torch.set_num_threads(2)
     try:
         for _ in range(3):  # in turns, so that a busy moment of the machine does not meet one of them only
-            elapsed, (our_map,) = seconds(lambda: ours.predict([instances], [logits]))
+            elapsed, (our_map,) = seconds(lambda: ours.predict([found(instances, logits)]))
             our_times.append(elapsed)
             elapsed, (their_map,) = seconds(lambda: theirs.predict([instances], [logits]))
             their_times.append(elapsed)
@@ -408,15 +401,15 @@ def test_at_least_three_times_as_fast_as_mmdet():
 
 @pytest.mark.cuda
 @pytest.mark.skipif(not torch.cuda.is_available(), reason='no GPU')
-@pytest.mark.parametrize('mode', merge.STUFF_AREA_MODES)
+@pytest.mark.parametrize('mode', STUFF_AREA_MODES)
 def test_cuda_gives_the_same_map(mode):
     instances, logits = street_of_ellipses(num=40, height=200, width=333)
     head = HeuristicFusion(80, 53, score_thr=0.1, stuff_area_limit=300, stuff_area_mode=mode)
-    (expected,) = head.predict([instances], [logits])
+    (expected,) = head.predict([found(instances, logits)])
     for masks_on in ('cpu', 'cuda'):
         moved = instances.to('cuda')
         moved.masks = moved.masks.to(masks_on)
-        (result,) = head.predict([moved], [logits.cuda()])
+        (result,) = head.predict([found(moved, logits.cuda())])
         assert result.sem_seg.device.type == 'cuda'
         assert torch.equal(result.sem_seg.cpu(), expected.sem_seg)
         assert result.metainfo['segments_info'] == expected.metainfo['segments_info']

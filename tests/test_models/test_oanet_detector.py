@@ -130,9 +130,11 @@ def test_stuff_prediction_is_the_stuff_part_of_the_logits_without_padding():
     x = levels(32, (16, 16), 4)
     metas = [dict(batch_input_shape=(64, 64), img_shape=(48, 64), ori_shape=(96, 128))]
     whole = F.interpolate(head(x)['seg_preds'][:, 3:], (64, 64), mode='bilinear', align_corners=False)
-    torch.testing.assert_close(head.predict(x, metas)[0], whole[0, :, :48])
+    (stuff,) = head.predict(x, metas)
+    assert stuff.channels == 'stuff'
+    torch.testing.assert_close(stuff.logits, whole[0, :, :48])
     expected = F.interpolate(whole[:, :, :48], (96, 128), mode='bilinear', align_corners=False)[0]
-    torch.testing.assert_close(head.predict(x, metas, rescale=True)[0], expected)
+    torch.testing.assert_close(head.predict(x, metas, rescale=True)[0].logits, expected)
 
 
 @pytest.mark.parametrize('share', ['none', 'backbone', 'neck'])
@@ -190,14 +192,16 @@ def test_person_and_tie_through_the_detector(config):
     )
     model.roi_head.predict = lambda *args, **kwargs: [found]
     meta = dict(img_shape=(128, 128), ori_shape=(64, 64), batch_input_shape=(128, 128), scale_factor=(2.0, 2.0))
+    image, samples = torch.rand(1, 3, 128, 128), [DetDataSample(metainfo=meta)]
     with torch.no_grad():
-        (result,) = model.predict(torch.rand(1, 3, 128, 128), [DetDataSample(metainfo=meta)])
+        (evidence,) = model.evidence(image, samples)
+        (result,) = model.predict(image, samples)
     labels = result.pred_panoptic_seg.sem_seg[0] % INSTANCE_OFFSET
     assert torch.equal(labels == tie, masks[1])
     assert torch.equal(labels == person, masks[0] & ~masks[1])
     scores = [segment['score'] for segment in result.pred_panoptic_seg.segments_info[:2]]
     assert scores == pytest.approx([0.662, 0.997])
-    assert model.panoptic_fusion_head.ranking_scores(found).tolist() == pytest.approx([0.82, 0.9], abs=1e-4)
+    assert model.panoptic_fusion_head.ranking_scores(evidence).tolist() == pytest.approx([0.82, 0.9], abs=1e-4)
 
 
 @pytest.mark.parametrize('rescale', [True, False])

@@ -9,28 +9,25 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from helpers.evidence import coco_like, evidence_of, instances_of, mask_of, no_instances
 from mmdet.structures import DetDataSample
 from mmdet.structures.mask import BitmapMasks
 from mmengine.structures import InstanceData, PixelData
 from timing import cpu_seconds
 
 from mmpanoptic.models import HeuristicFusion, RankingFusion, SpatialRankingModule
-from mmpanoptic.models.fusion import ranking
+from mmpanoptic.models.fusion.ranking import scores as ranking
+from mmpanoptic.structures import StuffLogits
 
 PERSON, TIE = 0, 1
 T, S = 2, 2
 
 
-def mask_of(size, *boxes):
-    """bool mask of shape ``size`` with boxes (top, bottom, left, right) set."""
-    mask = torch.zeros(size, dtype=torch.bool)
-    for top, bottom, left, right in boxes:
-        mask[top:bottom, left:right] = True
-    return mask
-
-
-def instances_of(masks, labels, scores):
-    return InstanceData(masks=torch.stack(masks), labels=torch.tensor(labels), scores=torch.tensor(scores))
+def found(instances, input_size=None, logits=None):
+    """Evidence; unless logits are given, stuff does not matter."""
+    if logits is None:
+        logits = torch.zeros(S, 1, 1).expand(S, *instances.masks.shape[1:])
+    return evidence_of(instances, StuffLogits(logits, 'stuff'), input_size)
 
 
 def sample_of(masks, labels, sem_seg):
@@ -285,7 +282,7 @@ def strip_of_ten(**kwargs):
     """Scores of a person of 10 pixels in a row, of which the tie covers 2."""
     person, tie = mask_of((1, 12), (0, 1, 1, 11)), mask_of((1, 12), (0, 1, 4, 6))
     head = tie_is_in_front(**kwargs)
-    return head.ranking_scores(instances_of([person, tie], [PERSON, TIE], [0.99, 0.66])).tolist()
+    return head.ranking_scores(found(instances_of([person, tie], [PERSON, TIE], [0.99, 0.66]))).tolist()
 
 
 def test_scores_worked_out_by_hand():
@@ -301,7 +298,7 @@ def test_conflicts_of_instances_may_be_what_scores_are_of():
     masks = [mask_of(size, (0, 1, 0, 6)), mask_of(size, (0, 1, 4, 9)), mask_of(size, (0, 1, 5, 6))]
     instances = instances_of(masks, [PERSON, PERSON, TIE], [0.9, 0.8, 0.7])
     scores = {
-        kind: tie_is_in_front(score_region='conflict', conflict=kind).ranking_scores(instances).tolist()
+        kind: tie_is_in_front(score_region='conflict', conflict=kind).ranking_scores(found(instances)).tolist()
         for kind in ('class', 'instance')
     }
     assert scores['class'] == pytest.approx([0.1, 0.1, 0.9], abs=1e-6)
@@ -326,10 +323,10 @@ def test_mask_between_the_centres_of_cells_keeps_its_place():
     head = tie_is_in_front(stride=8)
     instances = instances_of([person, tie, mask_of(size)], [PERSON, TIE, TIE], [0.997, 0.662, 0.6])
     assert not ranking.sample_masks(tie[None], (8, 8)).any()
-    scores = head.ranking_scores(instances)
+    scores = head.ranking_scores(found(instances))
     assert scores[1].item() == pytest.approx(0.9, abs=1e-6)
     assert scores[2] == 0
-    assert head.order(instances) == [1, 0, 2]
+    assert head.order(found(instances)) == [1, 0, 2]
 
 
 def test_scores_without_pixels_and_below_the_threshold_are_zero():
@@ -340,9 +337,9 @@ def test_scores_without_pixels_and_below_the_threshold_are_zero():
         mask_of((4, 4), (3, 4, 0, 4)),
         mask_of((4, 4), (0, 1, 0, 1)),
     ]
-    scores = head.ranking_scores(instances_of(masks, [PERSON, TIE, TIE, TIE], [0.9, 0.9, 0.9, 0.4]))
+    scores = head.ranking_scores(found(instances_of(masks, [PERSON, TIE, TIE, TIE], [0.9, 0.9, 0.9, 0.4])))
     assert scores.tolist() == [0, 0, 0, 0]
-    assert head.ranking_scores(instances_of(masks[:1], [PERSON], [0.2])).tolist() == [0]
+    assert head.ranking_scores(found(instances_of(masks[:1], [PERSON], [0.2]))).tolist() == [0]
 
 
 def test_softmax_is_over_all_classes_and_the_own_channel_is_read():
@@ -351,7 +348,7 @@ def test_softmax_is_over_all_classes_and_the_own_channel_is_read():
     set_ranking(head, np.zeros((4, 4)).tolist(), np.log(probabilities).tolist())
     mask = mask_of((3, 3), (0, 3, 0, 2))
     for label, probability in enumerate(probabilities):
-        scores = head.ranking_scores(instances_of([mask], [label], [0.9]))
+        scores = head.ranking_scores(found(instances_of([mask], [label], [0.9])))
         assert scores.item() == pytest.approx(probability, abs=1e-6)
 
 
@@ -396,26 +393,39 @@ def test_scores_strip_by_strip_equal_those_of_the_whole_map(size, network, strid
     head = RankingFusion(6, 1, stride=stride, strip_pixels=100)
     masks = [mask_of(size, (2, 9, 3, 30)), mask_of(size, (5, 25, 20, 41)), mask_of(size, (0, 30, 18, 26))]
     instances = instances_of(masks, [4, 1, 4], [0.9, 0.8, 0.7])
-    if network:
-        instances.set_metainfo(dict(img_shape=network))
     with torch.no_grad():
         expected = reference_scores(head, instances, grid)
-    torch.testing.assert_close(head.ranking_scores(instances), expected, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(head.ranking_scores(found(instances, network)), expected, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize(('stride', 'grid'), [(1, (60, 82)), (4, (15, 20))])
+def test_the_ranking_map_has_the_size_of_the_input(stride, grid, monkeypatch):
+    """Not that of the masks, nor of what instances say about themselves."""
+    instances = instances_of([mask_of((30, 41), (2, 9, 3, 30))], [1], [0.9])
+    instances.set_metainfo(dict(img_shape=(7, 7)))
+    forward_window, sizes = SpatialRankingModule.forward_window, set()
+
+    def watched(module, tensor, *args):
+        sizes.add(tuple(tensor.shape[1:]))
+        return forward_window(module, tensor, *args)
+
+    monkeypatch.setattr(SpatialRankingModule, 'forward_window', watched)
+    fusion(stride=stride).ranking_scores(found(instances, (60, 82)))
+    assert sizes == {grid}
 
 
 def test_tie_on_its_person_end_to_end():
     """The paper's figure 7: detection scores of .997 and .662, and the tie comes out on top."""
     person, tie, _ = person_and_tie()
-    instances = instances_of([person, tie], [PERSON, TIE], [0.997, 0.662])
-    logits = torch.zeros(S, 16, 16)
+    evidence = found(instances_of([person, tie], [PERSON, TIE], [0.997, 0.662]))
     head = tie_is_in_front(overlap_thr=0.5)
-    by_score, _ = HeuristicFusion(T, S, stuff_area_limit=0).fuse(instances, logits)
+    by_score, _ = HeuristicFusion(T, S, stuff_area_limit=0).fuse(evidence)
     assert not (by_score % 1000 == TIE).any()  # covered, so left out
-    ranked, segments = head.fuse(instances, logits)
+    ranked, segments = head.fuse(evidence)
     assert torch.equal(ranked % 1000 == TIE, tie)
     assert torch.equal(ranked % 1000 == PERSON, person & ~tie)
     assert [s['score'] for s in segments[:2]] == pytest.approx([0.662, 0.997])
-    assert head.order(instances) == [1, 0]
+    assert head.order(evidence) == [1, 0]
 
 
 @pytest.mark.parametrize('network', [(427, 640), (800, 1199), (320, 480), (640, 960)])
@@ -423,20 +433,19 @@ def test_the_size_of_the_input_does_not_change_the_order(network):
     """A thin tie on its person, in a photo that the network sees enlarged as COCO's are, or reduced."""
     size = (427, 640)
     person, tie = mask_of(size, (60, 260, 20, 120)), mask_of(size, (100, 120, 50, 53))
-    instances = instances_of([person, tie], [PERSON, TIE], [0.997, 0.662])
-    instances.set_metainfo(dict(img_shape=network))
+    evidence = found(instances_of([person, tie], [PERSON, TIE], [0.997, 0.662]), network)
     head = tie_is_in_front()
-    person_score, tie_score = head.ranking_scores(instances).tolist()
+    person_score, tie_score = head.ranking_scores(evidence).tolist()
     assert tie_score == pytest.approx(0.9, abs=1e-6)  # wherever the tie is, a module without a neighbourhood says .9
     assert person_score == pytest.approx(0.9 - 0.8 * 60 / 20000, abs=1e-3)
-    ranked, _ = head.fuse(instances, torch.zeros(S, *size))
+    ranked, _ = head.fuse(evidence)
     assert torch.equal(ranked % 1000 == TIE, tie)
 
 
 def test_equal_ranks_go_by_confidence():
     head = tie_is_in_front(score_region='conflict')
     masks = [mask_of((4, 4), (row, row + 1, 0, 4)) for row in range(4)]  # no conflict: all ranks are 0
-    assert head.order(instances_of(masks, [PERSON, TIE, PERSON, TIE], [0.6, 0.9, 0.7, 0.2])) == [1, 2, 0]
+    assert head.order(found(instances_of(masks, [PERSON, TIE, PERSON, TIE], [0.6, 0.9, 0.7, 0.2]))) == [1, 2, 0]
 
 
 def test_stuff_is_bit_identical_for_any_order_when_nothing_is_left_out():
@@ -444,39 +453,26 @@ def test_stuff_is_bit_identical_for_any_order_when_nothing_is_left_out():
     size = (40, 50)
     masks = [mask_of(size, (i, i + 15, 2 * i, 2 * i + 20)) for i in range(12)]
     instances = instances_of(masks, [i % 2 for i in range(12)], torch.linspace(0.95, 0.55, 12).tolist())
-    logits = torch.rand(S, *size)
+    evidence = found(instances, logits=torch.rand(S, *size))
     head = fusion(overlap_thr=1.0)
-    by_score, _ = HeuristicFusion(T, S, overlap_thr=1.0, stuff_area_limit=0).fuse(instances, logits)
-    ranked, _ = head.fuse(instances, logits)
-    assert head.order(instances) != list(range(12))
+    by_score, _ = HeuristicFusion(T, S, overlap_thr=1.0, stuff_area_limit=0).fuse(evidence)
+    ranked, _ = head.fuse(evidence)
+    assert head.order(evidence) != list(range(12))
     things = ranked >= 1000
     assert torch.equal(things, by_score >= 1000)
     assert torch.equal(ranked[~things], by_score[~things])
-    backwards, _ = head.fuse(instances, logits, order=range(11, -1, -1))
+    backwards, _ = head.fuse(evidence, order=range(11, -1, -1))
     assert torch.equal(ranked[~things], backwards[~things])
 
 
 def test_predicts_images_of_different_sizes_and_without_instances():
     head = fusion()
-    none = InstanceData(
-        masks=torch.zeros(0, 9, 7, dtype=torch.bool), labels=torch.zeros(0, dtype=torch.long), scores=torch.zeros(0)
-    )
     person, tie, _ = person_and_tie()
     some = instances_of([person, tie], [PERSON, TIE], [0.9, 0.8])
-    results = head.predict([none, some], [torch.rand(S, 9, 7), torch.rand(S, 16, 16)])
+    results = head.predict(
+        [found(no_instances((9, 7)), logits=torch.rand(S, 9, 7)), found(some, logits=torch.rand(S, 16, 16))]
+    )
     assert [tuple(r.sem_seg.shape) for r in results] == [(1, 9, 7), (1, 16, 16)]
-
-
-def coco_like(num=100, size=(800, 1333)):
-    """Instances of many sizes all over an image of COCO's test size, of 20 classes."""
-    generator = torch.Generator().manual_seed(0)
-    masks = torch.zeros(num, *size, dtype=torch.bool)
-    for mask in masks:
-        height, width = (int(40 + 160 * x) for x in torch.rand(2, generator=generator))
-        top = int(torch.randint(size[0] - height, (1,), generator=generator))
-        left = int(torch.randint(size[1] - width, (1,), generator=generator))
-        mask[top : top + height, left : left + width] = True
-    return InstanceData(masks=masks, labels=torch.arange(num) % 20, scores=torch.full((num,), 0.9))
 
 
 _MEMORY = """
@@ -484,13 +480,13 @@ import sys
 sys.path[:0] = {path!r}
 import torch
 from mmpanoptic.models import RankingFusion
+from helpers.evidence import coco_like
 from process_memory import peak_bytes, resident_bytes
-from test_models.test_oanet_ranking import coco_like
 torch.set_num_threads(1)
-head, instances = RankingFusion(80, 53), coco_like()
+head, evidence = RankingFusion(80, 53), coco_like()
 head.order(coco_like(2, (240, 300)))
 before = resident_bytes()
-head.order(instances)
+head.order(evidence)
 print((peak_bytes() - before) / 2**30)
 """
 
@@ -514,9 +510,7 @@ def test_scores_take_little_of_the_time_of_the_module(size, network):
 
     Where the network sees the image at another size, bringing the masks to it is in it.
     """
-    head, instances = RankingFusion(80, 53), coco_like(size=size)
-    if network:
-        instances.set_metainfo(dict(img_shape=network))
+    head, evidence = RankingFusion(80, 53), coco_like(size=size, input_size=network)
     in_module = 0.0
     forward_window = head.ranking.forward_window
 
@@ -531,7 +525,7 @@ def test_scores_take_little_of_the_time_of_the_module(size, network):
     shares = []
     for _ in range(4):
         in_module = 0.0
-        total = cpu_seconds(head.order, instances)
+        total = cpu_seconds(head.order, evidence)
         shares.append((total - in_module) / in_module)
     print(shares, in_module)
     assert min(shares) <= 0.15, shares

@@ -107,13 +107,28 @@ def test_raw_outputs(model):
         assert len(model(data['inputs'], mode='tensor')) == len(outputs)
 
 
-@pytest.mark.parametrize('path', ['panoptic_fpn/panoptic-fpn_r18_fpn_shapes', 'ciae/ciae_r18_fpn_shapes'])
-def test_thresholds_of_test_cfg_reach_the_fusion_head(path):
+@pytest.mark.parametrize(
+    'path',
+    [
+        'panoptic_fpn/panoptic-fpn_r18_fpn_shapes',
+        'oanet/oanet_r18_fpn_shapes',
+        'spatialflow/spatialflow_r18_fpn_shapes',
+        'ciae/ciae_r18_fpn_shapes',
+    ],
+)
+def test_thresholds_of_fusion_in_test_cfg_are_refused(path):
+    """As mmdet has them: they would have no effect."""
     config = Config.fromfile(CONFIG.parents[1] / f'{path}.py')
     init_default_scope(config.default_scope)
-    config.model.test_cfg.panoptic = dict(score_thr=0.125)
+    config.model.test_cfg.panoptic = dict(score_thr=0.125, mask_overlap=0.5)
+    with (
+        torch.device('meta'),
+        pytest.raises(
+            ValueError, match=r'^test_cfg\.panoptic \(score_thr, mask_overlap\): .* panoptic_fusion_head, .*$'
+        ),
+    ):
+        MODELS.build(config.model)
+    config.model.test_cfg.panoptic = {}
+    config.model.panoptic_fusion_head.score_thr = 0.125
     with torch.device('meta'):
         assert MODELS.build(config.model).panoptic_fusion_head.score_thr == 0.125
-        config.model.test_cfg.panoptic = dict(mask_overlap=0.5)
-        with pytest.raises(ValueError, match="no key 'mask_overlap'"):
-            MODELS.build(config.model)

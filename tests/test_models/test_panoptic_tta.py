@@ -184,12 +184,12 @@ def test_logits_are_averaged_and_fused_once(system: str, monkeypatch: pytest.Mon
     monkeypatch.setattr(model.module.panoptic_fusion_head, 'predict', lambda *a: calls.append(a) or fuse(*a))
     views = [dict(), dict(flip=True), dict(flip=True, scale=1.5)]
     (result,) = predict(model, *[view(**one) for one in views])
-    ((instances,), (logits,)) = calls[0]
-    assert len(calls) == 1
+    (((evidence,),),) = calls
     expected = sum(logits_by_hand(model, view(**one)) for one in views) / 3
-    torch.testing.assert_close(logits, expected)
-    assert result.pred_instances is instances and len(instances) == 8
-    assert instances.metainfo['img_shape'] == NETWORK_SIZES[0], 'a learned order works at the size of the first view'
+    torch.testing.assert_close(evidence.stuff.logits, expected)
+    assert result.pred_instances is evidence.instances and len(evidence.instances) == 8
+    assert evidence.input_size == NETWORK_SIZES[0], 'a learned order works at the size of the first view'
+    assert evidence.output_size == SIZES[0]
 
 
 def test_boxes_and_masks_of_two_views(fpn: PanopticTTAModel, monkeypatch: pytest.MonkeyPatch):

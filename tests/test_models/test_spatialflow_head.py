@@ -12,8 +12,7 @@ from mmengine.structures import InstanceData
 from torch import nn
 
 from mmpanoptic.analysis.operations import count_multiply_adds
-from mmpanoptic.models.dense_heads import SpatialFlowHead
-from mmpanoptic.models.dense_heads.spatialflow_head import Outputs
+from mmpanoptic.models.dense_heads import SpatialFlowHead, SpatialFlowOutputs
 from mmpanoptic.registry import MODELS
 
 NO_FLOWS = dict(reg2cls=False, reg2stuff=False, reg2thing=False, stuff2thing=False)
@@ -66,7 +65,7 @@ def ones(channels=1) -> list[torch.Tensor]:
     return [torch.ones(1, channels, size, size) for size in (16, 8, 4, 2, 1)]
 
 
-def stages_of(head: SpatialFlowHead, name: str) -> tuple[list[float], Outputs]:
+def stages_of(head: SpatialFlowHead, name: str) -> tuple[list[float], SpatialFlowOutputs]:
     """Means of what each convolution of a list gives, and the outputs of the head."""
     seen = []
     handles = [conv.register_forward_hook(lambda *a: seen.append(a[2].mean().item())) for conv in getattr(head, name)]
@@ -83,6 +82,20 @@ def test_flow_carries_the_same_stage_into_the_convolution():
     assert stages == [21, 99, 369, 1251]
     assert [level.unique().tolist() for level in outputs[0]] == [[1251]] * 5
     assert [level.unique().tolist() for level in outputs[1]] == [[16]] * 5
+
+
+@pytest.mark.parametrize('panoptic_levels', [3, 2, 0])
+def test_outputs_are_named(panoptic_levels):
+    head = head_of(channels=2, num_classes=5, num_panoptic_levels=panoptic_levels)
+    sizes = [(8, 12), (4, 6), (2, 3), (1, 2), (1, 1)]
+    outputs = head([torch.zeros(3, 2, *size) for size in sizes])
+    assert isinstance(outputs, SpatialFlowOutputs)
+    assert outputs._fields == ('cls_scores', 'bbox_preds', 'thing_feats', 'stuff_feats')
+    anchors = head.num_base_priors
+    assert [level.shape for level in outputs.cls_scores] == [(3, anchors * 5, *size) for size in sizes]
+    assert [level.shape for level in outputs.bbox_preds] == [(3, anchors * 4, *size) for size in sizes]
+    for feats in (outputs.thing_feats, outputs.stuff_feats):
+        assert [level.shape for level in feats] == [(3, 2, *size) for size in sizes[:panoptic_levels]]
 
 
 def test_flow_has_no_activation():
@@ -294,7 +307,9 @@ def test_the_authors_outputs(shared_data):
     head.load_state_dict({k[3:]: torch.from_numpy(data[k]) for k in data.files if k.startswith('sd/')}, strict=True)
     with torch.no_grad():
         outputs = head([torch.from_numpy(data[f'in/{level}']) for level in range(5)])
-    for name, levels in zip(('cls', 'bbox', 'mask', 'stuff'), outputs, strict=True):
+    theirs = dict(cls_scores='cls', bbox_preds='bbox', thing_feats='mask', stuff_feats='stuff')
+    for ours, name in theirs.items():
+        levels = getattr(outputs, ours)
         for level, output in enumerate(levels):
             expected = torch.from_numpy(data[f'out/{name}/{level}'])
             assert (output - expected).abs().max() <= 1e-4 * expected.abs().max()
@@ -339,8 +354,9 @@ def test_anchors_are_exact_in_half_precision(dtype):
         for channels in (18, 36)
     ]
     exact = [[level.float() for level in levels] for levels in outputs]
+    values = [SpatialFlowOutputs(*levels, [], []) for levels in (outputs, exact)]
     cfg = ConfigDict(head.test_cfg, nms_pre=100, max_per_img=100)
-    (half,), (single,) = (head.detect(values, [samples[0].metainfo], cfg) for values in (outputs, exact))
+    (half,), (single,) = (head.detect(its, [samples[0].metainfo], cfg) for its in values)
     assert len(half) == 100 and half.bboxes.amax() > 1024  # above, float16 has every second number, bfloat16 every 16th
     for key in ('bboxes', 'scores', 'labels'):
         assert torch.equal(half[key], single[key])

@@ -4,12 +4,14 @@ import math
 
 import pytest
 import torch
+from helpers.evidence import evidence_of
 from mmdet.structures import DetDataSample
-from mmengine.structures import PixelData
+from mmengine.structures import InstanceData, PixelData
 
 from mmpanoptic.analysis.operations import count_multiply_adds
 from mmpanoptic.models.fusion import HeuristicFusion
 from mmpanoptic.registry import MODELS
+from mmpanoptic.structures import StuffLabels, StuffLogits
 
 META = dict(img_shape=(24, 32), ori_shape=(50, 61), batch_input_shape=(32, 32))
 
@@ -121,13 +123,15 @@ def test_labels_are_resized_by_nearest_and_logits_bilinearly(align_corners):
     with torch.no_grad():
         logits = torch.nn.functional.interpolate(head(x)['seg_preds'], (32, 32), **enlarge)[0, :, :24]
         (result,) = head.predict(x, [META], rescale=True)
-        assert torch.equal(result, torch.nn.functional.interpolate(logits[None], (50, 61), **enlarge)[0])
-        assert torch.equal(head.predict(x, [META])[0], logits)
+        assert isinstance(result, StuffLogits) and result.channels == 'stuff+other'
+        assert torch.equal(result.logits, torch.nn.functional.interpolate(logits[None], (50, 61), **enlarge)[0])
+        assert torch.equal(head.predict(x, [META])[0].logits, logits)
         head.resize = 'labels'
-        (labels,) = head.predict(x, [META], rescale=True)
-        assert torch.equal(head.predict(x, [META])[0], logits.argmax(0))
+        (result,) = head.predict(x, [META], rescale=True)
+        assert torch.equal(head.predict(x, [META])[0].labels, logits.argmax(0))
     rows, columns = torch.arange(50) * 24 // 50, torch.arange(61) * 32 // 61
-    assert torch.equal(labels, logits.argmax(0)[rows][:, columns])
+    assert isinstance(result, StuffLabels)
+    assert torch.equal(result.labels, logits.argmax(0)[rows][:, columns])
 
 
 def test_other_is_void():
@@ -135,8 +139,8 @@ def test_other_is_void():
     torch.nn.init.zeros_(head.conv_logits.weight)
     head.conv_logits.bias.data[53] = 1
     with torch.no_grad():
-        (labels,) = head.predict(feats(), [META], rescale=True)
-    (result,) = HeuristicFusion(stuff_area_limit=0).predict([[]], [labels])
+        (stuff,) = head.predict(feats(), [META], rescale=True)
+    (result,) = HeuristicFusion(stuff_area_limit=0).predict([evidence_of(InstanceData(), stuff)])
     assert (result.sem_seg == 133).all() and result.metainfo['segments_info'] == []
 
 
@@ -150,8 +154,8 @@ def test_where_a_thing_is_best_there_is_no_stuff(num_things, resize):
     for last_thing, expected in ((5.0, num_things + 2), (0.5, num_things + 1)):
         head.conv_logits.bias.data = torch.tensor([0.0] * (num_things - 1) + [last_thing, 0, 1])
         with torch.no_grad():
-            results = head.predict(feats(), [META], rescale=True)
-        (panoptic,) = fusion.predict([[]], results)
+            (stuff,) = head.predict(feats(), [META], rescale=True)
+        (panoptic,) = fusion.predict([evidence_of(InstanceData(), stuff)])
         assert (panoptic.sem_seg == expected).all()
 
 

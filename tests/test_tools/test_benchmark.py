@@ -1,127 +1,152 @@
 import sys
-import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from fixtures.cityscapes import load_tool
 from fixtures.tiny_model import CIAE, ROOT, SHAPES, TinyModel, write_tiny_model
+from helpers.evidence import evidence_of, instances_of, no_instances
 from mmdet.structures import DetDataSample
 from mmengine.config import Config
 from mmengine.structures import InstanceData
 from torch import nn
 
 from mmpanoptic.datasets.shapes.writer import write_dataset
-from mmpanoptic.models import EmbeddingMap, RankingFusion, SpatialRankingModule
+from mmpanoptic.models import RankingFusion, SpatialRankingModule
+from mmpanoptic.models.fusion.paste.instances import order_instances
+from mmpanoptic.structures import EmbeddingMap, Evidence, StuffLogits
 from mmpanoptic.utils import UserError
 
 TOOL = load_tool('analysis_tools/benchmark')
+STUFF = StuffLogits(torch.zeros(2, 30, 20), 'stuff')
 
 
-class Fusion:
-    def predict(self, wait: float) -> float:
-        time.sleep(wait)
-        return wait
+class Clock:
+    """A clock that stands still unless something takes its time."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    def wait(self, milliseconds: float) -> None:
+        self.seconds += milliseconds / 1000
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(TOOL, 'time', SimpleNamespace(perf_counter=lambda: clock.seconds))
+    return clock
 
 
 class Model(nn.Module):
-    """Takes 20 ms, of which the fusion takes 15; the first image takes longer."""
+    """Finds nothing in images of 30x20 pixels, which it sees at 60x40; takes 5 ms, for the first image 200."""
 
-    def __init__(self, fusion: bool) -> None:
+    def __init__(self, clock: Clock, fusion: object) -> None:
         super().__init__()
         self.layer = nn.Linear(1, 1)
-        if fusion:
-            self.panoptic_fusion_head = Fusion()
-        self.seen = []
+        self.panoptic_fusion_head = fusion
+        self.clock, self.seen = clock, []
+
+    def data_preprocessor(self, data: dict, training: bool) -> dict:
+        assert not training
+        return data
+
+    def evidence(self, inputs: list, data_samples: list) -> list[Evidence]:
+        self.seen.append(data_samples)
+        self.clock.wait(200 if len(self.seen) == 1 else 5)
+        return [evidence_of(no_instances((30, 20)), STUFF, input_size=(60, 40))]
+
+
+class Detector(nn.Module):
+    """Has nothing to fuse, and takes 200 ms."""
+
+    def __init__(self, clock: Clock) -> None:
+        super().__init__()
+        self.layer = nn.Linear(1, 1)
+        self.clock = clock
 
     def test_step(self, data: dict) -> None:
-        self.seen.append(data)
-        time.sleep(0.2 if len(self.seen) == 1 else 0.005)
-        if hasattr(self, 'panoptic_fusion_head'):
-            assert self.panoptic_fusion_head.predict(0.015) == 0.015
+        self.clock.wait(200)
 
 
-def test_measure():
-    model = Model(fusion=True)
-    times = TOOL.measure(model, [dict(inputs=torch.zeros(1), data_samples=i) for i in range(6)], warmup=1)
-    assert [data['data_samples'] for data in model.seen] == [[i] for i in range(6)]
-    assert {part: len(values) for part, values in times.items()} == {'network': 5, 'fusion': 5, 'total': 5}
-    # Lower bounds only: the machine may be slow. The first image, of 200 ms, is not among them.
-    assert min(times['fusion']) >= 15 and min(times['network']) >= 5
-    assert min(times['fusion']) < min(times['total']) < 200
-    for network, fusion, total in zip(*times.values(), strict=True):
-        assert network + fusion == pytest.approx(total)
-    assert 'predict' not in vars(model.panoptic_fusion_head)
+def images(number: int) -> list[dict]:
+    meta = dict(ori_shape=(30, 20))
+    return [dict(inputs=torch.zeros(1), data_samples=DetDataSample(metainfo=meta)) for _ in range(number)]
 
 
-def test_measure_without_fusion():
-    times = TOOL.measure(Model(fusion=False), [dict(inputs=torch.zeros(1), data_samples=i) for i in range(3)], 0)
-    assert list(times) == ['total'] and len(times['total']) == 3 and max(times['total']) >= 200
+def test_measure(clock: Clock):
+    model = Model(clock, SimpleNamespace(predict=lambda evidence: clock.wait(15)))
+    inputs = images(6)
+    times = TOOL.measure(model, inputs, warmup=1)
+    assert [samples for (samples,) in model.seen] == [one['data_samples'] for one in inputs]
+    expected = dict(network=5 * [5], fusion=5 * [15], total=5 * [20])  # the first image is not among them
+    assert times == {part: pytest.approx(values) for part, values in expected.items()}
+
+
+def test_measure_without_fusion(clock: Clock):
+    assert TOOL.measure(Detector(clock), images(3), 0) == dict(total=pytest.approx([200] * 3))
 
 
 class SlowModule(SpatialRankingModule):
-    def forward_window(self, *args) -> torch.Tensor:
-        time.sleep(0.01)
-        return super().forward_window(*args)
+    """Takes 10 ms for each strip."""
+
+    def __init__(self, clock: Clock) -> None:
+        super().__init__(3)
+        self.clock = clock
+
+    def forward(self, *args) -> torch.Tensor:
+        self.clock.wait(10)
+        return super().forward(*args)
 
 
 class SlowFusion(RankingFusion):
-    """Waits 10 ms in each strip of the module, 6 for the scores, 4 for the order and 8 for the merge."""
+    """Takes 6 ms for the scores beside the module, and 8 for the merge."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Clock) -> None:
         super().__init__(3, 2, stuff_area_limit=0, strip_pixels=20 * 15)
-        self.ranking = SlowModule(3)
+        self.ranking = SlowModule(clock)
+        self.clock, self.fused = clock, []
 
-    def ranking_scores(self, instances: InstanceData) -> torch.Tensor:
-        time.sleep(0.006)
-        return super().ranking_scores(instances)
+    def ranking_scores(self, evidence: Evidence) -> torch.Tensor:
+        self.clock.wait(6)
+        return super().ranking_scores(evidence)
 
-    def order(self, instances: InstanceData) -> list[int]:
-        time.sleep(0.004)
-        return super().order(instances)
-
-    def fuse(self, *args) -> tuple:
-        time.sleep(0.008)
-        return super().fuse(*args)
-
-
-class RankingModel(nn.Module):
-    """Finds nothing in images of 30x20 pixels, which the network sees at 60x40."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.panoptic_fusion_head = SlowFusion()
-
-    def test_step(self, data: dict) -> None:
-        time.sleep(0.005)
-        nothing = InstanceData(
-            masks=torch.zeros(0, 30, 20, dtype=torch.bool),
-            labels=torch.zeros(0, dtype=torch.long),
-            scores=torch.ones(0),
-        )
-        nothing.set_metainfo(dict(img_shape=(60, 40)))
-        (self.result,) = self.panoptic_fusion_head.predict([nothing], [torch.zeros(2, 30, 20)])
+    def fuse(self, evidence: Evidence, order: list[int]) -> tuple:
+        self.clock.wait(8)
+        result = super().fuse(evidence, order)
+        self.fused.append((order, result[1]))
+        return result
 
 
-def test_measure_ranking():
-    model = RankingModel()
-    inputs = [dict(inputs=torch.zeros(1), data_samples=DetDataSample(metainfo=dict(ori_shape=(30, 20))))] * 2
-    whole = InstanceData(
-        masks=torch.ones(2, 30, 20, dtype=torch.bool), labels=torch.tensor([2, 0]), scores=torch.tensor([1, 0.9])
-    )
-    times = TOOL.measure(model, inputs, warmup=1, draw={(30, 20): whole}.get)
-    assert {s['label'] for s in model.result.segments_info} & {0, 2}  # the drawn ones were fused
-    image = {part: value for part, (value,) in times.items()}
-    strips = 60 * 40 // 300  # at the size of the network's input
-    least = dict(network=5, module=10 * strips, scores=6, order=4, merge=8)
-    assert list(image) == ['network', 'fusion', 'module', 'scores', 'order', 'merge', 'total']
-    assert all(image[part] >= value for part, value in least.items())
-    assert sum(image[part] for part in ('module', 'scores', 'order', 'merge')) == pytest.approx(image['fusion'])
-    assert image['network'] + image['fusion'] == pytest.approx(image['total'])
-    head = model.panoptic_fusion_head
-    assert not {'predict', 'order', 'ranking_scores'} & {*vars(head)} and 'forward_window' not in vars(head.ranking)
-    nothing_found = TOOL.measure(model, inputs[:1], warmup=0)
+def test_measure_ranking(clock: Clock, monkeypatch: pytest.MonkeyPatch):
+    def slow_order(*args) -> list[int]:
+        clock.wait(4)
+        return order_instances(*args)
+
+    monkeypatch.setattr(TOOL, 'order_instances', slow_order)
+    head = SlowFusion(clock)
+    model = Model(clock, head)
+    whole = instances_of(torch.ones(2, 30, 20, dtype=torch.bool), [2, 0], [1, 0.9])
+    times = TOOL.measure(model, images(2), warmup=1, draw={(30, 20): whole}.get)
+    rows = 300 // 40  # of a strip, at the size of the network's input
+    module = 10 * -(-60 // rows)
+    expected = dict(network=5, fusion=module + 18, module=module, scores=6, order=4, merge=8, total=module + 23)
+    assert times == {part: pytest.approx([value]) for part, value in expected.items()}
+    assert list(times) == list(expected)
+    order, segments = head.fused[-1]
+    assert {s['label'] for s in segments} & {0, 2}, 'the drawn ones were fused'
+    assert order == head.order(evidence_of(whole, STUFF, input_size=(60, 40)))
+    assert not head.ranking._forward_hooks and not head.ranking._forward_pre_hooks
+    nothing_found = TOOL.measure(model, images(1), warmup=0)
     assert nothing_found['module'] == nothing_found['scores'] == nothing_found['order'] == [0]
+
+
+def test_hooks_are_removed_where_the_module_fails():
+    module = SpatialRankingModule(3)
+    with pytest.raises(RuntimeError), TOOL.Stopwatch(torch.device('cpu')).of_module(module, 'module'):
+        module(torch.zeros(1, 99, 2, 2))
+    assert not module._forward_hooks and not module._forward_pre_hooks
 
 
 def test_drawn_instances():
@@ -186,8 +211,10 @@ def test_drawn_instances_are_queries_of_embeddings(monkeypatch: pytest.MonkeyPat
     embedding = torch.zeros(3, 4, 9)
     embedding[0], embedding[1, :, 6:8] = 1, 2
     box = InstanceData(bboxes=torch.tensor([[10.0, 0, 20, 10]]))
-    maps = EmbeddingMap(embedding, torch.zeros(2, 3), size=(8, 18), scale=(2.0, 2.0))
-    (query,) = TOOL.with_queries(box, maps).embeddings
+    maps = EmbeddingMap(embedding, torch.zeros(2, 3))
+    evidence = evidence_of(InstanceData(), maps, input_size=(16, 36), output_size=(8, 18))
+    (query,) = TOOL.with_instances(evidence, box).instances.embeddings
+    assert 'embeddings' not in box, 'what was drawn stays as it is'
     norm = (1 + 1.75**2) ** 0.5  # an eighth is column 8's
     assert query.tolist() == pytest.approx([1 / norm, 1.75 / norm, 0])
 

@@ -65,11 +65,9 @@ def test_images_without_ground_truth(run: Callable, tiny: TinyModel, titles: lis
 
 def test_panels_show_what_was_predicted(tiny: TinyModel):
     inferencer = PanopticInferencer(tiny.config, tiny.checkpoint, 'cpu')
-    before = inferencer.model.panoptic_fusion_head.predict
-    result, maps = TOOL.predict(inferencer, str(tiny.images / '07.png'))
-    assert inferencer.model.panoptic_fusion_head.predict == before
+    result, evidence, _ = inferencer.observe(str(tiny.images / '07.png'))
     assert any(segment['instance'] is not None for segment in result.segments_info)
-    shown = dict(TOOL.panels(inferencer._visualizer, result, maps, None))
+    shown = dict(TOOL.panels(inferencer._visualizer, result, evidence, None))
     np.testing.assert_array_equal(shown['prediction'], inferencer.draw(result))
     embedding = shown['embedding']
     assert embedding.shape == shown['prediction'].shape == shown['instances and their points'].shape
@@ -87,7 +85,7 @@ def test_panels_show_what_was_predicted(tiny: TinyModel):
 
     for segment in result.segments_info:
         segment['instance'] = None
-    assert len(dict(TOOL.panels(inferencer._visualizer, result, maps, None))) == 3, 'an image without things'
+    assert len(dict(TOOL.panels(inferencer._visualizer, result, evidence, None))) == 3, 'an image without things'
 
 
 def test_model_without_embeddings(run: Callable, tmp_path: Path):

@@ -11,15 +11,16 @@ import numpy as np
 import pytest
 import torch
 from fixtures.cityscapes import load_tool
+from helpers.evidence import evidence_of, instances_of
 from mmdet.structures.mask import BitmapMasks
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
-from mmengine.structures import InstanceData
 
 from mmpanoptic.datasets.shapes.writer import write_dataset
 from mmpanoptic.evaluation.panoptic_quality import average, per_class
 from mmpanoptic.models import EmbeddingFusion
 from mmpanoptic.registry import MODELS
+from mmpanoptic.structures import StuffLogits
 from mmpanoptic.utils import UserError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -47,7 +48,7 @@ def model(config: Config) -> torch.nn.Module:
     return MODELS.build(config.model).eval()
 
 
-def perfect_outputs(model, sample):
+def perfect_evidence(model, sample):
     """The ground truth as what the fusion head gets, the hindmost most confident."""
     ground_truth = sample['data_samples'].gt_instances
     masks = ground_truth.masks.to_tensor(torch.bool, 'cpu')
@@ -55,14 +56,16 @@ def perfect_outputs(model, sample):
     semantic = sample['data_samples'].gt_sem_seg.sem_seg[0].long() - THINGS
     logits = torch.nn.functional.one_hot(semantic.clamp(0, STUFF - 1), STUFF).permute(2, 0, 1).float()
     other = ((semantic < 0) | (semantic >= STUFF)).float()[None]
-    return InstanceData(masks=masks, labels=ground_truth.labels, scores=scores), torch.cat([logits, 2 * other])
+    instances = instances_of(masks, ground_truth.labels.tolist(), scores.tolist())
+    stuff = StuffLogits(torch.cat([logits, 2 * other]), 'stuff+other')
+    return evidence_of(instances, stuff, input_size=sample['data_samples'].img_shape)
 
 
 ARGS = dict(seed=0, images=None, train_images=12, classes=None)
 
 
 def test_the_true_order_is_perfect_and_the_only_one(config, model, monkeypatch, capsys):
-    monkeypatch.setattr(TOOL, 'outputs_of', perfect_outputs)
+    monkeypatch.setattr(TOOL, 'evidence_of', perfect_evidence)
     stats, categories = TOOL.score_orders(config, model, Namespace(**ARGS))
     assert list(stats) == ['detection score', 'random', 'fixed by class', 'learned ranking', 'true order']
     things = {name: average(stat, categories, True)['pq'] for name, stat in stats.items()}
@@ -82,7 +85,7 @@ def test_the_true_order_is_perfect_and_the_only_one(config, model, monkeypatch, 
 
 def test_the_learned_order_is_that_of_the_ranking(config, model, monkeypatch, capsys):
     """One that puts ties in front of everything, and knows nothing else."""
-    monkeypatch.setattr(TOOL, 'outputs_of', perfect_outputs)
+    monkeypatch.setattr(TOOL, 'evidence_of', perfect_evidence)
     ranking = model.panoptic_fusion_head.ranking
     for parameter in ranking.parameters():
         torch.nn.init.zeros_(parameter)
@@ -121,11 +124,11 @@ def test_what_matches_no_object_has_no_true_place(model):
     )
 
     def true_order(second):
-        masks = torch.from_numpy(np.stack([row(0, 6), second])).bool()
-        instances = InstanceData(masks=masks, labels=torch.tensor([0, 1]), scores=torch.tensor([0.9, 0.8]))
+        instances = instances_of([row(0, 6).astype(bool), second.astype(bool)], [0, 1], [0.9, 0.8])
+        evidence = evidence_of(instances, StuffLogits(torch.zeros(STUFF, 1, 12), 'stuff'))
         wins = torch.zeros(THINGS, THINGS, dtype=torch.int64)
         orders = TOOL.orders_of(
-            instances, model.panoptic_fusion_head, list(range(THINGS)), wins, annotation, torch.Generator()
+            evidence, model.panoptic_fusion_head, list(range(THINGS)), wins, annotation, torch.Generator()
         )
         return orders['true order']
 
@@ -134,7 +137,7 @@ def test_what_matches_no_object_has_no_true_place(model):
 
 
 def test_the_random_order_follows_the_seed(config, model, monkeypatch):
-    monkeypatch.setattr(TOOL, 'outputs_of', perfect_outputs)
+    monkeypatch.setattr(TOOL, 'evidence_of', perfect_evidence)
     runs = [TOOL.score_orders(config, model, Namespace(**ARGS | dict(seed=seed)))[0] for seed in (0, 0, 1)]
     values = [run['random'].iou_sum.tolist() for run in runs]
     assert values[0] == values[1] != values[2]

@@ -348,7 +348,7 @@ class Harmful:
 def test_objects_are_loaded_only_if_trusted(tmp_path, capsys):
     path = str(tmp_path / 'objects.pth')
     torch.save(dict(model={}, optimizer=Harmful()), path, _use_new_zipfile_serialization=False)
-    with pytest.raises(UserError, match='--trust-checkpoint'):
+    with pytest.raises(UserError, match='trust_checkpoint=True'):
         read_checkpoint(path)
     assert not capsys.readouterr().out
     assert read_checkpoint(path, trust=True)['model'] == {}

@@ -4,16 +4,19 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from helpers.evidence import evidence_of
 from mmengine.structures import InstanceData
 
 from mmpanoptic.analysis.embedding_pictures import draw_points, principal_colors, unit_embeddings
-from mmpanoptic.models import EmbeddingFusion, EmbeddingMap
+from mmpanoptic.models import EmbeddingFusion
+from mmpanoptic.structures import EmbeddingMap
 
 
 def test_unit_embeddings_are_those_of_the_enlarged_map():
     raw = torch.randn(5, 6, 7, generator=torch.Generator().manual_seed(0)) * 10
     large = F.interpolate(raw[None], scale_factor=4, mode='bilinear', align_corners=False)[0]
-    found = unit_embeddings(EmbeddingMap(raw, torch.zeros(2, 5), size=(22, 25)))  # the rest is padding
+    maps = EmbeddingMap(raw, torch.zeros(2, 5))
+    found = unit_embeddings(evidence_of(InstanceData(), maps, output_size=(22, 25)))  # the rest is padding
     torch.testing.assert_close(found, F.normalize(large, dim=0)[:, :22, :25])
     torch.testing.assert_close(found.norm(dim=0), torch.ones(22, 25))
 
@@ -22,13 +25,10 @@ def test_unit_embeddings_at_another_size_are_what_fusion_reads():
     """The best of two stuff classes, computed from them, is the map that fusion makes."""
     raw = torch.randn(4, 6, 7, generator=torch.Generator().manual_seed(1))
     queries = F.normalize(torch.randn(2, 4, generator=torch.Generator().manual_seed(2)), dim=1)
-    maps = EmbeddingMap(raw, queries, size=(50, 40), scale=(0.7, 0.48))
-    head = EmbeddingFusion(3, 2, stuff_area_limit=0)
-    none = InstanceData(
-        bboxes=torch.zeros(0, 4), labels=torch.zeros(0).long(), scores=torch.zeros(0), embeddings=torch.zeros(0, 4)
-    )
-    panoptic, _ = head.fuse(none, maps)
-    best = torch.einsum('sd,dhw->shw', queries, unit_embeddings(maps)).argmax(0) + 3
+    evidence = evidence_of(InstanceData(), EmbeddingMap(raw, queries), input_size=(24, 28), output_size=(50, 40))
+    assert evidence.scale == (0.7, 0.48)
+    panoptic, _ = EmbeddingFusion(3, 2, stuff_area_limit=0).fuse(evidence)
+    best = torch.einsum('sd,dhw->shw', queries, unit_embeddings(evidence)).argmax(0) + 3
     assert torch.equal(panoptic.long(), best)
 
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from fixtures.cityscapes import load_tool
 from fixtures.tiny_run import TinyRun, run_tool, write_config
+from helpers.repo import load_tool
 
 from mmpanoptic.engine import cli
 from mmpanoptic.engine.configs import one_line

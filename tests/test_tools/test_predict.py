@@ -6,8 +6,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from fixtures.cityscapes import load_tool
 from fixtures.tiny_model import TinyModel, write_tiny_model
+from helpers.repo import load_tool
 from mmengine.config import Config
 from pycocotools.coco import COCO
 

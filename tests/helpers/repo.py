@@ -1,8 +1,11 @@
 """Where the checkout lies, and its tools as modules."""
 
 import importlib.util
+import sys
 from pathlib import Path
 from types import ModuleType
+
+import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = ROOT / 'configs'
@@ -15,3 +18,9 @@ def load_tool(name: str) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+def run_main(tool: ModuleType, monkeypatch: pytest.MonkeyPatch, *args: object) -> None:
+    """Call ``main`` of a tool in this process, which saves the imports, with arguments of the command line."""
+    monkeypatch.setattr(sys, 'argv', [Path(tool.__file__).name, *map(str, args)])
+    tool.main()

@@ -4,14 +4,13 @@ import json
 import os
 import pickle
 import shutil
-import sys
 import zipfile
 from pathlib import Path
 
 import pytest
 import torch
 from fixtures.tiny_run import TinyRun, run_tool, write_config
-from helpers.repo import load_tool
+from helpers.repo import load_tool, run_main
 
 from mmpanoptic.engine import cli
 from mmpanoptic.engine.configs import one_line
@@ -26,9 +25,8 @@ def error_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Cap
     monkeypatch.chdir(tmp_path)
 
     def run(name: str, *args: str | Path) -> str:
-        monkeypatch.setattr(sys, 'argv', [f'{name}.py', *map(str, args)])
         with pytest.raises(SystemExit) as ending:
-            cli.run(load_tool(name).main)
+            cli.run(lambda: run_main(load_tool(name), monkeypatch, *args))
         assert ending.value.code == 1
         (line,) = capsys.readouterr().err.splitlines()
         assert line.startswith('error: ')

@@ -1,13 +1,12 @@
 """The tools on a model without masks of instances: what works, and what is refused with one line."""
 
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from fixtures.tiny_model import CIAE, TinyModel, write_tiny_model
-from helpers.repo import load_tool
+from helpers.repo import load_tool, run_main
 
 from mmpanoptic.engine import cli
 
@@ -26,9 +25,8 @@ def run(tiny: TinyModel, tiny_shapes: Path, tmp_path: Path, monkeypatch: pytest.
         dataset = dict(data_root=f'{tiny_shapes}/', ann_file='annotations/panoptic_val.json')
         own = [f'test_dataloader.dataset.{key}={value}' for key, value in dataset.items()]
         own += ['test_dataloader.num_workers=0', 'test_dataloader.persistent_workers=False']
-        arguments = [tiny.config, tiny.checkpoint, *map(str, args), '--cfg-options', *own, *options]
-        monkeypatch.setattr(sys, 'argv', [f'{name}.py', *arguments])
-        cli.run(load_tool(name).main)
+        arguments = [tiny.config, tiny.checkpoint, *args, '--cfg-options', *own, *options]
+        cli.run(lambda: run_main(load_tool(name), monkeypatch, *arguments))
 
     return run
 

@@ -5,6 +5,7 @@ from math import log, sqrt
 import numpy as np
 import pytest
 import torch
+from helpers.models import on_meta
 from mmdet.models.dense_heads import FCOSHead
 from mmdet.structures import DetDataSample
 from mmdet.structures.mask import BitmapMasks, PolygonMasks
@@ -12,7 +13,7 @@ from mmengine.config import ConfigDict
 from mmengine.structures import InstanceData
 from torch import nn
 
-from mmpanoptic.models.dense_heads import CIAEProposalHead
+from mmpanoptic.models.dense_heads import CIAEProposalHead, CIAEProposals
 from mmpanoptic.registry import MODELS
 
 STRIDES = (8, 16, 32, 64, 128)
@@ -27,8 +28,7 @@ def head_of(num_classes=2, channels=4, **kwargs) -> CIAEProposalHead:
 
 
 def full_size(**kwargs) -> CIAEProposalHead:
-    with torch.device('meta'):
-        return head_of(80, 256, **kwargs)
+    return on_meta(head_of, 80, 256, **kwargs)
 
 
 def sizes_of(height: int, width: int) -> list[tuple[int, int]]:
@@ -83,11 +83,13 @@ def test_parameters_and_shapes_at_800_by_1344(dims, total):
     head = full_size(box_embedding_dims=dims)
     assert sum(p.numel() for p in head.parameters()) == total
     outputs = head([torch.zeros(2, 256, *size, device='meta') for size in LEVELS])
-    for maps, channels in zip(outputs[:3], (80, 4, 1), strict=True):
-        assert [tuple(level.shape) for level in maps] == [(2, channels, *size) for size in LEVELS]
-    assert [tuple(level.shape) for level in outputs[3]] == ([(2, dims, *size) for size in LEVELS] if dims else [])
+    assert isinstance(outputs, CIAEProposals)
+    channels = dict(cls_scores=80, distances=4, centernesses=1) | (dict(box_embeddings=dims) if dims else {})
+    for name, number in channels.items():
+        assert [tuple(level.shape) for level in getattr(outputs, name)] == [(2, number, *size) for size in LEVELS]
+    assert outputs._fields == ('cls_scores', 'distances', 'centernesses', 'box_embeddings')
     if not dims:
-        assert outputs[3] == ()
+        assert outputs.box_embeddings == ()
     points = head.prior_generator.grid_priors(LEVELS, device='cpu')
     assert sum(map(len, points)) == 22_400
     outside = [int(((level[:, 0] >= 1344) | (level[:, 1] >= 800)).sum()) for level in points]
@@ -337,7 +339,7 @@ def outputs_of(size, num_classes=1, images=1, cls=0.0, distance=4.0, centerness=
     """The same everywhere, as leaves with a gradient."""
     values = [(num_classes, cls), (4, distance), (1, centerness)]
     maps = [[torch.full((images, n, *s), value).requires_grad_() for s in sizes_of(*size)] for n, value in values]
-    return (*maps, [torch.zeros(images, 32, *s, requires_grad=True) for s in sizes_of(*size)])
+    return CIAEProposals(*maps, [torch.zeros(images, 32, *s, requires_grad=True) for s in sizes_of(*size)])
 
 
 HAND_MADE = (0, (0, 0, 14, 8), [(0, 0, 14, 8)])
@@ -384,7 +386,9 @@ def test_images_of_one_batch_have_their_own_targets():
     outputs = head(features(*size, images=2))
     both = head.detection_loss(outputs, samples)
     halves = [
-        head.detection_loss([[level[i : i + 1] for level in maps] for maps in outputs], samples[i : i + 1])
+        head.detection_loss(
+            CIAEProposals(*([level[i : i + 1] for level in maps] for maps in outputs)), samples[i : i + 1]
+        )
         for i in range(2)
     ]
     # 6 and 9 positives
@@ -413,7 +417,7 @@ def test_gradient_reaches_everything(instances):
     assert all(loss.isfinite() and loss.ndim == 0 for loss in losses.values())
     if not instances:
         assert losses['loss_bbox'] == losses['loss_centerness'] == 0
-    (sum(losses.values()) + sum(level.sum() for level in outputs[3])).backward()
+    (sum(losses.values()) + sum(level.sum() for level in outputs.box_embeddings)).backward()
     for name, parameter in head.named_parameters():
         assert parameter.grad is not None, name
         assert parameter.grad.isfinite().all(), name
@@ -431,7 +435,7 @@ def test_only_positives_on_edges():
     assert losses['loss_bbox'] == 0
     assert losses['loss_centerness'].item() == pytest.approx(log(2), rel=1e-5)
     sum(losses.values()).backward()
-    assert all(level.grad.isfinite().all() for level in outputs[1])
+    assert all(level.grad.isfinite().all() for level in outputs.distances)
 
 
 def test_loss_is_that_of_forward():
@@ -458,11 +462,10 @@ def logit(probability: float) -> float:
 
 def fire(outputs, at, label=0, score=0.9, distances=(8, 8, 8, 8), centerness=1 - 1e-9, image=0) -> None:
     level, row, column = at
-    cls_scores, bbox_preds, centernesses = (maps[level] for maps in outputs[:3])
     with torch.no_grad():
-        cls_scores[image, label, row, column] = logit(score)
-        bbox_preds[image, :, row, column] = torch.tensor(distances, dtype=torch.float)
-        centernesses[image, 0, row, column] = logit(centerness)
+        outputs.cls_scores[level][image, label, row, column] = logit(score)
+        outputs.distances[level][image, :, row, column] = torch.tensor(distances, dtype=torch.float)
+        outputs.centernesses[level][image, 0, row, column] = logit(centerness)
 
 
 def rows_of(instances: InstanceData) -> set[tuple]:
@@ -496,9 +499,9 @@ def test_every_point_is_in_the_middle_of_its_box_when_distances_are_equal():
     outputs = silent((128, 192), images=2)
     with torch.no_grad():
         for level, stride in enumerate(STRIDES):
-            outputs[0][level].normal_(std=2)
-            outputs[2][level].normal_(std=2)
-            outputs[1][level][:] = stride * 0.7
+            outputs.cls_scores[level].normal_(std=2)
+            outputs.centernesses[level].normal_(std=2)
+            outputs.distances[level][:] = stride * 0.7
     metas = [dict(img_shape=(1000, 1000))] * 2
     for image, found in enumerate(head_of(test_cfg=dict(nms_pre=40)).detect(outputs, metas)):
         assert len(found) > 50
@@ -507,7 +510,8 @@ def test_every_point_is_in_the_middle_of_its_box_when_distances_are_equal():
             (level,) = (lvl for lvl, stride in enumerate(STRIDES) if abs(stride * 0.7 - reach) < 1e-3)
             row, column = y // STRIDES[level], x // STRIDES[level]
             assert (x, y) == ((2 * column + 1) * STRIDES[level] // 2, (2 * row + 1) * STRIDES[level] // 2)
-            expected = (outputs[0][level][image, label].sigmoid() * outputs[2][level][image, 0].sigmoid())[row, column]
+            scores, centers = (its[level][image].sigmoid() for its in (outputs.cls_scores, outputs.centernesses))
+            expected = (scores[label] * centers[0])[row, column]
             assert score.item() == pytest.approx(expected.item(), rel=1e-5)
 
 
@@ -536,7 +540,7 @@ def test_all_locations_point_into_the_image():
     outputs = silent((800, 1344), 1)
     with torch.no_grad():
         for level in range(3, 5):
-            outputs[0][level][:] = 3
+            outputs.cls_scores[level][:] = 3
     config = ConfigDict(nms_pre=1000, score_thr=0.05, nms=dict(type='nms', iou_threshold=1.0), max_per_img=1000)
     (found,) = head_of(1).detect(outputs, [dict(img_shape=(800, 1344))], config)
     assert len(found) == 13 * 21 + 7 * 11

@@ -5,6 +5,7 @@ from itertools import product
 import numpy as np
 import pytest
 import torch
+from helpers.models import count_parameters, on_meta
 from mmcv.ops import modulated_deform_conv2d
 from mmdet.structures import DetDataSample
 from mmengine.config import ConfigDict
@@ -24,15 +25,6 @@ FOCAL = dict(type='FocalLoss', use_sigmoid=True, gamma=2.0, alpha=0.25)
 def head_of(channels=256, num_classes=80, **kwargs) -> SpatialFlowHead:
     config = dict(type='SpatialFlowHead', num_classes=num_classes, in_channels=channels, feat_channels=channels)
     return MODELS.build(dict(**config, loss_cls=FOCAL, **kwargs))
-
-
-def on_meta(**kwargs) -> SpatialFlowHead:
-    with torch.device('meta'):
-        return head_of(**kwargs)
-
-
-def parameters(module: nn.Module) -> int:
-    return sum(p.numel() for p in module.parameters())
 
 
 def set_gains(convs: nn.ModuleList, gain: float) -> None:
@@ -179,8 +171,10 @@ def test_every_parameter_learns(num_stuff, num_thing, source):
 
 
 def test_without_panoptic_levels_there_is_no_more_than_the_flow_to_classes():
-    assert len(on_meta(num_panoptic_levels=0, stacked_convs=2).cls_convs) == 2  # fewer than stuff would have stages
-    head = on_meta(num_panoptic_levels=0)
+    assert (
+        len(on_meta(head_of, num_panoptic_levels=0, stacked_convs=2).cls_convs) == 2
+    )  # fewer than stuff would have stages
+    head = on_meta(head_of, num_panoptic_levels=0)
     names = {name.split('.')[0] for name, _ in head.named_parameters()}
     assert names == {'cls_convs', 'reg_convs', 'cls_spatial_flow_convs', 'retina_cls', 'retina_reg'}
     outputs = head([torch.zeros(1, 256, *size, device='meta') for size in LEVELS])
@@ -273,8 +267,8 @@ SIZES = {
 
 @pytest.mark.parametrize(('kwargs', 'total', 'giga'), SIZES.values(), ids=SIZES)
 def test_parameters_shapes_and_operations_at_800_by_1344(kwargs, total, giga):
-    head = on_meta(**kwargs)
-    assert parameters(head) == total
+    head = on_meta(head_of, **kwargs)
+    assert count_parameters(head) == total
     x = [torch.zeros(1, 256, *size, device='meta') for size in LEVELS]
     if giga is None:
         return

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from helpers.models import train_step
 from helpers.repo import CONFIGS
 from mmdet.structures import DetDataSample
 from mmdet.structures.mask import BitmapMasks
@@ -100,19 +101,6 @@ def batch(*nums: int, sizes=SIZES, crowd: bool = False) -> dict:
         sample.gt_sem_seg = PixelData(sem_seg=labels)
         samples.append(sample)
     return dict(inputs=inputs, data_samples=samples)
-
-
-def train(model: torch.nn.Module, data: dict) -> dict[str, float]:
-    """A step, after which every parameter has a gradient."""
-    model.train()
-    losses = model(**model.data_preprocessor(data, training=True), mode='loss')
-    total, values = model.parse_losses(losses)
-    assert torch.isfinite(total)
-    model.zero_grad()
-    total.backward()
-    assert [name for name, p in model.named_parameters() if p.requires_grad and p.grad is None] == []
-    assert all(torch.isfinite(p.grad).all() for p in model.parameters() if p.requires_grad)
-    return values
 
 
 def predict(model: torch.nn.Module, data: dict, **kwargs) -> list[DetDataSample]:
@@ -288,7 +276,7 @@ def test_operations():
 @pytest.mark.parametrize('crowd', [False, True])
 def test_trains(model, nums, crowd):
     """Every parameter gets a gradient also without things, without which DDP would wait for ever."""
-    values = train(model, batch(*nums, crowd=crowd))
+    values = train_step(model, batch(*nums, crowd=crowd))
     assert list(values) == ['loss', 'loss_cls', 'loss_bbox', 'loss_centerness', 'loss_cae', 'loss_iae']
     assert all(values[name] > 0 for name in ('loss_cls', 'loss_cae', 'loss_iae'))
     assert (values['loss_bbox'] > 0) == any(nums), 'nothing is positive in a crowd'
@@ -299,7 +287,7 @@ def test_memory_follows_training_and_is_saved(tmp_path):
     before = model.state_dict()[MEMORY].clone()
     predict(model, batch(2, 1))
     assert torch.equal(model.state_dict()[MEMORY], before), 'prediction must not touch it'
-    train(model, batch(2, 0))
+    train_step(model, batch(2, 0))
     after = model.state_dict()[MEMORY]
     assert (after != before).any(1).nonzero().flatten().tolist() == [5, 53], 'stuff 85 - 80, and things'
     assert MEMORY not in dict(model.named_parameters())
@@ -322,7 +310,7 @@ def test_a_detector_that_tells_no_classes_is_trained_on_one(monkeypatch):
 
     monkeypatch.setattr(model.bbox_head, 'detection_loss', detection_loss)
     data = batch(3, 2)
-    train(model, data)
+    train_step(model, data)
     assert [s.gt_instances.labels.tolist() for s in seen] == [[0, 0, 0], [0, 0]]
     assert [s.gt_instances.labels.tolist() for s in data['data_samples']] == [[0, 1, 2], [0, 1]]
 
@@ -461,7 +449,7 @@ def panoptic_truth(samples: list[DetDataSample]) -> None:
 @pytest.mark.parametrize('name', SWITCHES)
 def test_every_switch_trains_and_predicts(name):
     model = build(f'ablations/{name}')
-    values = train(model, batch(2, 0))
+    values = train_step(model, batch(2, 0))
     expected = {
         'table1_semseg': {'loss_iae', 'loss_seg'},
         'table2_none-spec-det': {'loss_iae'},

@@ -1,141 +1,28 @@
-"""OANet's stuff branch, what its parts share, and the hook that says when the ranking learns nothing."""
+"""OANet: what its parts share, what they learn from, and the person and tie of the paper."""
 
 import copy
-import logging
 import math
-from types import SimpleNamespace
 
 import pytest
 import torch
-import torch.nn.functional as F
-from helpers.repo import ROOT
+from helpers.models import load_config
 from mmdet.structures import DetDataSample
-from mmengine.config import Config
-from mmengine.registry import init_default_scope
 from mmengine.runner import set_random_seed
-from mmengine.structures import InstanceData, PixelData
+from mmengine.structures import InstanceData
 from test_configs.test_every_config import batch
-from torch.utils.flop_counter import FlopCounterMode
 
-from mmpanoptic.analysis.operations import count_multiply_adds
-from mmpanoptic.datasets import CocoPanopticDataset
-from mmpanoptic.engine.hooks import RankingConflictHook
-from mmpanoptic.models import OANetStuffHead, SpatialRankingModule
 from mmpanoptic.registry import MODELS
 from mmpanoptic.structures import INSTANCE_OFFSET
-
-FULL = (200, 336)  # stride 4 of 800x1344
-
-
-def giga_macs(module, *args):
-    """Multiply-adds in 10^9, without computing anything."""
-    with FlopCounterMode(display=False) as counter:
-        module.to('meta')(*args)
-    return counter.get_total_flops() / 2e9
-
-
-def levels(channels, size, count=5, device='cpu'):
-    return tuple(
-        torch.rand(1, channels, math.ceil(size[0] / 2**i), math.ceil(size[1] / 2**i), device=device)
-        for i in range(count)
-    )
 
 
 @pytest.fixture(scope='module')
 def config():
-    config = Config.fromfile(ROOT / 'configs/oanet/oanet_r18_fpn_shapes.py')
-    init_default_scope(config.default_scope)
-    return config
+    return load_config('oanet/oanet_r18_fpn_shapes')
 
 
 def build(config, **changes):
     set_random_seed(0)
     return MODELS.build({**copy.deepcopy(config.model), **changes})
-
-
-def samples_of(labels):
-    sample = DetDataSample()
-    sample.gt_sem_seg = PixelData(sem_seg=torch.tensor(labels, dtype=torch.uint8)[None])
-    return [sample]
-
-
-def test_stuff_head_has_the_parameters_and_operations_of_the_specification():
-    head = OANetStuffHead()
-    assert sum(p.numel() for p in head.parameters()) == 2378757
-    assert giga_macs(head, levels(256, FULL, device='meta')) == pytest.approx(80.3, abs=0.05)
-
-
-@pytest.mark.parametrize(
-    ('kernel', 'dual', 'stride', 'expected'),
-    [
-        ('1x7+7x1', False, 1, 96.3),
-        ('1x7+7x1', False, 2, 24.1),
-        ('1x7+7x1', False, 4, 6.0),
-        ('1x7+7x1', True, 1, 192.7),
-        ('1x7+7x1', True, 2, 48.2),
-        ('1x7+7x1', True, 4, 12.0),
-        ('3x3', False, 1, 61.9),
-        ('1x1', False, 1, 6.9),
-    ],
-)
-def test_ranking_module_operations(kernel, dual, stride, expected):
-    tensor = torch.zeros(1, 80, 800 // stride, 1344 // stride, device='meta')
-    module = SpatialRankingModule(80, kernel, dual).to('meta')
-    assert giga_macs(module, tensor) == pytest.approx(expected, abs=0.06)
-    for classes in (None, torch.arange(80, device='meta')):  # as get_flops.py counts, too
-        counts = count_multiply_adds(module, lambda classes=classes: module(tensor, classes))
-        assert sum(counts.values()) / 1e9 == pytest.approx(expected, abs=0.06)
-
-
-def test_stuff_loss_at_zero_logits_and_its_weight():
-    """The mean over what is not void: ln 133 / 4; void is not counted."""
-    head = OANetStuffHead(in_channels=32, inner_channels=32)
-    torch.nn.init.zeros_(head.conv_logits.weight)
-    torch.nn.init.zeros_(head.conv_logits.bias)
-    x = levels(32, (16, 16), 4)
-    labels = [[(r * 64 + c) % 133 if c < 32 else 255 for c in range(64)] for r in range(64)]
-    assert head.loss(x, samples_of(labels))['loss_seg'].item() == pytest.approx(math.log(133) / 4, abs=1e-4)
-
-
-def test_stuff_only_ignores_things():
-    head = OANetStuffHead(3, 4, in_channels=32, inner_channels=32, seg_classes='stuff')
-    assert head._targets(torch.tensor([0, 2, 3, 6, 255])).tolist() == [255, 255, 0, 3, 255]
-    assert head(levels(32, (16, 16), 4))['seg_preds'].shape == (1, 4, 16, 16)
-    assert OANetStuffHead(3, 4, 32, 32)._targets(torch.tensor([0, 6, 255])).tolist() == [0, 6, 255]
-    with pytest.raises(ValueError, match='seg_classes'):
-        OANetStuffHead(seg_classes='things')
-
-
-def test_loss_is_of_every_fourth_label():
-    torch.manual_seed(0)
-    head = OANetStuffHead(3, 4, 32, 32)
-    x = levels(32, (16, 16), 4)
-    labels = torch.randint(7, (64, 64))
-    expected = 0.25 * F.cross_entropy(head(x)['seg_preds'], labels[None, ::4, ::4])
-    torch.testing.assert_close(head.loss(x, samples_of(labels.tolist()))['loss_seg'], expected)
-
-
-def test_full_size_loss_upsamples_the_logits():
-    torch.manual_seed(0)
-    head = OANetStuffHead(3, 4, 32, 32, full_size_loss=True)
-    x = levels(32, (16, 16), 4)
-    labels = torch.randint(7, (64, 64))
-    logits = F.interpolate(head(x)['seg_preds'], (64, 64), mode='bilinear', align_corners=False)
-    expected = 0.25 * F.cross_entropy(logits, labels[None])
-    torch.testing.assert_close(head.loss(x, samples_of(labels.tolist()))['loss_seg'], expected)
-
-
-def test_stuff_prediction_is_the_stuff_part_of_the_logits_without_padding():
-    torch.manual_seed(0)
-    head = OANetStuffHead(3, 4, 32, 32).eval()
-    x = levels(32, (16, 16), 4)
-    metas = [dict(batch_input_shape=(64, 64), img_shape=(48, 64), ori_shape=(96, 128))]
-    whole = F.interpolate(head(x)['seg_preds'][:, 3:], (64, 64), mode='bilinear', align_corners=False)
-    (stuff,) = head.predict(x, metas)
-    assert stuff.channels == 'stuff'
-    torch.testing.assert_close(stuff.logits, whole[0, :, :48])
-    expected = F.interpolate(whole[:, :, :48], (96, 128), mode='bilinear', align_corners=False)[0]
-    torch.testing.assert_close(head.predict(x, metas, rescale=True)[0].logits, expected)
 
 
 @pytest.mark.parametrize('share', ['none', 'backbone', 'neck'])
@@ -261,86 +148,3 @@ def test_rpn_sees_no_classes(config):
             *(value if isinstance(value, list) else [value] for value in (ours[name], expected)), strict=True
         ):
             torch.testing.assert_close(one, other)
-
-
-@pytest.fixture(scope='module')
-def shapes_datasets(tmp_path_factory):
-    """Shapes with and without instances that overlap."""
-    from mmpanoptic.datasets.shapes.writer import write_dataset
-
-    init_default_scope('mmpanoptic')
-    out = tmp_path_factory.mktemp('ranking') / 'shapes'
-    write_dataset(out, {'train': 8, 'val': 1}, (96, 128), seed=0, workers=1)
-    pipeline = [dict(type='LoadImageFromFile'), dict(type='LoadPanopticAnnotations'), dict(type='PackPanopticInputs')]
-    return [
-        CocoPanopticDataset(
-            data_root=str(out),
-            ann_file='annotations/panoptic_train.json',
-            inst_ann_file=inst_ann_file,
-            data_prefix=dict(img='train/'),
-            pipeline=pipeline,
-        )
-        for inst_ann_file in ('annotations/instances_train.json', None)
-    ]
-
-
-def test_only_an_instances_json_gives_conflicts(shapes_datasets, config):
-    """Masks that are cut from the panoptic PNGs never overlap, so the ranking module would silently learn nothing."""
-    head = MODELS.build(config.model.panoptic_fusion_head)
-    overlapping, cut = (
-        head.loss([dataset[i]['data_samples'] for i in range(len(dataset))], None) for dataset in shapes_datasets
-    )
-    assert overlapping['conflict_pixels'] > 0 and overlapping['loss_ranking'] > 0
-    assert cut['conflict_pixels'] == 0 and cut['loss_ranking'] == 0
-
-
-def run_hook(hook, dataset, pixels, iterations, train_input='gt', conflict='class'):
-    model = torch.nn.Linear(1, 1)
-    model.panoptic_fusion_head = SimpleNamespace(train_input=train_input, conflict=conflict)
-    runner = SimpleNamespace(train_dataloader=SimpleNamespace(dataset=dataset), model=model)
-    for index in range(iterations):
-        hook.after_train_iter(runner, index, outputs=dict(loss=1.0, conflict_pixels=torch.tensor(float(pixels))))
-    return runner
-
-
-def test_hook_names_inst_ann_file_once(shapes_datasets, monkeypatch):
-    said = []
-    monkeypatch.setattr(
-        'mmpanoptic.engine.hooks.conflict_hook.print_log', lambda text, level, **_: said.append((text, level))
-    )
-    overlapping, cut = shapes_datasets
-    run_hook(RankingConflictHook(), cut, 0, 99)
-    run_hook(RankingConflictHook(iterations=3), cut, 5, 10)
-    RankingConflictHook(1).after_train_iter(None, 0, outputs=dict(loss=1.0))  # no ranking module
-    run_hook(RankingConflictHook(), cut, 0, 300, train_input='pred')
-    assert not said
-    with monkeypatch.context() as elsewhere:  # not in the first process, and not where another's batches count
-        elsewhere.setattr('mmpanoptic.engine.hooks.conflict_hook.is_main_process', lambda: False)
-        run_hook(RankingConflictHook(), cut, 0, 300)
-        elsewhere.undo()
-        elsewhere.setattr('mmpanoptic.engine.hooks.conflict_hook.all_reduce', lambda conflicts: conflicts.add_(7))
-        run_hook(RankingConflictHook(), cut, 0, 300)
-    assert not said
-    run_hook(RankingConflictHook(), cut, 0, 300)
-    run_hook(RankingConflictHook(), overlapping, 0, 300)
-    assert len(said) == 2 and all(level == logging.ERROR for _, level in said)
-    assert 'set inst_ann_file' in said[0][0] and 'panoptic_train.json' in said[0][0]
-    assert 'instances_train.json' in said[1][0] and 'inst_ann_file' in said[1][0]
-    run_hook(RankingConflictHook(), overlapping, 0, 300, conflict='instance')
-    assert 'is in instances of two classes, so' in said[1][0]
-    assert 'is in two instances, so' in said[2][0]
-    assert len(said) == 3
-
-
-def test_hook_waits_for_the_end_where_predicted_masks_are_learned_from(shapes_datasets, monkeypatch):
-    said = []
-    monkeypatch.setattr('mmpanoptic.engine.hooks.conflict_hook.print_log', lambda text, **_: said.append(text))
-    for pixels, train_input in ((3, 'pred'), (3, 'gt')):
-        hook = RankingConflictHook()
-        hook.after_train(run_hook(hook, shapes_datasets[0], pixels, 150, train_input))
-    RankingConflictHook().after_train(None)  # no ranking module
-    assert not said
-    hook = RankingConflictHook()
-    hook.after_train(run_hook(hook, shapes_datasets[0], 0, 150, 'pred'))
-    (text,) = said
-    assert 'no pixel of 150 batches is in predicted instances of two classes' in text and "train_input='gt'" in text

@@ -4,6 +4,7 @@ import copy
 
 import pytest
 import torch
+from helpers.models import count_parameters, on_meta
 from helpers.timing import cpu_seconds
 from mmdet.structures import DetDataSample
 from mmdet.structures.mask import BitmapMasks
@@ -107,16 +108,6 @@ def build(config):
     return MODELS.build(ConfigDict(copy.deepcopy(config)))
 
 
-def on_meta(config):
-    """A model without storage: shapes only."""
-    with torch.device('meta'):
-        return build(config)
-
-
-def parameters(*modules):
-    return sum(parameter.numel() for module in modules for parameter in module.parameters())
-
-
 TOTALS = {
     'plain': (dict(), 73_342_912),
     'SyncBN': (dict(norm=SYNCBN), 73_350_464),
@@ -130,7 +121,7 @@ TOTALS = {
 
 @pytest.mark.parametrize(('kwargs', 'total'), TOTALS.values(), ids=TOTALS)
 def test_parameters_in_total(kwargs, total):
-    assert parameters(on_meta(panet(**kwargs))) == total
+    assert count_parameters(on_meta(build, panet(**kwargs))) == total
 
 
 FAMILIES = {'plain': (None, 'auto'), 'SyncBN': (SYNCBN, 'auto'), 'GN': (GN, True)}
@@ -144,20 +135,20 @@ MODULES = {  # FPN, its six new convolutions, RPN, heavier head, 2-fc head, mask
 @pytest.mark.parametrize('family', FAMILIES)
 def test_parameters_by_module(family):
     norm, bias = FAMILIES[family]
-    model = on_meta(panet(norm, bottom_up_bias=bias))
-    two_fc = on_meta(panet(norm, heavier=False, masks=False)).roi_head.bbox_head
+    model = on_meta(build, panet(norm, bottom_up_bias=bias))
+    two_fc = on_meta(build, panet(norm, heavier=False, masks=False)).roi_head.bbox_head
     neck, mask_head = model.neck, model.roi_head.mask_head
     branch = (mask_head.fc_convs, mask_head.mask_fc)
     assert MODULES[family] == (
-        parameters(neck.lateral_convs, neck.fpn_convs),
-        parameters(neck.downsample_convs, neck.pafpn_convs),
-        parameters(model.rpn_head),
-        parameters(model.roi_head.bbox_head),
-        parameters(two_fc),
-        parameters(mask_head) - parameters(*branch),
-        parameters(*branch),
+        count_parameters(neck.lateral_convs, neck.fpn_convs),
+        count_parameters(neck.downsample_convs, neck.pafpn_convs),
+        count_parameters(model.rpn_head),
+        count_parameters(model.roi_head.bbox_head),
+        count_parameters(two_fc),
+        count_parameters(mask_head) - count_parameters(*branch),
+        count_parameters(*branch),
     )
-    assert parameters(model.backbone) == 23_508_032
+    assert count_parameters(model.backbone) == 23_508_032
 
 
 class Operations:
@@ -183,7 +174,7 @@ class Operations:
 
 
 def test_shapes_and_operations_of_an_800_by_1344_image():
-    model = on_meta(panet(GN, bottom_up_bias=True))
+    model = on_meta(build, panet(GN, bottom_up_bias=True))
     neck = model.neck
     counts = {
         name: Operations(*modules)
@@ -211,7 +202,7 @@ def test_shapes_and_operations_of_an_800_by_1344_image():
     assert giga == dict(backbone=87.6, fpn=60.9, bottom_up=26.0, rpn=53.1, box=215.6, branch=19.3)
     assert round(whole / 1e9, 1) == 550.2
 
-    two_fc = on_meta(panet(GN, heavier=False, masks=False)).roi_head.bbox_head
+    two_fc = on_meta(build, panet(GN, heavier=False, masks=False)).roi_head.bbox_head
     pooled = two_fc.pooling.fusion_inputs(torch.zeros(1000, 4, 256, 7, 7, device='meta'))
     assert [features.shape for features in pooled] == [(1000, 1024)] * 4
     count = Operations(two_fc)

@@ -1,16 +1,11 @@
 """Memory of a training step of the full PANet."""
 
-import subprocess
-import sys
-
 import pytest
+from helpers.process_memory import needs_linux, printed_alone
 
 LIMIT_GIB = 16
 
-# In a process of its own: the peak of the test process would include what other tests took.
 STEP = """
-import sys
-sys.path.insert(0, 'tests')
 from mmengine.config import Config
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import init_default_scope
@@ -30,11 +25,9 @@ print(peak_bytes() / 2**30)
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not sys.platform.startswith('linux'), reason='reads /proc')
-def test_training_step_of_panet_fits(repo_root):
+@needs_linux
+def test_training_step_of_panet_fits():
     """One image of 800x1333, R50, masks and heavier head, nothing frozen, optimizer included."""
-    done = subprocess.run([sys.executable, '-c', STEP], cwd=repo_root, capture_output=True, text=True, timeout=900)
-    assert done.returncode == 0, done.stderr[-2000:]
-    peak = float(done.stdout.split()[-1])
+    peak = printed_alone(STEP)
     print(f'peak memory of the process: {peak:.1f} GiB')
     assert peak <= LIMIT_GIB

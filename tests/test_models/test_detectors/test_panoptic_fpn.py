@@ -2,24 +2,20 @@
 
 import pytest
 import torch
-from helpers.repo import CONFIGS
+from helpers.models import load_config, train_step
 from mmdet.structures import DetDataSample
 from mmdet.structures.mask import BitmapMasks
-from mmengine.config import Config
-from mmengine.registry import init_default_scope
 from mmengine.runner import set_random_seed
 from mmengine.structures import InstanceData, PixelData
 
 from mmpanoptic.registry import MODELS
 
-CONFIG = CONFIGS / 'panoptic_fpn/panoptic-fpn_r18_fpn_shapes.py'
 SIZES = (64, 96), (96, 64), (80, 80)
 
 
 @pytest.fixture(scope='module')
 def model() -> torch.nn.Module:
-    config = Config.fromfile(CONFIG)
-    init_default_scope(config.default_scope)
+    config = load_config('panoptic_fpn/panoptic-fpn_r18_fpn_shapes')
     set_random_seed(0)
     return MODELS.build(config.model)
 
@@ -46,17 +42,6 @@ def batch(*contents: tuple[tuple[int, int], int, int]) -> dict:
     return dict(inputs=inputs, data_samples=samples)
 
 
-def losses_of(model: torch.nn.Module, data: dict) -> dict[str, torch.Tensor]:
-    model.train()
-    losses = model(**model.data_preprocessor(data, training=True), mode='loss')
-    total, values = model.parse_losses(losses)
-    assert torch.isfinite(total)
-    model.zero_grad()
-    total.backward()
-    assert all(torch.isfinite(p.grad).all() for p in model.parameters() if p.grad is not None)
-    return values
-
-
 @pytest.mark.parametrize(
     'contents',
     [[(SIZES[0], 0, 0)], [(SIZES[0], 0, 2)], [(SIZES[0], 0, 0), (SIZES[1], 2, 1)]],
@@ -64,11 +49,10 @@ def losses_of(model: torch.nn.Module, data: dict) -> dict[str, torch.Tensor]:
 )
 def test_trains_without_instances(model, contents):
     """Every parameter gets a gradient all the same, without which DDP would wait for ever."""
-    values = losses_of(model, batch(*contents))
+    values = train_step(model, batch(*contents))
     assert values['loss_seg'] > 0
     if not any(num for _, num, _ in contents):
         assert values['loss_bbox'] == values['loss_mask'] == values['loss_rpn_bbox'] == 0
-    assert [n for n, p in model.named_parameters() if p.requires_grad and p.grad is None] == []
 
 
 def test_each_image_of_a_batch_is_predicted_at_its_size(model):
@@ -117,8 +101,7 @@ def test_raw_outputs(model):
 )
 def test_thresholds_of_fusion_in_test_cfg_are_refused(path):
     """As mmdet has them: they would have no effect."""
-    config = Config.fromfile(CONFIG.parents[1] / f'{path}.py')
-    init_default_scope(config.default_scope)
+    config = load_config(path)
     config.model.test_cfg.panoptic = dict(score_thr=0.125, mask_overlap=0.5)
     with (
         torch.device('meta'),

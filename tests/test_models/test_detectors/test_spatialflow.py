@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from helpers.models import count_parameters, load_config, on_meta, train_step
 from helpers.repo import CONFIGS
 from mmdet.structures import DetDataSample
 from mmdet.structures.bbox import bbox_overlaps
@@ -22,9 +23,8 @@ SIZES = (64, 96), (96, 64)
 
 def build(**changes) -> torch.nn.Module:
     """The model for Shapes: levels P2 to P5, a stuff head that ends at stride 2."""
-    config = Config.fromfile(CONFIGS / 'spatialflow/spatialflow_r18_fpn_shapes.py')
+    config = load_config('spatialflow/spatialflow_r18_fpn_shapes')
     config.merge_from_dict(dict(model=changes))
-    init_default_scope(config.default_scope)
     set_random_seed(0)
     model = MODELS.build(config.model)
     model.init_weights()
@@ -55,23 +55,10 @@ def batch(*nums: int) -> dict:
     return dict(inputs=inputs, data_samples=samples)
 
 
-def train(model: torch.nn.Module, data: dict) -> dict[str, float]:
-    """A step, after which every parameter has a gradient."""
-    model.train()
-    losses = model(**model.data_preprocessor(data, training=True), mode='loss')
-    total, values = model.parse_losses(losses)
-    assert torch.isfinite(total)
-    model.zero_grad()
-    total.backward()
-    assert [name for name, p in model.named_parameters() if p.requires_grad and p.grad is None] == []
-    assert all(torch.isfinite(p.grad).all() for p in model.parameters())
-    return values
-
-
 def test_masks_are_trained_on_annotated_boxes_when_nothing_is_detected(model):
     seen = []
     handle = model.mask_head.register_forward_pre_hook(lambda _, args: seen.append(len(args[0])))
-    values = train(model, batch(2, 1))
+    values = train_step(model, batch(2, 1))
     handle.remove()
     assert seen == [3], 'the first scores are below 0.05'
     assert values['loss_mask'] > 0
@@ -80,14 +67,14 @@ def test_masks_are_trained_on_annotated_boxes_when_nothing_is_detected(model):
 @pytest.mark.parametrize('nums', [(0,), (0, 2)])
 def test_trains_without_things(model, nums):
     """Every parameter gets a gradient all the same, without which DDP would wait for ever."""
-    values = train(model, batch(*nums))
+    values = train_step(model, batch(*nums))
     assert values['loss_seg'] > 0
     if not any(nums):
         assert values['loss_bbox'] == values['loss_mask'] == 0
 
 
 def test_deformable_variant_trains():
-    train(build(bbox_head=dict(deformable=('cls', 'stuff', 'thing'), norm_cfg=None)), batch(1))
+    train_step(build(bbox_head=dict(deformable=('cls', 'stuff', 'thing'), norm_cfg=None)), batch(1))
 
 
 @pytest.mark.parametrize(
@@ -154,7 +141,7 @@ def test_ranking_may_learn_from_what_is_detected(monkeypatch):
     predict_five(model, monkeypatch)
     seen, predict = [], model._predict_instances
     monkeypatch.setattr(model, '_predict_instances', lambda *a, **kw: seen.extend(predict(*a, **kw)) or seen)
-    values = train(model, batch(2, 1))
+    values = train_step(model, batch(2, 1))
     assert [its.masks.shape for its in seen] == [(5, *size) for size in SIZES]
     assert not any(its.bboxes.requires_grad for its in seen)
     assert values['loss_ranking'] >= 0
@@ -164,7 +151,7 @@ def test_mask_loss_at_zero_logits():
     model = build()
     for parameter in model.mask_head.conv_logits.parameters():
         torch.nn.init.zeros_(parameter)
-    assert train(model, batch(2, 1))['loss_mask'].item() == pytest.approx(math.log(2), abs=1e-6)
+    assert train_step(model, batch(2, 1))['loss_mask'].item() == pytest.approx(math.log(2), abs=1e-6)
 
 
 def test_things_are_matched_with_annotated_boxes_first():
@@ -248,22 +235,15 @@ TOTALS = {
 }
 
 
-def on_meta(name: str) -> torch.nn.Module:
-    config = Config.fromfile(CONFIGS / f'spatialflow/{name}.py')
-    init_default_scope(config.default_scope)
-    with torch.device('meta'):
-        return MODELS.build(config.model)
-
-
 @pytest.mark.parametrize('name', TOTALS)
 def test_parameters(name):
-    assert sum(p.numel() for p in on_meta(name).parameters()) == TOTALS[name]
+    assert count_parameters(on_meta(MODELS.build, load_config(f'spatialflow/{name}').model)) == TOTALS[name]
 
 
 @pytest.mark.parametrize(('name', 'giga'), [('spatialflow_r50_fpn_20e_coco', 511.9), ('ablations/table5_naive', 316.0)])
 def test_operations_at_800_by_1344(name, giga):
     """Of the whole network, with masks for 100 boxes."""
-    model = on_meta(name)
+    model = on_meta(MODELS.build, load_config(f'spatialflow/{name}').model)
 
     def run() -> None:
         _, stuff = model.extract_feats(torch.zeros(1, 3, 800, 1344, device='meta'))

@@ -1,18 +1,13 @@
 """Memory of CIAE's loss for one large image."""
 
-import subprocess
-import sys
-
 import pytest
+from helpers.process_memory import needs_linux, printed_alone
 
 HEIGHT, WIDTH, NUM_INSTANCES, NUM_STUFF = 800, 1344, 20, 53
 SIMILARITIES = HEIGHT * WIDTH * (NUM_STUFF + 1 + NUM_STUFF + NUM_INSTANCES) * 4  # bytes, float32
 LIMIT = 3
 
-# In a process of its own: the peak of the test process would include what other tests took.
 STEP = f"""
-import sys
-sys.path.insert(0, 'tests')
 import torch
 from mmpanoptic.models import CategoryMemory, CIAELoss
 from mmpanoptic.models.losses import EmbeddingTargets
@@ -41,11 +36,9 @@ print(peak_bytes() - before)
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not sys.platform.startswith('linux'), reason='reads /proc')
-def test_loss_takes_little_more_than_its_similarities(repo_root):
+@needs_linux
+def test_loss_takes_little_more_than_its_similarities():
     """Forward and backward at 800x1344, 54 categories, 20 instances, against the two similarity matrices."""
-    done = subprocess.run([sys.executable, '-c', STEP], cwd=repo_root, capture_output=True, text=True, timeout=600)
-    assert done.returncode == 0, done.stderr[-2000:]
-    peak = int(done.stdout.split()[-1])
+    peak = printed_alone(STEP)
     print(f'peak of the loss: {peak / 2**20:.0f} MiB, {peak / SIMILARITIES:.2f} of its similarities')
     assert peak <= LIMIT * SIMILARITIES

@@ -13,6 +13,7 @@ from mmengine.structures import InstanceData, PixelData
 from mmpanoptic.analysis.operations import count_multiply_adds
 from mmpanoptic.models.layers import CoordConvModule
 from mmpanoptic.models.losses.ciae_targets import embedding_targets
+from mmpanoptic.models.seg_heads import CIAEOutputs
 from mmpanoptic.registry import MODELS
 
 T, S = 2, 3
@@ -131,9 +132,11 @@ def test_only_the_coarsest_level_sees_coordinates(coord_conv, expected):
 def test_forward():
     head = head_of()
     x, boxes = feats(), box_embeddings()
-    embedding, logits = head(x, boxes)
+    outputs = head(x, boxes)
+    assert isinstance(outputs, CIAEOutputs) and outputs._fields == ('embedding', 'semantic')
+    embedding = outputs.embedding
     assert embedding.shape == (2, 6, 8, 16)
-    assert logits is None
+    assert outputs.semantic is None
     alone, _ = head(tuple(level[1:] for level in x), tuple(level[1:] for level in boxes))
     assert torch.allclose(alone, embedding[1:], atol=1e-6)
     without, _ = head_of(box_embedding_dims=0)(x)
@@ -248,7 +251,7 @@ def test_memory_in_training_and_evaluation(mode, monkeypatch):
 def test_semantic_branch_says_what_it_is_told():
     """Its loss ignores void, and with logits that are right it is next to nothing."""
     head = head_of(stuff_modeling='semseg')
-    logits = head(feats(), box_embeddings())[1]
+    logits = head(feats(), box_embeddings()).semantic
     assert logits.shape == (2, S + 1, 8, 16)
     its = samples()
     its[0].gt_sem_seg.sem_seg[:], its[1].gt_sem_seg.sem_seg[:] = T + 1, 0

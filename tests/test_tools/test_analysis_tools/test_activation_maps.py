@@ -1,6 +1,5 @@
 """Pictures of activation maps: which panels, what is in them, and what is refused."""
 
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,7 +15,6 @@ from mmengine.structures import InstanceData
 from mmpanoptic.apis import PanopticInferencer, PanopticResult, load_model
 from mmpanoptic.datasets.shapes.categories import LABELS, NAMES
 from mmpanoptic.utils import UserError
-from mmpanoptic.visualization import draw
 
 TOOL = load_tool('analysis_tools/activation_maps')
 STUFF = {name: LABELS[name] for name in ('sky', 'building', 'hedge', 'grass', 'pavement', 'road')}
@@ -34,32 +32,6 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> TinyModel:
 @pytest.fixture(scope='module')
 def inferencer(tiny: TinyModel) -> PanopticInferencer:
     return PanopticInferencer(tiny.config, tiny.checkpoint, 'cpu')
-
-
-@pytest.fixture
-def run(tiny: TinyModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
-    """Runs the tool in this process; returns the folder that it writes."""
-
-    def run(*args: str | Path, config: str = tiny.config, checkpoint: str = tiny.checkpoint) -> Path:
-        arguments = [config, checkpoint, *map(str, args), '--out', str(tmp_path / 'new' / 'out'), '--device', 'cpu']
-        monkeypatch.setattr(sys, 'argv', ['activation_maps.py', *arguments])
-        TOOL.main()
-        return tmp_path / 'new' / 'out'
-
-    return run
-
-
-@pytest.fixture
-def titles(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """First words of the panels' titles."""
-    seen, header = [], draw.with_header
-
-    def with_header(picture: np.ndarray, title: str) -> np.ndarray:
-        seen.append(title.split(',')[0])
-        return header(picture, title)
-
-    monkeypatch.setattr(draw, 'with_header', with_header)
-    return seen
 
 
 def test_first_images_of_the_test_set(run: Callable, tiny_shapes: Path, titles: list[str]):

@@ -1,14 +1,13 @@
 """The tool that says which levels max-pooled features come from."""
 
 import json
-import sys
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 import torch
-from helpers.repo import load_tool
+from helpers.repo import load_tool, run_main
 from mmengine.config import Config
 
 from mmpanoptic.apis import load_model
@@ -78,15 +77,10 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
     return str(config), str(checkpoint)
 
 
-def run(monkeypatch: pytest.MonkeyPatch, *args: str) -> None:
-    monkeypatch.setattr(sys, 'argv', ['adaptive_pooling_levels.py', *args])
-    TOOL.main()
-
-
 @pytest.mark.parametrize(('head', 'num_rois'), [('bbox', 40), ('mask', 10)])
 def test_table_and_plot(files, head, num_rois, monkeypatch, capsys, tmp_path: Path):
     plot = tmp_path / 'plot.png'
-    run(monkeypatch, *files, '--num-images', '2', '--head', head, '--finest-scale', '16', '--out', str(plot))
+    run_main(TOOL, monkeypatch, *files, '--num-images', '2', '--head', head, '--finest-scale', '16', '--out', str(plot))
     lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith('│')]
     rows = [[cell.strip() for cell in line.split('│')[1:-1]] for line in lines]
     assert [row[0] for row in rows] == [f'level {i}' for i in (1, 2, 3, 4)]
@@ -104,4 +98,4 @@ def test_refusals(files, monkeypatch, tmp_path: Path):
         (('--num-images', '1', '--out', str(tmp_path / 'plot.doc')), 'cannot be written'),
     ):
         with pytest.raises(UserError, match=message):
-            run(monkeypatch, *files, *args)
+            run_main(TOOL, monkeypatch, *files, *args)

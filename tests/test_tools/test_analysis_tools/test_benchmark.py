@@ -1,4 +1,3 @@
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -6,7 +5,7 @@ import pytest
 import torch
 from fixtures.tiny_model import CIAE, SHAPES, TinyModel, write_tiny_model
 from helpers.evidence import evidence_of, instances_of, no_instances
-from helpers.repo import ROOT, load_tool
+from helpers.repo import ROOT, load_tool, run_main
 from mmdet.structures import DetDataSample
 from mmengine.config import Config
 from mmengine.structures import InstanceData
@@ -186,9 +185,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> TinyModel:
 
 def test_report(tiny: TinyModel, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture):
     monkeypatch.setenv('COLUMNS', '100')
-    arguments = [tiny.config, tiny.checkpoint, '--images', '2', '--warmup', '1', '--device', 'cpu']
-    monkeypatch.setattr(sys, 'argv', ['benchmark.py', *arguments])
-    TOOL.main()
+    run_main(TOOL, monkeypatch, tiny.config, tiny.checkpoint, '--images', '2', '--warmup', '1', '--device', 'cpu')
     printed = capsys.readouterr().out
     assert '2 random images, the first of 192x288, on cpu' in printed
     for name in ('network', 'fusion', 'total', 'CPU', f'{torch.__version__}'):
@@ -199,8 +196,7 @@ def test_report_of_a_head_that_ranks(tiny: TinyModel, monkeypatch: pytest.Monkey
     arguments = [tiny.config, '--images', '1', '--warmup', '0', '--device', 'cpu', '--instances', '9', '--classes', '3']
     fusion = 'model.panoptic_fusion_head'
     options = ['--cfg-options', f'{fusion}.type=RankingFusion', f'{fusion}.stride=4']
-    monkeypatch.setattr(sys, 'argv', ['benchmark.py', *arguments, *options])
-    TOOL.main()
+    run_main(TOOL, monkeypatch, *arguments, *options)
     printed = capsys.readouterr().out
     assert '9 drawn instances of 3 classes' in printed and 'hardly an instance' not in printed
     assert all(f'│   {part} ' in printed for part in ('module', 'scores', 'order', 'merge'))
@@ -218,9 +214,8 @@ def test_drawn_instances_are_queries_of_embeddings(monkeypatch: pytest.MonkeyPat
     norm = (1 + 1.75**2) ** 0.5  # an eighth is column 8's
     assert query.tolist() == pytest.approx([1 / norm, 1.75 / norm, 0])
 
-    arguments = [str(ROOT / CIAE), '--images', '1', '--warmup', '0', '--device', 'cpu', '--instances', '9']
-    monkeypatch.setattr(sys, 'argv', ['benchmark.py', *arguments])
-    TOOL.main()
+    args = '--images', 1, '--warmup', 0, '--device', 'cpu', '--instances', 9
+    run_main(TOOL, monkeypatch, ROOT / CIAE, *args)
     assert '9 drawn instances of 7 classes' in capsys.readouterr().out
 
 
@@ -229,16 +224,13 @@ def test_random_weights_on_validation_images(
 ):
     write_dataset(tmp_path / 'shapes', dict(train=1, val=1), (96, 128))
     options = ['--cfg-options', f'val_dataloader.dataset.data_root={tmp_path / "shapes"}/']
-    monkeypatch.setattr(sys, 'argv', ['benchmark.py', tiny.config, '--val', '--images', '2', '--warmup', '0', *options])
-    TOOL.main()
+    run_main(TOOL, monkeypatch, tiny.config, '--val', '--images', '2', '--warmup', '0', *options)
     printed = capsys.readouterr().out
     assert 'random weights' in printed and '2 validation images, the first of 192x256' in printed
 
 
 def test_number_of_images(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(sys, 'argv', ['benchmark.py', SHAPES, '--images', '0'])
     with pytest.raises(UserError, match='--images must be 1 or more'):
-        TOOL.main()
-    monkeypatch.setattr(sys, 'argv', ['benchmark.py', SHAPES, '--instances', '0'])
+        run_main(TOOL, monkeypatch, SHAPES, '--images', '0')
     with pytest.raises(UserError, match='--instances and --classes must be 1 or more'):
-        TOOL.main()
+        run_main(TOOL, monkeypatch, SHAPES, '--instances', '0')

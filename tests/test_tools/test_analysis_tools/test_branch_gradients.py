@@ -1,14 +1,13 @@
 """The tool that draws figure 5 of OANet."""
 
 import csv
-import sys
 from pathlib import Path
 
 import cv2
 import pytest
 import torch
 from fixtures.tiny_run import ITERS_PER_EPOCH
-from helpers.repo import load_tool
+from helpers.repo import load_tool, run_main
 from mmengine.config import Config
 
 from mmpanoptic.apis import load_model
@@ -17,18 +16,13 @@ from mmpanoptic.utils import UserError
 TOOL = load_tool('analysis_tools/branch_gradients')
 
 
-def run(monkeypatch: pytest.MonkeyPatch, *args: str | Path) -> None:
-    monkeypatch.setattr(sys, 'argv', ['branch_gradients.py', *map(str, args)])
-    TOOL.main()
-
-
 def rows_of(folder: Path) -> list[dict[str, float]]:
     with open(folder / 'branch_gradients.csv', newline='') as file:
         return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
 
 
 def test_an_epoch(tiny_config, monkeypatch, capsys, tmp_path):
-    run(monkeypatch, tiny_config, '--out', tmp_path, '--interval', '3')
+    run_main(TOOL, monkeypatch, tiny_config, '--out', tmp_path, '--interval', '3')
     rows = rows_of(tmp_path)
     assert [row['iteration'] for row in rows] == [1, ITERS_PER_EPOCH]
     assert all(row['stuff'] > 0 and row['instance'] > 0 for row in rows)
@@ -42,7 +36,7 @@ def test_from_a_checkpoint(tiny_config, monkeypatch, tmp_path):
     model, _ = load_model(Config.fromfile(tiny_config), device='cpu')
     weights = {key: torch.zeros_like(value) for key, value in model.state_dict().items()}
     torch.save(dict(state_dict=weights), tmp_path / 'zero.pth')
-    run(monkeypatch, tiny_config, tmp_path / 'zero.pth', '--out', tmp_path / 'out', '--iters', '1')
+    run_main(TOOL, monkeypatch, tiny_config, tmp_path / 'zero.pth', '--out', tmp_path / 'out', '--iters', '1')
     assert rows_of(tmp_path / 'out') == [dict(iteration=1, stuff=0, instance=0)]
 
 
@@ -53,6 +47,6 @@ def test_refusals(tiny_config, monkeypatch, tmp_path):
         (('--iters', '1', '--stuff', 'loss_sem'), 'no loss has a name with loss_sem in it: the losses are'),
     ):
         with pytest.raises(UserError, match=message):
-            run(monkeypatch, tiny_config, '--out', tmp_path / 'out', *args)
+            run_main(TOOL, monkeypatch, tiny_config, '--out', tmp_path / 'out', *args)
     with pytest.raises(UserError, match='does not exist'):
-        run(monkeypatch, tiny_config, 'nowhere.pth', '--out', tmp_path / 'out')
+        run_main(TOOL, monkeypatch, tiny_config, 'nowhere.pth', '--out', tmp_path / 'out')

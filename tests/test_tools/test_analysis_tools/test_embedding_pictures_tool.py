@@ -1,6 +1,5 @@
 """Pictures of embeddings: which panels, what is in them, and what is refused."""
 
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,31 +19,6 @@ TOOL = load_tool('analysis_tools/embedding_pictures')
 @pytest.fixture(scope='module')
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> TinyModel:
     return write_tiny_model(tmp_path_factory.mktemp('ciae'), CIAE)
-
-
-@pytest.fixture
-def run(tiny: TinyModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
-    """Runs the tool in this process; returns the folder that it writes."""
-
-    def run(*args: str | Path, config: str = tiny.config, checkpoint: str = tiny.checkpoint) -> Path:
-        arguments = [config, checkpoint, *map(str, args), '--out', str(tmp_path / 'new' / 'out'), '--device', 'cpu']
-        monkeypatch.setattr(sys, 'argv', ['embedding_pictures.py', *arguments])
-        TOOL.main()
-        return tmp_path / 'new' / 'out'
-
-    return run
-
-
-@pytest.fixture
-def titles(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    seen, header = [], draw.with_header
-
-    def with_header(picture: np.ndarray, title: str) -> np.ndarray:
-        seen.append(title)
-        return header(picture, title)
-
-    monkeypatch.setattr(draw, 'with_header', with_header)
-    return seen
 
 
 def test_first_images_of_the_test_set(run: Callable, tiny_shapes: Path, titles: list[str]):

@@ -2,13 +2,12 @@
 
 import copy
 import re
-import subprocess
-import sys
 from argparse import Namespace
 
 import numpy as np
 import pytest
 import torch
+from fixtures.tiny_run import run_tool
 from helpers.evidence import evidence_of, instances_of
 from helpers.repo import ROOT, load_tool
 from mmdet.structures.mask import BitmapMasks
@@ -213,13 +212,8 @@ def test_models_without_an_order_are_refused(error_of):
 def test_as_a_command(config, model, tmp_path):
     torch.save({'state_dict': model.state_dict()}, tmp_path / 'model.pth')
     config.dump(tmp_path / 'config.py')
-    command = [ROOT / 'tools/analysis_tools/fusion_orders.py', tmp_path / 'config.py', tmp_path / 'model.pth']
-    done = subprocess.run(
-        [sys.executable, *map(str, command), '--images', '2', '--classes', 'tie'],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=900,
+    done = run_tool(
+        'analysis_tools/fusion_orders.py', 'config.py', 'model.pth', '--images', '2', '--classes', 'tie', cwd=tmp_path
     )
     assert done.returncode == 0, done.stderr
     assert 'learned ranking' in done.stdout and 'Order of classes' in done.stdout

@@ -1,8 +1,6 @@
-import sys
-
 import pytest
 from fixtures.tiny_model import SHAPES
-from helpers.repo import ROOT, load_tool
+from helpers.repo import ROOT, load_tool, run_main
 
 from mmpanoptic.utils import UserError
 
@@ -11,8 +9,7 @@ TOOL = load_tool('analysis_tools/get_flops')
 
 def run(monkeypatch: pytest.MonkeyPatch, *args: str) -> None:
     monkeypatch.setenv('COLUMNS', '100')
-    monkeypatch.setattr(sys, 'argv', ['get_flops.py', str(ROOT / SHAPES), *args])
-    TOOL.main()
+    run_main(TOOL, monkeypatch, ROOT / SHAPES, *args)
 
 
 def test_table(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture):

@@ -2,13 +2,13 @@
 
 import pickle
 import re
-import sys
 
 import numpy as np
 import pytest
 import torch
 from fixtures import released_panet
-from helpers.repo import ROOT, load_tool
+from helpers.models import empty_tensors
+from helpers.repo import ROOT, load_tool, run_main
 from mmdet.structures import DetDataSample
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
@@ -53,11 +53,6 @@ def build(kind, num_classes=80):
     return MODELS.build(model)
 
 
-def on_meta(shapes):
-    """Tensors without contents."""
-    return {name: torch.empty(shape, device='meta') for name, shape in shapes.items()}
-
-
 def with_classes(shapes, num_classes):
     rows = {81: num_classes + 1, 324: 4 * (num_classes + 1)}
     return {
@@ -69,7 +64,7 @@ def with_classes(shapes, num_classes):
 @pytest.mark.parametrize('num_classes', [80, 3])
 @pytest.mark.parametrize('kind', KINDS)
 def test_every_tensor_gets_its_place(tool, shapes, kind, num_classes):
-    weights = on_meta(with_classes(shapes[kind], num_classes))
+    weights = empty_tensors(with_classes(shapes[kind], num_classes))
     assert len(weights) == KINDS[kind][0]
     converted = tool.convert(weights, tool.recognize(weights, kind))
     with torch.device('meta'):
@@ -81,7 +76,7 @@ def test_every_tensor_gets_its_place(tool, shapes, kind, num_classes):
 
 @pytest.mark.parametrize('kind', KINDS)
 def test_nothing_but_the_background_is_dropped(tool, shapes, kind):
-    weights = on_meta(shapes[kind])
+    weights = empty_tensors(shapes[kind])
     converted = tool.convert(weights, tool.recognize(weights, kind))
     written = [value for name, value in converted.items() if 'running_' not in name and 'num_batches' not in name]
     background = 4 * 1025 + (257 if 'mask' in kind else 0)
@@ -118,13 +113,13 @@ def test_other_tensors_are_refused_by_name(tool, shapes, name, shape):
     if shape:
         changed[name] = shape
     with pytest.raises(UserError, match=f'^some.pth .*{re.escape(name)}'):
-        tool.recognize(on_meta(changed), 'some.pth')
+        tool.recognize(empty_tensors(changed), 'some.pth')
 
 
 @pytest.mark.parametrize('value', [None, 'text'])
 def test_what_is_no_tensor_is_refused_by_name(tool, shapes, value):
     with pytest.raises(UserError, match=r'RPN.FPN_RPN_conv.bias \((NoneType|str) instead of 256\)'):
-        tool.recognize(on_meta(shapes['panet_r50_1x_det']) | {'RPN.FPN_RPN_conv.bias': value}, 'some.pth')
+        tool.recognize(empty_tensors(shapes['panet_r50_1x_det']) | {'RPN.FPN_RPN_conv.bias': value}, 'some.pth')
 
 
 def test_authors_neck_is_reproduced(tool, shared_data):
@@ -292,11 +287,6 @@ def test_two_fc_head_is_the_same(tool, shapes):
     assert_close(deltas, their_deltas[:, 4:])
 
 
-def call(tool, monkeypatch, *args):
-    monkeypatch.setattr(sys, 'argv', ['panet.py', *map(str, args)])
-    tool.main()
-
-
 def released_file(path, shapes):
     """A checkpoint in the old format. Its tensors are views of one number each, which keeps the file small."""
     weights = {name: torch.rand(1).expand(shape) for name, shape in shapes.items()}
@@ -307,7 +297,7 @@ def released_file(path, shapes):
 
 def test_file_is_converted(tool, shapes, tmp_path, monkeypatch, capsys):
     released = released_file(tmp_path / 'panet.pth', shapes['panet_r50_1x_det'])
-    call(tool, monkeypatch, tmp_path / 'panet.pth', tmp_path / 'new' / 'ours.pth')
+    run_main(tool, monkeypatch, tmp_path / 'panet.pth', tmp_path / 'new' / 'ours.pth')
     out = capsys.readouterr().out
     assert '80 classes, for configs/panet/panet-det_r50-caffe_fpn_gn_90k_coco_release.py' in out
     assert '240 tensors read, 240 written and 159 statistics' in out
@@ -325,7 +315,7 @@ def test_file_is_converted(tool, shapes, tmp_path, monkeypatch, capsys):
 def test_result_must_not_replace_the_source(tool, shapes, tmp_path, monkeypatch):
     released_file(tmp_path / 'panet.pth', with_classes(shapes['panet_r50_1x_det'], 3))
     with pytest.raises(UserError, match='name another file'):
-        call(tool, monkeypatch, tmp_path / 'panet.pth', tmp_path / 'panet.pth')
+        run_main(tool, monkeypatch, tmp_path / 'panet.pth', tmp_path / 'panet.pth')
     assert 'model' in read_checkpoint(tmp_path / 'panet.pth')
 
 
@@ -333,9 +323,9 @@ def test_result_must_not_replace_the_source(tool, shapes, tmp_path, monkeypatch)
 def test_other_files_are_refused(tool, tmp_path, monkeypatch, content):
     torch.save(content, tmp_path / 'other.pth')
     with pytest.raises(UserError, match=r'other\.pth holds no weights by name under "model"'):
-        call(tool, monkeypatch, tmp_path / 'other.pth', tmp_path / 'ours.pth')
+        run_main(tool, monkeypatch, tmp_path / 'other.pth', tmp_path / 'ours.pth')
     with pytest.raises(UserError, match=r'absent\.pth does not exist'):
-        call(tool, monkeypatch, tmp_path / 'absent.pth', tmp_path / 'ours.pth')
+        run_main(tool, monkeypatch, tmp_path / 'absent.pth', tmp_path / 'ours.pth')
 
 
 class Harmful:

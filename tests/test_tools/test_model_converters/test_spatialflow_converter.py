@@ -3,7 +3,6 @@
 import json
 import math
 import re
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -11,7 +10,8 @@ import numpy as np
 import pytest
 import torch
 from fixtures import released_spatialflow
-from helpers.repo import CONFIGS, load_tool
+from helpers.models import empty_tensors, on_meta
+from helpers.repo import CONFIGS, load_tool, run_main
 from mmdet.structures import DetDataSample
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
@@ -62,16 +62,6 @@ def build(config, depth=None, base=64, channels=256, inner=128, things=80, stuff
     return MODELS.build(model)
 
 
-def on_meta(config, **kwargs):
-    with torch.device('meta'):
-        return build(config, **kwargs).state_dict()
-
-
-def empty(shapes):
-    """Tensors without contents."""
-    return {name: torch.empty(shape, device='meta') for name, shape in shapes.items()}
-
-
 def kind_of_tensors(tensors):
     return {name: (value.shape, value.dtype) for name, value in tensors.items()}
 
@@ -79,11 +69,11 @@ def kind_of_tensors(tensors):
 @pytest.mark.parametrize('release', ['', '_release'])
 @pytest.mark.parametrize('kind', KINDS)
 def test_every_tensor_gets_its_place(tool, shapes, kind, release):
-    weights = empty(shapes[kind])
+    weights = empty_tensors(shapes[kind])
     assert len(weights) == KINDS[kind][0]
     assert f'for configs/spatialflow/{KINDS[kind][1]}_release.py' in tool.describe(tool.recognize(weights, kind))
     converted = tool.convert(weights, 36)
-    assert kind_of_tensors(converted) == kind_of_tensors(on_meta(KINDS[kind][1] + release))
+    assert kind_of_tensors(converted) == kind_of_tensors(on_meta(build, KINDS[kind][1] + release).state_dict())
     assert len({tool.our_name(name) for name in weights}) == len(weights)
 
 
@@ -108,7 +98,7 @@ def released_names(state):
 
 @pytest.mark.parametrize('size', OTHER_SIZES.values(), ids=OTHER_SIZES)
 def test_other_sizes(tool, size):
-    state = on_meta('spatialflow_r50_fpn_20e_coco', **size)
+    state = on_meta(build, 'spatialflow_r50_fpn_20e_coco', **size).state_dict()
     weights = released_names(state)
     sizes = tool.recognize(weights, 'small')
     assert 'which no released model has' in tool.describe(sizes)
@@ -181,7 +171,7 @@ def test_other_tensors_are_refused_by_name(tool, shapes, name, shape):
     if shape is not None:
         changed[name] = shape
     with pytest.raises(UserError, match=f'^some.pth .*{re.escape(name)}') as error:
-        tool.recognize(empty(changed), 'some.pth')
+        tool.recognize(empty_tensors(changed), 'some.pth')
     assert 'as its authors released it' in str(error.value)
     shown = re.findall(r'\w+(?:\.\w+){2,}', str(error.value))
     assert len(shown) <= 2, 'what is right is not blamed'
@@ -189,7 +179,7 @@ def test_other_tensors_are_refused_by_name(tool, shapes, name, shape):
 
 @pytest.mark.parametrize('value', [None, 'text', [1.0]])
 def test_what_is_no_tensor_is_refused_by_name(tool, shapes, value):
-    weights = empty(shapes['spatialflow_r50']) | {'stuff_head.conv.bias': value}
+    weights = empty_tensors(shapes['spatialflow_r50']) | {'stuff_head.conv.bias': value}
     with pytest.raises(UserError, match=r'stuff_head.conv.bias \((NoneType|str|list) instead of 54\)'):
         tool.recognize(weights, 'some.pth')
 
@@ -218,11 +208,6 @@ def test_restatement_gives_the_authors_outputs(shared_data):
         outputs = released.sub_networks(torch.from_numpy(data[f'in/{level}']))
         for name, output in zip(('cls', 'bbox', 'mask', 'stuff')[: 4 if level < 3 else 2], outputs, strict=False):
             assert_close(output, torch.from_numpy(data[f'out/{name}/{level}']))
-
-
-def call(tool, monkeypatch, *args):
-    monkeypatch.setattr(sys, 'argv', ['spatialflow.py', *map(str, args)])
-    tool.main()
 
 
 def released_file(path, weights, **meta):
@@ -266,7 +251,7 @@ def networks(request, tool, shapes, tmp_path_factory):
     folder = tmp_path_factory.mktemp('released')
     released_file(folder / 'released.pth', weights)
     with pytest.MonkeyPatch.context() as patch:
-        call(tool, patch, folder / 'released.pth', folder / 'ours.pth')
+        run_main(tool, patch, folder / 'released.pth', folder / 'ours.pth')
     model = build(f'{KINDS[kind][1]}_release', **size).eval()
     model.load_state_dict(read_checkpoint(folder / 'ours.pth')['state_dict'], strict=True)
     return released_spatialflow.ReleasedSpatialFlow(weights), model
@@ -318,7 +303,7 @@ def test_file_is_converted(tool, shapes, tmp_path, monkeypatch, capsys, shared_d
     # Views of one number each keep the file small.
     weights = {name: torch.rand(()).half().expand(shape) for name, shape in shapes['spatialflow_r101_dcn'].items()}
     released_file(tmp_path / 'released.pth', weights)
-    call(tool, monkeypatch, tmp_path / 'released.pth', tmp_path / 'new' / 'ours.pth')
+    run_main(tool, monkeypatch, tmp_path / 'released.pth', tmp_path / 'new' / 'ours.pth')
     out = capsys.readouterr().out
     assert 'for configs/spatialflow/spatialflow_r101-dconv-c3-c5_fpn_ms-20e_coco_release.py' in out
     assert '782 tensors read, 782 written' in out
@@ -338,7 +323,7 @@ def test_file_is_converted(tool, shapes, tmp_path, monkeypatch, capsys, shared_d
 
 def test_values_are_kept_in_float32(tool, small, tmp_path, monkeypatch, capsys):
     released_file(tmp_path / 'released.pth', small)
-    call(tool, monkeypatch, tmp_path / 'released.pth', tmp_path / 'ours.pth', '--other-index', '53')
+    run_main(tool, monkeypatch, tmp_path / 'released.pth', tmp_path / 'ours.pth', '--other-index', '53')
     out = capsys.readouterr().out
     halves = sum(value.dtype == torch.float16 for value in small.values())
     values = sum(value.numel() for value in small.values())
@@ -354,17 +339,17 @@ def test_values_are_kept_in_float32(tool, small, tmp_path, monkeypatch, capsys):
 def test_order_that_is_not_known_is_kept_and_said(tool, small, tmp_path, monkeypatch, capsys):
     weights = {name: value[:12] if name.startswith('stuff_head.conv.') else value for name, value in small.items()}
     released_file(tmp_path / 'released.pth', weights)
-    call(tool, monkeypatch, tmp_path / 'released.pth', tmp_path / 'kept.pth')
+    run_main(tool, monkeypatch, tmp_path / 'released.pth', tmp_path / 'kept.pth')
     assert re.search('12 channels in the order .*--other-index', capsys.readouterr().out)
     assert 'dataset_meta' not in read_checkpoint(tmp_path / 'kept.pth')['meta']
-    call(tool, monkeypatch, tmp_path / 'released.pth', tmp_path / 'moved.pth', '--other-index', '3')
+    run_main(tool, monkeypatch, tmp_path / 'released.pth', tmp_path / 'moved.pth', '--other-index', '3')
     kept, moved = (read_checkpoint(tmp_path / name)['state_dict'] for name in ('kept.pth', 'moved.pth'))
     bias = weights['stuff_head.conv.bias'].float()
     assert torch.equal(kept['semantic_head.conv_logits.bias'], bias)
     assert torch.equal(moved['semantic_head.conv_logits.bias'], bias[[0, 1, 2, *range(4, 12), 3]])
     for wrong in ('12', '-1'):
         with pytest.raises(UserError, match=f'--other-index {wrong}.* 0 to 11'):
-            call(tool, monkeypatch, tmp_path / 'released.pth', tmp_path / 'no.pth', f'--other-index={wrong}')
+            run_main(tool, monkeypatch, tmp_path / 'released.pth', tmp_path / 'no.pth', f'--other-index={wrong}')
     assert not (tmp_path / 'no.pth').exists()
 
 
@@ -372,10 +357,10 @@ def test_nothing_is_overwritten(tool, small, tmp_path, monkeypatch):
     released_file(tmp_path / 'released.pth', small)
     (tmp_path / 'there.pth').write_text('mine')
     with pytest.raises(UserError, match=r'released\.pth is the checkpoint to convert: name another file'):
-        call(tool, monkeypatch, tmp_path / 'released.pth', tmp_path / 'released.pth')
+        run_main(tool, monkeypatch, tmp_path / 'released.pth', tmp_path / 'released.pth')
     for taken in (tmp_path / 'there.pth', tmp_path):
         with pytest.raises(UserError, match='is already there: name another file'):
-            call(tool, monkeypatch, tmp_path / 'released.pth', taken)
+            run_main(tool, monkeypatch, tmp_path / 'released.pth', taken)
     assert (tmp_path / 'there.pth').read_text() == 'mine'
     assert 'meta' in read_checkpoint(tmp_path / 'released.pth')
 
@@ -391,7 +376,7 @@ def test_no_half_file_is_left(tool, small, tmp_path, monkeypatch, error):
     monkeypatch.setattr(torch, 'save', save)
     expected = KeyboardInterrupt if isinstance(error, KeyboardInterrupt) else UserError
     with pytest.raises(expected, match='' if expected is KeyboardInterrupt else r'ours\.pth cannot be written'):
-        call(tool, monkeypatch, tmp_path / 'released.pth', tmp_path / 'new' / 'ours.pth')
+        run_main(tool, monkeypatch, tmp_path / 'released.pth', tmp_path / 'new' / 'ours.pth')
     assert not list((tmp_path / 'new').iterdir())
 
 
@@ -399,9 +384,9 @@ def test_no_half_file_is_left(tool, small, tmp_path, monkeypatch, error):
 def test_other_files_are_refused(tool, tmp_path, monkeypatch, content):
     torch.save(content, tmp_path / 'other.pth')
     with pytest.raises(UserError, match=r'other\.pth holds no weights by name under "state_dict"'):
-        call(tool, monkeypatch, tmp_path / 'other.pth', tmp_path / 'ours.pth')
+        run_main(tool, monkeypatch, tmp_path / 'other.pth', tmp_path / 'ours.pth')
     with pytest.raises(UserError, match=r'absent\.pth does not exist'):
-        call(tool, monkeypatch, tmp_path / 'absent.pth', tmp_path / 'ours.pth')
+        run_main(tool, monkeypatch, tmp_path / 'absent.pth', tmp_path / 'ours.pth')
     assert not (tmp_path / 'ours.pth').exists()
 
 
@@ -411,5 +396,5 @@ def test_truncated_file_is_refused(tool, small, tmp_path, monkeypatch):
     (tmp_path / 'cut.pth').write_bytes(content[: len(content) // 2])
     for trust in ((), ('--trust-checkpoint',)):
         with pytest.raises(UserError, match=r'cut\.pth'):
-            call(tool, monkeypatch, tmp_path / 'cut.pth', tmp_path / 'ours.pth', *trust)
+            run_main(tool, monkeypatch, tmp_path / 'cut.pth', tmp_path / 'ours.pth', *trust)
     assert not (tmp_path / 'ours.pth').exists()

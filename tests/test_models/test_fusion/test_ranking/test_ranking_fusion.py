@@ -1,8 +1,6 @@
-"""The ranking module, its loss, its scores and the fusion by them, against values worked out by hand."""
+"""RankingFusion: its loss, its scores and the fusion by them, against values worked out by hand."""
 
 import math
-import subprocess
-import sys
 import time
 
 import numpy as np
@@ -10,6 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from helpers.evidence import coco_like, evidence_of, instances_of, mask_of, no_instances
+from helpers.process_memory import needs_linux, printed_alone
 from helpers.timing import cpu_seconds
 from mmdet.structures import DetDataSample
 from mmdet.structures.mask import BitmapMasks
@@ -67,54 +66,6 @@ def tie_is_in_front(**kwargs):
     odds = math.log(9)
     set_ranking(head, [[0.0, -odds], [0.0, odds]], [odds / 2, -odds / 2])
     return head
-
-
-@pytest.mark.parametrize(
-    ('kernel', 'dual', 'parameters', 'halo'),
-    [
-        ('1x1', False, 6480, (0, 0)),
-        ('3x3', False, 57680, (1, 1)),
-        ('1x7+7x1', False, 89760, (3, 3)),
-        ('1x7+7x1', True, 179520, (3, 3)),
-    ],
-)
-def test_module_parameters(kernel, dual, parameters, halo):
-    module = SpatialRankingModule(80, kernel, dual)
-    assert sum(p.numel() for p in module.parameters()) == parameters
-    assert module.halo == halo
-    assert module(torch.zeros(2, 80, 9, 11)).shape == (2, 80, 9, 11)
-
-
-def test_module_of_shapes_has_912_parameters():
-    assert sum(p.numel() for p in SpatialRankingModule(8).parameters()) == 912
-
-
-def test_module_is_the_chain_of_plain_convolutions():
-    module = SpatialRankingModule(3, dual=True)
-    x = torch.rand(1, 3, 10, 12)
-    (wide, tall), (tall2, wide2) = module.branches
-    assert wide.kernel_size == wide2.kernel_size == (1, 7)
-    assert tall.kernel_size == tall2.kernel_size == (7, 1)
-    torch.testing.assert_close(module(x), tall(wide(x)) + wide2(tall2(x)))
-
-
-@pytest.mark.parametrize('kernel', ['7', '2x2', '1x7+', 'axb', '3x3x3'])
-def test_module_refuses_a_kernel_it_cannot_read(kernel):
-    with pytest.raises(ValueError, match='not of the form'):
-        SpatialRankingModule(2, kernel)
-
-
-@pytest.mark.parametrize('dual', [False, True])
-def test_window_equals_the_part_of_the_whole(dual):
-    """Also at the borders, where zeros are padded before each convolution of a chain."""
-    module = SpatialRankingModule(5, dual=dual)
-    tensor = torch.rand(5, 20, 23) > 0.5
-    tensor[[0, 3]] = False
-    classes = torch.tensor([1, 2, 4])
-    whole = module(tensor[None].float())[0]
-    for top, bottom, left, right in ((0, 20, 0, 23), (0, 2, 0, 1), (7, 9, 11, 16), (18, 20, 21, 23), (1, 19, 0, 23)):
-        part = module.forward_window(tensor[classes], classes, (top, bottom, left, right))
-        torch.testing.assert_close(part, whole[:, top:bottom, left:right], atol=1e-5, rtol=1e-5)
 
 
 def test_instance_tensor_and_conflicts():
@@ -476,8 +427,6 @@ def test_predicts_images_of_different_sizes_and_without_instances():
 
 
 _MEMORY = """
-import sys
-sys.path[:0] = {path!r}
 import torch
 from mmpanoptic.models import RankingFusion
 from helpers.evidence import coco_like
@@ -492,14 +441,12 @@ print((peak_bytes() - before) / 2**30)
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not sys.platform.startswith('linux'), reason='reads /proc')
-def test_memory_at_full_size(repo_root):
+@needs_linux
+def test_memory_at_full_size():
     """At stride 1 and 800x1333, 100 instances: at most 1.5 GiB beyond what the process had."""
-    code = _MEMORY.format(path=[str(repo_root), str(repo_root / 'tests')])
-    done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=False, timeout=300)
-    assert done.returncode == 0, done.stderr
-    print(f'{done.stdout.strip()} GiB')
-    assert float(done.stdout.split()[-1]) < 1.5
+    peak = printed_alone(_MEMORY)
+    print(f'{peak:.2f} GiB')
+    assert peak < 1.5
 
 
 @pytest.mark.slow

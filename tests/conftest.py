@@ -7,10 +7,9 @@ from pathlib import Path
 import cv2
 import pytest
 import torch
+from helpers.repo import ROOT
 
 pytest_plugins = ['fixtures.cityscapes', 'fixtures.mapillary', 'fixtures.tiny_run']
-
-ROOT = Path(__file__).resolve().parents[1]
 
 
 @pytest.fixture(scope='session')

@@ -2,16 +2,16 @@ import json
 from pathlib import Path
 
 import cv2
-import mmengine.runner.checkpoint as mmengine_checkpoint
 import numpy as np
 import pytest
 import torch
 from fixtures.tiny_model import TinyModel, write_tiny_model
 from mmdet.apis import inference_detector
 from mmengine.config import Config
+from mmengine.runner.checkpoint import CheckpointLoader
 from mmengine.structures import InstanceData
 
-from mmpanoptic.apis import PanopticInferencer, PanopticResult, list_images
+from mmpanoptic.apis import PanopticInferencer, PanopticResult, list_images, load_model
 from mmpanoptic.datasets import steps_of
 from mmpanoptic.datasets.shapes.categories import CATEGORIES
 from mmpanoptic.utils import UserError
@@ -86,18 +86,64 @@ def test_any_form_of_input(inferencer: PanopticInferencer, results: list[Panopti
     assert array.path is None
 
 
-def test_batches(inferencer: PanopticInferencer, results: list[PanopticResult], tiny: TinyModel):
+def test_batches(
+    inferencer: PanopticInferencer,
+    results: list[PanopticResult],
+    tiny: TinyModel,
+    monkeypatch: pytest.MonkeyPatch,
+):
     sizes = []
-    original = inferencer.model.test_step
-    inferencer.model.test_step = lambda data: sizes.append(len(data['inputs'])) or original(data)
-    try:
-        batched = list(inferencer(tiny.images, batch_size=2))
-    finally:
-        del inferencer.model.test_step
+    original = inferencer.model.evidence
+    monkeypatch.setattr(inferencer.model, 'evidence', lambda x, samples: sizes.append(len(x)) or original(x, samples))
+    batched = list(inferencer(tiny.images, batch_size=2))
     assert sizes == [2, 1]
     for result, expected in zip(batched, results, strict=True):
         assert result.path == expected.path
         assert (result.panoptic == expected.panoptic).mean() > 0.99  # sums in another order may turn a tie
+
+
+def assert_same_instances(found: InstanceData, expected: InstanceData) -> None:
+    assert set(found.keys()) == set(expected.keys())
+    for name, value in found.items():
+        assert torch.equal(value, expected[name]), name
+
+
+def test_observing_gives_the_same_result_and_what_it_was_made_from(
+    inferencer: PanopticInferencer, results: list[PanopticResult]
+):
+    for expected in results:
+        result, evidence, metainfo = inferencer.observe(expected.path)
+        assert result.path == expected.path
+        np.testing.assert_array_equal(result.image, expected.image)
+        np.testing.assert_array_equal(result.panoptic, expected.panoptic)
+        assert result.segments_info == expected.segments_info
+        assert_same_instances(result.instances, expected.instances)
+        assert_same_instances(evidence.instances, expected.instances)
+        assert evidence.output_size == metainfo['ori_shape'] == (64, 96)
+        assert evidence.input_size == metainfo['img_shape'] == (192, 288)
+        (again,) = inferencer.model.fuse([evidence])
+        np.testing.assert_array_equal(again.sem_seg[0].numpy(), expected.panoptic)
+    observed = inferencer.observe(read_rgb(results[0].path)).result
+    assert observed.path is None
+    np.testing.assert_array_equal(observed.panoptic, results[0].panoptic)
+    with pytest.raises(UserError, match=r'image none\.png does not exist'):
+        inferencer.observe('none.png')
+
+
+def test_models_of_instances_have_no_evidence(tmp_path: Path, repo_root: Path):
+    config = Config.fromfile(repo_root / 'configs/panet/panet_r18_fpn_shapes.py')
+    config.model.test_cfg.rpn.max_per_img = 10
+    config.model.test_cfg.rcnn.score_thr = 0.0
+    model, _ = load_model(config, device='cpu')
+    classes = tuple(category['name'] for category in CATEGORIES if category['isthing'])
+    torch.save(dict(state_dict=model.state_dict(), meta=dict(dataset_meta=dict(classes=classes))), tmp_path / 'a.pth')
+    inferencer = PanopticInferencer(config, tmp_path / 'a.pth', device='cpu')
+    image = np.random.default_rng(0).integers(0, 256, (48, 64, 3), np.uint8)
+    result, evidence, metainfo = inferencer.observe(image)
+    (expected,) = inferencer(image)
+    assert evidence is None and result.panoptic is None and metainfo['ori_shape'] == (48, 64)
+    assert len(result.instances)
+    assert_same_instances(result.instances, expected.instances)
 
 
 def test_images_are_predicted_as_asked_for(inferencer: PanopticInferencer, tiny: TinyModel):
@@ -149,11 +195,11 @@ def test_weights_of_another_model(tiny: TinyModel, tmp_path: Path):
 def test_checkpoint_with_objects(tiny: TinyModel, tmp_path: Path):
     meta = torch.load(tiny.checkpoint)['meta']
     checkpoint = altered(tiny, tmp_path, meta=meta | {'object': Path('any')})
-    before = mmengine_checkpoint._safe_torch_load
+    before = dict(CheckpointLoader._schemes)
     with pytest.raises(UserError, match='could run any code'):
         PanopticInferencer(tiny.config, checkpoint)
     PanopticInferencer(tiny.config, checkpoint, trust_checkpoint=True)
-    assert mmengine_checkpoint._safe_torch_load is before
+    assert before == CheckpointLoader._schemes, 'how mmengine loads is left as it is'
 
 
 def test_device_that_is_not_there(tiny: TinyModel):

@@ -6,8 +6,8 @@ import shutil
 import numpy as np
 import pytest
 from fixtures.cityscapes import HEIGHT, TREE, WIDTH
+from helpers.panoptic_files import PanopticFiles
 from mmengine.registry import init_default_scope
-from panoptic_files import PanopticFiles
 
 from mmpanoptic.datasets import CityscapesPanopticDataset
 from mmpanoptic.datasets.validation import check_panoptic_pngs

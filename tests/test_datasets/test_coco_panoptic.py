@@ -6,10 +6,10 @@ import os
 import cv2
 import numpy as np
 import pytest
+from helpers.panoptic_files import IMAGES, ORDER, PanopticFiles
 from mmengine.dataset import ConcatDataset, RepeatDataset
 from mmengine.fileio import BaseStorageBackend, LocalBackend, register_backend
 from mmengine.registry import init_default_scope
-from panoptic_files import IMAGES, ORDER, PanopticFiles
 
 from mmpanoptic.datasets import CocoPanopticDataset
 from mmpanoptic.registry import DATASETS

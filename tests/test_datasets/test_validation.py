@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import cv2
 import numpy as np
 import pytest
+from helpers.panoptic_files import PanopticFiles
 from mmdet.models.dense_heads import RetinaHead, RPNHead
 from mmdet.models.roi_heads.bbox_heads import Shared2FCBBoxHead
 from mmdet.models.roi_heads.mask_heads import FCNMaskHead
@@ -13,7 +14,6 @@ from mmdet.models.seg_heads import PanopticFPNHead
 from mmengine.dataset import ClassBalancedDataset, ConcatDataset, RepeatDataset
 from mmengine.registry import init_default_scope
 from mmengine.runner.base_loop import BaseLoop
-from panoptic_files import PanopticFiles
 from torch import nn
 from torch.utils.data import Subset
 

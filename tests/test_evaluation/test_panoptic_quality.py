@@ -6,9 +6,9 @@ import timeit
 
 import numpy as np
 import pytest
+from helpers.pq_cases import CATEGORIES, Case, random_case, reference_matches, write_files
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pq_cases import CATEGORIES, Case, random_case, reference_matches, write_files
 
 from mmpanoptic.evaluation.panoptic_files import evaluate_files
 from mmpanoptic.evaluation.panoptic_quality import accumulate, average, match_segments, per_class

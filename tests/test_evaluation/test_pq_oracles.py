@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import vernier.panoptic
 from cityscapesscripts.evaluation.evalPanopticSemanticLabeling import average_pq, pq_compute_single_core
-from pq_cases import random_case, write_files
+from helpers.pq_cases import random_case, write_files
 
 from mmpanoptic.evaluation.panoptic_files import evaluate_files
 from mmpanoptic.formats.panoptic_png import decode_panoptic_png

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import cv2
 import pytest
-from fixtures.cityscapes import load_tool
 from fixtures.tiny_run import run_tool
+from helpers.repo import CONFIGS, load_tool
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 
@@ -15,7 +15,7 @@ from mmpanoptic.datasets.shapes.writer import write_dataset
 from mmpanoptic.registry import DATASETS
 from mmpanoptic.utils import UserError
 
-BASE = Path(__file__).resolve().parents[2] / 'configs' / '_base_'
+BASE = CONFIGS / '_base_'
 TOOL = load_tool('test')
 CONFIG = """
 _base_ = [

@@ -1,13 +1,12 @@
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
-from fixtures.cityscapes import load_tool
 from fixtures.tiny_model import TinyModel, write_tiny_model
+from helpers.repo import load_tool, run_main
 from mmengine.config import Config
 from pycocotools.coco import COCO
 
@@ -30,9 +29,8 @@ def predict(tiny: TinyModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     out = tmp_path / 'results' / 'out'
 
     def run(*args: Path | str, config: str = tiny.config, checkpoint: str = tiny.checkpoint) -> Path:
-        arguments = [config, checkpoint, *map(str, args), '--out', str(out), '--device', 'cpu']
-        monkeypatch.setattr(sys, 'argv', ['predict.py', *arguments])
-        cli.run(TOOL.main)
+        arguments = [config, checkpoint, *args, '--out', out, '--device', 'cpu']
+        cli.run(lambda: run_main(TOOL, monkeypatch, *arguments))
         return out
 
     return run

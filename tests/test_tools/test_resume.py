@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from fixtures.tiny_run import EPOCHS, ITERS_PER_EPOCH, ROOT, TinyRun, run_tool, tool_env, write_config
+from fixtures.tiny_run import EPOCHS, ITERS_PER_EPOCH, TinyRun, run_tool, tool_env, write_config
+from helpers.repo import ROOT
 
 from mmpanoptic.engine.checkpoints import latest_checkpoint
 

@@ -1,6 +1,6 @@
-from .ciae_head import CIAEHead
+from .ciae_head import CIAEHead, CIAEOutputs
 from .oanet_stuff_head import OANetStuffHead
 from .panoptic_fpn_head import PanopticFPNHead
 from .spatialflow_stuff_head import SpatialFlowStuffHead
 
-__all__ = ['CIAEHead', 'OANetStuffHead', 'PanopticFPNHead', 'SpatialFlowStuffHead']
+__all__ = ['CIAEHead', 'CIAEOutputs', 'OANetStuffHead', 'PanopticFPNHead', 'SpatialFlowStuffHead']

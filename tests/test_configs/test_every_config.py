@@ -1,0 +1,191 @@
+"""Every config builds, has the size that its metafile states, and runs."""
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from helpers.repo import ROOT
+from mmdet.testing import demo_mm_inputs
+from mmengine.config import Config, ConfigDict
+from mmengine.dataset import Compose
+from mmengine.registry import init_default_scope
+from mmengine.runner import set_random_seed
+from mmengine.structures import PixelData
+
+from mmpanoptic import registry
+from mmpanoptic.datasets import steps_of
+from mmpanoptic.engine.configs import KNOWN_KEYS
+from mmpanoptic.engine.hooks.check_hook import check_classes
+from mmpanoptic.registry import MODELS
+
+CONFIGS = sorted(path for path in (ROOT / 'configs').rglob('*.py') if '_base_' not in path.parts)
+REGISTRIES = [getattr(registry, name) for name in vars(registry) if name.isupper()]
+for one in REGISTRIES:
+    one.import_from_location()  # else nothing is ours by name before something is built
+
+
+def names(path: Path) -> str:
+    return str(path.relative_to(ROOT / 'configs'))
+
+
+@pytest.fixture(scope='module')
+def stated_parameters() -> dict[str, int]:
+    """Parameters by config, from all metafiles."""
+    stated = {}
+    for metafile in (ROOT / 'configs').rglob('metafile.yml'):
+        for model in yaml.safe_load(metafile.read_text())['Models']:
+            stated[model['Config']] = model['Metadata']['Parameters']
+    return stated
+
+
+def load(path: Path) -> Config:
+    """A config whose pretrained weights are not fetched."""
+    config = Config.fromfile(path)
+    init_default_scope(config.default_scope)
+    config.load_from = None
+    return config
+
+
+def with_few_rois(config: Config) -> Config:
+    """The same with so few proposals that heads take seconds, not a minute, on a CPU; no layer changes."""
+    for node in dicts_in(config._cfg_dict.model):
+        for key, limit in (('nms_pre', 100), ('max_per_img', 20)):
+            if key in node:
+                node[key] = min(node[key], limit)
+        if node.get('type') == 'RandomSampler':
+            node['num'] = 16
+    return config
+
+
+def build_model(config: Config) -> torch.nn.Module:
+    set_random_seed(0)
+    return MODELS.build(config.model)
+
+
+def dicts_in(node):
+    """All dicts nested in a config."""
+    if isinstance(node, dict):
+        yield node
+        for value in node.values():
+            yield from dicts_in(value)
+    elif isinstance(node, (list, tuple)):
+        for value in node:
+            yield from dicts_in(value)
+
+
+def batch(config: Config) -> dict:
+    """Two random images with boxes, masks and a semantic map in the classes of the model, of different sizes."""
+    model = config.model
+    fusion = model.get('panoptic_fusion_head') or ConfigDict(
+        num_things_classes=(model.get('roi_head') or model).bbox_head.num_classes, num_stuff_classes=2
+    )
+    data = demo_mm_inputs(
+        image_shapes=[(3, 128, 160), (3, 96, 128)],
+        num_items=[4, 1],
+        num_classes=fusion.num_things_classes + fusion.num_stuff_classes,
+        with_mask=True,
+        with_semantic=True,
+    )
+    for sample in data['data_samples']:
+        sample.gt_instances.labels %= fusion.num_things_classes
+        height, width = sample.img_shape
+        sample.set_metainfo(dict(ori_shape=(2 * height, 2 * width), scale_factor=(0.5, 0.5)))
+        # What an oracle looks at: one thing, at the original size.
+        ids = torch.zeros((1, 2 * height, 2 * width), dtype=torch.int32)
+        ids[:, 20:60, 20:80] = 1
+        thing = dict(id=1, label=0, is_thing=True, iscrowd=0, bbox=[20, 20, 60, 40])
+        sample.gt_panoptic_seg = PixelData(sem_seg=ids, metainfo=dict(segments_info=[thing]))
+    return data
+
+
+def test_there_are_configs():
+    assert CONFIGS
+
+
+@pytest.mark.parametrize('path', CONFIGS, ids=names)
+def test_config_names_are_ours_first(path):
+    """A name that we register means our class, also where mmdet has one of that name."""
+    config = load(path)
+    for node in dicts_in(config._cfg_dict):
+        assert '_scope_' not in node, "inherited from mmdet:: - its bare names would mean mmdet's"
+        if not isinstance(node.get('type'), str):
+            continue
+        ours = [r for r in REGISTRIES if node['type'] in r.module_dict]
+        for r in ours:
+            with r.switch_scope_and_registry(None) as chosen:
+                assert chosen.get(node['type']).__module__.startswith('mmpanoptic.')
+
+
+@pytest.mark.parametrize('path', CONFIGS, ids=names)
+def test_every_key_is_read(path):
+    """No variable is left whose override would change nothing, or only some of its uses; parts that configs are made
+    of have a name with an underscore in front."""
+    assert not [key for key in load(path) if key not in KNOWN_KEYS and not key.startswith('_')]
+
+
+@pytest.mark.parametrize('path', CONFIGS, ids=names)
+def test_config_model(path, stated_parameters):
+    """Parameter count, a prediction, and for what is no ablation a training step."""
+    config = with_few_rois(load(path))
+    name = str(path.relative_to(ROOT))
+    assert name in stated_parameters, f'{name} has no entry with Metadata.Parameters in the metafile of its folder'
+    model = build_model(config)
+    assert sum(p.numel() for p in model.parameters()) == stated_parameters[name]
+    if hasattr(model, 'panoptic_fusion_head'):  # heads that do not agree would be refused before training
+        things, stuff = range(model.num_things_classes), range(model.num_stuff_classes)
+        check_classes(model, dict(thing_classes=things, stuff_classes=stuff), name)
+
+    model.eval()
+    with torch.no_grad():
+        results = model.test_step(batch(config))
+    for result in results:
+        if hasattr(model, 'panoptic_fusion_head'):
+            assert result.pred_panoptic_seg.sem_seg.shape == (1, *result.ori_shape)
+        assert 'bboxes' in result.pred_instances
+
+    if 'ablations' in path.parts:
+        return
+    model.train()
+    data = model.data_preprocessor(batch(config), training=True)
+    loss, _ = model.parse_losses(model(**data, mode='loss'))
+    assert torch.isfinite(loss)
+    loss.backward()
+    without = [n for n, p in model.named_parameters() if p.requires_grad and p.grad is None]
+    assert not without, f'no gradient reaches {without}'
+
+
+@pytest.mark.parametrize('path', CONFIGS, ids=names)
+def test_config_beyond_the_model(path):
+    """Pipelines and hooks build, samplers and metrics exist, and what counts epochs or iterations agrees."""
+    config = load(path)
+    for dataloader in (config.train_dataloader, config.val_dataloader, config.test_dataloader):
+        Compose(steps_of(dataloader.dataset.pipeline))
+        assert registry.DATA_SAMPLERS.get(dataloader.sampler.type)
+        assert registry.DATASETS.get(dataloader.dataset.type)
+    for evaluator in (config.val_evaluator, config.test_evaluator):
+        for metric in evaluator if isinstance(evaluator, list) else [evaluator]:
+            assert registry.METRICS.get(metric.type)
+    for hook in [*config.default_hooks.values(), *config.get('custom_hooks', [])]:
+        registry.HOOKS.build(hook)
+    by_epoch = config.train_cfg.type == 'EpochBasedTrainLoop'
+    assert (config.train_dataloader.sampler.type == 'InfiniteSampler') != by_epoch
+    assert config.default_hooks.checkpoint.get('by_epoch', True) == by_epoch
+    assert config.log_processor.by_epoch == by_epoch
+    last = config.param_scheduler[-1]
+    if last.type == 'LinearLR':  # a warm-up alone, then a constant rate
+        return
+    assert last.by_epoch == by_epoch
+    assert last.end == config.train_cfg['max_epochs' if by_epoch else 'max_iters']
+
+
+def test_readme_config_of_own_data(tmp_path):
+    """The example in the README is a config that builds."""
+    (example,) = re.findall(r'```python\n(.*?)```', (ROOT / 'README.md').read_text(), re.DOTALL)
+    base = ROOT / 'configs/panoptic_fpn/panoptic-fpn_r50_fpn_1x_coco.py'
+    (tmp_path / 'mine.py').write_text(example.replace('./panoptic-fpn_r50_fpn_1x_coco.py', str(base)))
+    config = load(tmp_path / 'mine.py')
+    assert build_model(config).panoptic_fusion_head.num_classes == 8 + 11
+    for dataloader in (config.train_dataloader, config.val_dataloader, config.test_dataloader):
+        assert dataloader.dataset.data_root == 'data/mine/'

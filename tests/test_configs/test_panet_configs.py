@@ -1,0 +1,76 @@
+"""What PANet's configs say, held against the paper and the released code; building them shows none of it."""
+
+import pytest
+from fixtures.config_tables import flat
+from helpers.repo import CONFIGS
+from mmengine.config import Config
+
+FOLDER = CONFIGS / 'panet'
+
+
+def load(name):
+    return Config.fromfile(FOLDER / f'{name}.py')
+
+
+def changed(name, base):
+    """Paths at which two configs differ."""
+    ours, theirs = (flat(load(n)._cfg_dict.to_dict()) for n in (name, base))
+    return {key.lstrip('.') for key in ours.keys() | theirs.keys() if ours.get(key) != theirs.get(key)}
+
+
+@pytest.mark.parametrize(
+    ('name', 'iterations', 'milestones'),
+    [
+        ('panet_r50_fpn_syncbn_160k_coco', 160000, [120000]),
+        ('panet_r50_fpn_syncbn_ms-160k_coco', 160000, [120000]),
+        ('panet-det_r50_fpn_syncbn_ms-80k_coco', 80000, [60000]),
+        ('panet_r50-caffe_fpn_gn_180k_coco', 180000, [120000, 160000]),
+        ('panet-det-2fc_r50-caffe_fpn_gn_90k_coco', 90000, [60000, 80000]),
+        ('panet_r50_fpn_syncbn_24k_cityscapes', 24000, [18000]),
+        ('panet_r50_fpn_syncbn_80k_mapillary', 80000, [60000]),
+    ],
+)
+def test_schedule(name, iterations, milestones):
+    config = load(name)
+    warm_up, steps = config.param_scheduler
+    assert config.train_cfg.max_iters == steps.end == iterations
+    assert steps.milestones == milestones
+    assert (warm_up.end, warm_up.start_factor) == (500, pytest.approx(1 / 3))
+    optimizer = config.optim_wrapper.optimizer
+    assert (optimizer.momentum, optimizer.weight_decay) == (0.9, 1e-4)
+    assert optimizer.lr == (0.01 if 'cityscapes' in name else 0.02)
+
+
+def test_families():
+    syncbn, gn = (load(n).model for n in ('panet_r50_fpn_syncbn_160k_coco', 'panet_r50-caffe_fpn_gn_180k_coco'))
+    assert (syncbn.backbone.frozen_stages, syncbn.backbone.norm_eval) == (-1, False)
+    assert (gn.backbone.frozen_stages, gn.backbone.norm_eval) == (1, True)
+    assert (syncbn.neck.norm_cfg.type, gn.neck.norm_cfg.type) == ('SyncBN', 'GN')
+    assert (syncbn.roi_head.mask_head.fc_relu, gn.roi_head.mask_head.fc_relu) == (False, True)
+    assert gn.neck.bottom_up_bias is True
+    assert gn.data_preprocessor.bgr_to_rgb is False
+    for model in (syncbn, gn):
+        assert model.roi_head.bbox_head.loss_bbox.beta == pytest.approx(1 / 3)
+        assert model.rpn_head.loss_bbox.beta == pytest.approx(1 / 9)
+        assert model.roi_head.bbox_roi_extractor.roi_layer.sampling_ratio == 2
+        assert model.train_cfg.rpn_proposal.max_per_img == 2000
+
+
+HEAD = 'model.roi_head.bbox_head'
+MASK = 'model.roi_head.mask_head'
+
+
+@pytest.mark.parametrize(
+    ('name', 'base', 'keys'),
+    [
+        ('ablations/table5_conv2', 'ablations/table3_mst-mbn-bpa-afp-ff', {f'{MASK}.fc_from'}),
+        ('ablations/table5_conv4', 'ablations/table3_mst-mbn-bpa-afp-ff', {f'{MASK}.fc_from'}),
+        ('ablations/table5_product', 'ablations/table3_mst-mbn-bpa-afp-ff', {f'{MASK}.fc_fusion'}),
+        ('ablations/table5_max', 'ablations/table3_mst-mbn-bpa-afp-ff', {f'{MASK}.fc_fusion'}),
+        ('ablations/table4_sum', 'ablations/table3_mst-mbn-afp', {f'{HEAD}.fuse', f'{MASK}.fuse'}),
+        ('ablations/table4_sum_det', 'ablations/table3_mst-mbn-afp_det', {f'{HEAD}.fuse'}),
+        ('ablations/table4_fu-fc1fc2', 'ablations/table3_mst-mbn-afp', {f'{HEAD}.fuse_stage', f'{MASK}.fuse_stage'}),
+    ],
+)
+def test_ablation_changes_only_its_row(name, base, keys):
+    assert changed(name, base) == keys

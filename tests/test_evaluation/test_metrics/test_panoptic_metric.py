@@ -1,0 +1,227 @@
+"""PanopticMetric: the official bits in any order and way of arrival, its files, its errors."""
+
+import json
+import logging
+import random
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from helpers.pq_cases import CATEGORIES, random_case, write_files
+from mmdet.structures import DetDataSample
+from mmengine.evaluator import Evaluator
+from mmengine.logging import MMLogger
+from mmengine.structures import PixelData
+
+from mmpanoptic.evaluation.metrics import PanopticMetric
+from mmpanoptic.evaluation.panoptic_files import evaluate_files
+from mmpanoptic.formats.panoptic_json import annotations_by_image, dataset_meta, parse_categories, parse_segments
+from mmpanoptic.formats.panoptic_png import decode_panoptic_png
+from mmpanoptic.structures import INSTANCE_OFFSET
+from mmpanoptic.utils import DatasetError, UserError
+
+GROUPS = {'All': '', 'Things': '_th', 'Stuff': '_st'}
+
+
+def in_memory(ids: np.ndarray, segments: list[dict], void: int) -> np.ndarray:
+    """A predicted map in mmdet's encoding."""
+    values = np.full(ids.shape, void, np.int64)
+    for k, segment in enumerate(segments, 1):
+        values[ids == segment['id']] = segment['label'] + INSTANCE_OFFSET * k
+    return values
+
+
+def samples_of(gt_json: Path, gt_dir: Path, pred_json: Path, pred_dir: Path) -> tuple[dict, list[DetDataSample]]:
+    """Files as a dataset's meta and the data samples of a test loop, in the order of the annotations."""
+    data = json.loads(gt_json.read_text())
+    categories = parse_categories(data['categories'], 'gt')
+    category_of = {category['id']: category for category in categories}
+    predictions = {a['image_id']: a for a in json.loads(pred_json.read_text())['annotations']}
+    samples = []
+    for place, (image, annotation) in enumerate(annotations_by_image(data, 'gt')):
+        prediction = predictions[image['id']]
+        ids = decode_panoptic_png((pred_dir / prediction['file_name']).read_bytes(), 'pred')
+        segments = [dict(id=s['id'], label=category_of[s['category_id']]['label']) for s in prediction['segments_info']]
+        sample = DetDataSample(metainfo=dict(img_id=image['id'], img_path=f'images/{image["file_name"]}'))
+        predicted = torch.from_numpy(in_memory(ids, segments, len(categories)))[None]
+        sample.pred_panoptic_seg = PixelData(sem_seg=predicted)
+        truth = decode_panoptic_png((gt_dir / annotation['file_name']).read_bytes(), 'gt')
+        sample.gt_panoptic_seg = PixelData(sem_seg=torch.from_numpy(truth)[None])
+        its_segments = parse_segments(annotation, category_of, 'gt')
+        sample.gt_panoptic_seg.set_metainfo(dict(segments_info=its_segments, sample_idx=place))
+        samples.append(sample)
+    return dataset_meta(categories), samples
+
+
+def score(metric: PanopticMetric, meta: dict, samples: list[DetDataSample]) -> dict[str, float]:
+    """As the test loop does it."""
+    metric.dataset_meta = meta
+    evaluator = Evaluator([metric])
+    for sample in samples:
+        evaluator.process([sample])
+    return evaluator.evaluate(len(samples))
+
+
+def expected_scores(average: dict) -> dict[str, float]:
+    """What the metric must return, from averages by group."""
+    return {
+        f'panoptic/{key.upper()}{suffix}': 100 * average[group][key]
+        for group, suffix in GROUPS.items()
+        for key in ('pq', 'sq', 'rq')
+    }
+
+
+@pytest.fixture(scope='module')
+def files(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Path, Path]:
+    """Ground truth and predictions of random images; an image whose prediction is empty among them."""
+    cases = [random_case(seed) for seed in range(40)]
+    assert any(not case.pred_segments for case in cases)
+    return write_files(tmp_path_factory.mktemp('pq'), cases)
+
+
+@pytest.fixture(scope='module')
+def meta_and_samples(files) -> tuple[dict, list[DetDataSample]]:
+    return samples_of(*files)
+
+
+def without_ground_truth(samples: list[DetDataSample]) -> Iterator[DetDataSample]:
+    for sample in samples:
+        copy = sample.new()
+        del copy.gt_panoptic_seg
+        yield copy
+
+
+@pytest.mark.parametrize('name', ['random_a', 'random_b', 'coco'])
+def test_official_results_to_the_last_bit_in_any_order(name, shared_data):
+    folder = shared_data / 'pq_fixtures' / name
+    gt_dir = shared_data / 'coco_panoptic_sample' / 'panoptic' if name == 'coco' else folder / 'gt'
+    meta, samples = samples_of(folder / 'gt.json', gt_dir, folder / 'pred.json', folder / 'pred')
+    official = json.loads((folder / 'expected.json').read_text())['average']
+    expected = expected_scores(
+        {group: {k: float.fromhex(v) for k, v in values.items() if k != 'n'} for group, values in official.items()}
+    )
+    for seed in range(1 if name == 'coco' else 3):
+        random.Random(seed).shuffle(samples)
+        assert score(PanopticMetric(), meta, samples) == expected
+
+
+def test_order_matters_without_sorting(meta_and_samples, monkeypatch):
+    """The test above has power: sums in the order of arrival differ in their last bits."""
+    meta, samples = meta_and_samples
+    monkeypatch.setattr('mmpanoptic.evaluation.metrics.panoptic_metric.sorted', lambda it, key: list(it), raising=False)
+    scores = set()
+    for seed in range(10):
+        scores.add(score(PanopticMetric(), meta, random.Random(seed).sample(samples, len(samples)))['panoptic/SQ'])
+    assert len(scores) > 1
+
+
+def test_annotation_file_instead_of_samples(files, meta_and_samples):
+    gt_json, gt_dir, pred_json, pred_dir = files
+    meta, samples = meta_and_samples
+    expected = expected_scores(evaluate_files(gt_json, gt_dir, pred_json, pred_dir))
+    assert 0 < expected['panoptic/PQ'] < 100
+    assert score(PanopticMetric(), meta, samples) == expected
+    bare = list(without_ground_truth(samples))
+    random.Random(0).shuffle(bare)
+    assert score(PanopticMetric(ann_file=str(gt_json)), meta, bare) == expected  # gt/ beside gt.json
+    assert score(PanopticMetric(ann_file=str(gt_json), seg_prefix=str(gt_dir)), meta, bare) == expected
+
+
+def test_samples_of_padding_do_not_count(meta_and_samples):
+    """Ranks are padded to the same length; what exceeds the dataset's size at the end is dropped."""
+    meta, samples = meta_and_samples
+    metric = PanopticMetric()
+    metric.dataset_meta = meta
+    evaluator = Evaluator([metric])
+    evaluator.process([*samples, samples[0]])
+    assert evaluator.evaluate(len(samples)) == score(PanopticMetric(), meta, samples)
+
+
+def test_classwise_table(meta_and_samples):
+    meta, samples = meta_and_samples
+    messages = []
+    handler = logging.Handler()
+    handler.emit = lambda record: messages.append(record.getMessage())
+    logger = MMLogger.get_current_instance()
+    logger.addHandler(handler)
+    score(PanopticMetric(), meta, samples)
+    score(PanopticMetric(classwise=True), meta, samples)
+    logger.removeHandler(handler)
+    short, long = messages
+    assert 'Things' in short and 'never there' not in short
+    positions = [long.index(f' {category["name"]} ') for category in CATEGORIES]
+    assert positions == sorted(positions)
+
+
+def test_files_are_scored_alike(files, meta_and_samples, tmp_path):
+    gt_json, gt_dir, _, _ = files
+    meta, samples = meta_and_samples
+    prefix = tmp_path / 'new' / 'results'
+    scores = score(PanopticMetric(outfile_prefix=str(prefix)), meta, samples)
+    written = prefix.parent / 'results.panoptic.json', prefix.parent / 'results.panoptic'
+    assert sorted(prefix.parent.iterdir()) == sorted(written), 'nothing unfinished is left'
+    assert expected_scores(evaluate_files(gt_json, gt_dir, *written)) == scores
+    annotation = next(a for a in json.loads(written[0].read_text())['annotations'] if a['segments_info'])
+    ids = decode_panoptic_png((written[1] / annotation['file_name']).read_bytes(), 'png')
+    for segment in annotation['segments_info']:
+        rows, columns = np.nonzero(ids == segment['id'])
+        x, y, w, h = segment['bbox']
+        assert segment['area'] == len(rows)
+        assert (x, y, x + w, y + h) == (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)
+
+
+def test_format_only(meta_and_samples, tmp_path):
+    meta, samples = meta_and_samples
+    metric = PanopticMetric(format_only=True, outfile_prefix=str(tmp_path / 'results'))
+    assert score(metric, meta, list(without_ground_truth(samples))) == {}
+    assert len(json.loads((tmp_path / 'results.panoptic.json').read_text())['annotations']) == len(samples)
+    with pytest.raises(UserError, match='outfile_prefix'):
+        PanopticMetric(format_only=True)
+
+
+def test_files_of_an_earlier_run_are_replaced(meta_and_samples, tmp_path):
+    meta, samples = meta_and_samples
+    prefix = str(tmp_path / 'results')
+    score(PanopticMetric(format_only=True, outfile_prefix=prefix), meta, samples)
+    killed = PanopticMetric(format_only=True, outfile_prefix=prefix)
+    killed.dataset_meta = meta
+    Evaluator([killed]).process([samples[5]])
+    score(PanopticMetric(format_only=True, outfile_prefix=prefix), meta, samples[:2])
+    assert len(json.loads((tmp_path / 'results.panoptic.json').read_text())['annotations']) == 2
+    assert len(list((tmp_path / 'results.panoptic').iterdir())) == 2
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_images_of_one_name_are_refused_and_leave_nothing(meta_and_samples, tmp_path):
+    meta, samples = meta_and_samples
+    twin = samples[1].new()
+    twin.set_metainfo(dict(img_path='other/' + Path(samples[0].img_path).name))
+    metric = PanopticMetric(outfile_prefix=str(tmp_path / 'results'))
+    with pytest.raises(UserError, match=r'two images would be written as 0001\.png'):
+        score(metric, meta, [samples[0], twin])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_errors(files, meta_and_samples):
+    meta, samples = meta_and_samples
+    with pytest.raises(UserError, match=r'0001\.jpg has no ground truth.*LoadPanopticAnnotations'):
+        score(PanopticMetric(), meta, list(without_ground_truth(samples[:1])))
+    no_map = samples[0].new()
+    del no_map.pred_panoptic_seg
+    with pytest.raises(UserError, match=r'0001\.jpg: the model gives no panoptic map'):
+        score(PanopticMetric(), meta, [no_map])
+    stranger = samples[0].new()
+    stranger.set_metainfo(dict(img_id='elsewhere'))
+    with pytest.raises(UserError, match=r"gt\.json has no annotation of image 'elsewhere'"):
+        score(PanopticMetric(ann_file=str(files[0])), meta, [stranger])
+    small = samples[0].new()
+    small.pred_panoptic_seg = PixelData(sem_seg=samples[0].pred_panoptic_seg.sem_seg[:, ::2])
+    with pytest.raises(UserError, match='original image size'):
+        score(PanopticMetric(), meta, [small])
+    with pytest.raises(DatasetError, match='does not exist'):
+        PanopticMetric(ann_file='nowhere.json')
+    swapped = meta | {'classes': (*meta['classes'][1::-1], *meta['classes'][2:])}
+    with pytest.raises(UserError, match=r"gt\.json: class 0 is '.*', and '.*' in the tested dataset"):
+        score(PanopticMetric(ann_file=str(files[0])), swapped, list(without_ground_truth(samples[:1])))

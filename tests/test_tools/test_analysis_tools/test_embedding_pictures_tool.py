@@ -1,0 +1,79 @@
+"""Pictures of embeddings: which panels, what is in them, and what is refused."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from fixtures.tiny_model import CIAE, TinyModel, write_tiny_model
+from helpers.repo import load_tool
+
+from mmpanoptic.apis import PanopticInferencer
+from mmpanoptic.utils import UserError
+from mmpanoptic.visualization import draw
+
+TOOL = load_tool('analysis_tools/embedding_pictures')
+
+
+@pytest.fixture(scope='module')
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> TinyModel:
+    return write_tiny_model(tmp_path_factory.mktemp('ciae'), CIAE)
+
+
+def test_first_images_of_the_test_set(run: Callable, tiny_shapes: Path, titles: list[str]):
+    options = (f'data_root={tiny_shapes}/', 'ann_file=annotations/panoptic_val.json')
+    out = run('--images', '2', '--cfg-options', *(f'test_dataloader.dataset.{option}' for option in options))
+    assert sorted(path.name for path in out.iterdir()) == ['000001.png', '000002.png']
+    assert titles == 2 * ['instances and their points', 'embedding', 'prediction', 'ground truth']
+    picture = cv2.imread(str(out / '000001.png'))
+    assert picture.shape[1] == 2 * 4 * 128 + 6, 'two panels of images that are enlarged fourfold'
+    assert picture.shape[0] > 2 * 4 * 96
+
+
+def test_images_without_ground_truth(run: Callable, tiny: TinyModel, titles: list[str]):
+    out = run(tiny.images / '07.png', tiny.images / '11.jpg')
+    assert sorted(path.name for path in out.iterdir()) == ['07.png', '11.png']
+    assert titles == 2 * ['instances and their points', 'embedding', 'prediction']
+
+
+def test_panels_show_what_was_predicted(tiny: TinyModel):
+    inferencer = PanopticInferencer(tiny.config, tiny.checkpoint, 'cpu')
+    result, evidence, _ = inferencer.observe(str(tiny.images / '07.png'))
+    assert any(segment['instance'] is not None for segment in result.segments_info)
+    shown = dict(TOOL.panels(inferencer._visualizer, result, evidence, None))
+    np.testing.assert_array_equal(shown['prediction'], inferencer.draw(result))
+    embedding = shown['embedding']
+    assert embedding.shape == shown['prediction'].shape == shown['instances and their points'].shape
+    pixels = embedding[::6, ::6]
+    np.testing.assert_array_equal(embedding, pixels.repeat(6, 0).repeat(6, 1))
+    assert len(np.unique(pixels.reshape(-1, 3), axis=0)) > 100
+
+    # The point of the first instance has the colour of its segment.
+    first = next(i for i, segment in enumerate(result.segments_info) if segment['instance'] is not None)
+    x, y = result.instances.points[result.segments_info[first]['instance']].tolist()
+    labels = [segment['label'] for segment in result.segments_info]
+    color = draw.segment_colors(labels, inferencer.dataset_meta['palette'])[first]
+    drawn = shown['instances and their points'][6 * y : 6 * y + 6, 6 * x : 6 * x + 6].reshape(-1, 3)
+    assert (drawn == color).all(1).any()
+
+    for segment in result.segments_info:
+        segment['instance'] = None
+    assert len(dict(TOOL.panels(inferencer._visualizer, result, evidence, None))) == 3, 'an image without things'
+
+
+def test_model_without_embeddings(run: Callable, tmp_path: Path):
+    other = write_tiny_model(tmp_path)
+    with pytest.raises(UserError, match=r'PanopticFPN has no pixel embeddings to draw.*configs/ciae'):
+        run(other.images, config=other.config, checkpoint=other.checkpoint)
+    assert not (tmp_path / 'new').exists()
+
+
+def test_number_that_makes_no_sense(run: Callable):
+    with pytest.raises(UserError, match='--images 0'):
+        run('--images', '0')
+
+
+def test_oracle_has_no_ground_truth_here(run: Callable, tiny: TinyModel):
+    with pytest.raises(UserError, match=r'07\.png: the oracle needs ground truth'):
+        run(tiny.images / '07.png', '--cfg-options', 'model.oracle=True')

@@ -122,10 +122,13 @@ def test_files_and_functions_are_short(path):
 # What users may rely on; a name that goes is an entry in the CHANGELOG.
 PUBLIC = {
     'mmpanoptic.apis': 'Observation PanopticInferencer PanopticResult list_images load_model',
-    'mmpanoptic.datasets': 'CityscapesPanopticDataset CocoInstanceDataset CocoPanopticDataset MapillaryVistasDataset',
-    'mmpanoptic.datasets.transforms': 'LoadImageFromFile LoadPanopticAnnotations PackPanopticInputs',
+    'mmpanoptic.datasets': (
+        'CityscapesPanopticDataset CocoDataset CocoInstanceDataset CocoPanopticDataset MapillaryVistasDataset steps_of'
+    ),
+    'mmpanoptic.datasets.transforms': 'LoadImageFromFile LoadPanopticAnnotations PackPanopticInputs TestTimeAug',
     'mmpanoptic.engine.hooks': (
-        'BranchGradientHook FiniteLossHook LoggerHook PanopticCheckHook PanopticVisualizationHook RankingConflictHook branch_gradients'
+        'BranchGradientHook FiniteLossHook LoggerHook PanopticCheckHook PanopticVisualizationHook RankingConflictHook '
+        'branch_gradients'
     ),
     'mmpanoptic.evaluation.metrics': 'CityscapesInstanceMetric InstanceMetric PanopticIoUMetric PanopticMetric',
     'mmpanoptic.models.dense_heads': 'CIAEProposalHead CIAEProposals SpatialFlowHead SpatialFlowOutputs',
@@ -141,7 +144,7 @@ PUBLIC = {
         'segment_sums'
     ),
     'mmpanoptic.models.necks': 'PAFPN',
-    'mmpanoptic.models.seg_heads': 'CIAEHead OANetStuffHead PanopticFPNHead SpatialFlowStuffHead',
+    'mmpanoptic.models.seg_heads': 'CIAEHead CIAEOutputs OANetStuffHead PanopticFPNHead SpatialFlowStuffHead',
     'mmpanoptic.models.task_modules': 'DetectronAnchorGenerator DetectronBBoxCoder',
     'mmpanoptic.models.test_time_augs': 'InstanceTTAModel PanopticTTAModel View',
     'mmpanoptic.structures': (

@@ -56,7 +56,7 @@ def test_options(error_of, tiny_run: TinyRun):
         'foo': '--cfg-options foo is not of the form key=value',
         'a=[1,(2]': 'is not of the form key=value',
         'max_epohs=3': "has no 'max_epohs', so setting it would change nothing",
-        'custom_hooks.9.priority=1': '--cfg-options',
+        'custom_hooks.9.priority=1': 'an option does not fit',
         'load_from=nowhere.pth': 'checkpoint nowhere.pth does not exist',
     }.items():
         assert message in error_of('train', config, '--work-dir', 'work', '--cfg-options', option)

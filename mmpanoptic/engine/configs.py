@@ -8,6 +8,7 @@ from typing import Any
 from mmengine.config import Config
 from mmengine.runner import Runner
 
+from mmpanoptic.datasets.pipelines import name_no_steps
 from mmpanoptic.utils import UserError
 
 # Keys of a config that mmengine or a tool reads although no argument of mmengine's Runner has their name.
@@ -28,7 +29,7 @@ KNOWN_KEYS = frozenset(inspect.signature(Runner.__init__).parameters) - {'self',
 
 
 def load_config(path: str, options: dict | None = None, work_dir: str | None = None) -> Config:
-    """Read a config, apply options to it and choose its work dir.
+    """Read a config, apply options to it and choose its work dir; its pipelines become lists.
 
     Args:
         path: The config file.
@@ -36,7 +37,8 @@ def load_config(path: str, options: dict | None = None, work_dir: str | None = N
         work_dir: Folder for logs and checkpoints; None: the config's own, or ``work_dirs/<config name>``.
 
     Raises:
-        UserError: If there is no such file, it cannot be read, or an option does not fit or would change nothing.
+        UserError: If there is no such file, it cannot be read, a step of a pipeline is none, or an option does not
+            fit or would change nothing.
     """
     if not osp.isfile(path):
         raise UserError(f'config {path} does not exist: see configs/')
@@ -60,6 +62,7 @@ def load_config(path: str, options: dict | None = None, work_dir: str | None = N
         config.merge_from_dict(options or {})
     except (KeyError, TypeError, IndexError, AttributeError, ValueError) as error:
         raise UserError(f'an option does not fit {path}: {one_line(error)}', argument='cfg_options') from None
+    name_no_steps(config._cfg_dict)
     if work_dir is not None:
         config.work_dir = work_dir
     elif config.get('work_dir') is None:

@@ -8,6 +8,7 @@ from mmengine.registry import init_default_scope
 from panoptic_files import PanopticFiles
 
 from mmpanoptic.datasets import CocoDataset, CocoInstanceDataset, steps_of
+from mmpanoptic.datasets.pipelines import groups_of
 from mmpanoptic.engine.configs import load_config
 from mmpanoptic.registry import DATASETS
 from mmpanoptic.utils import UserError
@@ -25,8 +26,9 @@ def test_steps_stand_in_the_order_of_the_dict():
 @pytest.mark.parametrize(
     ('pipeline', 'message'),
     [
-        (dict(load=LOAD, loads=dict(to_float32=True)), r"^pipeline\.loads is .*no 'type': .* of its steps \(load\)"),
+        (dict(load=LOAD, loads=dict(to_float32=True)), r"^pipeline\.loads is .*no 'type': .* of the steps \(load\)"),
         ([LOAD, None], r'^pipeline\.1 is None'),
+        (dict(flip=FLIP, load=LOAD, pack=PACK, resize=LOAD), r'^pipeline: pack packs .* Config\.dump sorts names: let'),
         (LOAD, r"^pipeline\.type is 'LoadImageFromFile'"),
         ('LoadImageFromFile', "^pipeline is 'LoadImageFromFile': give it a dict of named steps, or a list"),
     ],
@@ -53,7 +55,7 @@ def test_configs_change_steps_by_name(repo_root, tmp_path):
     assert pipeline(f'[{LOAD}, {PACK}]') == [LOAD, PACK]
     options = {'train_dataloader.dataset.pipeline.resize.scale': (853, 512)}
     assert pipeline('{}', options)[2] == dict(type='Resize', scale=(853, 512), keep_ratio=True)
-    with pytest.raises(UserError, match=r'^pipeline\.resise is'):
+    with pytest.raises(UserError, match=r'^train_dataloader\.dataset\.pipeline\.resise is'):
         pipeline('dict(resise=dict(scale=(853, 512)))')
 
 
@@ -89,3 +91,23 @@ def test_views_of_named_groups():
     assert groups['flip'][0] == dict(type='RandomFlip', prob=0.0)  # a config stays what it is
     with pytest.raises(UserError, match=r'transforms\.resise\.scale is'):
         views(groups | dict(resise=dict(scale=(8, 8))))
+    with pytest.raises(UserError, match=r'transforms: pack packs the sample'):
+        views(dict(sorted(groups.items())))
+
+
+def test_configs_that_are_written_keep_the_order(repo_root, tmp_path):
+    """mmengine sorts names: it writes lists."""
+    for folder in ('panoptic_fpn', 'spatialflow'):
+        (path,) = (repo_root / 'configs' / folder).glob('*_r18_fpn_shapes.py')
+        config = load_config(str(path))
+        config.dump(tmp_path / 'written.py')
+        written = Config.fromfile(tmp_path / 'written.py')
+        assert written._cfg_dict == config._cfg_dict
+        named = Config.fromfile(path)
+        for part in ('train', 'test'):
+            dataset = f'{part}_dataloader', 'dataset'
+            assert written[dataset[0]].dataset.pipeline == steps_of(named[dataset[0]].dataset.pipeline)
+        assert written.tta_pipeline[1].transforms == groups_of(named.tta_pipeline.views.transforms)
+        named.dump(tmp_path / 'sorted.py')
+        with pytest.raises(UserError, match=r'^\w+_dataloader\.dataset\.pipeline: pack packs the sample'):
+            load_config(str(tmp_path / 'sorted.py'))

@@ -54,7 +54,7 @@ def test_options(error_of, tiny_run: TinyRun):
         'foo': '--cfg-options foo is not of the form key=value',
         'a=[1,(2]': 'is not of the form key=value',
         'max_epohs=3': "nothing reads 'max_epohs'",
-        'custom_hooks.9.priority=1': '(--cfg-options)',
+        'custom_hooks.9.priority=1': 'an option does not fit',
         'load_from=nowhere.pth': 'checkpoint nowhere.pth does not exist',
     }.items():
         assert message in error_of('train', config, '--work-dir', 'work', '--cfg-options', option)

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 from fixtures.tiny_model import TinyModel, write_tiny_model
 from helpers.repo import load_tool, run_main
-from mmengine.config import Config
 from pycocotools.coco import COCO
 
 from mmpanoptic.apis import PanopticInferencer, PanopticResult
 from mmpanoptic.datasets.shapes.categories import CATEGORIES
 from mmpanoptic.engine import cli
+from mmpanoptic.engine.configs import load_config
 from mmpanoptic.formats.panoptic_png import decode_panoptic_png
 
 TOOL = load_tool('predict')
@@ -137,7 +137,7 @@ def test_foreign_folder_is_kept(predict: Callable, tiny: TinyModel, tmp_path: Pa
 
 
 def test_model_of_instances_only(predict: Callable, tiny: TinyModel, tmp_path: Path):
-    base = Config.fromfile(tiny.config)
+    base = load_config(str(tiny.config))
     model = {key: value for key, value in base.model.items() if key not in ('semantic_head', 'panoptic_fusion_head')}
     base.model = model | dict(type='MaskRCNN')
     config = tmp_path / 'mask-rcnn.py'

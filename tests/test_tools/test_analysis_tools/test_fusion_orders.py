@@ -15,6 +15,7 @@ from mmengine.config import Config
 from mmengine.registry import init_default_scope
 
 from mmpanoptic.datasets.shapes.writer import write_dataset
+from mmpanoptic.engine.configs import load_config
 from mmpanoptic.evaluation.panoptic_quality import average, per_class
 from mmpanoptic.models import EmbeddingFusion
 from mmpanoptic.registry import MODELS
@@ -30,7 +31,7 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Config:
     """OANet on Shapes of 96x128, nothing left out in fusion."""
     data = tmp_path_factory.mktemp('orders') / 'shapes'
     write_dataset(data, {'train': 12, 'val': 12}, (96, 128), seed=0, workers=1)
-    config = Config.fromfile(ROOT / 'configs/oanet/oanet_r18_fpn_shapes.py')
+    config = load_config(str(ROOT / 'configs/oanet/oanet_r18_fpn_shapes.py'))
     init_default_scope('mmpanoptic')
     for loader in (config.train_dataloader, config.test_dataloader):
         loader.dataset.data_root = f'{data}/'

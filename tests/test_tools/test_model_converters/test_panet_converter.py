@@ -1,6 +1,5 @@
 """The converter of the released PANet, against its tensors' names, the authors' modules, and what the network does."""
 
-import pickle
 import re
 
 import numpy as np
@@ -326,26 +325,3 @@ def test_other_files_are_refused(tool, tmp_path, monkeypatch, content):
         run_main(tool, monkeypatch, tmp_path / 'other.pth', tmp_path / 'ours.pth')
     with pytest.raises(UserError, match=r'absent\.pth does not exist'):
         run_main(tool, monkeypatch, tmp_path / 'absent.pth', tmp_path / 'ours.pth')
-
-
-class Harmful:
-    def __reduce__(self):
-        return print, ('run by loading',)
-
-
-def test_objects_are_loaded_only_if_trusted(tmp_path, capsys):
-    path = str(tmp_path / 'objects.pth')
-    torch.save(dict(model={}, optimizer=Harmful()), path, _use_new_zipfile_serialization=False)
-    with pytest.raises(UserError, match='trust_checkpoint=True'):
-        read_checkpoint(path)
-    assert not capsys.readouterr().out
-    assert read_checkpoint(path, trust=True)['model'] == {}
-    assert 'run by loading' in capsys.readouterr().out
-
-
-def test_damaged_file_is_refused(tmp_path):
-    path = tmp_path / 'damaged.pth'
-    path.write_bytes(pickle.dumps(dict(model={}))[:-3])
-    for trust in (False, True):
-        with pytest.raises(UserError, match=r'damaged\.pth'):
-            read_checkpoint(str(path), trust)

@@ -4,7 +4,7 @@ import copy
 
 import pytest
 import torch
-from helpers.models import load_config
+from helpers.models import load_config, on_meta
 from mmengine.runner import set_random_seed
 from test_configs.test_every_config import batch, with_few_rois
 
@@ -74,3 +74,16 @@ def test_evidence_has_the_sizes_of_input_and_output(case, rescale):
         boxes = found.instances.bboxes
         assert boxes[:, 0::2].max() <= width and boxes[:, 1::2].max() <= height
         assert boxes.max() > max(height, width) / 2, 'boxes are in pixels of the output'
+
+
+@pytest.mark.parametrize('path', STUFF)
+def test_thresholds_of_fusion_in_test_cfg_are_refused(path):
+    """As mmdet has them: they would have no effect."""
+    config = load_config(path)
+    config.model.test_cfg.panoptic = dict(score_thr=0.125, mask_overlap=0.5)
+    message = r'^test_cfg\.panoptic \(score_thr, mask_overlap\): .* panoptic_fusion_head, .*$'
+    with pytest.raises(ValueError, match=message):
+        on_meta(MODELS.build, config.model)
+    config.model.test_cfg.panoptic = {}
+    config.model.panoptic_fusion_head.score_thr = 0.125
+    assert on_meta(MODELS.build, config.model).panoptic_fusion_head.score_thr == 0.125

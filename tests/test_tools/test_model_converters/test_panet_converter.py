@@ -7,6 +7,7 @@ import pytest
 import torch
 from fixtures import released_panet
 from helpers.models import empty_tensors
+from helpers.released_listings import released_shapes
 from helpers.repo import ROOT, load_tool, run_main
 from mmdet.structures import DetDataSample
 from mmengine.config import Config
@@ -33,14 +34,7 @@ def tool():
 @pytest.fixture(scope='module')
 def shapes(shared_data):
     """Released names and shapes of each kind."""
-    folder = shared_data.parent / 'spec' / 'released_checkpoints'
-    if not folder.is_dir():
-        pytest.skip(f'{folder} is missing')
-    listings = {}
-    for kind in KINDS:
-        lines = [line.split('\t') for line in (folder / f'{kind}.txt').read_text().splitlines() if line[0] != '#']
-        listings[kind] = {name: tuple(map(int, shape.split('x'))) for name, shape in lines}
-    return listings
+    return released_shapes(shared_data, KINDS)
 
 
 def build(kind, num_classes=80):

@@ -1,6 +1,6 @@
 """What CIAE's ablations change, held against the paper's tables: the row's own value and nothing else.
 
-What the config that they change says itself is tests/test_models/test_ciae_detector.py's.
+What the config that they change says itself is tests/test_models/test_detectors/test_ciae.py's.
 """
 
 import pytest

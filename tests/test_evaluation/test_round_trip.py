@@ -5,9 +5,9 @@ import json
 import numpy as np
 import pytest
 import torch
+from helpers.pq_judges import JUDGES
 from mmengine.registry import init_default_scope
 from mmengine.structures import PixelData
-from test_pq_oracles import JUDGES
 
 from mmpanoptic.datasets import CocoPanopticDataset
 from mmpanoptic.evaluation.metrics import PanopticMetric

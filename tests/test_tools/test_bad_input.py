@@ -13,8 +13,6 @@ from fixtures.tiny_run import TinyRun, run_tool, write_config
 from helpers.repo import load_tool, run_main
 
 from mmpanoptic.engine import cli
-from mmpanoptic.engine.configs import one_line
-from mmpanoptic.utils import DatasetError, UserError
 
 pytestmark = pytest.mark.slow
 
@@ -195,12 +193,3 @@ def test_truncated_image_in_training(broken: Path, tmp_path: Path):
     (line,) = done.stderr.splitlines()
     assert line.startswith(f'error: {broken}/train/000004.png is truncated')
     assert not list(tmp_path.rglob('*.pth'))
-
-
-def test_messages_of_workers():
-    """Torch puts the traceback of a worker around the message."""
-    caught = 'Caught DatasetError in DataLoader worker process 0.\nOriginal Traceback (most recent call last):\n'
-    caught += '  File "a.py", line 3, in f\nmmpanoptic.utils.errors.DatasetError: a.png: IOError: bad\n  second line\n'
-    assert one_line(DatasetError(caught)) == 'a.png: IOError: bad second line'
-    assert one_line(UserError('SyntaxError: x\n y')) == 'SyntaxError: x y'
-    assert one_line(UserError('a  b.png')) == 'a  b.png', 'names stay as they are'

@@ -6,15 +6,32 @@ from pathlib import Path
 
 import pytest
 import torch
-from fixtures.tiny_run import EPOCHS, ITERS_PER_EPOCH, NUM_IMAGES, TinyRun, run_tool, tool_env
+from fixtures.tiny_run import EPOCHS, ITERS_PER_EPOCH, NUM_IMAGES, TinyRun, run_tool, tool_env, write_config
 
 pytestmark = pytest.mark.slow
 
 
-def environment() -> dict[str, str]:
+def environment(**extra: str) -> dict[str, str]:
     with socket.socket() as free:
         free.bind(('127.0.0.1', 0))
-        return tool_env(PORT=str(free.getsockname()[1]))
+        return tool_env(PORT=str(free.getsockname()[1]), **extra)
+
+
+# Notes each file of scores that mmengine's hook writes, in whichever process.
+WATCH = """
+from mmengine.hooks import logger_hook
+
+write = logger_hook.dump
+
+
+def dump(content, path):
+    with open('dumps', 'a') as file:
+        file.write(f'{path}\\n')
+    write(content, path)
+
+
+logger_hook.dump = dump
+"""
 
 
 def scores(work_dir: Path) -> dict[str, float]:
@@ -31,9 +48,11 @@ def test_same_bits_on_two_processes(tiny_run: TinyRun, tmp_path: Path):
         'test.py', tiny_run.config, tiny_run.checkpoint, *options, '--work-dir', 'one',
         '--cfg-options', files + 'one_files', cwd=tmp_path,
     )  # fmt: skip
+    (tmp_path / 'watch.py').write_text(WATCH)
+    config = write_config(tmp_path / 'watched.py', tiny_run.data, extra="custom_imports = dict(imports=['watch'])\n")
     two = run_tool(
-        'dist_test.sh', tiny_run.config, tiny_run.checkpoint, '2', *options, '--work-dir', 'two',
-        '--cfg-options', files + 'two_files', '--show-dir', 'pictures', cwd=tmp_path, env=environment(),
+        'dist_test.sh', config, tiny_run.checkpoint, '2', *options, '--work-dir', 'two', '--cfg-options',
+        files + 'two_files', '--show-dir', 'pictures', cwd=tmp_path, env=environment(PYTHONPATH=str(tmp_path)),
     )  # fmt: skip
     assert one.returncode == 0, one.stderr
     assert two.returncode == 0, two.stderr
@@ -41,6 +60,7 @@ def test_same_bits_on_two_processes(tiny_run: TinyRun, tmp_path: Path):
     assert found['panoptic/PQ'] > 0
     assert scores(tmp_path / 'two') == found
     assert two.stdout.count('Things') == 1, 'one rank reports'
+    assert len((tmp_path / 'dumps').read_text().splitlines()) == 1, 'one rank writes the scores'
     assert len(list((tmp_path / 'pictures').iterdir())) == NUM_IMAGES['val']
     written = [(tmp_path / f'{name}_files.panoptic.json').read_text() for name in ('one', 'two')]
     assert written[0] == written[1]

@@ -1,7 +1,6 @@
 """A training that is killed goes on from its last checkpoint."""
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -12,8 +11,6 @@ import pytest
 import torch
 from fixtures.tiny_run import EPOCHS, ITERS_PER_EPOCH, TinyRun, run_tool, tool_env, write_config
 from helpers.repo import ROOT
-
-from mmpanoptic.engine.checkpoints import latest_checkpoint
 
 PAUSE = """
 custom_imports = dict(imports=['pause'])
@@ -71,29 +68,3 @@ def test_kill_and_resume(tiny_run: TinyRun, tmp_path: Path):
     for key, value in straight['optimizer']['state'].items():
         assert state['optimizer']['state'][key]['step'] == value['step']
     assert state['param_schedulers'][0]['last_step'] == straight['param_schedulers'][0]['last_step']
-
-
-def write_checkpoint(path: Path) -> None:
-    torch.save({'state_dict': {}}, path)
-    time.sleep(0.01)  # files are told apart by their times
-
-
-def test_latest_checkpoint(tmp_path: Path):
-    assert latest_checkpoint(str(tmp_path / 'nowhere')) is None
-    work_dir = tmp_path / 'work'
-    work_dir.mkdir()
-    assert latest_checkpoint(str(work_dir)) is None
-    for name in ('epoch_9.pth', 'epoch_10.pth', 'best_panoptic_PQ_epoch_10.pth', 'other.pth'):
-        write_checkpoint(work_dir / name)
-    assert latest_checkpoint(str(work_dir)) == str(work_dir / 'epoch_10.pth'), 'best_* have no optimizer state'
-    (work_dir / 'last_checkpoint').write_text(str(work_dir / 'epoch_9.pth'))
-    assert latest_checkpoint(str(work_dir)) == str(work_dir / 'epoch_9.pth')
-    shutil.copytree(work_dir, tmp_path / 'copy')
-    assert latest_checkpoint(str(tmp_path / 'copy')) == str(tmp_path / 'copy/epoch_9.pth'), 'not that of the original'
-    for name in ('epoch_9.pth', 'epoch_10.pth'):
-        (work_dir / name).write_bytes((work_dir / name).read_bytes()[:-30])
-    assert latest_checkpoint(str(work_dir)) is None
-    (work_dir / 'last_checkpoint').write_text(str(tmp_path / 'elsewhere/epoch_3.pth'))
-    (tmp_path / 'elsewhere').mkdir()
-    write_checkpoint(tmp_path / 'elsewhere/epoch_3.pth')
-    assert latest_checkpoint(str(work_dir)) == str(tmp_path / 'elsewhere/epoch_3.pth')

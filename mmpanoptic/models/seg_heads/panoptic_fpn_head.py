@@ -9,7 +9,7 @@ from mmpanoptic.structures import StuffLogits
 
 @MODELS.register_module()
 class PanopticFPNHead(MMDetPanopticFPNHead):
-    """mmdet's head, which says what its predictions are.
+    """mmdet's head, which says what its predictions are, and has no padding in them.
 
     Source: Kirillov et al., Panoptic Feature Pyramid Networks, section 3, https://arxiv.org/abs/1901.02446
 
@@ -25,4 +25,10 @@ class PanopticFPNHead(MMDetPanopticFPNHead):
             batch_img_metas: Metainfo of each image: ``batch_input_shape``, ``img_shape`` and ``ori_shape``.
             rescale: Whether to give results at the original size.
         """
-        return [StuffLogits(logits, 'stuff+other') for logits in super().predict(x, batch_img_metas, rescale)]
+        predictions = super().predict(x, batch_img_metas, rescale)
+        if not rescale:  # mmdet's are those of the padded batch
+            sizes = [meta['img_shape'][:2] for meta in batch_img_metas]
+            predictions = [
+                logits[:, :rows, :columns] for logits, (rows, columns) in zip(predictions, sizes, strict=True)
+            ]
+        return [StuffLogits(logits, 'stuff+other') for logits in predictions]

@@ -11,7 +11,6 @@ from PIL import Image
 from mmpanoptic.datasets import CocoPanopticDataset
 from mmpanoptic.datasets.shapes import write_split
 from mmpanoptic.datasets.transforms import LoadImageFromFile, LoadPanopticAnnotations
-from mmpanoptic.formats.images import check_complete
 from mmpanoptic.utils import DatasetError
 
 LOAD = [{'type': 'LoadImageFromFile'}, {'type': 'LoadPanopticAnnotations'}]
@@ -388,15 +387,6 @@ def test_truncated_image_of_any_kind(extension, files, capfd):
     path.write_bytes(b'no image at all')
     with pytest.raises(DatasetError, match=rf'x\.{extension} cannot be decoded as an image: fetch or write it again'):
         dataset[1]
-
-
-def test_check_complete_looks_for_the_end_of_the_last_scan():
-    end, scan, other = b'\xff\xd9', b'\xff\xda', b'\xff\xd8\xff\xe1'
-    check_complete(other + scan + end, 'x')
-    check_complete(other + scan + end + scan + end, 'x')
-    for data in (b'', other + scan, other + scan + end + scan + b'123', b'\x89PNG\r\n\x1a\n 123'):
-        with pytest.raises(DatasetError, match=rf'x is truncated \({len(data)} bytes, no end marker\)'):
-            check_complete(data, 'x')
 
 
 def test_rotated_image(files):

@@ -180,7 +180,7 @@ def test_every_row_of_the_tables_is_here():
 
 @pytest.mark.parametrize('name', VARIED)
 def test_values_of_the_paper(name):
-    """As the built parts have them; tests/test_ciae_configs.py holds everything else of the ablations."""
+    """As the built parts have them; tests/test_configs/test_ciae_configs.py holds everything else of the ablations."""
     with torch.device('meta'):
         model = MODELS.build(config_of(name).model)
     head, fusion = model.semantic_head, model.panoptic_fusion_head

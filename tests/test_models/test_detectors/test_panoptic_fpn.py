@@ -88,29 +88,3 @@ def test_raw_outputs(model):
         assert len(outputs) >= 4
         assert semantics.shape[:2] == (2, 7), 'all things as one class, and six of stuff'
         assert len(model(data['inputs'], mode='tensor')) == len(outputs)
-
-
-@pytest.mark.parametrize(
-    'path',
-    [
-        'panoptic_fpn/panoptic-fpn_r18_fpn_shapes',
-        'oanet/oanet_r18_fpn_shapes',
-        'spatialflow/spatialflow_r18_fpn_shapes',
-        'ciae/ciae_r18_fpn_shapes',
-    ],
-)
-def test_thresholds_of_fusion_in_test_cfg_are_refused(path):
-    """As mmdet has them: they would have no effect."""
-    config = load_config(path)
-    config.model.test_cfg.panoptic = dict(score_thr=0.125, mask_overlap=0.5)
-    with (
-        torch.device('meta'),
-        pytest.raises(
-            ValueError, match=r'^test_cfg\.panoptic \(score_thr, mask_overlap\): .* panoptic_fusion_head, .*$'
-        ),
-    ):
-        MODELS.build(config.model)
-    config.model.test_cfg.panoptic = {}
-    config.model.panoptic_fusion_head.score_thr = 0.125
-    with torch.device('meta'):
-        assert MODELS.build(config.model).panoptic_fusion_head.score_thr == 0.125

@@ -92,8 +92,8 @@ def test_levels_must_be_as_many_everywhere(changes):
         build(**changes)
 
 
-def test_thresholds_of_the_fusion_head_may_stand_in_test_cfg():
-    head = build(test_cfg=dict(panoptic=dict(score_thr=0.11, box_fill_thr=0.22))).panoptic_fusion_head
+def test_thresholds_of_fusion_are_arguments_of_its_head():
+    head = build(panoptic_fusion_head=dict(score_thr=0.11, box_fill_thr=0.22)).panoptic_fusion_head
     assert (head.score_thr, head.box_fill_thr, head.overlap_thr) == (0.11, 0.22, 0.37)
 
 

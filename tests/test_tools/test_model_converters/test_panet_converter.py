@@ -1,6 +1,5 @@
 """The converter of the released PANet, against its tensors' names, the authors' modules, and what the network does."""
 
-import pickle
 import re
 
 import numpy as np
@@ -8,6 +7,7 @@ import pytest
 import torch
 from fixtures import released_panet
 from helpers.models import empty_tensors
+from helpers.released_listings import released_shapes
 from helpers.repo import ROOT, load_tool, run_main
 from mmdet.structures import DetDataSample
 from mmengine.config import Config
@@ -34,14 +34,7 @@ def tool():
 @pytest.fixture(scope='module')
 def shapes(shared_data):
     """Released names and shapes of each kind."""
-    folder = shared_data.parent / 'spec' / 'released_checkpoints'
-    if not folder.is_dir():
-        pytest.skip(f'{folder} is missing')
-    listings = {}
-    for kind in KINDS:
-        lines = [line.split('\t') for line in (folder / f'{kind}.txt').read_text().splitlines() if line[0] != '#']
-        listings[kind] = {name: tuple(map(int, shape.split('x'))) for name, shape in lines}
-    return listings
+    return released_shapes(shared_data, KINDS)
 
 
 def build(kind, num_classes=80):
@@ -326,26 +319,3 @@ def test_other_files_are_refused(tool, tmp_path, monkeypatch, content):
         run_main(tool, monkeypatch, tmp_path / 'other.pth', tmp_path / 'ours.pth')
     with pytest.raises(UserError, match=r'absent\.pth does not exist'):
         run_main(tool, monkeypatch, tmp_path / 'absent.pth', tmp_path / 'ours.pth')
-
-
-class Harmful:
-    def __reduce__(self):
-        return print, ('run by loading',)
-
-
-def test_objects_are_loaded_only_if_trusted(tmp_path, capsys):
-    path = str(tmp_path / 'objects.pth')
-    torch.save(dict(model={}, optimizer=Harmful()), path, _use_new_zipfile_serialization=False)
-    with pytest.raises(UserError, match='trust_checkpoint=True'):
-        read_checkpoint(path)
-    assert not capsys.readouterr().out
-    assert read_checkpoint(path, trust=True)['model'] == {}
-    assert 'run by loading' in capsys.readouterr().out
-
-
-def test_damaged_file_is_refused(tmp_path):
-    path = tmp_path / 'damaged.pth'
-    path.write_bytes(pickle.dumps(dict(model={}))[:-3])
-    for trust in (False, True):
-        with pytest.raises(UserError, match=r'damaged\.pth'):
-            read_checkpoint(str(path), trust)

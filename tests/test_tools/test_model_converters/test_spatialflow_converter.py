@@ -11,6 +11,7 @@ import pytest
 import torch
 from fixtures import released_spatialflow
 from helpers.models import empty_tensors, on_meta
+from helpers.released_listings import released_shapes
 from helpers.repo import CONFIGS, load_tool, run_main
 from mmdet.structures import DetDataSample
 from mmengine.config import Config
@@ -38,10 +39,7 @@ def tool():
 @pytest.fixture(scope='module')
 def shapes(shared_data):
     """Released names and shapes of each kind."""
-    folder = shared_data.parent / 'spec' / 'released_checkpoints'
-    if not folder.is_dir():
-        pytest.skip(f'{folder} is missing')
-    return {kind: released_spatialflow.read_shapes(folder / f'{kind}.txt') for kind in KINDS}
+    return released_shapes(shared_data, KINDS)
 
 
 def build(config, depth=None, base=64, channels=256, inner=128, things=80, stuff=53, merge_things=True, **head):

@@ -1,0 +1,35 @@
+"""What a user reads when a tool ends."""
+
+from urllib.error import URLError
+
+import pytest
+
+from mmpanoptic.engine import cli
+from mmpanoptic.utils import DatasetError, UserError
+
+
+@pytest.mark.parametrize(
+    ('error', 'line'),
+    [
+        (UserError('a.pth holds\n objects', argument='trust_checkpoint'), 'a.pth holds objects (--trust-checkpoint)'),
+        (UserError('work_dir: a cannot be made'), 'work_dir: a cannot be made'),
+        (DatasetError('a.png is truncated'), 'a.png is truncated'),
+        (URLError('no route'), 'a file could not be fetched (no route): give a local path instead'),
+    ],
+)
+def test_errors_are_one_line_with_the_flag_that_mends_them(error, line, capsys):
+    def main() -> None:
+        raise error
+
+    with pytest.raises(SystemExit) as ending:
+        cli.run(main)
+    assert ending.value.code == 1
+    assert capsys.readouterr().err == f'error: {line}\n'
+
+
+def test_other_errors_keep_their_traceback():
+    def main() -> None:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        cli.run(main)

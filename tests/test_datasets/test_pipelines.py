@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
+from helpers.panoptic_files import PanopticFiles
 from mmengine.config import Config
 from mmengine.dataset import Compose
 from mmengine.registry import init_default_scope
-from panoptic_files import PanopticFiles
 
 from mmpanoptic.datasets import CocoDataset, CocoInstanceDataset, steps_of
 from mmpanoptic.datasets.pipelines import groups_of

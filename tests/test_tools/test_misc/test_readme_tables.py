@@ -1,14 +1,14 @@
 """Tables of the READMEs of configs, whose numbers are the metafiles'."""
 
-import runpy
 from pathlib import Path
 
 import pytest
 from fixtures.tiny_run import run_tool
+from helpers.repo import load_tool
 
 from mmpanoptic.utils import UserError
 
-TOOL = runpy.run_path(str(Path(__file__).resolve().parents[2] / 'tools/misc/readme_tables.py'))
+TOOL = load_tool('misc/readme_tables')
 METAFILE = """
 Models:
   - Name: one
@@ -38,7 +38,7 @@ def rewritten(folder: Path, kind: str, header: str, *rows: str) -> list[str]:
     (readme.parent / 'metafile.yml').write_text(METAFILE)
     rule = '|'.join('---' for _ in header.split('|'))
     readme.write_text('\n'.join(['Before.', f'<!-- table: {kind} -->', header, rule, *rows, '<!-- end -->', 'After.']))
-    lines = TOOL['Tables'](TOOL['read_models'](folder / 'configs')).rewrite(readme).splitlines()
+    lines = TOOL.Tables(TOOL.read_models(folder / 'configs')).rewrite(readme).splitlines()
     assert (lines[:3], lines[-2:]) == (['Before.', f'<!-- table: {kind} -->', header], ['<!-- end -->', 'After.'])
     return lines[4:-2]
 

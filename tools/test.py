@@ -12,7 +12,8 @@ from mmengine.config import Config, ConfigDict
 
 from mmpanoptic.datasets import CocoInstanceDataset
 from mmpanoptic.engine import cli
-from mmpanoptic.engine.checkpoints import RequireAllWeights, use_strict_loading
+from mmpanoptic.engine.checkpoint_files import use_strict_loading
+from mmpanoptic.engine.checkpoints import RequireAllWeights
 from mmpanoptic.engine.configs import load_config
 from mmpanoptic.engine.devices import set_local_rank
 from mmpanoptic.engine.runner import build_runner

@@ -9,7 +9,8 @@ import torch
 from mmengine.config import Config
 
 from mmpanoptic.engine import cli
-from mmpanoptic.engine.checkpoints import RequireAllWeights, latest_checkpoint, use_strict_loading
+from mmpanoptic.engine.checkpoint_files import latest_checkpoint, use_strict_loading
+from mmpanoptic.engine.checkpoints import RequireAllWeights
 from mmpanoptic.engine.configs import load_config
 from mmpanoptic.engine.devices import set_local_rank
 from mmpanoptic.engine.runner import build_runner

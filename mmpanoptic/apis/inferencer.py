@@ -20,7 +20,8 @@ from mmengine.structures import InstanceData, PixelData
 from torch import nn
 
 from mmpanoptic.datasets import steps_of
-from mmpanoptic.engine.checkpoints import first_misfit, read_checkpoint, require_finite
+from mmpanoptic.engine.checkpoint_files import read_checkpoint
+from mmpanoptic.engine.checkpoints import first_misfit, require_finite
 from mmpanoptic.engine.configs import load_config
 from mmpanoptic.formats.panoptic_json import dataset_meta, parse_categories, read_json
 from mmpanoptic.models.detectors.samples import add_predictions

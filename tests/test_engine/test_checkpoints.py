@@ -14,7 +14,7 @@ import torch
 from mmengine.runner.checkpoint import CheckpointLoader
 
 from mmpanoptic.engine import checkpoints
-from mmpanoptic.engine.checkpoints import latest_checkpoint, read_checkpoint, use_strict_loading
+from mmpanoptic.engine.checkpoint_files import latest_checkpoint, read_checkpoint, use_strict_loading
 from mmpanoptic.utils import UserError
 
 

@@ -18,7 +18,7 @@ from mmengine.config import Config
 from mmengine.registry import init_default_scope
 
 from mmpanoptic.engine import cli
-from mmpanoptic.engine.checkpoints import use_strict_loading
+from mmpanoptic.engine.checkpoint_files import use_strict_loading
 from mmpanoptic.engine.configs import load_config
 from mmpanoptic.engine.hooks import BranchGradientHook
 from mmpanoptic.engine.hooks.branch_gradient_hook import BRANCHES, INSTANCE, STUFF

@@ -13,7 +13,7 @@ import torch
 from mmdet.datasets import CocoDataset
 from torch import Tensor
 
-from mmpanoptic.engine.checkpoints import read_checkpoint
+from mmpanoptic.engine.checkpoint_files import read_checkpoint
 from mmpanoptic.engine.cli import run
 from mmpanoptic.engine.released_checkpoints import check_tensors, save_converted
 from mmpanoptic.utils import UserError

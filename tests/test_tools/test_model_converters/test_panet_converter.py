@@ -14,7 +14,8 @@ from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from mmengine.structures import InstanceData
 
-from mmpanoptic.engine.checkpoints import first_misfit, read_checkpoint
+from mmpanoptic.engine.checkpoint_files import read_checkpoint
+from mmpanoptic.engine.checkpoints import first_misfit
 from mmpanoptic.registry import MODELS
 from mmpanoptic.utils import UserError
 

@@ -17,7 +17,8 @@ from mmdet.structures import DetDataSample
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 
-from mmpanoptic.engine.checkpoints import RequireAllWeights, read_checkpoint
+from mmpanoptic.engine.checkpoint_files import read_checkpoint
+from mmpanoptic.engine.checkpoints import RequireAllWeights
 from mmpanoptic.formats.panoptic_json import dataset_meta, parse_categories
 from mmpanoptic.registry import MODELS
 from mmpanoptic.utils import UserError

@@ -18,7 +18,7 @@ from mmengine.logging import HistoryBuffer
 from mmengine.runner.checkpoint import CheckpointLoader
 
 from mmpanoptic.engine import closed_pickle
-from mmpanoptic.engine.checkpoints import read_checkpoint, use_strict_loading
+from mmpanoptic.engine.checkpoint_files import read_checkpoint, use_strict_loading
 from mmpanoptic.utils import UserError
 
 
@@ -204,7 +204,7 @@ def test_shared_tensors_stay_shared(tmp_path):
 
 def test_old_format_is_said_to_be_unchecked(tmp_path, monkeypatch):
     said = []
-    monkeypatch.setattr('mmpanoptic.engine.checkpoints.print_log', lambda message, *args: said.append(message))
+    monkeypatch.setattr('mmpanoptic.engine.checkpoint_files.print_log', lambda message, *args: said.append(message))
     torch.save(dict(a=torch.ones(1)), tmp_path / 'old.pth', _use_new_zipfile_serialization=False)
     read_checkpoint(tmp_path / 'old.pth')
     assert len(said) == 1 and 'old format without checksums' in said[0]
@@ -245,7 +245,7 @@ def test_config_in_a_checkpoint_is_never_run(tmp_path, mmengine_loaders):
 
 def test_every_source_of_mmengine_is_strict(tmp_path, mmengine_loaders, monkeypatch):
     use_strict_loading()
-    monkeypatch.setattr('mmpanoptic.engine.checkpoints.read_bytes', lambda path: bad)
+    monkeypatch.setattr('mmpanoptic.engine.checkpoint_files.read_bytes', lambda path: bad)
     write(tmp_path / 'bad.pth', Call(os.mkdir, str(tmp_path / 'ran')))
     bad = (tmp_path / 'bad.pth').read_bytes()
     for source in ('s3://bucket/bad.pth', 'petrel://bucket/bad.pth', str(tmp_path / 'bad.pth')):

@@ -1,0 +1,42 @@
+"""Make a checkpoint ready to be given away: weights and what they mean, without the state of the training.
+
+python tools/misc/publish.py CHECKPOINT OUT.safetensors
+
+Writes OUT-<hash>.safetensors, which no loader runs code of. It keeps the names of the classes, the epoch and the
+versions; optimizer, schedules, logs and the config's text stay behind.
+"""
+
+import argparse
+
+from mmpanoptic.engine import cli
+from mmpanoptic.engine.checkpoint_files import read_checkpoint, write_safetensors
+from mmpanoptic.engine.checkpoints import require_finite
+from mmpanoptic.utils import UserError
+
+KEPT = ('CLASSES', 'PALETTE', 'dataset_meta', 'epoch', 'experiment_name', 'iter', 'mmengine_version', 'seed', 'source')
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description='Write the weights of a checkpoint as safetensors')
+    parser.add_argument('checkpoint', help='checkpoint file')
+    parser.add_argument('out', metavar='OUT.safetensors', help='the result; a hash is added to its name')
+    parser.add_argument('--trust-checkpoint', action='store_true', help='load checkpoints that hold Python objects')
+    parser.add_argument('--allow-nan', action='store_true', help='take checkpoints with NaN or infinite values')
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = parse_args()
+    content = read_checkpoint(args.checkpoint, args.trust_checkpoint)
+    weights = content.get('state_dict', content) if isinstance(content, dict) else None
+    if not isinstance(weights, dict) or not weights or not all(hasattr(weight, 'shape') for weight in weights.values()):
+        raise UserError(f'{args.checkpoint} holds no weights of a model by name')
+    if not args.allow_nan:
+        require_finite(weights, args.checkpoint)
+    meta = {key: value for key, value in (content.get('meta') or {}).items() if key in KEPT}
+    weights = {name.removeprefix('module.'): weight for name, weight in weights.items()}
+    print(write_safetensors(args.out, weights, meta))
+
+
+if __name__ == '__main__':
+    cli.run(main)

@@ -4,15 +4,18 @@ import hashlib
 import io
 import json
 import os
+import pickle
+import re
 import sys
 import zipfile
 import zlib
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, BinaryIO
 from urllib.parse import urlparse
 
 import safetensors.torch
 import torch
+from mmengine import fileio
 from mmengine.dist import barrier, is_main_process
 from mmengine.logging import print_log
 from mmengine.runner.checkpoint import (
@@ -26,126 +29,71 @@ from mmengine.runner.checkpoint import (
 )
 from torch import Tensor
 
-from mmpanoptic.utils import UserError, read_bytes, require_file, require_folder
+from mmpanoptic.utils import UserError, require_file, require_folder
 
-from . import closed_pickle
+from . import closed_pickle, plain_checkpoint
+
+# What reading damaged bytes can end in.
+_DAMAGE = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    EOFError,
+    LookupError,
+    NotImplementedError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+    pickle.UnpicklingError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 
 
-def read_checkpoint(
-    source: str | os.PathLike, trust: bool = False, map_location: str | torch.device | None = 'cpu'
-) -> Any:
-    """Content of a checkpoint: of any format of ``torch.save``, or a safetensors file (``*.safetensors``).
+def read_checkpoint(source: str | os.PathLike, trust: bool = False) -> Any:
+    """Content of a checkpoint, its tensors on the CPU: of any format of ``torch.save``, or a safetensors file.
 
     Args:
         source: A file, an address (``https://``, ``s3://`` and what else mmengine reads), or a name that mmengine knows
             (``open-mmlab://``, ``torchvision://``, ``mmcls://``). What is fetched by http is kept in torch's cache.
         trust: Load Python objects too, which can run any code.
-        map_location: Where tensors go, as in ``torch.load``.
 
     Raises:
-        UserError: If there is no such file, it cannot be read, or it holds more than tensors and plain values and is
-            not trusted.
+        UserError: If there is no such file, it cannot be read or is damaged, or it holds more than tensors and plain
+            values and is not trusted.
     """
     source = os.fspath(source)
-    file = _fetch(_address(source))
-    if source.endswith('.safetensors'):
-        return _read_safetensors(file, source, map_location)
+    fetched = _fetch(_address(source))
+    # A file in the cache has a name of its own, under which it can be removed.
+    place = f'{source} ({fetched})' if '://' in source and isinstance(fetched, str) else source
     try:
-        _check_archive(file, source)
-        if isinstance(file, io.BytesIO):
-            file.seek(0)
-        if trust:
-            content = torch.load(file, map_location=map_location, weights_only=False)
-        else:  # not torch's weights_only: what that allows can be made to call what it is given
-            content = torch.load(file, map_location=map_location, pickle_module=closed_pickle, weights_only=False)
-            content = closed_pickle.to_plain(content)
+        with open(fetched, 'rb') if isinstance(fetched, str) else fetched as file:
+            content = _read(file, source, place, trust)
     except closed_pickle.RefusedError as refused:
         raise UserError(
-            f'{source} holds more than weights and plain values ({refused}), and loading that could run any code: if '
+            f'{place} holds more than weights and plain values ({refused}), and loading that could run any code: if '
             'you trust the file, load it with trust_checkpoint=True',
             argument='trust_checkpoint',
         ) from None
     except OSError as error:
-        raise UserError(f'{source} cannot be read: {error.strerror}') from None
-    except UserError:
-        raise
-    except Exception:  # what is damaged, or trusted and of another version, fails in any way
+        raise UserError(f'{place} cannot be read: {error.strerror}') from None
+    except _DAMAGE as error:
+        reason = f' ({type(error).__name__}: {str(error).splitlines()[0][:120]})' if trust and str(error) else ''
         raise UserError(
-            f'{source} is not a checkpoint that torch can read: it is truncated, damaged or of another kind'
+            f'{place} is not a checkpoint that torch can read: it is truncated, damaged or of another kind{reason}'
         ) from None
     return _process_mmcls_checkpoint(content) if source.startswith('mmcls://') else content
 
 
-def _read_safetensors(file: str | io.BytesIO, source: str, map_location: str | torch.device | None) -> dict[str, dict]:
-    """Weights and meta of a file that :func:`write_safetensors` wrote, or weights alone of another one."""
-    try:
-        data = file.getvalue() if isinstance(file, io.BytesIO) else Path(file).read_bytes()
-        weights = safetensors.torch.load(data)
-        header = json.loads(data[8 : 8 + int.from_bytes(data[:8], 'little')])
-        meta = json.loads(header.get('__metadata__', {}).get('meta', '{}'))
-    except OSError as error:
-        raise UserError(f'{source} cannot be read: {error.strerror}') from None
-    except (safetensors.SafetensorError, ValueError, RecursionError):
-        raise UserError(f'{source} is no safetensors file: it is truncated, damaged or of another kind') from None
-    device = map_location if isinstance(map_location, (str, torch.device)) else 'cpu'
-    return dict(state_dict={name: weight.to(device) for name, weight in weights.items()}, meta=meta)
-
-
-def write_safetensors(path: str | os.PathLike, weights: dict[str, Tensor], meta: dict) -> Path:
-    """Write weights and their meta, whole or not at all; the file's name ends with the beginning of its SHA-256.
-
-    Args:
-        path: ``<folder>/<name>.safetensors``.
-        weights: Tensors by name.
-        meta: What can be written as JSON.
-
-    Returns:
-        The file, ``<folder>/<name>-<8 digits>.safetensors``.
-
-    Raises:
-        UserError: If the name does not end in ``.safetensors``, the file is there already, or cannot be written.
-    """
-    path = Path(path)
-    if path.suffix != '.safetensors':
-        raise UserError(f'{path} does not end in .safetensors: name it so, since that is how it is read')
-    require_folder(str(path.parent), 'folder of the result')
-    content = {name: weight.detach().cpu().contiguous().clone() for name, weight in weights.items()}
-    data = safetensors.torch.save(content, metadata=dict(format='pt', meta=json.dumps(meta)))
-    named = path.with_name(f'{path.stem}-{hashlib.sha256(data).hexdigest()[:8]}.safetensors')
-    if named.exists():
-        raise UserError(f'{named} is there already, with the same content')
-    unfinished = named.with_name(f'.{named.name}.unfinished')
-    try:
-        with open(unfinished, 'wb') as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(unfinished, named)
-    except OSError as error:
-        raise UserError(f'{named} cannot be written: {error.strerror}') from None
-    finally:
-        unfinished.unlink(missing_ok=True)
-    return named
-
-
-def _check_archive(file: str | io.BytesIO, source: str) -> None:
-    """Compare a checkpoint with its checksums.
-
-    Raises:
-        UserError: If it is damaged, or it is a TorchScript program.
-    """
+def _read(file: BinaryIO, source: str, place: str, trust: bool) -> Any:
+    """Content of an open file."""
+    if source.endswith('.safetensors'):
+        return _read_safetensors(file.read())
+    if trust:
+        return torch.load(file, map_location='cpu', weights_only=False)
     if not zipfile.is_zipfile(file):
-        print_log(f'{source} is of an old format without checksums: damage to it would not be noticed', 'current')
-        return
-    with zipfile.ZipFile(file) as archive:
-        if any(name.endswith('/constants.pkl') for name in archive.namelist()):
-            raise UserError(f'{source} is a TorchScript program, not a checkpoint: save the weights by name')
-        try:
-            damaged = archive.testzip()
-        except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, zlib.error) as error:
-            damaged = str(error)
-    if damaged is not None:
-        raise UserError(f'{source} is damaged ({damaged} differs from its checksum): fetch or write it again')
+        print_log(f'{place} is of an old format without checksums: damage to it would not be noticed', 'current')
+    return plain_checkpoint.read_plain(file)
 
 
 def use_strict_loading(trust: bool = False) -> None:
@@ -158,8 +106,8 @@ def use_strict_loading(trust: bool = False) -> None:
         trust: See :func:`read_checkpoint`.
     """
 
-    def load_from_checked(filename: str, map_location: str | torch.device | None = None) -> Any:
-        content = read_checkpoint(filename, trust, map_location)
+    def load_from_checked(filename: str, map_location: Any = None) -> Any:
+        content = read_checkpoint(filename, trust)  # whoever loads it moves it
         if isinstance(content, dict) and isinstance(content.get('meta'), dict):
             content['meta'].pop('config', None)  # mmengine runs this text as Python when it resumes
         return content
@@ -188,28 +136,88 @@ def _address(source: str) -> str:
 
 
 def _fetch(address: str) -> str | io.BytesIO:
-    """What ``torch.load`` takes: a file on this machine, or the bytes of one elsewhere."""
+    """A file on this machine, or the bytes of one elsewhere."""
     if '://' not in address:
         require_file(os.path.expanduser(address), 'checkpoint')
         return os.path.expanduser(address)
-    if not address.startswith(('http://', 'https://')):
-        return io.BytesIO(read_bytes(address))
-    folder = Path(torch.hub.get_dir()) / 'checkpoints'
-    file = folder / PurePosixPath(urlparse(address).path).name
-    if not file.exists() and is_main_process():
-        folder.mkdir(parents=True, exist_ok=True)
-        hashed = torch.hub.HASH_REGEX.search(file.name)  # as in resnet50-0676ba61.pth
-        try:
-            torch.hub.download_url_to_file(
-                address, str(file), hashed.group(1) if hashed else None, progress=sys.stderr.isatty()
-            )
-        except (OSError, RuntimeError) as error:
-            raise UserError(
-                f'{address} could not be fetched ({error}): fetch it by other means and give the file, or put it there '
-                f'as {file}'
-            ) from None
-    barrier()  # one process of each machine would do, but they cannot be told apart where a disk is shared
-    return str(file)
+    try:
+        if not address.startswith(('http://', 'https://')):
+            return io.BytesIO(fileio.get(address))
+        file = Path(torch.hub.get_dir()) / 'checkpoints' / PurePosixPath(urlparse(address).path).name
+        if is_main_process():
+            _download(address, file)
+        barrier()
+        _download(address, file)  # where the first process is on another machine
+        return str(file)
+    except Exception as error:  # of a client that is missing, of the network, of the disk
+        raise UserError(
+            f'{address} could not be fetched ({type(error).__name__}: {" ".join(str(error).split())}): fetch it by '
+            'other means and give the file'
+        ) from None
+
+
+def _download(address: str, file: Path) -> None:
+    """Fetch a file by http, whole or not at all, unless it is there."""
+    if file.exists():
+        return
+    file.parent.mkdir(parents=True, exist_ok=True)
+    hashed = re.search(r'-([0-9a-f]{8,64})\.', file.name)  # as in resnet50-0676ba61.pth, not as in net-20200130.pth
+    prefix = hashed[1] if hashed and not hashed[1].isdecimal() else None
+    torch.hub.download_url_to_file(address, str(file), prefix, progress=sys.stderr.isatty())
+
+
+def _read_safetensors(data: bytes) -> dict[str, dict]:
+    """Weights and meta of a file that :func:`write_safetensors` wrote, or weights alone of another one."""
+    try:
+        weights = safetensors.torch.load(data)
+    except safetensors.SafetensorError as error:
+        raise ValueError from error
+    header = json.loads(data[8 : 8 + int.from_bytes(data[:8], 'little')])
+    meta = json.loads(header.get('__metadata__', {}).get('meta', '{}'))
+    if not isinstance(meta, dict):
+        raise ValueError('meta is no object')
+    return dict(state_dict=weights, meta=meta)
+
+
+def write_safetensors(path: str | os.PathLike, weights: dict[str, Tensor], meta: dict) -> Path:
+    """Write weights and their meta, whole or not at all; the file's name ends with the beginning of its SHA-256.
+
+    Args:
+        path: ``<folder>/<name>.safetensors``.
+        weights: Tensors by name.
+        meta: What can be written as JSON.
+
+    Returns:
+        The file, ``<folder>/<name>-<8 digits>.safetensors``.
+
+    Raises:
+        UserError: If the name does not end in ``.safetensors``, the file is there already, or cannot be written.
+    """
+    path = Path(path)
+    if path.suffix != '.safetensors':
+        raise UserError(f'{path} does not end in .safetensors: name it so, since that is how it is read')
+    require_folder(str(path.parent), 'folder of the result')
+    content = {name: weight.detach().cpu().contiguous().clone() for name, weight in weights.items()}
+    try:
+        text = json.dumps(meta)
+    except (TypeError, ValueError) as error:
+        raise UserError(f'meta cannot be written as JSON ({error}): leave it out') from None
+    data = safetensors.torch.save(content, metadata=dict(format='pt', meta=text))
+    named = path.with_name(f'{path.stem}-{hashlib.sha256(data).hexdigest()[:8]}.safetensors')
+    if named.exists():
+        raise UserError(f'{named} is there already, with the same content')
+    unfinished = named.with_name(f'.{named.name}.unfinished')
+    try:
+        with open(unfinished, 'wb') as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(unfinished, named)
+    except OSError as error:
+        raise UserError(f'{named} cannot be written: {error.strerror}') from None
+    finally:
+        unfinished.unlink(missing_ok=True)
+    return named
 
 
 def latest_checkpoint(work_dir: str) -> str | None:

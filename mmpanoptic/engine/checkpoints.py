@@ -42,7 +42,7 @@ class RequireAllWeights(Hook):
         if problem:
             raise UserError(f'{path} is not of the model that the config describes: {problem}')
         if not self.allow_nan:
-            require_finite(checkpoint, path)
+            require_finite(checkpoint if self.resuming else weights, path)
         dataset = (runner.train_dataloader if self.resuming else runner.test_dataloader).dataset
         trained = ((checkpoint.get('meta') or {}).get('dataset_meta') or {}).get('classes', ())
         classes = dataset.metainfo.get('classes', ())
@@ -83,10 +83,18 @@ def first_misfit(model: torch.nn.Module, weights: dict) -> str | None:
     return None
 
 
-def first_not_finite(content: Any, name: str = '') -> str | None:
+def first_not_finite(content: Any) -> str | None:
     """Dotted name of the first tensor of floats in nested dicts and lists with a NaN or an infinite value, or None."""
-    if isinstance(content, Tensor):
-        return None if not content.is_floating_point() or bool(content.isfinite().all()) else name
-    items = content.items() if isinstance(content, dict) else enumerate(content) if isinstance(content, list) else ()
-    found = (first_not_finite(value, f'{name}.{key}' if name else str(key)) for key, value in items)
-    return next((one for one in found if one is not None), None)
+    seen: set[int] = set()
+
+    def search(value: Any, name: str) -> str | None:
+        if id(value) in seen:
+            return None
+        seen.add(id(value))
+        if isinstance(value, Tensor):
+            return None if not value.is_floating_point() or bool(value.isfinite().all()) else name
+        items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+        found = (search(item, f'{name}.{key}' if name else str(key)) for key, item in items)
+        return next((one for one in found if one is not None), None)
+
+    return search(content, '')

@@ -7,6 +7,7 @@ import functools
 import io
 import os
 import pickle
+import tarfile
 import zipfile
 from collections import OrderedDict
 
@@ -15,6 +16,7 @@ import pytest
 import torch
 from mmengine.config import Config
 from mmengine.logging import HistoryBuffer
+from mmengine.optim import MultiStepLR
 from mmengine.runner.checkpoint import CheckpointLoader
 
 from mmpanoptic.engine import closed_pickle
@@ -43,11 +45,36 @@ def name(module, *attributes):
     return found
 
 
+class SetState:
+    """Pickled as a name of the list whose attributes are set, as BUILD does where there is no ``__setstate__``."""
+
+    def __init__(self, function, attributes):
+        self.function, self.attributes = function, attributes
+
+
+class _Pickler(pickle._Pickler):
+    dispatch = dict(pickle._Pickler.dispatch)
+
+    def save_set_state(self, value):
+        self.save_global(value.function)
+        self.save((None, value.attributes))
+        self.write(pickle.BUILD)
+
+    dispatch[SetState] = save_set_state
+
+
+def pickle_of(content, protocol=2):
+    """The pickle of anything, with :class:`SetState` in it."""
+    buffer = io.BytesIO()
+    _Pickler(buffer, protocol).dump(content)
+    return buffer.getvalue()
+
+
 def archive_of(content, protocol=2):
     """The bytes of a checkpoint as torch writes it, with any pickle in it."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, 'w') as archive:
-        archive.writestr('archive/data.pkl', pickle.dumps(content, protocol))
+        archive.writestr('archive/data.pkl', pickle_of(content, protocol))
         archive.writestr('archive/version', '3\n')
         archive.writestr('archive/byteorder', 'little')
     return buffer.getvalue()
@@ -80,11 +107,13 @@ def attacks(marker):
         'objects in an array': np.array([Call(*run)], dtype=object),
         'load from bytes': Call(torch.storage._load_from_bytes, archive_of(Call(*run))),
         'a config': Call(Config.fromstring, f'import os\nos.mkdir({str(marker)!r})', '.py'),
-        'a counter': collections.Counter('abc'),
         'a default': collections.defaultdict(functools.partial(*run)),
         'hooks of a tensor': Call(torch._utils._rebuild_tensor_v2, None, 0, (1,), (1,), False, OrderedDict(a=os.mkdir)),
         'state of a dict': Call(OrderedDict, state={'copy': functools.partial(*run), 'items': eval}),
         'a history of objects': poisoned,
+        'attributes of a function': SetState(getattr, {'__name__': '/tmp/x', 'dump_patches': True}),
+        'state of a class': SetState(HistoryBuffer, {'update': 1}),
+        'a slice': slice(os.mkdir, 1),
     }
 
 
@@ -117,6 +146,94 @@ def test_trust_is_an_argument(tmp_path):
     assert refused.value.argument == 'trust_checkpoint' and not marker.exists()
     read_checkpoint(path, trust=True)
     assert marker.exists()
+
+
+class Persistent:
+    """Pickled as a persistent id."""
+
+    def __init__(self, *pid):
+        self.pid = pid
+
+
+def with_persistent(content):
+    buffer = io.BytesIO()
+
+    class Pickler(pickle.Pickler):
+        def persistent_id(self, value):
+            return value.pid if isinstance(value, Persistent) else None
+
+    Pickler(buffer, 2).dump(content)
+    return buffer.getvalue()
+
+
+def test_source_of_a_module_is_not_followed(tmp_path):
+    """torch's loader of the old format reads the source file of a module, and writes a patch beside it."""
+    parts = [pickle.dumps(part, 2) for part in (0x1950A86A20F9469CFC6C, 1001, dict(little_endian=True))]
+    parts.append(with_persistent(Persistent('module', OrderedDict, str(tmp_path / 'source.py'), 'text', 0)))
+    (tmp_path / 'bad.pth').write_bytes(b''.join([*parts, pickle.dumps([], 2)]))
+    with pytest.raises(UserError, match='a persistent id that is no storage'):
+        read_checkpoint(tmp_path / 'bad.pth')
+    assert [path.name for path in tmp_path.iterdir()] == ['bad.pth']
+
+
+def test_tar_is_not_unpacked(tmp_path):
+    """The oldest format is a tar, whose members may be links and pipes."""
+    with tarfile.open(tmp_path / 'bad.pth', 'w') as tar:
+        pipe = tarfile.TarInfo('storages')
+        pipe.type = tarfile.FIFOTYPE
+        tar.addfile(pipe)
+    with pytest.raises(UserError, match='is not a checkpoint'):
+        read_checkpoint(tmp_path / 'bad.pth')
+
+
+def tensor_call(key, count, size, stride):
+    storage = Persistent('storage', torch.FloatStorage, key, 'cpu', count)
+    return Call(torch._utils._rebuild_tensor_v2, storage, 0, size, stride, False, OrderedDict())
+
+
+@pytest.mark.parametrize(
+    ('count', 'size', 'stride'), [(1, (10**10,), (0,)), (10**10, (10**10,), (1,)), (4, (9,), (1,)), (4, (2,), (7,))]
+)
+def test_tensors_are_no_larger_than_their_storage(tmp_path, count, size, stride):
+    with zipfile.ZipFile(tmp_path / 'bad.pth', 'w') as archive:
+        archive.writestr('archive/data.pkl', with_persistent(dict(a=tensor_call('0', count, size, stride))))
+        archive.writestr('archive/data/0', bytes(16))
+    with pytest.raises(UserError):
+        read_checkpoint(tmp_path / 'bad.pth')
+
+
+def test_compressed_records_are_refused(tmp_path):
+    """A small file that would take much memory."""
+    with zipfile.ZipFile(tmp_path / 'bomb.pth', 'w', zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr('archive/data.pkl', pickle.dumps({}))
+        archive.writestr('archive/data/0', bytes(2**22))
+    with pytest.raises(UserError, match='larger than the file'):
+        read_checkpoint(tmp_path / 'bomb.pth')
+
+
+@pytest.mark.parametrize('kind', [dict(milestones=[1, 2]), dict(milestones=[3], by_epoch=False)])
+def test_schedules_of_mmengine_come_through(tmp_path, kind):
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.ones(1))], lr=0.1)
+    state = MultiStepLR(optimizer, **kind).state_dict()
+    torch.save(dict(param_schedulers=[state]), tmp_path / 'x.pth')
+    (loaded,) = read_checkpoint(tmp_path / 'x.pth')['param_schedulers']
+    assert loaded == state and type(loaded['milestones']) is collections.Counter
+
+
+@pytest.mark.parametrize('protocol', [2, 5])
+def test_numbers_of_numpy_come_through(tmp_path, protocol):
+    arrays = [np.zeros((0, 3)), np.arange(6).reshape(2, 3), np.asfortranarray(np.ones((2, 3), '>f4')), np.bool_(True)]
+    torch.save(dict(arrays=arrays), tmp_path / 'x.pth', pickle_protocol=protocol)
+    for ours, theirs in zip(read_checkpoint(tmp_path / 'x.pth')['arrays'], arrays, strict=True):
+        assert ours.dtype == theirs.dtype.newbyteorder('=') and np.array_equal(ours, theirs)
+
+
+def test_types_of_numbers_without_a_storage_class_come_through(tmp_path):
+    weights = dict(a=torch.tensor([1.5, -2.0]).to(torch.float8_e4m3fn), b=torch.arange(4).to(torch.uint16)[1:])
+    torch.save(weights, tmp_path / 'x.pth')
+    loaded = read_checkpoint(tmp_path / 'x.pth')
+    assert all(loaded[key].dtype == weights[key].dtype for key in weights)
+    assert torch.equal(loaded['a'].float(), weights['a'].float()) and torch.equal(loaded['b'].int(), weights['b'].int())
 
 
 def test_attributes_set_on_an_ordered_dict_are_gone(tmp_path):
@@ -224,7 +341,7 @@ def test_zeroed_bytes_are_noticed(tmp_path, where):
 
 def test_torchscript_is_refused(tmp_path):
     torch.jit.script(torch.nn.Linear(2, 2)).save(str(tmp_path / 'script.pt'))
-    with pytest.raises(UserError, match='TorchScript program'):
+    with pytest.raises(UserError, match='a TorchScript program'):
         read_checkpoint(tmp_path / 'script.pt')
 
 
@@ -245,7 +362,7 @@ def test_config_in_a_checkpoint_is_never_run(tmp_path, mmengine_loaders):
 
 def test_every_source_of_mmengine_is_strict(tmp_path, mmengine_loaders, monkeypatch):
     use_strict_loading()
-    monkeypatch.setattr('mmpanoptic.engine.checkpoint_files.read_bytes', lambda path: bad)
+    monkeypatch.setattr('mmpanoptic.engine.checkpoint_files.fileio.get', lambda path: bad)
     write(tmp_path / 'bad.pth', Call(os.mkdir, str(tmp_path / 'ran')))
     bad = (tmp_path / 'bad.pth').read_bytes()
     for source in ('s3://bucket/bad.pth', 'petrel://bucket/bad.pth', str(tmp_path / 'bad.pth')):

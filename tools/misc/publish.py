@@ -8,6 +8,8 @@ versions; optimizer, schedules, logs and the config's text stay behind.
 
 import argparse
 
+from torch import Tensor
+
 from mmpanoptic.engine import cli
 from mmpanoptic.engine.checkpoint_files import read_checkpoint, write_safetensors
 from mmpanoptic.engine.checkpoints import require_finite
@@ -29,7 +31,11 @@ def main() -> None:
     args = parse_args()
     content = read_checkpoint(args.checkpoint, args.trust_checkpoint)
     weights = content.get('state_dict', content) if isinstance(content, dict) else None
-    if not isinstance(weights, dict) or not weights or not all(hasattr(weight, 'shape') for weight in weights.values()):
+    if (
+        not isinstance(weights, dict)
+        or not weights
+        or not all(isinstance(weight, Tensor) for weight in weights.values())
+    ):
         raise UserError(f'{args.checkpoint} holds no weights of a model by name')
     if not args.allow_nan:
         require_finite(weights, args.checkpoint)

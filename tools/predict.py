@@ -37,8 +37,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--device', help='such as cpu or cuda:1 (default: the GPU if there is one, else cpu)')
     parser.add_argument('--no-pictures', action='store_true', help='write no pictures, only the JSON')
     parser.add_argument('--cfg-options', nargs='+', action=cli.Options, help='config values to override, key=value')
-    parser.add_argument('--trust-checkpoint', action='store_true', help='load checkpoints that hold Python objects')
-    parser.add_argument('--allow-nan', action='store_true', help='load checkpoints with NaN or infinite values')
+    cli.add_checkpoint_arguments(parser)
     return parser.parse_args()
 
 

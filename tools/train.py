@@ -31,10 +31,7 @@ def parse_args() -> argparse.Namespace:
         help='go on from CHECKPOINT; without a value, from the last complete one of the work dir',
     )
     parser.add_argument('--cfg-options', nargs='+', action=cli.Options, help='config values to override, key=value')
-    parser.add_argument('--trust-checkpoint', action='store_true', help='load checkpoints that hold Python objects')
-    parser.add_argument(
-        '--allow-nan', action='store_true', help='load and write checkpoints with NaN or infinite values'
-    )
+    cli.add_checkpoint_arguments(parser)
     parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0)
     return parser.parse_args()
@@ -76,7 +73,7 @@ def main() -> None:
         config.load_from = checkpoint or config.get('load_from')
     elif args.resume is not None:
         config.resume, config.load_from = True, args.resume
-    if args.allow_nan and config.default_hooks.get('finite'):
+    if args.allow_nan and config.get('default_hooks', {}).get('finite'):
         config.default_hooks.finite.allow_nan = True
     if config.get('load_from'):
         require_file(config.load_from, 'checkpoint')

@@ -10,14 +10,14 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from mmdet.structures import DetDataSample
+from mmdet.structures import DetDataSample, SampleList
 from mmdet.utils import get_test_pipeline_cfg
 from mmengine.config import Config
 from mmengine.dataset import Compose, pseudo_collate
 from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import init_default_scope
 from mmengine.structures import InstanceData, PixelData
-from torch import nn
+from torch import Tensor, nn
 
 from mmpanoptic.datasets import steps_of
 from mmpanoptic.engine.checkpoint_files import read_checkpoint
@@ -131,9 +131,12 @@ class PanopticInferencer:
         """
         images = enumerate(list_images(images))
         while batch := list(itertools.islice(images, batch_size)):
-            for observation in self._observe(batch):
-                yield observation.result
+            loaded, inputs, samples = self._load_batch(batch)
+            with torch.no_grad():
+                samples = self.model.predict(inputs, samples)
+            yield from (self._to_result(one, sample.cpu()) for one, sample in zip(loaded, samples, strict=True))
 
+    @torch.no_grad()
     def observe(self, image: Image) -> Observation:
         """Predict one image and keep what the result was made from.
 
@@ -143,25 +146,14 @@ class PanopticInferencer:
         Raises:
             UserError: If the file is missing, or is no image that can be read.
         """
-        (observation,) = self._observe(list(enumerate(list_images(image))))
-        return observation
-
-    @torch.no_grad()
-    def _observe(self, images: list[tuple[int, str | np.ndarray]]) -> list[Observation]:
-        """Predict numbered images in one batch."""
-        loaded = [self._load(image, number) for number, image in images]
-        data = self.model.data_preprocessor(pseudo_collate([self._prepare(dict(one)) for one in loaded]), False)
-        inputs, samples = data['inputs'], data['data_samples']
+        (loaded,), inputs, samples = self._load_batch(list(enumerate(list_images(image))))
+        evidence = None
         if hasattr(self.model, 'evidence'):
-            evidence = self.model.evidence(inputs, samples)
-            samples = add_predictions(samples, evidence, self.model.fuse(evidence))
+            (evidence,) = found = self.model.evidence(inputs, samples)
+            (sample,) = add_predictions(samples, found, self.model.fuse(found))
         else:
-            evidence = [None] * len(samples)
-            samples = self.model.predict(inputs, samples)
-        return [
-            Observation(self._to_result(one, sample.cpu()), found, sample.metainfo)
-            for one, sample, found in zip(loaded, samples, evidence, strict=True)
-        ]
+            (sample,) = self.model.predict(inputs, samples)
+        return Observation(self._to_result(loaded, sample.cpu()), evidence, sample.metainfo)
 
     def draw(self, result: PanopticResult, score_thr: float = 0.3) -> np.ndarray:
         """The image under its panoptic map or, without one, under its instances.
@@ -179,6 +171,12 @@ class PanopticInferencer:
             sample.pred_panoptic_seg = PixelData(sem_seg=torch.from_numpy(result.panoptic)[None], metainfo=metainfo)
         canvas, factor = upscale(result.image, self._visualizer.min_side)
         return self._visualizer.draw_prediction(canvas, factor, sample, score_thr)
+
+    def _load_batch(self, images: list[tuple[int, str | np.ndarray]]) -> tuple[list[dict], Tensor, SampleList]:
+        """Numbered images as they were loaded, and as the model takes them."""
+        loaded = [self._load(image, number) for number, image in images]
+        data = self.model.data_preprocessor(pseudo_collate([self._prepare(dict(one)) for one in loaded]), False)
+        return loaded, data['inputs'], data['data_samples']
 
     def _load(self, image: Image, number: int) -> dict:
         """A pipeline's dict with ``img``, BGR as files are loaded."""

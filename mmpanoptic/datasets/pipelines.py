@@ -44,7 +44,7 @@ def groups_of(transforms: Groups, name: str = 'transforms') -> list[list[Step]]:
     return list(groups.values())
 
 
-def name_no_steps(config: Mapping | Sequence, where: str = '') -> None:
+def list_steps(config: Mapping | Sequence, where: str = '') -> None:
     """Make lists of all named steps and groups in a config, in place: what mmengine writes has its names sorted.
 
     Args:
@@ -61,7 +61,7 @@ def name_no_steps(config: Mapping | Sequence, where: str = '') -> None:
         elif isinstance(value, Mapping) and key == 'transforms' and config.get('type') == 'TestTimeAug':
             value = config[key] = groups_of(value, f'{where}{key}')
         if isinstance(value, (Mapping, list)):
-            name_no_steps(value, f'{where}{key}.')
+            list_steps(value, f'{where}{key}.')
 
 
 def _entries(parts: Mapping | Sequence, name: str) -> dict:

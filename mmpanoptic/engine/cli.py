@@ -30,10 +30,20 @@ def run(main: Callable[[], None]) -> None:
     except URLError as error:
         print(f'error: a file could not be fetched ({error.reason}): give a local path instead', file=sys.stderr)
         sys.exit(1)
-    except OSError as error:  # its text names the file
+    except OSError as error:
+        if error.filename is None:  # then nobody can tell from its text what went wrong where
+            raise
         print(f'error: {one_line(error)}', file=sys.stderr)
         sys.exit(1)
     end_process_of_group()
+
+
+def add_checkpoint_arguments(parser: argparse.ArgumentParser, checks_values: bool = True) -> None:
+    """Add ``--trust-checkpoint`` and, to tools that refuse values that are not finite, ``--allow-nan``."""
+    trust = 'load checkpoints that hold Python objects, which can run any code'
+    parser.add_argument('--trust-checkpoint', action='store_true', help=trust)
+    if checks_values:
+        parser.add_argument('--allow-nan', action='store_true', help='take checkpoints with NaN or infinite values')
 
 
 class Options(DictAction):

@@ -8,7 +8,7 @@ from typing import Any
 from mmengine.config import Config
 from mmengine.runner import Runner
 
-from mmpanoptic.datasets.pipelines import name_no_steps
+from mmpanoptic.datasets.pipelines import list_steps
 from mmpanoptic.utils import UserError
 
 # Keys of a config that mmengine or a tool reads although no argument of mmengine's Runner has their name.
@@ -62,7 +62,7 @@ def load_config(path: str, options: dict | None = None, work_dir: str | None = N
         config.merge_from_dict(options or {})
     except (KeyError, TypeError, IndexError, AttributeError, ValueError) as error:
         raise UserError(f'an option does not fit {path}: {one_line(error)}', argument='cfg_options') from None
-    name_no_steps(config._cfg_dict)
+    list_steps(config._cfg_dict)
     if work_dir is not None:
         config.work_dir = work_dir
     elif config.get('work_dir') is None:

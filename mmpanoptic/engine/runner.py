@@ -7,7 +7,7 @@ from mmengine.logging import MMLogger
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
-from mmpanoptic.datasets.pipelines import name_no_steps
+from mmpanoptic.datasets.pipelines import list_steps
 from mmpanoptic.utils import require_folder
 
 from .devices import set_up_devices
@@ -41,7 +41,7 @@ def build_runner(config: Config) -> Runner:
 
     It writes the config into the work dir, therefore pipelines become lists.
     """
-    name_no_steps(config._cfg_dict)
+    list_steps(config._cfg_dict)
     require_folder(config.work_dir, 'work_dir')
     set_up_devices(config)
     return RUNNERS.build(config) if 'runner_type' in config else ToolRunner.from_cfg(config)

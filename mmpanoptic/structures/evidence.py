@@ -9,7 +9,7 @@ from torch import Tensor
 CHANNELS = ('stuff', 'stuff+other', 'all')
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class StuffLogits:
     """Semantic logits, of which those of stuff count.
 
@@ -58,7 +58,7 @@ class StuffLogits:
         return self.logits[num_things:] if self.channels == 'all' else self.logits
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class StuffLabels:
     """The stuff class of each pixel.
 
@@ -85,7 +85,7 @@ class StuffLabels:
         return self.labels.device
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class EmbeddingMap:
     """An embedding of every pixel, and what it is compared with.
 
@@ -125,7 +125,7 @@ class EmbeddingMap:
 Stuff = StuffLogits | StuffLabels | EmbeddingMap
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Evidence:
     """What a detector has found in one image. Fusion makes the panoptic map of this alone.
 

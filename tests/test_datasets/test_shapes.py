@@ -278,9 +278,9 @@ def test_colours_contrast() -> None:
 @pytest.mark.parametrize(
     ('changes', 'message'),
     [
-        ({'num_images': {'train': 0, 'val': 1}}, '--train 0'),
-        ({'size': (64, 288)}, '--size 64 288'),
-        ({'seed': -1}, '--seed -1'),
+        ({'num_images': {'train': 0, 'val': 1}}, '0 images of train'),
+        ({'size': (64, 288)}, 'size 64 288'),
+        ({'seed': -1}, 'seed -1'),
     ],
 )
 def test_senseless_numbers_are_refused(tmp_path: Path, changes: dict, message: str) -> None:

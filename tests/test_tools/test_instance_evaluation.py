@@ -157,4 +157,4 @@ def test_train_and_test_an_instance_model(shapes: Path, tmp_path: Path):
 
     refused = run_tool(*command, '--eval', 'PQ', cwd=tmp_path)
     assert refused.returncode == 1
-    assert refused.stderr.strip().endswith('so PQ cannot be scored: use --eval bbox segm')
+    assert refused.stderr.strip().endswith('so PQ cannot be scored: score bbox and segm')

@@ -48,7 +48,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--classes', nargs='+', metavar='NAME', help='(default: the foremost thing and stuff class)')
     parser.add_argument('--device', help='such as cpu or cuda:1 (default: the GPU if there is one, else cpu)')
     parser.add_argument('--cfg-options', nargs='+', action=cli.Options, help='config values to override, key=value')
-    parser.add_argument('--trust-checkpoint', action='store_true', help='load checkpoints that hold Python objects')
+    cli.add_checkpoint_arguments(parser)
     return parser.parse_args()
 
 
@@ -130,7 +130,7 @@ def main() -> None:
     config = load_config(args.config, args.cfg_options)
     if args.images < 1:
         raise UserError(f'--images {args.images}: at least one image is needed')
-    inferencer = PanopticInferencer(config, args.checkpoint, args.device, args.trust_checkpoint)
+    inferencer = PanopticInferencer(config, args.checkpoint, args.device, args.trust_checkpoint, args.allow_nan)
     if not isinstance(inferencer.model, SpatialFlow):
         raise UserError(
             f'{args.config}: {type(inferencer.model).__name__} has not both class logits at every place and a stuff '

@@ -10,7 +10,6 @@ import argparse
 
 import matplotlib
 import torch
-from mmengine.config import DictAction
 from mmengine.dataset import pseudo_collate
 from rich.table import Table
 from torch import Tensor
@@ -33,8 +32,8 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--head', choices=['bbox', 'mask'], default='bbox', help='proposals, or detections (mask head)')
     parser.add_argument('--finest-scale', type=float, default=56, help='RoIs below twice this are of the first level')
     parser.add_argument('--out', metavar='PLOT.png', help='write the plot')
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='config values to override, key=value')
-    parser.add_argument('--trust-checkpoint', action='store_true', help='load checkpoints that hold Python objects')
+    parser.add_argument('--cfg-options', nargs='+', action=cli.Options, help='config values to override, key=value')
+    cli.add_checkpoint_arguments(parser)
     return parser.parse_args()
 
 
@@ -116,7 +115,7 @@ def main() -> None:
         raise UserError(f'--num-images {args.num_images}: at least one is needed')
     config = load_config(args.config, args.cfg_options)
     require_file(args.checkpoint, 'checkpoint')
-    model, _ = load_model(config, args.checkpoint, trust_checkpoint=args.trust_checkpoint)
+    model, _ = load_model(config, args.checkpoint, trust_checkpoint=args.trust_checkpoint, allow_nan=args.allow_nan)
     probe = SourceProbe(model, args.head, args.finest_scale)
     dataset = DATASETS.build(config.test_dataloader.dataset)
     with torch.no_grad():

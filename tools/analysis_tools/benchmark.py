@@ -55,7 +55,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--classes', type=int, default=20, help='of how many classes they are at most (default: 20)')
     parser.add_argument('--device', help='such as cpu or cuda:1 (default: the GPU if there is one, else cpu)')
     parser.add_argument('--cfg-options', nargs='+', action=cli.Options, help='config values to override, key=value')
-    parser.add_argument('--trust-checkpoint', action='store_true', help='load checkpoints that hold Python objects')
+    cli.add_checkpoint_arguments(parser)
     return parser.parse_args()
 
 
@@ -234,7 +234,7 @@ def main() -> None:
         raise UserError('--instances and --classes must be 1 or more')
     config = load_config(args.config, args.cfg_options)
     torch.manual_seed(0)
-    model, _ = load_model(config, args.checkpoint, args.device, args.trust_checkpoint)
+    model, _ = load_model(config, args.checkpoint, args.device, args.trust_checkpoint, args.allow_nan)
     inputs = (val_inputs if args.val else random_inputs)(config, args.warmup + args.images)
     draw = None
     if args.instances is not None:

@@ -38,7 +38,7 @@ def parse_args() -> argparse.Namespace:
         text = f'parts of the names of its losses (default: {" ".join(parts)})'
         parser.add_argument(name, nargs='+', default=parts, metavar='PART', help=text)
     parser.add_argument('--cfg-options', nargs='+', action=cli.Options, help='config values to override, key=value')
-    parser.add_argument('--trust-checkpoint', action='store_true', help='load checkpoints that hold Python objects')
+    cli.add_checkpoint_arguments(parser, checks_values=False)
     return parser.parse_args()
 
 

@@ -42,7 +42,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--images', type=int, default=10, help='how many of the test set (default: 10)')
     parser.add_argument('--device', help='such as cpu or cuda:1 (default: the GPU if there is one, else cpu)')
     parser.add_argument('--cfg-options', nargs='+', action=cli.Options, help='config values to override, key=value')
-    parser.add_argument('--trust-checkpoint', action='store_true', help='load checkpoints that hold Python objects')
+    cli.add_checkpoint_arguments(parser)
     return parser.parse_args()
 
 
@@ -96,7 +96,7 @@ def main() -> None:
     config = load_config(args.config, args.cfg_options)
     if args.images < 1:
         raise UserError(f'--images {args.images}: at least one image is needed')
-    inferencer = PanopticInferencer(config, args.checkpoint, args.device, args.trust_checkpoint)
+    inferencer = PanopticInferencer(config, args.checkpoint, args.device, args.trust_checkpoint, args.allow_nan)
     if not isinstance(getattr(inferencer.model, 'panoptic_fusion_head', None), EmbeddingFusion):
         raise UserError(
             f'{args.config}: {type(inferencer.model).__name__} has no pixel embeddings to draw: take a model with '

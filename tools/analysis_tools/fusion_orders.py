@@ -51,7 +51,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--train-images', type=int, default=1000, help='for the order of classes (default: 1000)')
     parser.add_argument('--device', help='such as cpu or cuda:1 (default: the GPU if there is one, else cpu)')
     parser.add_argument('--cfg-options', nargs='+', action=cli.Options, help='config values to override, key=value')
-    parser.add_argument('--trust-checkpoint', action='store_true', help='load checkpoints that hold Python objects')
+    cli.add_checkpoint_arguments(parser)
     return parser.parse_args()
 
 
@@ -222,7 +222,7 @@ def main() -> None:
             raise UserError(f'{flag} {number}: at least one image is needed')
     config = load_config(args.config, args.cfg_options)
     require_file(args.checkpoint, 'checkpoint')
-    model, _ = load_model(config, args.checkpoint, args.device, args.trust_checkpoint)
+    model, _ = load_model(config, args.checkpoint, args.device, args.trust_checkpoint, args.allow_nan)
     head = getattr(model, 'panoptic_fusion_head', None)
     if head is None:
         raise UserError(

@@ -22,8 +22,7 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description='Write the weights of a checkpoint as safetensors')
     parser.add_argument('checkpoint', help='checkpoint file')
     parser.add_argument('out', metavar='OUT.safetensors', help='the result; a hash is added to its name')
-    parser.add_argument('--trust-checkpoint', action='store_true', help='load checkpoints that hold Python objects')
-    parser.add_argument('--allow-nan', action='store_true', help='take checkpoints with NaN or infinite values')
+    cli.add_checkpoint_arguments(parser)
     return parser.parse_args()
 
 

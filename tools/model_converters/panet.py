@@ -196,9 +196,7 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split('\n\n')[0])
     parser.add_argument('src', help='the released checkpoint')
     parser.add_argument('dst', help='the checkpoint to write')
-    parser.add_argument(
-        '--trust-checkpoint', action='store_true', help='load a file that holds Python objects, which can run any code'
-    )
+    cli.add_checkpoint_arguments(parser, checks_values=False)
     return parser.parse_args()
 
 

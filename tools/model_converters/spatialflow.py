@@ -231,9 +231,7 @@ def parse_args() -> argparse.Namespace:
         help="which channel of the stuff head, counted from 0, is 'other', all things as one class: it comes last in "
         'the result. Default: 36 of 54 channels, as released for COCO; with other numbers all stay where they are',
     )
-    parser.add_argument(
-        '--trust-checkpoint', action='store_true', help='load a file that holds Python objects, which can run any code'
-    )
+    cli.add_checkpoint_arguments(parser, checks_values=False)
     return parser.parse_args()
 
 

@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 
 import torch
+from mmengine.dist import get_rank
 from mmengine.hooks import Hook
 from mmengine.optim import AmpOptimWrapper
 from mmengine.runner import Runner
@@ -44,8 +45,8 @@ class FiniteLossHook(Hook):
     """Stops at a loss that is NaN or infinite, and keeps values that are not finite out of checkpoints.
 
     An iteration's losses are looked at in the next one, when the device has long computed them: nothing waits. The
-    batch is written to ``non_finite/iter_<N>.pth`` in the work dir, as ``data_batch`` with the ``losses``; it holds
-    Python objects, so it is read by ``torch.load(..., weights_only=False)``.
+    batch is written to ``non_finite/iter_<N>_rank_<R>.pth`` in the work dir, R being the process, as ``data_batch`` with the
+    ``losses``; it holds Python objects, so it is read by ``torch.load(..., weights_only=False)``.
 
     Args:
         max_skipped: With mixed precision, how many iterations in a row may have such a loss. The loss scale is lowered
@@ -68,7 +69,9 @@ class FiniteLossHook(Hook):
         self._check(runner)
         losses = {name: value for name, value in (outputs or {}).items() if 'loss' in name}
         if losses:
-            values = torch.stack([torch.as_tensor(value).detach().float() for value in losses.values()])
+            device = next((value.device for value in losses.values() if isinstance(value, Tensor)), None)
+            values = [torch.as_tensor(value, dtype=torch.float, device=device) for value in losses.values()]
+            values = torch.stack(values).detach()
             self._last = (runner.iter + 1, data_batch, list(losses), LateCopy(values))
 
     def after_train_epoch(self, runner: Runner) -> None:
@@ -82,7 +85,8 @@ class FiniteLossHook(Hook):
         if name is not None:
             raise UserError(
                 f'iteration {runner.iter + 1}: {name} holds a value that is not finite, so no checkpoint is written '
-                'and the last good one stays. Lower the learning rate, or clip gradients (optim_wrapper.clip_grad)',
+                'and the last good one stays. Lower the learning rate, clip gradients (optim_wrapper.clip_grad), or write '
+                'it all the same with allow_nan=True',
                 argument='allow_nan',
             )
 
@@ -97,7 +101,7 @@ class FiniteLossHook(Hook):
         if not wrong or (isinstance(runner.optim_wrapper, AmpOptimWrapper) and self._skipped <= self.max_skipped):
             return
         images = [sample.get('img_path', '?') for sample in (data_batch or {}).get('data_samples', [])]
-        file = Path(runner.work_dir) / 'non_finite' / f'iter_{iteration}.pth'
+        file = Path(runner.work_dir) / 'non_finite' / f'iter_{iteration}_rank_{get_rank()}.pth'
         os.makedirs(file.parent, exist_ok=True)
         torch.save(dict(data_batch=data_batch, losses=losses), file)
         raise UserError(

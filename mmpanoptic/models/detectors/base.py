@@ -1,6 +1,7 @@
 """What all panoptic detectors have in common: evidence, fusion, a panoptic map."""
 
 from abc import abstractmethod
+from collections.abc import Mapping
 
 from mmdet.structures import SampleList
 from mmengine.structures import PixelData
@@ -8,6 +9,7 @@ from torch import Tensor
 
 from mmpanoptic.registry import MODELS
 from mmpanoptic.structures import Evidence
+from mmpanoptic.utils import UserError
 
 from .samples import add_predictions
 
@@ -23,12 +25,13 @@ class PanopticDetector:
         """Build ``panoptic_fusion_head``, and take the numbers of classes from it.
 
         Raises:
-            ValueError: If ``test_cfg`` has thresholds of fusion, as mmdet's detectors have.
+            UserError: If ``test_cfg`` has thresholds of fusion, as mmdet's detectors have.
         """
         if thresholds := (self.test_cfg or {}).get('panoptic'):
-            raise ValueError(
-                f'test_cfg.panoptic ({", ".join(thresholds)}): thresholds of fusion are arguments of '
-                'panoptic_fusion_head, such as score_thr, overlap_thr and stuff_area_limit: move them there'
+            names = ', '.join(thresholds) if isinstance(thresholds, Mapping) else thresholds
+            raise UserError(
+                f'test_cfg.panoptic ({names}): thresholds of fusion are arguments of panoptic_fusion_head, such as '
+                'score_thr, overlap_thr and stuff_area_limit: move them there'
             )
         self.panoptic_fusion_head = MODELS.build(config)
         self.num_things_classes: int = self.panoptic_fusion_head.num_things_classes

@@ -91,6 +91,8 @@ class PanopticFPN(PanopticDetector, TwoStagePanopticSegmentor):
             proposals = [sample.proposals for sample in batch_data_samples]
         instances = self.roi_head.predict(features, proposals, batch_data_samples, rescale=rescale)
         metas = [sample.metainfo for sample in batch_data_samples]
+        if not rescale:
+            instances = list(map(fit_masks, instances, metas))
         semantics = self.semantic_head.predict(semantic_features, metas, rescale)
         return [
             Evidence(found, stuff, tuple(meta['img_shape'][:2]), output_size(meta, rescale))

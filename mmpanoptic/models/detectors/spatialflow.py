@@ -98,7 +98,7 @@ class SpatialFlow(PanopticDetector, SingleStageDetector):
         losses.update(
             self.panoptic_fusion_head.loss(
                 batch_data_samples,
-                lambda: list(map(fit_masks, self._predict_instances(outputs, metas, rescale=False), metas)),
+                lambda: self._predict_instances(outputs, metas, rescale=False),
             )
         )
         return losses
@@ -119,7 +119,7 @@ class SpatialFlow(PanopticDetector, SingleStageDetector):
                 self.mask_head.predict_by_feat([logits], [its], [meta], self.test_cfg, rescale=rescale)
             else:
                 its.masks = torch.zeros((0, *output_size(meta, rescale)), dtype=torch.bool, device=its.bboxes.device)
-        return instances
+        return instances if rescale else list(map(fit_masks, instances, metas))
 
     def evidence(self, batch_inputs: Tensor, batch_data_samples: SampleList, rescale: bool = True) -> list[Evidence]:
         """Instances with masks and what the stuff head says, see :meth:`PanopticDetector.evidence`."""

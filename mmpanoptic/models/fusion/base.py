@@ -7,13 +7,14 @@ from mmdet.models.seg_heads.panoptic_fusion_heads import BasePanopticFusionHead
 from mmengine.structures import PixelData
 from torch import Tensor
 
-from mmpanoptic.structures import INSTANCE_OFFSET, Evidence
+from mmpanoptic.structures import INSTANCE_OFFSET, Evidence, StuffLabels, StuffLogits
 
 
 class BaseFusionHead(BasePanopticFusionHead):
     """Evidence to a panoptic map, image by image.
 
-    A subclass takes its thresholds as arguments and implements ``fuse``.
+    A subclass takes its thresholds as arguments, says in ``takes`` which kinds of stuff it can fuse, and implements
+    ``fuse``.
 
     Args:
         num_things_classes: Number of thing classes, labels 0 to T - 1.
@@ -23,6 +24,8 @@ class BaseFusionHead(BasePanopticFusionHead):
     Raises:
         ValueError: If the classes are so many that labels and instance numbers do not fit in one id.
     """
+
+    takes: tuple[type, ...] = (StuffLogits, StuffLabels)
 
     def __init__(self, num_things_classes: int, num_stuff_classes: int, init_cfg: dict | None = None) -> None:
         super().__init__(num_things_classes, num_stuff_classes, init_cfg=init_cfg)
@@ -44,9 +47,17 @@ class BaseFusionHead(BasePanopticFusionHead):
             INSTANCE_OFFSET * k`` for the k-th thing (k = 1, 2, ...), the label for stuff, ``num_classes`` for void. Its
             metainfo ``segments_info`` lists the map's segments: dict(id, label, score, instance), the last two None
             for stuff; ``instance`` is an index into the given instances.
+
+        Raises:
+            TypeError: If the evidence is of a kind that this head cannot fuse.
         """
         results = []
         for found in evidence:
+            if not isinstance(found.stuff, self.takes):
+                raise TypeError(
+                    f'{type(self).__name__} takes {" or ".join(kind.__name__ for kind in self.takes)}, and the detector '
+                    f'gives {type(found.stuff).__name__}: choose a fusion head that goes with its semantic head'
+                )
             panoptic, segments_info = self.fuse(found)
             sem_seg = panoptic[None].to(found.device)
             results.append(PixelData(sem_seg=sem_seg, metainfo={'segments_info': segments_info}))

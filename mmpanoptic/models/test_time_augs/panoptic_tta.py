@@ -76,7 +76,7 @@ class PanopticTTAModel(InstanceTTAModel):
             The samples of the first view, with ``pred_instances`` and ``pred_panoptic_seg`` as the detector sets them.
         """
         evidence, samples = self.merged_evidence(data)
-        return add_predictions(samples, evidence, self.module.fuse(evidence))
+        return add_predictions(samples, evidence, self.module.panoptic_fusion_head.predict(evidence))
 
     @torch.no_grad()
     def merged_evidence(self, data: dict[str, Sequence]) -> tuple[list[Evidence], SampleList]:
@@ -126,10 +126,21 @@ class PanopticTTAModel(InstanceTTAModel):
             metas: Metainfo of the view.
             as_logits: Whether logits are needed; otherwise whatever it gives the fusion head.
 
+        Returns:
+            What is known about the stuff of each image.
+
+        Raises:
+            TypeError: If logits are needed and the head has none.
         """
         head = self.module.semantic_head
         predict = getattr(head, 'predict_logits', head.predict) if as_logits else head.predict
-        return [unflip(stuff, meta) for stuff, meta in zip(predict(features, metas, True), metas, strict=True)]
+        found = predict(features, metas, True)
+        if as_logits and not all(isinstance(stuff, StuffLogits) for stuff in found):
+            raise TypeError(
+                f'{type(head).__name__} gives {type(found[0]).__name__}, of which several views have no average: give '
+                'it a method predict_logits'
+            )
+        return [unflip(stuff, meta) for stuff, meta in zip(found, metas, strict=True)]
 
 
 def unflip(stuff: Stuff, meta: dict) -> Stuff:

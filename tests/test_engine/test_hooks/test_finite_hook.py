@@ -38,7 +38,7 @@ def test_a_loss_that_is_not_finite_ends_the_training(tmp_path, value, place):
         train(FiniteLossHook(), tmp_path, losses)
     message = str(ending.value)
     assert message.startswith(f'iteration {place + 1}: loss_cls is {value} ({place}.png)')
-    file = tmp_path / 'non_finite' / f'iter_{place + 1}.pth'
+    file = tmp_path / 'non_finite' / f'iter_{place + 1}_rank_0.pth'
     assert str(file) in message
     kept = torch.load(file, weights_only=False)
     assert kept['data_batch']['data_samples'][0].img_path == f'{place}.png' and 'loss_cls' in kept['losses']

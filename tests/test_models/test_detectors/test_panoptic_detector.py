@@ -12,6 +12,7 @@ from mmpanoptic.models import PanopticDetector
 from mmpanoptic.models.detectors.samples import add_predictions
 from mmpanoptic.registry import MODELS
 from mmpanoptic.structures import EmbeddingMap, StuffLabels, StuffLogits
+from mmpanoptic.utils import UserError
 
 STUFF = {  # of each system
     'panoptic_fpn/panoptic-fpn_r18_fpn_shapes': StuffLogits,
@@ -82,7 +83,7 @@ def test_thresholds_of_fusion_in_test_cfg_are_refused(path):
     config = load_config(path)
     config.model.test_cfg.panoptic = dict(score_thr=0.125, mask_overlap=0.5)
     message = r'^test_cfg\.panoptic \(score_thr, mask_overlap\): .* panoptic_fusion_head, .*$'
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(UserError, match=message):
         on_meta(MODELS.build, config.model)
     config.model.test_cfg.panoptic = {}
     config.model.panoptic_fusion_head.score_thr = 0.125

@@ -276,7 +276,7 @@ class CIAE(torch.nn.Module):
 
 
 def test_what_cannot_be_tested_so_is_refused():
-    message = 'and CIAE has no mask head over boxes: test it without --tta'
+    message = 'and CIAE has no mask head over boxes: test it without test-time augmentation'
     with pytest.raises(UserError, match=f'^tta_model: PanopticTTAModel merges masks .* {message}$'):
         PanopticTTAModel(module=CIAE())
     config = Config.fromfile(CONFIGS / 'panet/panet_r18_fpn_shapes.py')

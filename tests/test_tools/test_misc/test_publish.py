@@ -60,7 +60,7 @@ def test_damaged_file_is_one_line(tmp_path, damage):
     file = write_safetensors(tmp_path / 'a.safetensors', dict(a=torch.ones(100)), {})
     data = file.read_bytes()
     file.write_bytes({'cut': data[:-7], 'zeros': bytes(40) + data[40:], 'empty': b'', 'other': b'PK' + data}[damage])
-    with pytest.raises(UserError, match='is no safetensors file'):
+    with pytest.raises(UserError, match='is not a checkpoint that torch can read'):
         read_checkpoint(file)
 
 

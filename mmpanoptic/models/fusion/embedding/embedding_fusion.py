@@ -8,7 +8,7 @@ from mmpanoptic.models.fusion.base import BaseFusionHead
 from mmpanoptic.models.fusion.segments import list_segments, thing_id
 from mmpanoptic.models.fusion.stuff import STUFF_AREA_MODES, paste_stuff
 from mmpanoptic.registry import MODELS
-from mmpanoptic.structures import Evidence
+from mmpanoptic.structures import EmbeddingMap, Evidence
 
 from .query_map import QueryMap
 from .search import best_queries, pixel_windows
@@ -41,6 +41,8 @@ class EmbeddingFusion(BaseFusionHead):
     Raises:
         ValueError: If one of the choices is unknown.
     """
+
+    takes = (EmbeddingMap,)
 
     def __init__(
         self,

@@ -95,14 +95,13 @@ class BoxFillFusion(HeuristicFusion):
         filled = fill_boxes(panoptic, instances.bboxes, labels, order, pasted, self.box_fill_thr, self.num_classes)
         return *filled, stuff
 
-    def _planes(self, instances: InstanceData) -> Tensor:
-        """The masks, then the boxes, bool of shape (2 * N, H, W)."""
-        masks = super()._planes(instances)
-        return torch.cat([masks, groups.box_planes(instances.bboxes, masks.shape[1:])])
+    def _planes(self, instances: InstanceData) -> list[Tensor]:
+        """The masks, and the boxes, packed."""
+        return [*super()._planes(instances), groups.pack_boxes(instances.bboxes, instances.masks.shape[1:])]
 
     def _decide(
         self, grouped: groups.PixelGroups, labels: list[int], order: Sequence[int]
     ) -> tuple[np.ndarray, list[int], list[int]]:
         values, pasted, stuff = super()._decide(grouped, labels, order)
         share_thr, void = self.box_fill_thr, self.num_classes
-        return *groups.fill_boxes(grouped, values, len(labels), labels, order, pasted, share_thr, void), stuff
+        return *groups.fill_boxes(grouped, values, labels, order, pasted, share_thr, void), stuff

@@ -17,40 +17,42 @@ from torch import Tensor
 
 from mmpanoptic.models.fusion.segments import thing_id
 
-_WORD = 64  # bits
+from .instances import require_masks
+
+_BYTES = 8  # of a word
 
 
 class PixelGroups(NamedTuple):
     """Pixels by what covers them.
 
     Attributes:
-        members: Whether a group lies in each of K planes, bool of shape (G, K), on the CPU.
+        members: For each set of planes, whether a group lies in them, bool of shape (G, K), on the CPU.
         labels: Label of stuff of each group, int64 of shape (G,), on the CPU.
         sizes: Number of pixels of each group, int64 of shape (G,), on the CPU.
         group: Group of each pixel, int64 of shape (H, W), on the device of the planes.
     """
 
-    members: np.ndarray
+    members: list[np.ndarray]
     labels: np.ndarray
     sizes: np.ndarray
     group: Tensor
 
 
-def group_pixels(planes: Tensor, labels: Tensor) -> PixelGroups:
+def group_pixels(planes: Sequence[Tensor], labels: Tensor) -> PixelGroups:
     """Group the pixels of an image; three synchronisations, whatever there is in it.
 
     Args:
-        planes: K planes, bool of shape (K, H, W): masks, boxes, anything that a pixel may lie in.
+        planes: Sets of planes, which pixels may lie in, as :func:`pack_masks` and :func:`pack_boxes` give them.
         labels: Integers of shape (H, W), from 0 on.
     """
-    keys = torch.cat([labels.reshape(1, -1).long(), pack_planes(planes)])
+    keys = torch.cat([labels.reshape(1, -1).long(), join_bytes(torch.cat(list(planes)))])
     # Runs of equal pixels first: there are far fewer of them to sort.
     is_start = torch.ones(keys.shape[1], dtype=torch.bool, device=keys.device)
     is_start[1:] = (keys[:, 1:] != keys[:, :-1]).any(dim=0)
     starts = is_start.nonzero().flatten()
     run_of_pixel = is_start.cumsum(0) - 1
     keys = keys[:, starts]
-    lengths = torch.diff(starts, append=starts.new_tensor([is_start.numel()]))
+    lengths = F.pad(starts, (0, 1), value=is_start.numel()).diff()
 
     order = torch.arange(len(starts), device=keys.device)
     for key in keys:
@@ -65,32 +67,57 @@ def group_pixels(planes: Tensor, labels: Tensor) -> PixelGroups:
 
     table = torch.cat([sizes[None], keys[:, firsts]]).cpu().numpy()
     bits = np.unpackbits(np.ascontiguousarray(table[2:].T).view(np.uint8), axis=1, bitorder='little')
-    members = bits[:, : len(planes)].astype(bool)
+    bounds = np.cumsum([8 * len(part) for part in planes])
+    members = np.split(bits[:, : bounds[-1]].astype(bool), bounds[:-1], axis=1)
     return PixelGroups(members, table[1], table[0], group_of_run[run_of_pixel].view(labels.shape))
 
 
-def pack_planes(planes: Tensor) -> Tensor:
-    """Planes as bits: int64 of shape (words, H * W), plane k at bit k % 64 of word k // 64; one word at least.
+def pack_masks(masks: Tensor) -> Tensor:
+    """Masks as bits: uint8 of shape (ceil(N / 8), H * W), at least one byte a pixel; mask k is bit k % 8 of byte k // 8.
 
     Args:
-        planes: bool of shape (K, H, W).
+        masks: bool or uint8 (set where not 0) of shape (N, H, W).
+
+    Raises:
+        TypeError: If masks are of another type.
     """
-    words = []
-    for part in planes.flatten(1).view(torch.uint8).split(_WORD):
-        weights = 2 ** (torch.arange(len(part), device=part.device, dtype=torch.uint8) % 8)
-        part = F.pad(part * weights[:, None], (0, 0, 0, _WORD - len(part)))
-        words.append(part.view(8, 8, -1).sum(dim=1, dtype=torch.uint8).T.flatten().view(torch.int64))
-    return torch.stack(words)
+    require_masks(masks)
+    return torch.stack([_pack_byte(part.bool()) for part in masks.split(8)])
 
 
-def box_planes(boxes: Tensor, size: tuple[int, int]) -> Tensor:
-    """Pixels of boxes, bool of shape (N, H, W), as :func:`~.box_fill_fusion.fill_boxes` counts them."""
+def pack_boxes(boxes: Tensor, size: tuple[int, int]) -> Tensor:
+    """Boxes as :func:`pack_masks` gives masks, with the pixels that :func:`~.box_fill_fusion.fill_boxes` counts.
+
+    Args:
+        boxes: Boxes (left, top, right, bottom) in pixels, of shape (N, 4).
+        size: Height and width of the image in pixels.
+    """
     height, width = size
-    left, top, right, bottom = boxes.detach().clamp(min=0).long().T[..., None]
     rows = torch.arange(height, device=boxes.device)
     columns = torch.arange(width, device=boxes.device)
-    inside = (rows >= top) & (rows < bottom), (columns >= left) & (columns < right)
-    return inside[0][:, :, None] & inside[1][:, None, :]
+    packed = []
+    for part in boxes.detach().clamp(min=0).long().split(8):
+        left, top, right, bottom = part.T[..., None]
+        down, across = (rows >= top) & (rows < bottom), (columns >= left) & (columns < right)
+        packed.append(_pack_byte(down[:, :, None] & across[:, None, :]))
+    return torch.stack(packed)
+
+
+def _pack_byte(planes: Tensor) -> Tensor:
+    """Up to eight planes, bool of shape (K, H, W), as bits of one byte a pixel: uint8 of shape (H * W,)."""
+    weights = 2 ** torch.arange(len(planes), device=planes.device, dtype=torch.uint8)
+    return (planes.flatten(1).view(torch.uint8) * weights[:, None]).sum(dim=0, dtype=torch.uint8)
+
+
+def join_bytes(planes: Tensor) -> Tensor:
+    """Bytes of pixels as words: int64 of shape (ceil(B / 8), P), of which byte b is byte b % 8 of word b // 8.
+
+    Args:
+        planes: uint8 of shape (B, P).
+    """
+    planes = F.pad(planes, (0, 0, 0, -len(planes) % _BYTES))
+    words = planes.view(-1, _BYTES, planes.shape[1]).transpose(1, 2)
+    return words.reshape(len(words), -1).view(torch.int64)
 
 
 def paste_instances(
@@ -99,12 +126,12 @@ def paste_instances(
     """Values of groups after :func:`~.instances.paste_instances`, int32 of shape (G,), and ``pasted``.
 
     Args:
-        groups: Groups, the first planes of which are the instances' masks.
+        groups: Groups, the first set of planes being the instances' masks.
         labels, order, overlap_thr, void: See there.
     """
     values, pasted = np.full(len(groups.sizes), void, np.int32), []
     for index in order:
-        own = np.flatnonzero(groups.members[:, index])
+        own = np.flatnonzero(groups.members[0][:, index])
         free = own[values[own] == void]
         area, num_free = int(groups.sizes[own].sum()), int(groups.sizes[free].sum())
         if num_free == 0 or (area - num_free) / area > overlap_thr:
@@ -136,7 +163,6 @@ def paste_stuff(
 def fill_boxes(
     groups: PixelGroups,
     values: np.ndarray,
-    first_box: int,
     labels: Sequence[int],
     order: Sequence[int],
     pasted: Sequence[int],
@@ -146,15 +172,14 @@ def fill_boxes(
     """Values after :func:`~.box_fill_fusion.fill_boxes`, and ``pasted``.
 
     Args:
-        groups: Groups, of which the planes from ``first_box`` on are the boxes.
+        groups: Groups, the second set of planes being the boxes.
         values: Values of the groups before.
-        first_box: Plane of the first instance's box.
         labels, order, pasted, share_thr, void: See there.
     """
     values, pasted = values.copy(), list(pasted)
     numbers = {index: k for k, index in enumerate(pasted, 1)}
     for index in order:
-        own = np.flatnonzero(groups.members[:, first_box + index])
+        own = np.flatnonzero(groups.members[1][:, index])
         free = own[values[own] == void]
         num_free = int(groups.sizes[free].sum())
         if num_free == 0 or num_free / int(groups.sizes[own].sum()) < share_thr:

@@ -77,20 +77,21 @@ class HeuristicFusion(BaseFusionHead):
             ``stuff_area_mode='component'``), and its ``segments_info``.
 
         Raises:
-            ValueError: If masks and logits differ in size, or the logits' channels are not what they say.
+            ValueError: If masks or stuff are not of the size of the map, or the logits' channels are not what they say.
         """
         semantic = stuff_labels(evidence.stuff, self.num_things_classes, self.num_stuff_classes)
-        instances = evidence.instances
+        instances, size = evidence.instances, tuple(evidence.output_size)
+        sizes = [semantic.shape, *([instances.masks.shape[1:]] if len(instances) else [])]
+        if any(tuple(found) != size for found in sizes):
+            raise ValueError(
+                f'stuff is of size {tuple(sizes[0])}, masks are of size {tuple(sizes[-1])}, and the panoptic map to make '
+                f'is of {size} (height, width): all must be the same'
+            )
         if not len(instances):
             no_masks = semantic.new_zeros((0, *semantic.shape), dtype=torch.bool)
             empty = InstanceData(masks=no_masks, bboxes=semantic.new_zeros((0, 4)))
             panoptic, pasted, stuff = self._paste(empty, [], [], semantic)
             return panoptic, list_segments(pasted, [], [], stuff)
-        if instances.masks.shape[1:] != semantic.shape:
-            raise ValueError(
-                f'masks are of size {tuple(instances.masks.shape[1:])}, semantic logits of size '
-                f'{tuple(semantic.shape)} (height, width): both must be of the size of the original image'
-            )
         scores, labels = scores_and_labels(instances)
         order = self._order(evidence, scores, labels) if order is None else order
         panoptic, pasted, stuff = self._paste(instances, labels.tolist(), order, semantic)
@@ -103,7 +104,7 @@ class HeuristicFusion(BaseFusionHead):
         # Many small steps that each look at one count are slow on a GPU. Components are OpenCV's.
         if semantic.device.type == 'cpu' or self.stuff_area_mode == 'component':
             return self._paste_one_by_one(instances, labels, order, semantic)
-        grouped = groups.group_pixels(self._planes(instances), semantic)
+        grouped = groups.group_pixels(self._planes(instances.to(semantic.device)), semantic)
         values, pasted, stuff = self._decide(grouped, labels, order)
         return torch.from_numpy(values).to(semantic.device)[grouped.group], pasted, stuff
 
@@ -115,9 +116,9 @@ class HeuristicFusion(BaseFusionHead):
         panoptic, stuff = paste_stuff(panoptic, semantic, *classes, self.stuff_area_limit, self.stuff_area_mode)
         return panoptic, pasted, stuff
 
-    def _planes(self, instances: InstanceData) -> Tensor:
-        """What a pixel may lie in: the masks, bool of shape (N, H, W)."""
-        return instances.masks.bool()
+    def _planes(self, instances: InstanceData) -> list[Tensor]:
+        """What a pixel may lie in: the masks, packed."""
+        return [groups.pack_masks(instances.masks)]
 
     def _decide(
         self, grouped: groups.PixelGroups, labels: list[int], order: Sequence[int]

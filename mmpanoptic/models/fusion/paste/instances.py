@@ -35,6 +35,12 @@ def order_instances(scores: Tensor, score_thr: float, rank_scores: Tensor | None
     return kept.tolist()
 
 
+def require_masks(masks: Tensor) -> None:
+    """Refuse what is not masks, probabilities for instance, by a TypeError."""
+    if masks.dtype not in (torch.bool, torch.uint8):
+        raise TypeError(f'masks must be bool or uint8, not {masks.dtype}')
+
+
 def mask_bounds(masks: Tensor) -> list[tuple[int, int, int, int]]:
     """Tight bounds of masks.
 
@@ -47,8 +53,7 @@ def mask_bounds(masks: Tensor) -> list[tuple[int, int, int, int]]:
     Raises:
         TypeError: If masks are of another type, probabilities for instance.
     """
-    if masks.dtype not in (torch.bool, torch.uint8):
-        raise TypeError(f'masks must be bool or uint8, not {masks.dtype}')
+    require_masks(masks)
     if not masks.numel():
         return [(0, 0, 0, 0)] * len(masks)
     height, width = masks.shape[1:]

@@ -85,6 +85,14 @@ def test_same_maps(seed, number, size, head_type, overlap_thr, stuff_area_limit,
     assert found_segments == segments
 
 
+def test_probabilities_are_refused():
+    evidence = drawn_evidence(np.random.default_rng(3), 9, (12, 15))
+    evidence.instances.masks = evidence.instances.masks.float()
+    for head in (HeuristicFusion, on_device(HeuristicFusion)):
+        with pytest.raises(TypeError, match=r'masks must be bool or uint8, not torch\.float32'):
+            head(T, S).fuse(evidence)
+
+
 def test_masks_of_another_type(seed=3):
     evidence = drawn_evidence(np.random.default_rng(seed), 9, (12, 15))
     expected, _ = HeuristicFusion(T, S).fuse(evidence)
@@ -95,7 +103,7 @@ def test_masks_of_another_type(seed=3):
 @pytest.mark.parametrize('number', [0, 1, 8, 64, 65, 130])
 def test_planes_are_packed_bit_by_bit(number):
     planes = torch.from_numpy(np.random.default_rng(0).random((number, 4, 5)) < 0.5)
-    words = groups.pack_planes(planes)
+    words = groups.join_bytes(groups.pack_masks(planes))
     assert words.shape == (max(1, -(-number // 64)), 20)
     for k, plane in enumerate(planes.flatten(1)):
         assert torch.equal((words[k // 64] >> (k % 64) & 1).bool(), plane)
@@ -104,12 +112,13 @@ def test_planes_are_packed_bit_by_bit(number):
 def test_groups_are_pixels_of_one_fate():
     evidence = drawn_evidence(np.random.default_rng(1), 70, (31, 40))
     planes, labels = evidence.instances.masks, evidence.stuff.labels
-    found = groups.group_pixels(planes, labels)
-    members = torch.from_numpy(found.members)[found.group].permute(2, 0, 1)
-    assert torch.equal(members, planes)
+    found = groups.group_pixels([groups.pack_masks(planes), groups.pack_masks(planes[:3])], labels)
+    for members, expected in zip(found.members, (planes, planes[:3]), strict=True):
+        members = torch.from_numpy(members)[found.group].permute(2, 0, 1)
+        assert torch.equal(members[: len(expected)], expected) and not members[len(expected) :].any()
     assert torch.equal(torch.from_numpy(found.labels)[found.group], labels)
     assert np.array_equal(np.bincount(found.group.flatten()), found.sizes)
-    rows = {(label, *row) for label, row in zip(found.labels.tolist(), found.members.tolist(), strict=True)}
+    rows = {(label, *row) for label, row in zip(found.labels.tolist(), found.members[0].tolist(), strict=True)}
     assert len(rows) == len(found.sizes)
 
 

@@ -193,6 +193,7 @@ STEP = """
 import sys
 import torch
 from mmengine import dist
+from mmpanoptic.engine.devices import end_process_of_group
 from mmpanoptic.models import CategoryMemory, CIAELoss
 from mmpanoptic.models.losses import EmbeddingTargets
 

@@ -127,7 +127,10 @@ def _address(source: str) -> str:
     }
     if not found or scheme not in names:
         return source
-    known = names[scheme]()
+    try:
+        known = names[scheme]()
+    except ModuleNotFoundError as error:
+        raise UserError(f'{source}: {error}: install it, or give a file or an address') from None
     name = get_deprecated_model_names().get(name, name)
     if name not in known:
         raise UserError(f'{source}: mmengine knows no checkpoint of that name: give a file or an address')

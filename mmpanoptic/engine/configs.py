@@ -53,7 +53,7 @@ def load_config(path: str, options: dict | None = None, work_dir: str | None = N
         name = key.split('.')[0]
         if name not in KNOWN_KEYS:
             places = _places_of(name, config._cfg_dict)
-            way_out = f': set {", ".join(places)}' if places else ''
+            way_out = f': keys of that name that do are {", ".join(places)}' if places else ''
             raise UserError(
                 f'option {key}: nothing reads {name!r} of {path}, so setting it would change nothing{way_out}',
                 argument='cfg_options',

@@ -22,7 +22,7 @@ def set_up_devices(config: Config) -> None:
     if config.launcher == 'none' or torch.cuda.is_available():
         return
     if config.launcher != 'pytorch':
-        raise UserError(f'launcher {config.launcher} needs GPUs: on CPUs use dist_train.sh and dist_test.sh')
+        raise UserError(f'launcher {config.launcher} needs GPUs: on CPUs take launcher pytorch')
     config.env_cfg.dist_cfg = dict(backend='gloo')
     config.model_wrapper_cfg = dict(
         type='MMDistributedDataParallel',

@@ -94,7 +94,7 @@ def test_batches(
 ):
     sizes = []
     original = inferencer.model.evidence
-    monkeypatch.setattr(inferencer.model, 'evidence', lambda x, samples: sizes.append(len(x)) or original(x, samples))
+    monkeypatch.setattr(inferencer.model, 'evidence', lambda x, *args: sizes.append(len(x)) or original(x, *args))
     batched = list(inferencer(tiny.images, batch_size=2))
     assert sizes == [2, 1]
     for result, expected in zip(batched, results, strict=True):

@@ -83,10 +83,11 @@ def test_objects_are_loaded_only_if_trusted(kind, source_of, capsys):
     with pytest.raises(UserError) as refused:
         read_checkpoint(source)
     message = str(refused.value)
-    assert message.startswith(f'{source} holds more than weights and plain values (')
+    assert message.startswith(source)
+    assert ' holds more than weights and plain values (' in message
     assert message.endswith('if you trust the file, load it with trust_checkpoint=True')
     assert refused.value.argument == 'trust_checkpoint'
-    assert not capsys.readouterr().out
+    assert 'run by loading' not in capsys.readouterr().out
     assert read_checkpoint(source, trust=True)['model'] == {}
     assert 'run by loading' in capsys.readouterr().out
 
@@ -100,7 +101,7 @@ def test_mmengine_reads_everything_so(kind, source_of, monkeypatch, capsys):
     source = source_of(kind, 'objects.pth')
     with pytest.raises(UserError, match='holds more than weights and plain values'):
         CheckpointLoader.load_checkpoint(source, 'cpu', logger='silent')
-    assert not capsys.readouterr().out
+    assert 'run by loading' not in capsys.readouterr().out
     use_strict_loading(trust=True)
     assert CheckpointLoader.load_checkpoint(source, 'cpu', logger='silent')['model'] == {}
 
@@ -119,9 +120,11 @@ def test_what_cannot_be_fetched_is_one_line(address, files, cached):
     assert message.startswith(f'{address}/none.pth could not be fetched (HTTPError: HTTP Error 404: File not found): ')
     assert message.endswith('fetch it by other means and give the file')
     assert len(message.splitlines()) == 1
-    shutil.copy(files / 'weights.pth', files / 'weights-01234567.pth')  # in a name, the beginning of the sum is checked
-    with pytest.raises(UserError, match=r'weights-01234567\.pth could not be fetched \(RuntimeError: invalid hash value '):
-        read_checkpoint(f'{address}/weights-01234567.pth')
+    shutil.copy(files / 'weights.pth', files / 'weights-0123abcd.pth')  # in a name, the beginning of the sum is checked
+    with pytest.raises(
+        UserError, match=r'weights-0123abcd\.pth could not be fetched \(RuntimeError: invalid hash value '
+    ):
+        read_checkpoint(f'{address}/weights-0123abcd.pth')
     assert not list(cached.iterdir()), 'nothing half-fetched is left'
 
 

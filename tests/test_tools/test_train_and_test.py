@@ -130,7 +130,7 @@ def test_slurm_scripts(tiny_run: TinyRun, slurm_env: dict[str, str], tmp_path: P
     ]  # fmt: skip
     train = run_tool('slurm_train.sh', 'part', 'job', tiny_run.config, 'a dir', cwd=tmp_path, env=slurm_env)
     assert train.returncode == 1
-    assert train.stderr == 'error: launcher slurm needs GPUs: on CPUs use dist_train.sh and dist_test.sh\n'
+    assert train.stderr == 'error: launcher slurm needs GPUs: on CPUs take launcher pytorch\n'
     arguments = (tmp_path / 'srun_arguments').read_text().splitlines()
     assert arguments[-5:] == [
         '-u',

@@ -19,8 +19,8 @@ import torch
 from mmdet.datasets import CocoPanopticDataset
 from torch import Tensor
 
+from mmpanoptic.engine import cli
 from mmpanoptic.engine.checkpoint_files import read_checkpoint
-from mmpanoptic.engine.cli import run
 from mmpanoptic.engine.released_checkpoints import check_tensors, save_converted
 from mmpanoptic.utils import UserError
 
@@ -283,4 +283,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    run(main)
+    cli.run(main)

@@ -46,7 +46,7 @@ class FiniteLossHook(Hook):
 
     An iteration's losses are looked at in the next one, when the device has long computed them: nothing waits. The
     batch is written to ``non_finite/iter_<N>_rank_<R>.pth`` in the work dir, R being the process, as ``data_batch`` with the
-    ``losses``; it holds Python objects, so it is read by ``torch.load(..., weights_only=False)``.
+    ``losses``; it holds Python objects, so ``torch.load(..., weights_only=False)`` reads it.
 
     Args:
         max_skipped: With mixed precision, how many iterations in a row may have such a loss. The loss scale is lowered
@@ -85,8 +85,8 @@ class FiniteLossHook(Hook):
         if name is not None:
             raise UserError(
                 f'iteration {runner.iter + 1}: {name} holds a value that is not finite, so no checkpoint is written '
-                'and the last good one stays. Lower the learning rate, clip gradients (optim_wrapper.clip_grad), or write '
-                'it all the same with allow_nan=True',
+                'and the last good one stays. Lower the learning rate, clip gradients (optim_wrapper.clip_grad), or '
+                'write it all the same with allow_nan=True',
                 argument='allow_nan',
             )
 

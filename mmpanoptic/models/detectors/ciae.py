@@ -149,8 +149,8 @@ def annotated_instances(sample: DetDataSample, embedding: Tensor) -> InstanceDat
     """
     if 'gt_panoptic_seg' not in sample:
         raise UserError(
-            f'{sample.get("img_path", "an image")}: the oracle needs ground truth (gt_panoptic_seg): test it with '
-            'tools/test.py on annotated images, or set model.oracle=False'
+            f'{sample.get("img_path", "an image")}: the oracle needs ground truth (gt_panoptic_seg): test it on '
+            'annotated images, or build it with oracle=False'
         )
     height, width = sample.img_shape[:2]
     truth = sample.gt_panoptic_seg

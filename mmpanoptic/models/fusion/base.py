@@ -55,8 +55,8 @@ class BaseFusionHead(BasePanopticFusionHead):
         for found in evidence:
             if not isinstance(found.stuff, self.takes):
                 raise TypeError(
-                    f'{type(self).__name__} takes {" or ".join(kind.__name__ for kind in self.takes)}, and the detector '
-                    f'gives {type(found.stuff).__name__}: choose a fusion head that goes with its semantic head'
+                    f'{type(self).__name__} takes {" or ".join(kind.__name__ for kind in self.takes)}, and the '
+                    f'detector gives {type(found.stuff).__name__}: choose a fusion head that goes with its semantic head'
                 )
             panoptic, segments_info = self.fuse(found)
             sem_seg = panoptic[None].to(found.device)

@@ -73,7 +73,7 @@ def group_pixels(planes: Sequence[Tensor], labels: Tensor) -> PixelGroups:
 
 
 def pack_masks(masks: Tensor) -> Tensor:
-    """Masks as bits: uint8 of shape (ceil(N / 8), H * W), at least one byte a pixel; mask k is bit k % 8 of byte k // 8.
+    """Masks as bits: uint8 of shape (B, H * W), B = max(1, ceil(N / 8)); mask k is bit k % 8 of byte k // 8.
 
     Args:
         masks: bool or uint8 (set where not 0) of shape (N, H, W).

@@ -84,8 +84,8 @@ class HeuristicFusion(BaseFusionHead):
         sizes = [semantic.shape, *([instances.masks.shape[1:]] if len(instances) else [])]
         if any(tuple(found) != size for found in sizes):
             raise ValueError(
-                f'stuff is of size {tuple(sizes[0])}, masks are of size {tuple(sizes[-1])}, and the panoptic map to make '
-                f'is of {size} (height, width): all must be the same'
+                f'stuff is of size {tuple(sizes[0])}, masks are of size {tuple(sizes[-1])}, and the panoptic map to '
+                f'make is of {size} (height, width): all must be the same'
             )
         if not len(instances):
             no_masks = semantic.new_zeros((0, *semantic.shape), dtype=torch.bool)

@@ -309,7 +309,10 @@ def test_several_images_of_different_sizes():
 
 def test_sizes_that_differ():
     instances = instances_of([strip(0, 4, 8)], [0], [0.9])
-    with pytest.raises(ValueError, match=r'stuff is of size \(1, 9\), masks are of size \(1, 8\), and the panoptic map to make is of \(1, 9\) '):
+    with pytest.raises(
+        ValueError,
+        match=r'stuff is of size \(1, 9\), masks are of size \(1, 8\), and the panoptic map to make is of \(1, 9\) ',
+    ):
         fuse(instances, all_other(9))
 
 

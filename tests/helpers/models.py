@@ -5,10 +5,15 @@ from typing import TypeVar
 
 import torch
 from helpers.repo import CONFIGS
-from mmengine.config import Config
+from mmdet.testing import demo_mm_inputs
+from mmengine.config import Config, ConfigDict
 from mmengine.registry import init_default_scope
+from mmengine.runner import set_random_seed
+from mmengine.structures import PixelData
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
+
+from mmpanoptic.registry import MODELS
 
 T = TypeVar('T')
 
@@ -55,3 +60,56 @@ def train_step(model: nn.Module, data: dict) -> dict[str, float]:
     assert [name for name, p in learned.items() if p.grad is None] == []
     assert all(torch.isfinite(p.grad).all() for p in learned.values())
     return values
+
+
+def with_few_rois(config: Config) -> Config:
+    """The same with so few proposals that heads take seconds, not a minute, on a CPU; no layer changes."""
+    for node in dicts_in(config._cfg_dict.model):
+        for key, limit in (('nms_pre', 100), ('max_per_img', 20)):
+            if key in node:
+                node[key] = min(node[key], limit)
+        if node.get('type') == 'RandomSampler':
+            node['num'] = 16
+    return config
+
+
+def build_model(config: Config) -> nn.Module:
+    """The model of a config with weights of seed 0."""
+    set_random_seed(0)
+    return MODELS.build(config.model)
+
+
+def dicts_in(node):
+    """All dicts nested in a config."""
+    if isinstance(node, dict):
+        yield node
+        for value in node.values():
+            yield from dicts_in(value)
+    elif isinstance(node, (list, tuple)):
+        for value in node:
+            yield from dicts_in(value)
+
+
+def demo_batch(config: Config) -> dict:
+    """Two random images with boxes, masks and a semantic map in the classes of the model, of different sizes."""
+    model = config.model
+    fusion = model.get('panoptic_fusion_head') or ConfigDict(
+        num_things_classes=(model.get('roi_head') or model).bbox_head.num_classes, num_stuff_classes=2
+    )
+    data = demo_mm_inputs(
+        image_shapes=[(3, 128, 160), (3, 96, 128)],
+        num_items=[4, 1],
+        num_classes=fusion.num_things_classes + fusion.num_stuff_classes,
+        with_mask=True,
+        with_semantic=True,
+    )
+    for sample in data['data_samples']:
+        sample.gt_instances.labels %= fusion.num_things_classes
+        height, width = sample.img_shape
+        sample.set_metainfo(dict(ori_shape=(2 * height, 2 * width), scale_factor=(0.5, 0.5)))
+        # What an oracle looks at: one thing, at the original size.
+        ids = torch.zeros((1, 2 * height, 2 * width), dtype=torch.int32)
+        ids[:, 20:60, 20:80] = 1
+        thing = dict(id=1, label=0, is_thing=True, iscrowd=0, bbox=[20, 20, 60, 40])
+        sample.gt_panoptic_seg = PixelData(sem_seg=ids, metainfo=dict(segments_info=[thing]))
+    return data

@@ -6,19 +6,16 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from helpers.models import build_model, demo_batch, dicts_in, with_few_rois
 from helpers.repo import ROOT
-from mmdet.testing import demo_mm_inputs
-from mmengine.config import Config, ConfigDict
+from mmengine.config import Config
 from mmengine.dataset import Compose
 from mmengine.registry import init_default_scope
-from mmengine.runner import set_random_seed
-from mmengine.structures import PixelData
 
 from mmpanoptic import registry
 from mmpanoptic.datasets import steps_of
 from mmpanoptic.engine.configs import KNOWN_KEYS
 from mmpanoptic.engine.hooks.check_hook import check_classes
-from mmpanoptic.registry import MODELS
 
 CONFIGS = sorted(path for path in (ROOT / 'configs').rglob('*.py') if '_base_' not in path.parts)
 REGISTRIES = [getattr(registry, name) for name in vars(registry) if name.isupper()]
@@ -46,58 +43,6 @@ def load(path: Path) -> Config:
     init_default_scope(config.default_scope)
     config.load_from = None
     return config
-
-
-def with_few_rois(config: Config) -> Config:
-    """The same with so few proposals that heads take seconds, not a minute, on a CPU; no layer changes."""
-    for node in dicts_in(config._cfg_dict.model):
-        for key, limit in (('nms_pre', 100), ('max_per_img', 20)):
-            if key in node:
-                node[key] = min(node[key], limit)
-        if node.get('type') == 'RandomSampler':
-            node['num'] = 16
-    return config
-
-
-def build_model(config: Config) -> torch.nn.Module:
-    set_random_seed(0)
-    return MODELS.build(config.model)
-
-
-def dicts_in(node):
-    """All dicts nested in a config."""
-    if isinstance(node, dict):
-        yield node
-        for value in node.values():
-            yield from dicts_in(value)
-    elif isinstance(node, (list, tuple)):
-        for value in node:
-            yield from dicts_in(value)
-
-
-def batch(config: Config) -> dict:
-    """Two random images with boxes, masks and a semantic map in the classes of the model, of different sizes."""
-    model = config.model
-    fusion = model.get('panoptic_fusion_head') or ConfigDict(
-        num_things_classes=(model.get('roi_head') or model).bbox_head.num_classes, num_stuff_classes=2
-    )
-    data = demo_mm_inputs(
-        image_shapes=[(3, 128, 160), (3, 96, 128)],
-        num_items=[4, 1],
-        num_classes=fusion.num_things_classes + fusion.num_stuff_classes,
-        with_mask=True,
-        with_semantic=True,
-    )
-    for sample in data['data_samples']:
-        sample.gt_instances.labels %= fusion.num_things_classes
-        height, width = sample.img_shape
-        sample.set_metainfo(dict(ori_shape=(2 * height, 2 * width), scale_factor=(0.5, 0.5)))
-        # What an oracle looks at: one thing, at the original size.
-        ids = torch.zeros((1, 2 * height, 2 * width), dtype=torch.int32)
-        ids[:, 20:60, 20:80] = 1
-        thing = dict(id=1, label=0, is_thing=True, iscrowd=0, bbox=[20, 20, 60, 40])
-        sample.gt_panoptic_seg = PixelData(sem_seg=ids, metainfo=dict(segments_info=[thing]))
-    return data
 
 
 def test_there_are_configs():
@@ -139,7 +84,7 @@ def test_config_model(path, stated_parameters):
 
     model.eval()
     with torch.no_grad():
-        results = model.test_step(batch(config))
+        results = model.test_step(demo_batch(config))
     for result in results:
         if hasattr(model, 'panoptic_fusion_head'):
             assert result.pred_panoptic_seg.sem_seg.shape == (1, *result.ori_shape)
@@ -148,7 +93,7 @@ def test_config_model(path, stated_parameters):
     if 'ablations' in path.parts:
         return
     model.train()
-    data = model.data_preprocessor(batch(config), training=True)
+    data = model.data_preprocessor(demo_batch(config), training=True)
     loss, _ = model.parse_losses(model(**data, mode='loss'))
     assert torch.isfinite(loss)
     loss.backward()

@@ -56,7 +56,7 @@ class BaseFusionHead(BasePanopticFusionHead):
             if not isinstance(found.stuff, self.takes):
                 raise TypeError(
                     f'{type(self).__name__} takes {" or ".join(kind.__name__ for kind in self.takes)}, and the '
-                    f'detector gives {type(found.stuff).__name__}: choose a fusion head that goes with its semantic head'
+                    f'detector gives {type(found.stuff).__name__}: choose a fusion head that goes with its heads'
                 )
             panoptic, segments_info = self.fuse(found)
             sem_seg = panoptic[None].to(found.device)

@@ -9,12 +9,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from helpers.repo import ROOT
+from helpers.models import build_model, demo_batch, load_config, with_few_rois
 from mmengine.config import Config
 from mmengine.runner import set_random_seed
-from test_configs.test_every_config import batch, build_model, load, with_few_rois
 
-from mmpanoptic.engine.configs import load_config
+from mmpanoptic.engine import configs
 from mmpanoptic.engine.hooks import BranchGradientHook, branch_gradients
 from mmpanoptic.engine.runner import build_runner
 from mmpanoptic.utils import UserError
@@ -24,7 +23,7 @@ SYSTEMS += ('spatialflow/spatialflow_r18_fpn_shapes',)
 
 
 def config_of(name: str) -> Config:
-    return with_few_rois(load(ROOT / f'configs/{name}.py'))
+    return with_few_rois(load_config(name))
 
 
 def by_hand(model: torch.nn.Module, data_batch: dict) -> list[float]:
@@ -56,7 +55,7 @@ def test_equals_backward_by_hand_and_leaves_no_trace(name):
     model = build_model(config)
     model.init_weights()
     model.train()
-    data_batch = batch(config)
+    data_batch = demo_batch(config)
     set_random_seed(3)
     weights = copy.deepcopy(model.state_dict())
     samples = copy.deepcopy(data_batch['data_samples'])
@@ -80,14 +79,14 @@ def test_what_does_not_reach_the_backbone_has_no_gradient():
     """With a network of its own, OANet's stuff branch does not pull at the instances' backbone."""
     config = config_of(SYSTEMS[0])
     config.model.share = 'none'
-    stuff, instance = branch_gradients(build_model(config).train(), batch(config))
+    stuff, instance = branch_gradients(build_model(config).train(), demo_batch(config))
     assert stuff == 0 and instance > 0
 
 
 def test_predictions_to_train_the_ranking_on_do_not_count():
     """They are made from the features of the same step, without a gradient."""
     config = config_of(SYSTEMS[0])
-    data_batch = batch(config)
+    data_batch = demo_batch(config)
     expected = branch_gradients(build_model(config).train(), data_batch)
     config.model.panoptic_fusion_head.train_input = 'pred'
     model = build_model(config).train()
@@ -97,7 +96,7 @@ def test_predictions_to_train_the_ranking_on_do_not_count():
 
 def test_names_that_no_loss_has():
     config = config_of(SYSTEMS[1])
-    model, data_batch = build_model(config).train(), batch(config)
+    model, data_batch = build_model(config).train(), demo_batch(config)
     with pytest.raises(UserError, match=r'with loss_sem or loss_ce in it: the losses are .*loss_rpn_cls.*, loss_seg'):
         branch_gradients(model, data_batch, stuff=('loss_sem', 'loss_ce'))
     with pytest.raises(UserError, match='with acc in it'):  # logged, but no loss
@@ -107,7 +106,7 @@ def test_names_that_no_loss_has():
 
 def train(tiny_config: Path, work_dir: Path, *hooks: BranchGradientHook) -> dict[str, torch.Tensor]:
     """Weights after three iterations."""
-    config = load_config(str(tiny_config), work_dir=str(work_dir))
+    config = configs.load_config(str(tiny_config), work_dir=str(work_dir))
     config.launcher = 'none'
     config.train_cfg = dict(type='IterBasedTrainLoop', max_iters=3)
     config.val_cfg = config.val_dataloader = config.val_evaluator = None

@@ -5,11 +5,10 @@ import math
 
 import pytest
 import torch
-from helpers.models import load_config
+from helpers.models import demo_batch, load_config
 from mmdet.structures import DetDataSample
 from mmengine.runner import set_random_seed
 from mmengine.structures import InstanceData
-from test_configs.test_every_config import batch
 
 from mmpanoptic.registry import MODELS
 from mmpanoptic.structures import INSTANCE_OFFSET
@@ -29,7 +28,7 @@ def build(config, **changes):
 def test_what_is_shared(config, share):
     """The stuff loss reaches the instances' backbone or neck only where they are shared."""
     model = build(config, share=share)
-    data = model.data_preprocessor(batch(config), training=True)
+    data = model.data_preprocessor(demo_batch(config), training=True)
     features, stuff = model.extract_feats(data['inputs'])
     assert (stuff is features) == (share == 'neck')
     model.semantic_head.loss(stuff, data['data_samples'])['loss_seg'].backward()
@@ -51,7 +50,7 @@ def test_what_is_shared(config, share):
 )
 def test_every_parameter_learns(config, share, stuff_input):
     model = build(config, share=share, stuff_input=stuff_input)
-    data = model.data_preprocessor(batch(config), training=True)
+    data = model.data_preprocessor(demo_batch(config), training=True)
     loss, values = model.parse_losses(model(**data, mode='loss'))
     assert values['conflict_pixels'] > 0
     loss.backward()
@@ -96,7 +95,7 @@ def test_person_and_tie_through_the_detector(config):
 def test_prediction_of_a_padded_batch(config, rescale):
     """Each map has the size of its image: the original one, or the one fed in without what the batch pads."""
     model = build(config).eval()
-    data = model.data_preprocessor(batch(config), training=False)
+    data = model.data_preprocessor(demo_batch(config), training=False)
     with torch.no_grad():
         results = model.predict(data['inputs'], data['data_samples'], rescale=rescale)
     sizes = [sample.ori_shape if rescale else sample.img_shape for sample in results]
@@ -119,7 +118,7 @@ def test_training_on_predicted_masks(config):
     fusion = dict(config.model.panoptic_fusion_head, train_input='pred', score_thr=0.0)
     model = build(config, panoptic_fusion_head=fusion).train()
     model.roi_head.mask_head.eval()
-    data = model.data_preprocessor(batch(config), training=True)
+    data = model.data_preprocessor(demo_batch(config), training=True)
     modes = [module.training for module in model.modules()]
     instances = model.predict_instances(model.extract_feat(data['inputs']), data['data_samples'])
     assert [module.training for module in model.modules()] == modes
@@ -137,7 +136,7 @@ def test_rpn_sees_no_classes(config):
     from mmdet.models import TwoStagePanopticSegmentor
 
     model = build(config)
-    data = model.data_preprocessor(batch(config), training=True)
+    data = model.data_preprocessor(demo_batch(config), training=True)
     set_random_seed(1)
     ours = model.loss(data['inputs'], data['data_samples'])
     set_random_seed(1)

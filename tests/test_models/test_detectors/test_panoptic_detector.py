@@ -4,9 +4,8 @@ import copy
 
 import pytest
 import torch
-from helpers.models import load_config, on_meta
+from helpers.models import demo_batch, load_config, on_meta, with_few_rois
 from mmengine.runner import set_random_seed
-from test_configs.test_every_config import batch, with_few_rois
 
 from mmpanoptic.models import PanopticDetector
 from mmpanoptic.models.detectors.samples import add_predictions
@@ -31,7 +30,7 @@ def case(request: pytest.FixtureRequest) -> tuple:
     (test_cfg.rcnn if 'rcnn' in test_cfg else test_cfg).update(score_thr=0.0, max_per_img=6)
     set_random_seed(0)
     model = MODELS.build(config.model).eval()
-    return model, model.data_preprocessor(batch(config), training=False), STUFF[request.param]
+    return model, model.data_preprocessor(demo_batch(config), training=False), STUFF[request.param]
 
 
 @pytest.mark.parametrize('rescale', [True, False])
@@ -75,6 +74,18 @@ def test_evidence_has_the_sizes_of_input_and_output(case, rescale):
         boxes = found.instances.bboxes
         assert boxes[:, 0::2].max() <= width and boxes[:, 1::2].max() <= height
         assert boxes.max() > max(height, width) / 2, 'boxes are in pixels of the output'
+
+
+@torch.no_grad()
+def test_the_map_of_a_cropped_input_is_of_its_size(case):
+    """mmdet pastes masks onto the scaled original image, which may be larger than what was fed in."""
+    model, data, _ = case
+    samples = copy.deepcopy(data['data_samples'])
+    for sample in samples:
+        height, width = sample.ori_shape
+        sample.set_metainfo(dict(ori_shape=(height + 20, width + 30)))
+    for sample in model.predict(data['inputs'], samples, rescale=False):
+        assert sample.pred_panoptic_seg.sem_seg.shape[1:] == sample.img_shape
 
 
 @pytest.mark.parametrize('path', STUFF)

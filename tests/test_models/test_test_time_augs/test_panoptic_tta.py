@@ -22,6 +22,7 @@ from mmengine.structures import InstanceData
 from mmpanoptic.datasets.shapes.writer import write_dataset
 from mmpanoptic.models import PanopticTTAModel
 from mmpanoptic.registry import MODELS
+from mmpanoptic.structures import StuffLabels
 from mmpanoptic.utils import UserError
 
 SIZES = (50, 66), (70, 46)
@@ -290,6 +291,21 @@ def test_what_cannot_be_tested_so_is_refused():
     del one['data_samples'][0].flip
     with pytest.raises(UserError, match="samples have no 'flip'"):
         predict(build(), one)
+
+
+class LabelHead(torch.nn.Module):
+    """A semantic head that has no logits to give."""
+
+    def predict(self, features: tuple, metas: list[dict], rescale: bool) -> list[StuffLabels]:
+        return [StuffLabels(torch.zeros(meta['ori_shape'][:2], dtype=torch.long)) for meta in metas]
+
+
+def test_labels_of_several_views_have_no_average():
+    model = build()
+    model.module.semantic_head = LabelHead()
+    assert len(predict(model, view())) == 1
+    with pytest.raises(TypeError, match='LabelHead gives StuffLabels, of which several views have no average'):
+        model.predict_semantics((), [dict(ori_shape=(4, 5))], as_logits=True)
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 from mmengine.dataset import BaseDataset
 from rich.progress import track
+from scipy.ndimage import find_objects
 
 from mmpanoptic.formats.panoptic_png import decode_panoptic_png, segment_indices
 from mmpanoptic.structures import VOID_ID
@@ -54,7 +55,8 @@ def check_png(info: dict) -> None:
         info: A sample's entry in ``data_list``.
 
     Raises:
-        DatasetError: If it is unreadable, of another size, has other ids than the JSON, or a box leaves the image.
+        DatasetError: If it is unreadable, of another size, has other ids than the JSON, or areas or boxes are not those
+            of its pixels. An edge of a box may be off by one, as where others count pixels from corners.
     """
     path = info['seg_map_path']
     height, width = info['height'], info['width']
@@ -72,12 +74,21 @@ def check_png(info: dict) -> None:
             f'{path} has no pixel of segment id {segment["id"]} of its segments_info (image id {info["img_id"]!r}): '
             f'the PNG and the JSON are not of one release, or the PNG was edited (id {VOID_ID} is void)'
         )
-    for segment in info['segments_info']:
-        x, y, w, h = segment['bbox']
-        if min(x, y) < 0 or x + w > width or y + h > height:
+    for segment, area, (rows, columns) in zip(
+        info['segments_info'], pixels.tolist(), find_objects(indices), strict=True
+    ):
+        if segment['area'] != area:
             raise DatasetError(
-                f'{path}: segment id {segment["id"]} has bbox {segment["bbox"]} in the JSON, which leaves its image '
-                f'(id {info["img_id"]!r}, {height}x{width}): write [x, y, width, height] in pixels'
+                f'{path}: segment id {segment["id"]} has area {segment["area"]} in the JSON and {area} pixels (image '
+                f'id {info["img_id"]!r}): write the number of pixels'
+            )
+        x, y, w, h = segment['bbox']
+        left, top, right, bottom = columns.start, rows.start, columns.stop, rows.stop
+        if max(abs(x - left), abs(y - top), abs(x + w - right), abs(y + h - bottom)) > 1:
+            raise DatasetError(
+                f'{path}: segment id {segment["id"]} has bbox {segment["bbox"]} in the JSON, its pixels have '
+                f'{[left, top, right - left, bottom - top]} (image id {info["img_id"]!r}, {height}x{width}): write [x, '
+                'y, width, height] in pixels'
             )
 
 

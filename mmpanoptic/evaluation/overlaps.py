@@ -18,12 +18,14 @@ class Overlaps(NamedTuple):
         gt: Place of the ground-truth segment by ascending id, from 1 on; 0 is void.
         pred: Place of the predicted segment by ascending id, from 2 on; 1 is void, 0 does not occur.
         pixels: Pixels that the two share.
+        gt_area: Pixels of each ground-truth segment by its place, one longer than the list of segments.
         pred_area: Pixels of each predicted segment by its place, two longer than the list of segments.
     """
 
     gt: np.ndarray
     pred: np.ndarray
     pixels: np.ndarray
+    gt_area: np.ndarray
     pred_area: np.ndarray
 
 
@@ -64,7 +66,7 @@ def find_overlaps(
     if not pred_area[2:].all():
         missing = pred_known[int(np.flatnonzero(pred_area[2:] == 0)[0])]
         raise UserError(f'prediction for {name} lists segment id {missing} that its map lacks: drop it from the list')
-    return Overlaps(gt, pred, pixels, pred_area)
+    return Overlaps(gt, pred, pixels, sum_by(gt, pixels, len(gt_known) + 1), pred_area)
 
 
 def _checked_ids(segments: Sequence[Mapping[str, Any]], void: int, whose: str, error: type[UserError]) -> list[int]:

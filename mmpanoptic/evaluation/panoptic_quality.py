@@ -6,7 +6,8 @@ official tool settles it (https://cocodataset.org/#panoptic-eval):
 
 - two segments match if they are of the same class and their IoU exceeds 0.5; void in the ground truth is taken out of
   the union;
-- the ground truth's area is the one that its JSON states, the prediction's is counted;
+- areas are counted; where the ground truth's JSON states another one, the official tool takes it, and a PQ above 1 can
+  come out: that is an error here;
 - a crowd segment is neither matched nor missed;
 - an unmatched prediction is no false positive if more than half of it lies on void and on the crowd segment of its own
   class; of several such crowd segments in an image the last listed one is taken;
@@ -84,7 +85,7 @@ def match_segments(
 
     Raises:
         DatasetError: If the ground truth's map has an id that ``gt_segments`` lacks, ids repeat or do not fit into 24
-            bits, or an area is smaller than the part of the segment that a prediction covers.
+            bits, or an area is not the number of pixels of the segment.
         UserError: If the maps differ in shape, the predicted map has an id that ``pred_segments`` lacks or the other
             way round, or predicted ids repeat.
     """
@@ -97,11 +98,13 @@ def match_segments(
     pred_segments_by_id = sorted(pred_segments, key=itemgetter('id'))
     overlaps = find_overlaps(gt_ids, gt_segments_by_id, pred_map, pred_segments_by_id, void, name)
 
+    _check_areas(overlaps, gt_segments_by_id, name)
+
     gt_label = np.array([-1, *(s['label'] for s in gt_segments_by_id)])
     pred_label = np.array([-2, -2, *(s['label'] for s in pred_segments_by_id)])
     is_crowd = np.array([False, *(s['iscrowd'] == 1 for s in gt_segments_by_id)])
     same_class = gt_label[overlaps.gt] == pred_label[overlaps.pred]
-    matched, iou = _match(overlaps, same_class & ~is_crowd[overlaps.gt], gt_segments_by_id, name)
+    matched, iou = _match(overlaps, same_class & ~is_crowd[overlaps.gt])
     gt_matched, pred_matched = overlaps.gt[matched], overlaps.pred[matched]
 
     is_fp = ~_is_ignored(overlaps, same_class, gt_segments, gt_segments_by_id)
@@ -116,33 +119,31 @@ def match_segments(
     )
 
 
-def _match(
-    overlaps: Overlaps, is_candidate: np.ndarray, gt_segments_by_id: Sequence[Mapping[str, Any]], name: str
-) -> tuple[np.ndarray, np.ndarray]:
+def _check_areas(overlaps: Overlaps, gt_segments_by_id: Sequence[Mapping[str, Any]], name: str) -> None:
+    """Refuse a ground truth that states other areas than those of its map: IoUs would be wrong, even above 1."""
+    for segment, pixels in zip(gt_segments_by_id, overlaps.gt_area[1:].tolist(), strict=True):
+        if segment['area'] != pixels:
+            raise DatasetError(
+                f'ground truth of {name}: segment id {segment["id"]} has area {segment["area"]} in the JSON and '
+                f'{pixels} pixels in the map: write the number of pixels there'
+            )
+
+
+def _match(overlaps: Overlaps, is_candidate: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Pairs whose IoU exceeds one half.
 
     Args:
         overlaps: Pairs that share pixels.
         is_candidate: Which of them may match: those of the same class, without crowds.
-        gt_segments_by_id: The ground truth's segments by ascending id.
-        name: What to call the image in an error.
 
     Returns:
         The places of these pairs among all, ascending, and their IoUs.
     """
-    gt_area = np.array([0, *(s['area'] for s in gt_segments_by_id)])
     on_void = overlaps.gt == 0
     void_area = sum_by(overlaps.pred[on_void], overlaps.pixels[on_void], len(overlaps.pred_area))
     candidates = np.flatnonzero(is_candidate)
     gt, pred, shared = overlaps.gt[candidates], overlaps.pred[candidates], overlaps.pixels[candidates]
-    union = overlaps.pred_area[pred] + gt_area[gt] - shared - void_area[pred]
-    if (union <= 0).any():
-        wrong = gt_segments_by_id[int(gt[union <= 0][0]) - 1]
-        raise DatasetError(
-            f'ground truth of {name}: segment id {wrong["id"]} has area {wrong["area"]} in the JSON but more pixels in '
-            'the map: correct the area'
-        )
-    iou = shared / union
+    iou = shared / (overlaps.pred_area[pred] + overlaps.gt_area[gt] - shared - void_area[pred])
     matched = iou > MATCH_IOU
     return candidates[matched], iou[matched]
 

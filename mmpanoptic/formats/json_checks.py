@@ -1,5 +1,6 @@
 """Checks of single entries of COCO's JSON files; each error names the file, the entry and the remedy."""
 
+import math
 from collections.abc import Iterable
 
 from mmpanoptic.utils import DatasetError
@@ -19,13 +20,14 @@ def entries(values: object, path: str, key: str, remedy: str) -> list[dict]:
 
 
 def check_types(entry: dict, types: dict[str, type | tuple[type, ...]], where: str) -> None:
-    """Refuse an object of a JSON file that lacks a key or has a value of another type.
+    """Refuse an object of a JSON file that lacks a key or has a value of another type, or a number that is not finite.
 
     Raises:
         DatasetError: Naming ``where`` and the key.
     """
     for key, of in types.items():
-        if not isinstance(entry.get(key), of):
+        value = entry.get(key)
+        if not isinstance(value, of) or (isinstance(value, (bool, float)) and not _is_number(value)):
             if key not in entry:
                 raise DatasetError(f'{where} lacks `{key}`: add it')
             wanted = ' or '.join(one.__name__ for one in (of if isinstance(of, tuple) else (of,)))
@@ -38,8 +40,15 @@ def check_bbox(bbox: list, where: str) -> None:
     Raises:
         DatasetError: Naming ``where``.
     """
-    if len(bbox) != 4 or not all(isinstance(value, (int, float)) for value in bbox):
+    if len(bbox) != 4 or not all(map(_is_number, bbox)):
         raise DatasetError(f'{where} has bbox {bbox!r}: write [x, y, width, height]')
+
+
+def _is_number(value: object) -> bool:
+    """Whether a value is a finite number; to Python, truth is one, and JSON knows NaN and Infinity there."""
+    if isinstance(value, float):
+        return math.isfinite(value)
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def refuse_repeats(values: Iterable, what: str) -> None:

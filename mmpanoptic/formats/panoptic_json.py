@@ -31,7 +31,9 @@ def read_json(path: str, backend_args: dict | None = None) -> dict:
         raise DatasetError(f'annotation file {path!r} does not exist: set `ann_file` and `data_root`') from None
     except OSError as error:
         raise DatasetError(f'{path or "ann_file"} cannot be read ({error}): set `ann_file` to a JSON file') from None
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+    except RecursionError:
+        raise DatasetError(f'{path} is nested too deeply for JSON of annotations: fetch or write it again') from None
+    except ValueError as error:  # of the decoding, the JSON, or an integer of thousands of digits
         raise DatasetError(f'{path} is not valid JSON ({error}): fetch or write it again') from None
     if not isinstance(data, dict):
         raise DatasetError(f'{path} holds a {type(data).__name__}: a COCO annotation file is an object')
@@ -224,8 +226,8 @@ def parse_segments(annotation: dict, category_of: dict[int, dict], path: str) ->
         (pixels) and ``bbox`` ([x, y, width, height], pixels).
 
     Raises:
-        DatasetError: If a key is missing or of a wrong type, an id is 0, too large or repeated, or a category is
-            unknown.
+        DatasetError: If a key is missing or of a wrong type, a number is not finite, an area or a box is empty, an id
+            is 0, too large or repeated, or a category is unknown.
     """
     where = f'{path}: {annotation["file_name"]}'
     segments = []
@@ -235,6 +237,11 @@ def parse_segments(annotation: dict, category_of: dict[int, dict], path: str) ->
         shown = f'{where}: segment {segment.get("id")!r}'
         check_types(segment, _SEGMENT, shown)
         check_bbox(segment['bbox'], shown)
+        if segment['area'] <= 0 or min(segment['bbox'][2:]) <= 0:
+            raise DatasetError(
+                f'{shown} has area {segment["area"]!r} and bbox {segment["bbox"]!r}: write its number of pixels, and '
+                '[x, y, width, height] in pixels; a segment without pixels is none'
+            )
         if not 0 < segment['id'] <= MAX_ID:
             raise DatasetError(
                 f'{where}: segment id {segment["id"]!r} is outside 1..{MAX_ID}: number segments as their colours do '

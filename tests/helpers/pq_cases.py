@@ -34,7 +34,6 @@ class Case(NamedTuple):
 def random_case(
     seed: int,
     crowd: float = 0.2,
-    wrong_area: bool = False,
     several_crowds: bool = True,
     size: tuple[int, int] = (24, 32),
 ) -> Case:
@@ -43,7 +42,6 @@ def random_case(
     Args:
         seed: Seed.
         crowd: Share of crowd segments in the ground truth.
-        wrong_area: Whether the stated areas of the ground truth differ from the pixels.
         several_crowds: Whether an image may have several crowd segments of one class.
         size: Height and width, multiples of 4.
     """
@@ -71,7 +69,6 @@ def random_case(
         if iscrowd:
             seen_crowds.add(label)
         area = int((gt == index).sum())
-        area += int(rng.integers(0, area + 1)) if wrong_area else 0
         gt_segments.append({'id': int(gt_ids[index]), 'label': label, 'iscrowd': iscrowd, 'area': area})
     pred_ids = _random_ids(rng, num + 4)
     pred_labels = np.where(rng.random(num + 4) < 0.8, labels, rng.integers(0, 5, num + 4))

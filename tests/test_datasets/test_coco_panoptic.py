@@ -63,10 +63,12 @@ def test_what_is_no_instance_is_left_out(change, files):
     files.instances['annotations'][0] |= change
     files.save()
     assert len(infos_of(files.dataset(inst_ann_file='instances.json'))[10]['instances']) == 2
-    if 'ignore' not in change:
-        files.annotation(10)['segments_info'][2] |= change
-        files.save()
-        assert len(infos_of(files.dataset())[10]['instances']) == 2
+
+
+def test_a_box_thinner_than_a_pixel_is_no_instance(files):
+    files.annotation(10)['segments_info'][2]['bbox'] = [4, 10, 0.5, 10]
+    files.save()
+    assert len(infos_of(files.dataset())[10]['instances']) == 2
 
 
 def test_more_images_in_the_instances_json(files):

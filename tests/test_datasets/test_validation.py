@@ -90,6 +90,21 @@ def negative(files):
     files.save()
 
 
+def relative(files):
+    files.annotation(10)['segments_info'][3]['bbox'] = [0.1, 0.2, 0.3, 0.4]
+    files.save()
+
+
+def whole_image(files):
+    files.annotation(10)['segments_info'][3]['bbox'] = [0, 0, 40, 32]
+    files.save()
+
+
+def half_area(files):
+    files.annotation(10)['segments_info'][3]['area'] /= 2
+    files.save()
+
+
 FAULTS = [
     (wrong_size, r'10\.png is 31x40 \(height x width\), its image \(id 10\) 32x40 in the JSON: wrong file or'),
     (swapped_size, r'10\.png is 32x40 \(height x width\), its image \(id 10\) 40x32 in the JSON: wrong file or'),
@@ -102,8 +117,11 @@ FAULTS = [
     (gone, r'10\.png does not exist: check `data_root` and `data_prefix`'),
     (
         corners,
-        r'10\.png: segment id 301 has bbox \[10, 12, 26, 24\] .* \(id 10, 32x40\): write \[x, y, width, height\]',
+        r'10\.png: segment id 301 has bbox \[10, 12, 26, 24\] .* \(image id 10, 32x40\): write \[x, y, width, height\]',
     ),
+    (relative, r'10\.png: segment id 301 has bbox \[0\.1, 0\.2, 0\.3, 0\.4\] .* its pixels have \['),
+    (whole_image, r'10\.png: segment id 301 has bbox \[0, 0, 40, 32\] .* its pixels have \['),
+    (half_area, r'10\.png: segment id 301 has area .* in the JSON and .* pixels \(image id 10\): write the number'),
     (negative, r'10\.png: segment id 301 has bbox \[-1, 12, 16, 10\] .*: write \[x, y, width, height\]'),
 ]
 
@@ -113,11 +131,21 @@ def test_each_fault_is_found(fault, message, files):
     assert check_panoptic_pngs(files.dataset(), workers=1) == 3
     dataset = files.dataset()
     fault(files)
-    if fault in (swapped_size, corners, negative):
+    if fault in (swapped_size, corners, negative, relative, whole_image, half_area):
         dataset = files.dataset()
     with pytest.raises(DatasetError, match=message) as info:
         check_panoptic_pngs(dataset, workers=2)
     assert '\n' not in str(info.value)
+
+
+def test_boxes_that_count_from_corners_are_taken(files):
+    """Some tools write the last pixel minus the first as the width, or halves of pixels."""
+    for annotation in files.panoptic['annotations']:
+        for segment in annotation['segments_info']:
+            x, y, w, h = segment['bbox']
+            segment['bbox'] = [x + 0.5, y, w - 1 if w > 1 else 1, h]
+    files.save()
+    assert check_panoptic_pngs(files.dataset(), workers=1) == 3
 
 
 def test_coco_sample_fits(shared_data):

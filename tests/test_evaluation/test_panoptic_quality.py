@@ -41,7 +41,7 @@ def test_official_results_to_the_last_bit(name, shared_data):
         assert {k: v if k == 'n' else v.hex() for k, v in result[group].items()} == values
 
 
-@pytest.mark.parametrize('options', [{}, {'wrong_area': True}, {'crowd': 0.5}, {'size': (4, 4)}], ids=str)
+@pytest.mark.parametrize('options', [{}, {'crowd': 0.5}, {'size': (4, 4)}], ids=str)
 def test_reference_on_random_images(options):
     for seed in range(150):
         case = random_case(seed, **options)
@@ -132,11 +132,15 @@ def test_void_is_taken_out_of_the_union():
     assert match_segments(row((1, 4), (0, 40)), [seg(1, 0, 4)], row((1, 44)), [seg(1)]).tp == [(0, 1.0)]
 
 
-def test_stated_area_counts():
+@pytest.mark.parametrize('area', [8, 12, 5, 3, 2, 4.5, float('nan'), float('inf')])
+@pytest.mark.parametrize('iscrowd', [0, 1])
+def test_another_area_than_that_of_the_map_is_refused(area, iscrowd):
+    """Halved, it would give an IoU of 2; tripled, a segment would be missed."""
     gt, pred = row((1, 4), (0, 4)), row((1, 4), (0, 4))
-    assert match_segments(gt, [seg(1, 0, 5)], pred, [seg(1)]).tp == [(0, 4 / 5)]
-    assert match_segments(gt, [seg(1, 0, 8)], pred, [seg(1)]) == ([], [0], [0])
-    assert match_segments(gt, [seg(1, 0, 4.5)], pred, [seg(1)]).tp == [(0, 4 / 4.5)]
+    message = f'ground truth of a: segment id 1 has area {area} in the JSON and 4 pixels in the map: write'
+    with pytest.raises(DatasetError, match=message):
+        match_segments(gt, [seg(1, 0, area, iscrowd)], pred, [seg(1)], name='a')
+    assert match_segments(gt, [seg(1, 0, 4.0)], pred, [seg(1)]).tp == [(0, 1.0)]
 
 
 @pytest.mark.parametrize(('on_void', 'fp'), [(5, [0]), (6, [])])
@@ -163,8 +167,9 @@ def test_last_listed_crowd_of_a_class_counts(order, fp):
     assert match_segments(gt, [*(crowds[i] for i in order), seg(9, 1, 3)], pred, [seg(3)]).fp == fp
 
 
-def test_missed_segment_without_pixels():
-    assert match_segments(row((0, 4)), [seg(1, 2, 4)], row((0, 4)), []) == ([], [], [2])
+def test_segments_without_pixels_are_refused():
+    with pytest.raises(DatasetError, match='segment id 1 has area 4 in the JSON and 0 pixels in the map'):
+        match_segments(row((0, 4)), [seg(1, 2, 4)], row((0, 4)), [])
 
 
 def test_nothing_anywhere():
@@ -183,7 +188,7 @@ def test_matches_order_is_by_ground_truth_id():
 
 
 def test_sum_runs_one_by_one_in_the_given_order():
-    images = [match_segments(row((1, 1), (0, 4)), [seg(1, 0, a)], row((1, 1), (0, 4)), [seg(1)]) for a in (1, 1.3, 1.7)]
+    images = [match_segments(row((1, a)), [seg(1, 0, a)], row((1, 10), (0, a - 10)), [seg(1)]) for a in (10, 13, 17)]
     ious = [image.tp[0][1] for image in images]
     forth, back = (accumulate(order, 1).iou_sum[0] for order in (images, images[::-1]))
     assert forth == (ious[0] + ious[1]) + ious[2]

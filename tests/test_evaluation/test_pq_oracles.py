@@ -27,7 +27,6 @@ def random_files(tmp_path_factory):
     """Files of each kind of random images; how often what occurs is checked here."""
     kinds = {
         'plain': {'several_crowds': False},
-        'wrong_area': {'several_crowds': False, 'wrong_area': True},
         'several_crowds': {'several_crowds': True, 'crowd': 0.4},
     }
     files = {}
@@ -40,7 +39,7 @@ def random_files(tmp_path_factory):
     return files
 
 
-KINDS = ['plain', 'wrong_area', 'several_crowds']
+KINDS = ['plain', 'several_crowds']
 # Of several crowd segments of a class the official tool takes the last one of the list; vernier does not.
 UNFIT = {('vernier', 'several_crowds')}
 

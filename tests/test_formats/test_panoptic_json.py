@@ -104,6 +104,27 @@ PANOPTIC_FAULTS = [
     (edit('annotations', 0, 'segments_info', 0, 'id', value='1'), r"30\.png: segment '1' has id '1'", 'write int'),
     (edit('annotations', 0, 'segments_info', 0, 'bbox', value=[1, 2]), r'30\.png: segment 1 has bbox', 'write .x, y'),
     (edit('annotations', 0, 'segments_info', 0, 'iscrowd', value=None), 'segment 1 has iscrowd None', 'write 0 or 1'),
+    *(
+        (
+            edit('annotations', 0, 'segments_info', 0, 'area', value=value),
+            rf'30\.png: segment 1 has area {value}',
+            remedy,
+        )
+        for value, remedy in [
+            (float('nan'), 'write int or float'),
+            (float('inf'), 'write int or float'),
+            (True, 'write int or float'),
+            (0, 'write its number of pixels'),
+            (-4, 'write its number of pixels'),
+        ]
+    ),
+    *(
+        (edit('annotations', 0, 'segments_info', 0, 'bbox', value=value), '30.*segment 1 has .*bbox .*', 'write .*x, y')
+        for value in ([0, 0, float('nan'), 5], [0, 0, float('inf'), 5], [0, 0, True, 5], [0, 0, 0, 0], [1, 1, 5, -2])
+    ),
+    (edit('annotations', 0, 'segments_info', 0, 'id', value=3.7), r'30\.png: segment 3\.7 has id 3\.7', 'write int'),
+    (edit('annotations', 0, 'segments_info', 0, 'id', value=True), r'30\.png: segment True has id True', 'write int'),
+    (edit('images', 1, 'width', value=True), 'image 20 has width True', 'write int'),
     (
         edit('annotations', 0, 'segments_info', 0, 'category_id', value=8),
         r'30\.png: segment 1 has category_id 8, which `categories` lacks',
@@ -264,3 +285,16 @@ def test_coco_has_its_colours(shared_data):
     meta = dataset_meta(categories)
     assert meta['palette'][:2] == [(220, 20, 60), (119, 11, 32)]
     assert (len(meta['thing_classes']), len(meta['stuff_classes'])) == (80, 53)
+
+
+@pytest.mark.parametrize(
+    ('text', 'words'),
+    [('[' * 100_000, 'nested too deeply'), ('{"a": ' + '9' * 5000 + '}', 'not valid JSON')],
+    ids=['depth', 'digits'],
+)
+def test_json_that_python_cannot_hold_is_one_line(text, words, tmp_path):
+    path = tmp_path / 'a.json'
+    path.write_text(text)
+    with pytest.raises(DatasetError, match=rf'a\.json .*{words}.*: fetch or write it again') as info:
+        read_json(str(path))
+    assert '\n' not in str(info.value)

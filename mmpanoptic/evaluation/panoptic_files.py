@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from mmpanoptic.formats.json_checks import check_types, entries
 from mmpanoptic.formats.panoptic_json import annotations_by_image, parse_categories, parse_segments, read_json
 from mmpanoptic.formats.panoptic_png import decode_panoptic_png
 from mmpanoptic.utils import DatasetError, UserError
@@ -63,10 +64,9 @@ def evaluate_files(
 
 def _predictions_by_image(data: Mapping[str, Any], path: str) -> dict[Any, Mapping[str, Any]]:
     predictions: dict[Any, Mapping[str, Any]] = {}
-    for annotation in data.get('annotations', []):
-        for key in ('image_id', 'file_name', 'segments_info'):
-            if key not in annotation:
-                raise UserError(f'{path}: the prediction for image {annotation.get("image_id")!r} lacks `{key}`')
+    for annotation in entries(data.get('annotations'), path, 'annotations', 'write one for each image'):
+        where = f'{path}: the prediction for image {annotation.get("image_id")!r}'
+        check_types(annotation, dict(image_id=(int, str), file_name=str, segments_info=list), where)
         if annotation['image_id'] in predictions:
             raise UserError(f'{path} has two predictions for image {annotation["image_id"]!r}: remove one')
         predictions[annotation['image_id']] = annotation
@@ -78,8 +78,9 @@ def _predicted_segments(
 ) -> list[dict[str, int]]:
     segments = []
     for segment in annotation['segments_info']:
-        if 'id' not in segment or 'category_id' not in segment:
-            raise UserError(f'{where}: segment {segment} lacks `id` or `category_id`')
+        if not isinstance(segment, dict):
+            raise UserError(f'{where}: segments_info holds {segment!r}: write objects with id and category_id')
+        check_types(segment, dict(id=int, category_id=(int, str)), f'{where}: segment {segment.get("id")!r}')
         if segment['category_id'] not in category_of:
             raise UserError(
                 f'{where}: segment {segment["id"]} has category_id {segment["category_id"]!r}, which the ground truth '
@@ -92,5 +93,6 @@ def _predicted_segments(
 def _read_png(path: Path, error: type[UserError]) -> np.ndarray:
     try:
         return decode_panoptic_png(path.read_bytes(), str(path))
-    except OSError as problem:
-        raise error(f'{path} cannot be read ({problem.strerror}): its JSON names it') from None
+    except (OSError, ValueError) as problem:  # a name can hold what no file's name can
+        reason = problem.strerror if isinstance(problem, OSError) else problem
+        raise error(f'{str(path)!r} cannot be read ({reason}): its JSON names it') from None

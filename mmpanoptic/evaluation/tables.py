@@ -8,8 +8,8 @@ from rich.table import Table
 
 
 def render(table: Table) -> str:
-    """A rich table as plain text, for logs."""
-    console = Console(width=120, color_system=None)
+    """A rich table as plain text, for logs; names of classes are no markup."""
+    console = Console(width=120, color_system=None, markup=False, emoji=False)
     with console.capture() as capture:
         console.print(table)
     return capture.get().rstrip()

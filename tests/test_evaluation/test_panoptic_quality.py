@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from mmpanoptic.evaluation.panoptic_files import evaluate_files
 from mmpanoptic.evaluation.panoptic_quality import accumulate, average, match_segments, per_class
+from mmpanoptic.evaluation.tables import class_table, pq_table
 from mmpanoptic.utils import DatasetError, UserError
 
 SEEDS = st.integers(0, 2**32 - 1)
@@ -283,8 +284,51 @@ def test_ids_that_disagree_name_the_files(files):
 
 def test_missing_prediction_png(files):
     (files[3] / '0002.png').unlink()
-    with pytest.raises(UserError, match=r'pred/0002\.png cannot be read'):
+    with pytest.raises(UserError, match=r"pred/0002\.png' cannot be read"):
         evaluate_files(*files)
+
+
+FIRST = ('annotations', 0)
+SEGMENT = (*FIRST, 'segments_info', 0)
+
+
+@pytest.mark.parametrize(
+    ('where', 'value', 'words'),
+    [
+        (('annotations',), {}, 'lists no annotations'),
+        (('annotations',), 'x', '`annotations` is no list of objects'),
+        (FIRST, 3, '`annotations` is no list of objects'),
+        ((*FIRST, 'image_id'), [1], r'image \[1\] has image_id \[1\]: write int or str'),
+        ((*FIRST, 'file_name'), None, 'image 3 has file_name None: write str'),
+        ((*FIRST, 'file_name'), 's3://a/b.png', r"b\.png' cannot be read"),
+        ((*FIRST, 'file_name'), 'a\0b', 'cannot be read .*null'),
+        ((*FIRST, 'segments_info'), {}, 'image 3 has segments_info {}: write list'),
+        (SEGMENT, 3, r'0003\.png: segments_info holds 3: write objects'),
+        ((*SEGMENT, 'id'), 3.7, r'segment 3\.7 has id 3\.7: write int'),
+        ((*SEGMENT, 'id'), True, 'segment True has id True: write int'),
+        ((*SEGMENT, 'id'), -3, r'lists segment id -3: ids lie between 0 and'),
+        ((*SEGMENT, 'category_id'), [7], r'has category_id \[7\]: write int or str'),
+    ],
+)
+def test_predictions_of_wrong_types_are_one_line(where, value, words, files):
+    def change(data):
+        for key in where[:-1]:
+            data = data[key]
+        data[where[-1]] = value
+
+    edit(files[2], change)
+    with pytest.raises(UserError, match=words) as info:
+        evaluate_files(*files)
+    assert '\n' not in str(info.value)
+
+
+def test_names_of_classes_are_no_markup():
+    names = ['[/b]', '[red]', ':cat:', '[link=x]y']
+    categories = [dict(id=k, name=name) for k, name in enumerate(names)]
+    averages = {suffix: dict(pq=0.5, sq=0.5, rq=1.0, n=4) for suffix in ('', '_th', '_st')}
+    classes = {k: dict(pq=0.5, sq=0.5, rq=1.0, tp=1, fp=0, fn=0) for k in range(4)}
+    for table in (pq_table(averages, classes, categories), class_table(names, dict(IoU=[1.0] * 4))):
+        assert all(f' {name} ' in table for name in names)
 
 
 @pytest.mark.parametrize('dtype', [np.int32, np.int64])

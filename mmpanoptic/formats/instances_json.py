@@ -39,10 +39,12 @@ def load_instances(
     refuse_repeats((a['id'] for a in annotations if 'id' in a), f'{path}: annotation id')
     instances_of = defaultdict(list)
     for annotation in annotations:
-        if annotation.get('image_id') not in size_of:
+        where = f'{path}: annotation {annotation.get("id")!r} of image {annotation.get("image_id")!r}'
+        check_types(annotation, dict(image_id=(int, str)), where)
+        if annotation['image_id'] not in size_of:
             continue
-        where = f'{path}: annotation {annotation.get("id")!r} of image {annotation["image_id"]!r}'
-        check_types(annotation, dict(category_id=(int, str), bbox=list, segmentation=(list, dict)), where)
+        types = dict(category_id=(int, str), bbox=list, segmentation=(list, dict))
+        check_types(annotation, types | ({'area': (int, float)} if 'area' in annotation else {}), where)
         check_bbox(annotation['bbox'], where)
         category = category_of.get(annotation['category_id'])
         if category is None or not category['isthing']:
@@ -50,8 +52,10 @@ def load_instances(
                 f'{where} has category_id {annotation["category_id"]!r}, which is no thing in {panoptic_path}: both '
                 'files must number their things alike'
             )
+        if annotation.get('iscrowd', 0) not in (0, 1):
+            raise DatasetError(f'{where} has iscrowd {annotation["iscrowd"]!r}: write 0 or 1')
         mask, size = annotation['segmentation'], size_of[annotation['image_id']]
-        if isinstance(mask, dict) and list(mask.get('size', ())) != size:
+        if isinstance(mask, dict) and mask.get('size') != size:
             raise DatasetError(
                 f'{where} has a mask (RLE) of size {mask.get("size")!r}, its image is {size[0]}x{size[1]} (height x '
                 'width): encode it at the size of the image'
@@ -72,9 +76,11 @@ def load_instances(
 
 def _check_categories(data: dict, path: str, category_of: dict, panoptic_path: str) -> None:
     categories = entries(data.get('categories'), path, 'categories', 'give `inst_ann_file` an instances JSON')
-    if any('segments_info' in a for a in data.get('annotations', [])[:1] if isinstance(a, dict)):
+    first = data['annotations'][:1] if isinstance(data.get('annotations'), list) else []
+    if any('segments_info' in annotation for annotation in first if isinstance(annotation, dict)):
         raise DatasetError(f'{path} is a panoptic JSON: give it to `ann_file`, and `inst_ann_file` the instances JSON')
     for category in categories:
+        check_types(category, dict(id=(int, str), name=str), f'{path}: category {category.get("id")!r}')
         own = category_of.get(category.get('id'))
         if own is None or own['name'] != category.get('name') or not own['isthing']:
             raise DatasetError(
@@ -86,7 +92,8 @@ def _check_categories(data: dict, path: str, category_of: dict, panoptic_path: s
 def _check_images(data: dict, path: str, images: Sequence[dict], panoptic_path: str) -> None:
     """Every image must be in both files: one without an instance differs from one that the file does not know."""
     theirs = entries(data.get('images'), path, 'images', 'give `inst_ann_file` a COCO instances JSON')
-    theirs = {image.get('id'): image for image in theirs}
+    refuse_repeats((image.get('id') for image in theirs), f'{path}: image id')
+    theirs = {image['id']: image for image in theirs}
     for image in images:
         other = theirs.get(image['id'])
         if other is None:

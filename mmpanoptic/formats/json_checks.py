@@ -52,13 +52,15 @@ def _is_number(value: object) -> bool:
 
 
 def refuse_repeats(values: Iterable, what: str) -> None:
-    """Refuse ids or names of which one occurs twice.
+    """Refuse ids or names that are none, or of which one occurs twice.
 
     Raises:
         DatasetError: Naming ``what`` and the value.
     """
     seen = set()
     for value in values:
+        if not isinstance(value, (int, float, str)):
+            raise DatasetError(f'{what} {value!r} is no number and no name: write one')
         if value in seen:
             raise DatasetError(f'{what} {value!r} occurs twice: ids and names must be unique')
         seen.add(value)

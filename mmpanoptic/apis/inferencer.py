@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from mmpanoptic.datasets import steps_of
 from mmpanoptic.engine.checkpoint_files import read_checkpoint
-from mmpanoptic.engine.checkpoints import first_misfit, require_finite
+from mmpanoptic.engine.checkpoints import first_misfit, require_finite, weights_and_meta
 from mmpanoptic.engine.configs import load_config
 from mmpanoptic.formats.panoptic_json import dataset_meta, parse_categories, read_json
 from mmpanoptic.models.detectors.samples import add_predictions
@@ -226,7 +226,7 @@ def load_model(
     model, meta = revert_sync_batchnorm(MODELS.build(config.model)), {}
     if checkpoint is not None:
         checkpoint = os.fspath(checkpoint)
-        weights, meta = _weights_and_meta(checkpoint, trust_checkpoint)
+        weights, meta = weights_and_meta(read_checkpoint(checkpoint, trust_checkpoint), checkpoint)
         if not allow_nan:
             require_finite(weights, checkpoint)
         if misfit := first_misfit(model, weights):  # mmengine only warns, and predictions are noise then
@@ -266,15 +266,6 @@ def list_images(images: Images) -> list[str | np.ndarray]:
     if files := [str(file) for file in files if file.is_file()]:
         return files
     raise UserError(f'folder {path} holds no image ({", ".join(IMAGE_EXTENSIONS)})')
-
-
-def _weights_and_meta(checkpoint: str, trust: bool) -> tuple[dict, dict]:
-    """Weights by name, and the checkpoint's ``meta``."""
-    content = read_checkpoint(checkpoint, trust)
-    weights = content.get('state_dict', content) if isinstance(content, dict) else None
-    if not isinstance(weights, dict):
-        raise UserError(f'{checkpoint} holds a {type(content).__name__}, not the weights of a model by name')
-    return {name.removeprefix('module.'): value for name, value in weights.items()}, content.get('meta') or {}
 
 
 def _meta_of_dataset(config: Config, checkpoint: str | os.PathLike) -> dict:

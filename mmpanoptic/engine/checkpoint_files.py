@@ -4,11 +4,9 @@ import hashlib
 import io
 import json
 import os
-import pickle
 import re
 import sys
 import zipfile
-import zlib
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 from urllib.parse import urlparse
@@ -32,22 +30,6 @@ from torch import Tensor
 from mmpanoptic.utils import UserError, require_file, require_folder
 
 from . import closed_pickle, plain_checkpoint
-
-# What reading damaged bytes can end in.
-_DAMAGE = (
-    ArithmeticError,
-    AssertionError,
-    AttributeError,
-    EOFError,
-    LookupError,
-    NotImplementedError,
-    RuntimeError,
-    TypeError,
-    ValueError,
-    pickle.UnpicklingError,
-    zipfile.BadZipFile,
-    zlib.error,
-)
 
 
 def read_checkpoint(source: str | os.PathLike, trust: bool = False) -> Any:
@@ -75,25 +57,35 @@ def read_checkpoint(source: str | os.PathLike, trust: bool = False) -> Any:
             'you trust the file, load it with trust_checkpoint=True',
             argument='trust_checkpoint',
         ) from None
+    except UserError:
+        raise
     except OSError as error:
         raise UserError(f'{place} cannot be read: {error.strerror}') from None
-    except _DAMAGE as error:
-        reason = f' ({type(error).__name__}: {str(error).splitlines()[0][:120]})' if trust and str(error) else ''
+    except Exception as error:  # damaged bytes can end in anything
+        says_why = isinstance(error, closed_pickle.DamagedError)
+        reason = f' ({str(error).splitlines()[0][:120]})' if (says_why or trust) and str(error) else ''
         raise UserError(
             f'{place} is not a checkpoint that torch can read: it is truncated, damaged or of another kind{reason}'
         ) from None
-    return _process_mmcls_checkpoint(content) if source.startswith('mmcls://') else content
+    return content
 
 
 def _read(file: BinaryIO, source: str, place: str, trust: bool) -> Any:
     """Content of an open file."""
     if source.endswith('.safetensors'):
         return _read_safetensors(file.read())
+    is_archive = plain_checkpoint.is_archive(file)
+    if is_archive and plain_checkpoint.is_program(file):
+        raise UserError(f'{place} is a TorchScript program: save its weights by name (state_dict()) and take those')
     if trust:
-        return torch.load(file, map_location='cpu', weights_only=False)
-    if not zipfile.is_zipfile(file):
+        if is_archive:
+            plain_checkpoint.check_records(file)
+        content = torch.load(file, map_location='cpu', weights_only=False)
+    else:
+        content = plain_checkpoint.read_plain(file)
+    if not is_archive:
         print_log(f'{place} is of an old format without checksums: damage to it would not be noticed', 'current')
-    return plain_checkpoint.read_plain(file)
+    return _process_mmcls_checkpoint(content) if source.startswith('mmcls://') else content
 
 
 def use_strict_loading(trust: bool = False) -> None:
@@ -147,9 +139,11 @@ def _fetch(address: str) -> str | io.BytesIO:
         if not address.startswith(('http://', 'https://')):
             return io.BytesIO(fileio.get(address))
         file = Path(torch.hub.get_dir()) / 'checkpoints' / PurePosixPath(urlparse(address).path).name
-        if is_main_process():
-            _download(address, file)
-        barrier()
+        try:
+            if is_main_process():
+                _download(address, file)
+        finally:
+            barrier()
         _download(address, file)  # where the first process is on another machine
         return str(file)
     except Exception as error:  # of a client that is missing, of the network, of the disk

@@ -1,5 +1,6 @@
 """What a checkpoint must hold to be used: all weights of the model, its classes, finite values."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -30,9 +31,7 @@ class RequireAllWeights(Hook):
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Compare names and shapes before the weights are copied."""
         path = runner._load_from
-        weights = checkpoint.get('state_dict', checkpoint) if isinstance(checkpoint, dict) else checkpoint
-        if not isinstance(weights, dict):
-            raise UserError(f'{path} holds a {type(weights).__name__}, not the weights of a model by name')
+        weights, meta = weights_and_meta(checkpoint, path)
         if self.resuming and not {'meta', 'message_hub', 'optimizer', 'param_schedulers'} <= checkpoint.keys():
             raise UserError(f'{path} holds no state of a training to resume: start from its weights by load_from')
         model = runner.model
@@ -44,7 +43,7 @@ class RequireAllWeights(Hook):
         if not self.allow_nan:
             require_finite(checkpoint if self.resuming else weights, path)
         dataset = (runner.train_dataloader if self.resuming else runner.test_dataloader).dataset
-        trained = ((checkpoint.get('meta') or {}).get('dataset_meta') or {}).get('classes', ())
+        trained = (meta.get('dataset_meta') or {}).get('classes', ())
         classes = dataset.metainfo.get('classes', ())
         other = next((i for i, names in enumerate(zip(trained, classes, strict=False)) if names[0] != names[1]), None)
         if len(trained) == len(classes) and other is not None:  # of another number, the heads do not fit
@@ -52,6 +51,28 @@ class RequireAllWeights(Hook):
                 f'{path} was trained with class {other} being {trained[other]!r}, which is {classes[other]!r} in the '
                 'dataset of the config: list the same categories in the same order'
             )
+
+
+def weights_and_meta(checkpoint: Any, path: str) -> tuple[dict[str, Tensor], dict]:
+    """Weights by name, without the ``module.`` of a wrapper, and the ``meta`` of a checkpoint.
+
+    Args:
+        checkpoint: What the file holds: the weights, or a dict with ``state_dict`` and perhaps ``meta``.
+        path: Its name for errors.
+
+    Raises:
+        UserError: If it holds anything else.
+    """
+    weights = checkpoint.get('state_dict', checkpoint) if isinstance(checkpoint, dict) else checkpoint
+    if not isinstance(weights, dict):
+        raise UserError(f'{path} holds a {type(weights).__name__}, not the weights of a model by name')
+    for name, value in weights.items():
+        if not isinstance(name, str) or not isinstance(value, Tensor):
+            raise UserError(f'{path} holds a {type(value).__name__} as {name!r}, not the weights of a model by name')
+    meta = checkpoint.get('meta') or {}
+    if not isinstance(meta, dict) or not isinstance(meta.get('dataset_meta') or {}, dict):
+        raise UserError(f'{path} has meta that is no dict, or dataset_meta in it that is none: save it without meta')
+    return {name.removeprefix('module.'): value for name, value in weights.items()}, meta
 
 
 def require_finite(content: dict, path: str) -> None:
@@ -71,30 +92,37 @@ def require_finite(content: dict, path: str) -> None:
 
 def first_misfit(model: torch.nn.Module, weights: dict) -> str | None:
     """What a model needs and weights by name lack first, or None; counters of batch norm may be missing."""
-    weights = {name.removeprefix('module.'): value for name, value in weights.items()}
     for name, own in model.state_dict().items():
         value = weights.get(name)
         if value is None:
             if not name.endswith('num_batches_tracked'):
                 return f'it has no {name}'
-        elif not isinstance(value, torch.Tensor) or value.shape != own.shape:
-            shape = tuple(value.shape) if isinstance(value, torch.Tensor) else type(value).__name__
-            return f'{name} is {shape} in the checkpoint and {tuple(own.shape)} in the model'
+        elif value.shape != own.shape:
+            return f'{name} is {tuple(value.shape)} in the checkpoint and {tuple(own.shape)} in the model'
     return None
 
 
 def first_not_finite(content: Any) -> str | None:
-    """Dotted name of the first tensor of floats in nested dicts and lists with a NaN or an infinite value, or None."""
-    seen: set[int] = set()
+    """Dotted name of the first tensor in nested dicts, lists and tuples with a NaN or an infinite value, or None."""
+    tensors = dict(_tensors_in(content, '', set()))
+    of_device: dict[torch.device, list[str]] = {}
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() or tensor.is_complex():
+            of_device.setdefault(tensor.device, []).append(name)
+    wrong: set[str] = set()
+    for names in of_device.values():  # one transfer for each device, not for each tensor
+        finite = torch.stack([tensors[name].isfinite().all() for name in names]).tolist()
+        wrong.update(name for name, is_finite in zip(names, finite, strict=True) if not is_finite)
+    return next((name for name in tensors if name in wrong), None)
 
-    def search(value: Any, name: str) -> str | None:
-        if id(value) in seen:
-            return None
-        seen.add(id(value))
-        if isinstance(value, Tensor):
-            return None if not value.is_floating_point() or bool(value.isfinite().all()) else name
-        items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-        found = (search(item, f'{name}.{key}' if name else str(key)) for key, item in items)
-        return next((one for one in found if one is not None), None)
 
-    return search(content, '')
+def _tensors_in(value: Any, name: str, seen: set[int]) -> Iterator[tuple[str, Tensor]]:
+    """Tensors in nested containers by their dotted names, each once."""
+    if id(value) in seen:
+        return
+    seen.add(id(value))
+    if isinstance(value, Tensor):
+        yield name, value
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, (list, tuple)) else ()
+    for key, item in items:
+        yield from _tensors_in(item, f'{name}.{key}' if name else str(key), seen)

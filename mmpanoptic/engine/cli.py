@@ -31,7 +31,7 @@ def run(main: Callable[[], None]) -> None:
         print(f'error: a file could not be fetched ({error.reason}): give a local path instead', file=sys.stderr)
         sys.exit(1)
     except OSError as error:
-        if error.filename is None:  # then nobody can tell from its text what went wrong where
+        if error.errno is None:  # not of the system: nobody can tell from its text what went wrong where
             raise
         print(f'error: {one_line(error)}', file=sys.stderr)
         sys.exit(1)
@@ -43,7 +43,9 @@ def add_checkpoint_arguments(parser: argparse.ArgumentParser, checks_values: boo
     trust = 'load checkpoints that hold Python objects, which can run any code'
     parser.add_argument('--trust-checkpoint', action='store_true', help=trust)
     if checks_values:
-        parser.add_argument('--allow-nan', action='store_true', help='take checkpoints with NaN or infinite values')
+        parser.add_argument(
+            '--allow-nan', action='store_true', help='read and write checkpoints with NaN or infinite values'
+        )
 
 
 class Options(DictAction):

@@ -4,15 +4,52 @@ Formats: an archive of a pickle and one record for each storage (torch 1.6 and l
 before that, some pickles in a row and then the storages.
 """
 
+import io
 import zipfile
 from typing import Any, BinaryIO
 
 import torch
 from torch import Tensor
 
-from .closed_pickle import RefusedError, Storage, Unpickler, dtype_of, to_plain
+from .closed_pickle import DamagedError, RefusedError, Storage, Unpickler, dtype_of
+from .pickle_program import check_program
+from .plain_values import Memo, to_plain
 
 _MAGIC, _PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
+_SPENT = 2  # bytes that are made for a byte of a pickle: of a text and then of an array
+
+
+def is_archive(file: BinaryIO) -> bool:
+    """Whether a file is of the new format; it is rewound.
+
+    Raises:
+        DamagedError: If it only begins so.
+    """
+    begins_so, found = file.read(2) == b'PK', zipfile.is_zipfile(file)
+    if begins_so and not found:
+        raise DamagedError('an archive without its end')
+    file.seek(0)
+    return found
+
+
+def is_program(file: BinaryIO) -> bool:
+    """Whether an archive holds a program, TorchScript; the file is rewound."""
+    with zipfile.ZipFile(file) as archive:
+        found = any(name.endswith('/constants.pkl') for name in archive.namelist())
+    file.seek(0)
+    return found
+
+
+def check_records(file: BinaryIO) -> None:
+    """Compare every record of an archive with its checksum; the file is rewound.
+
+    Raises:
+        DamagedError: If one differs.
+    """
+    with zipfile.ZipFile(file) as archive:
+        if (name := archive.testzip()) is not None:
+            raise DamagedError(f'the record {name} has another checksum')
+    file.seek(0)
 
 
 def read_plain(file: BinaryIO) -> Any:
@@ -24,22 +61,20 @@ def read_plain(file: BinaryIO) -> Any:
     """
     if zipfile.is_zipfile(file):
         with zipfile.ZipFile(file) as archive:
-            return to_plain(_read_archive(archive))
+            return _read_archive(archive)
     file.seek(0)
-    return to_plain(_read_old(file))
+    return _read_old(io.BytesIO(file.read()))
 
 
 def _read_archive(archive: zipfile.ZipFile) -> Any:
     records = {info.filename: info for info in archive.infolist()}
-    folder = next(iter(records)).split('/')[0]
-    if any(name.endswith('/constants.pkl') for name in records):
-        raise RefusedError('a TorchScript program')
+    folder = next(iter(records), '').split('/')[0]
     archive.fp.seek(0, 2)
     # So many small records could be one and the same large one, or a large one of zeros that is stored compressed.
     if sum(info.file_size for info in records.values()) > archive.fp.tell():
-        raise RefusedError('records that are larger than the file')
+        raise DamagedError('records that are larger than the file')
     if f'{folder}/byteorder' in records and archive.read(f'{folder}/byteorder') != b'little':
-        raise RefusedError('numbers in big-endian order')
+        raise DamagedError('numbers in big-endian order')
     storages: dict[str, Storage] = {}
 
     def storage_of(pid: tuple) -> Storage:
@@ -49,15 +84,19 @@ def _read_archive(archive: zipfile.ZipFile) -> Any:
             # Reading a whole record compares it with its checksum.
             storages[key].data = _numbers(archive.read(f'{folder}/data/{key}'), storages[key].dtype)
         if storages[key].dtype != dtype_of(storage_class):
-            raise RefusedError('a storage of two types')
+            raise DamagedError('a storage of two types')
         return storages[key]
 
-    with archive.open(f'{folder}/data.pkl') as file:
-        return Unpickler(file, storage_of).load()
+    data = archive.read(f'{folder}/data.pkl')
+    file = io.BytesIO(data)
+    if check_program(file, len(data)) != len(data):
+        raise DamagedError('a pickle that ends early')
+    return to_plain(Unpickler(file, storage_of).load(), Memo(_SPENT * len(data)))
 
 
-def _read_old(file: BinaryIO) -> Any:
+def _read_old(file: io.BytesIO) -> Any:
     storages: dict[str, tuple[Storage, int]] = {}
+    size = len(file.getbuffer())
 
     def storage_of(pid: tuple) -> Storage:
         storage_class, key, _, count, view = (*pid, None)[:5]
@@ -67,23 +106,24 @@ def _read_old(file: BinaryIO) -> Any:
         return storage
 
     def read() -> Any:
+        check_program(file, size)
         return Unpickler(file, storage_of).load()
 
     if read() != _MAGIC or read() != _PROTOCOL:
         raise ValueError('no checkpoint')
     if not read()['little_endian']:
-        raise RefusedError('numbers in big-endian order')
+        raise DamagedError('numbers in big-endian order')
     content = read()
     for key in read():
         storage, count = storages[key]
         num_bytes = count * storage.dtype.itemsize
         if int.from_bytes(file.read(8), 'little') != count:
-            raise ValueError('a storage of another size')
-        data = file.read(num_bytes)
-        if len(data) != num_bytes:
+            raise DamagedError('a storage of another size')
+        numbers = file.read(num_bytes)
+        if len(numbers) != num_bytes:
             raise EOFError
-        storage.data = _numbers(data, storage.dtype)
-    return content
+        storage.data = _numbers(numbers, storage.dtype)
+    return to_plain(content, Memo(_SPENT * size))
 
 
 def _numbers(data: bytes, dtype: torch.dtype) -> Tensor:

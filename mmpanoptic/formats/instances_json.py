@@ -43,35 +43,40 @@ def load_instances(
         check_types(annotation, dict(image_id=(int, str)), where)
         if annotation['image_id'] not in size_of:
             continue
-        types = dict(category_id=(int, str), bbox=list, segmentation=(list, dict))
-        check_types(annotation, types | ({'area': (int, float)} if 'area' in annotation else {}), where)
-        check_bbox(annotation['bbox'], where)
-        category = category_of.get(annotation['category_id'])
-        if category is None or not category['isthing']:
-            raise DatasetError(
-                f'{where} has category_id {annotation["category_id"]!r}, which is no thing in {panoptic_path}: both '
-                'files must number their things alike'
-            )
-        if annotation.get('iscrowd', 0) not in (0, 1):
-            raise DatasetError(f'{where} has iscrowd {annotation["iscrowd"]!r}: write 0 or 1')
-        mask, size = annotation['segmentation'], size_of[annotation['image_id']]
-        if isinstance(mask, dict) and mask.get('size') != size:
-            raise DatasetError(
-                f'{where} has a mask (RLE) of size {mask.get("size")!r}, its image is {size[0]}x{size[1]} (height x '
-                'width): encode it at the size of the image'
-            )
+        _check_annotation(annotation, where, category_of, size_of[annotation['image_id']], panoptic_path)
         x, y, w, h = annotation['bbox']
         if annotation.get('area', w * h) <= 0 or w < 1 or h < 1 or annotation.get('ignore', False):
             continue
         instances_of[annotation['image_id']].append(
             dict(
                 bbox=[x, y, x + w, y + h],
-                bbox_label=category['label'],
+                bbox_label=category_of[annotation['category_id']]['label'],
                 ignore_flag=int(annotation.get('iscrowd', 0)),
-                mask=mask,
+                mask=annotation['segmentation'],
             )
         )
     return instances_of
+
+
+def _check_annotation(annotation: dict, where: str, category_of: dict, size: list[int], panoptic_path: str) -> None:
+    """Refuse an annotation of wrong types, of what is no thing, or whose mask is not of its image's size."""
+    types = dict(category_id=(int, str), bbox=list, segmentation=(list, dict))
+    check_types(annotation, types | ({'area': (int, float)} if 'area' in annotation else {}), where)
+    check_bbox(annotation['bbox'], where)
+    category = category_of.get(annotation['category_id'])
+    if category is None or not category['isthing']:
+        raise DatasetError(
+            f'{where} has category_id {annotation["category_id"]!r}, which is no thing in {panoptic_path}: both '
+            'files must number their things alike'
+        )
+    if annotation.get('iscrowd', 0) not in (0, 1):
+        raise DatasetError(f'{where} has iscrowd {annotation["iscrowd"]!r}: write 0 or 1')
+    mask = annotation['segmentation']
+    if isinstance(mask, dict) and mask.get('size') != size:
+        raise DatasetError(
+            f'{where} has a mask (RLE) of size {mask.get("size")!r}, its image is {size[0]}x{size[1]} (height x '
+            'width): encode it at the size of the image'
+        )
 
 
 def _check_categories(data: dict, path: str, category_of: dict, panoptic_path: str) -> None:

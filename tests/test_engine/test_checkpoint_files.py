@@ -1,5 +1,6 @@
 """Checkpoints from anywhere: what real ones hold comes through unchanged, and no other one runs anything."""
 
+import codecs
 import collections
 import contextlib
 import copyreg
@@ -184,6 +185,7 @@ def test_tar_is_not_unpacked(tmp_path):
         tar.addfile(pipe)
     with pytest.raises(UserError, match='is not a checkpoint'):
         read_checkpoint(tmp_path / 'bad.pth')
+    assert [path.name for path in tmp_path.iterdir()] == ['bad.pth']
 
 
 def tensor_call(key, count, size, stride):
@@ -198,8 +200,10 @@ def test_tensors_are_no_larger_than_their_storage(tmp_path, count, size, stride)
     with zipfile.ZipFile(tmp_path / 'bad.pth', 'w') as archive:
         archive.writestr('archive/data.pkl', with_persistent(dict(a=tensor_call('0', count, size, stride))))
         archive.writestr('archive/data/0', bytes(16))
-    with pytest.raises(UserError):
+    with pytest.raises(UserError, match='is not a checkpoint') as refused:
         read_checkpoint(tmp_path / 'bad.pth')
+    assert stride == (7,) or 'with 4 numbers' in str(refused.value)
+    assert 'trust' not in str(refused.value)
 
 
 def test_compressed_records_are_refused(tmp_path):
@@ -327,8 +331,9 @@ def test_old_format_is_said_to_be_unchecked(tmp_path, monkeypatch):
     assert len(said) == 1 and 'old format without checksums' in said[0]
 
 
+@pytest.mark.parametrize('trust', [False, True])
 @pytest.mark.parametrize('where', [0.3, 0.6, 0.9])
-def test_zeroed_bytes_are_noticed(tmp_path, where):
+def test_zeroed_bytes_are_noticed(tmp_path, where, trust):
     path = tmp_path / 'x.pth'
     torch.save(dict(state_dict=dict(a=torch.randn(40000))), path)
     data = bytearray(path.read_bytes())
@@ -336,13 +341,108 @@ def test_zeroed_bytes_are_noticed(tmp_path, where):
     data[start : start + 512] = bytes(512)
     path.write_bytes(data)
     with pytest.raises(UserError, match='damaged'):
+        read_checkpoint(path, trust)
+
+
+@pytest.mark.parametrize('trust', [False, True])
+def test_torchscript_is_refused(tmp_path, trust):
+    torch.jit.script(torch.nn.Linear(2, 2)).save(str(tmp_path / 'script.pt'))
+    with pytest.raises(UserError, match='is a TorchScript program: save its weights by name') as refused:
+        read_checkpoint(tmp_path / 'script.pt', trust)
+    assert refused.value.argument is None
+
+
+@pytest.mark.parametrize('trust', [False, True])
+@pytest.mark.parametrize('content', [b'PK\5\6' + bytes(18), b'PK\3\4' + bytes(50), b'', b'PK'])
+def test_archives_that_are_none(tmp_path, content, trust):
+    (tmp_path / 'bad.pth').write_bytes(content)
+    with pytest.raises(UserError, match='is not a checkpoint that torch can read') as refused:
+        read_checkpoint(tmp_path / 'bad.pth', trust)
+    assert refused.value.argument is None
+
+
+def test_a_truncated_archive_is_not_to_be_trusted(tmp_path, capsys):
+    torch.save(dict(a=torch.ones(9)), tmp_path / 'bad.pth')
+    (tmp_path / 'bad.pth').write_bytes((tmp_path / 'bad.pth').read_bytes()[:-30])
+    with pytest.raises(UserError, match='an archive without its end') as refused:
+        read_checkpoint(tmp_path / 'bad.pth')
+    assert refused.value.argument is None
+    assert 'old format' not in capsys.readouterr().out
+
+
+def test_a_pickle_that_ends_early_is_noticed(tmp_path):
+    """Its checksum is not compared by what reads a part of it."""
+    torch.save({f'weight{k}': torch.ones(1) for k in range(2500)}, tmp_path / 'x.pth')
+    data = bytearray((tmp_path / 'x.pth').read_bytes())
+    place = data.index(b'weight1500') - 5  # the operation that reads this text
+    assert data[place : place + 1] == b'X'
+    data[place] = ord('.')
+    (tmp_path / 'x.pth').write_bytes(data)
+    with pytest.raises(UserError, match='damaged'):
+        read_checkpoint(tmp_path / 'x.pth')
+
+
+def program(*parts):
+    return b'\x80\x02' + b''.join(parts) + b'.'
+
+
+BOMBS = {
+    'a tuple nested too deeply': (program(b'})', b'\x85' * 3_000_000, b'Ns'), 'nested too deeply'),
+    'lists nested too deeply': (program(b']' * 5000, b'a' * 4999), 'nested too deeply'),
+    'a memory that is too large': (program(b'Nr', (2**28).to_bytes(4, 'little')), 'a memory larger than the pickle'),
+    'bytes that are not there': (b'\x80\x05\x96' + (2**33).to_bytes(8, 'little') + b'.', 'is not a checkpoint'),
+    'something after the end': (program(b'N') + b'N.', 'ends early'),
+    'a list that holds itself': (program(b']q\x00h\x00a'), 'something that holds itself'),
+}
+
+
+@pytest.mark.parametrize('bomb', BOMBS)
+def test_bombs_are_refused(tmp_path, bomb):
+    content, words = BOMBS[bomb]
+    with zipfile.ZipFile(tmp_path / 'bad.pth', 'w') as archive:
+        archive.writestr('archive/data.pkl', content)
+    with pytest.raises(UserError, match=words):
+        read_checkpoint(tmp_path / 'bad.pth')
+    (tmp_path / 'bad.pth').write_bytes(content)
+    with pytest.raises(UserError, match='is not a checkpoint'):
+        read_checkpoint(tmp_path / 'bad.pth')
+
+
+def test_bytes_that_are_used_again_and_again_are_refused(tmp_path):
+    """A small file that would take much memory."""
+    text = 'x' * 100_000
+    path = write(tmp_path / 'bad.pth', [Call(codecs.encode, text, 'latin1') for _ in range(500)])
+    with pytest.raises(UserError, match='more bytes of arrays than it holds'):
         read_checkpoint(path)
 
 
-def test_torchscript_is_refused(tmp_path):
-    torch.jit.script(torch.nn.Linear(2, 2)).save(str(tmp_path / 'script.pt'))
-    with pytest.raises(UserError, match='a TorchScript program'):
-        read_checkpoint(tmp_path / 'script.pt')
+def test_an_old_storage_is_no_larger_than_the_file(tmp_path):
+    parts = [pickle.dumps(part, 2) for part in (0x1950A86A20F9469CFC6C, 1001, dict(little_endian=True))]
+    parts += [with_persistent(dict(a=tensor_call('0', 2**45, (1,), (1,)))), pickle.dumps(['0'], 2)]
+    (tmp_path / 'bad.pth').write_bytes(b''.join(parts) + (2**45).to_bytes(8, 'little'))
+    with pytest.raises(UserError, match='is not a checkpoint'):
+        read_checkpoint(tmp_path / 'bad.pth')
+
+
+def test_every_counter_is_its_own(tmp_path):
+    """Also where Python takes the same memory for what one after the other needs for a moment."""
+    counters = [collections.Counter({i: i + 1}) for i in range(200)]
+    path = write(tmp_path / 'x.pth', [[{} for _ in range(300)], counters])
+    assert read_checkpoint(path)[1] == counters
+
+
+def test_tensors_marked_as_conjugated_or_negative_come_through(tmp_path):
+    number = torch.tensor([1 + 2j, 3 + 4j])
+    weights = dict(a=number.conj(), b=number.clone().conj().imag, c=number)
+    torch.save(weights, tmp_path / 'x.pth')
+    loaded = read_checkpoint(tmp_path / 'x.pth')
+    assert all(torch.equal(loaded[key], weights[key].resolve_conj().resolve_neg()) for key in weights)
+
+
+def test_types_of_numbers_that_no_model_has_are_refused(tmp_path):
+    torch.save(torch.ones(2).to(torch.uint8).view(torch.bits8), tmp_path / 'x.pth')
+    with pytest.raises(UserError, match=r'torch\.bits8'):
+        read_checkpoint(tmp_path / 'x.pth')
 
 
 @pytest.fixture

@@ -14,6 +14,8 @@ from mmpanoptic.utils import DatasetError, UserError
         (UserError('a.pth holds\n objects', argument='trust_checkpoint'), 'a.pth holds objects (--trust-checkpoint)'),
         (UserError('work_dir: a cannot be made'), 'work_dir: a cannot be made'),
         (DatasetError('a.png is truncated'), 'a.png is truncated'),
+        (OSError(28, 'No space left on device'), '[Errno 28] No space left on device'),
+        (PermissionError(13, 'Permission denied', 'a.png'), "[Errno 13] Permission denied: 'a.png'"),
         (URLError('no route'), 'a file could not be fetched (no route): give a local path instead'),
     ],
 )
@@ -27,9 +29,10 @@ def test_errors_are_one_line_with_the_flag_that_mends_them(error, line, capsys):
     assert capsys.readouterr().err == f'error: {line}\n'
 
 
-def test_other_errors_keep_their_traceback():
+@pytest.mark.parametrize('error', [ZeroDivisionError(), OSError('could not get source code')])
+def test_other_errors_keep_their_traceback(error):
     def main() -> None:
-        raise ZeroDivisionError
+        raise error
 
-    with pytest.raises(ZeroDivisionError):
+    with pytest.raises(type(error)):
         cli.run(main)

@@ -8,11 +8,9 @@ versions; optimizer, schedules, logs and the config's text stay behind.
 
 import argparse
 
-from torch import Tensor
-
 from mmpanoptic.engine import cli
 from mmpanoptic.engine.checkpoint_files import read_checkpoint, write_safetensors
-from mmpanoptic.engine.checkpoints import require_finite
+from mmpanoptic.engine.checkpoints import require_finite, weights_and_meta
 from mmpanoptic.utils import UserError
 
 KEPT = ('CLASSES', 'PALETTE', 'dataset_meta', 'epoch', 'experiment_name', 'iter', 'mmengine_version', 'seed', 'source')
@@ -29,17 +27,12 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     args = parse_args()
     content = read_checkpoint(args.checkpoint, args.trust_checkpoint)
-    weights = content.get('state_dict', content) if isinstance(content, dict) else None
-    if (
-        not isinstance(weights, dict)
-        or not weights
-        or not all(isinstance(weight, Tensor) for weight in weights.values())
-    ):
-        raise UserError(f'{args.checkpoint} holds no weights of a model by name')
+    weights, meta = weights_and_meta(content, args.checkpoint)
+    if not weights:
+        raise UserError(f'{args.checkpoint} holds no weights')
     if not args.allow_nan:
         require_finite(weights, args.checkpoint)
-    meta = {key: value for key, value in (content.get('meta') or {}).items() if key in KEPT}
-    weights = {name.removeprefix('module.'): weight for name, weight in weights.items()}
+    meta = {key: value for key, value in meta.items() if key in KEPT}
     print(write_safetensors(args.out, weights, meta))
 
 

@@ -8,6 +8,7 @@ from mmengine.structures import PixelData
 from torch import Tensor
 
 from mmpanoptic.structures import INSTANCE_OFFSET, Evidence, StuffLabels, StuffLogits
+from mmpanoptic.utils import UserError
 
 
 class BaseFusionHead(BasePanopticFusionHead):
@@ -49,12 +50,12 @@ class BaseFusionHead(BasePanopticFusionHead):
             for stuff; ``instance`` is an index into the given instances.
 
         Raises:
-            TypeError: If the evidence is of a kind that this head cannot fuse.
+            UserError: If the evidence is of a kind that this head cannot fuse.
         """
         results = []
         for found in evidence:
             if not isinstance(found.stuff, self.takes):
-                raise TypeError(
+                raise UserError(
                     f'{type(self).__name__} takes {" or ".join(kind.__name__ for kind in self.takes)}, and the '
                     f'detector gives {type(found.stuff).__name__}: choose a fusion head that goes with its heads'
                 )

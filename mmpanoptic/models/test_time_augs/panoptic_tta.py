@@ -36,7 +36,8 @@ class PanopticTTAModel(InstanceTTAModel):
 
     Args:
         vote_iou_thr, tight_boxes: See :class:`InstanceTTAModel`; by default no box changes after NMS.
-        module: The detector or its config. It has ``extract_feats``, a ``semantic_head``, a ``panoptic_fusion_head``,
+        module: The detector or its config. It has ``extract_feats``, ``fuse``, a ``semantic_head``, a
+            ``panoptic_fusion_head``,
             and either RoI heads or, as :class:`~mmpanoptic.models.SpatialFlow`, a mask head of its own.
         data_preprocessor: See mmengine's BaseTTAModel.
 
@@ -50,7 +51,7 @@ class PanopticTTAModel(InstanceTTAModel):
     def find_stages(self) -> Stages:
         """What finds boxes and masks in a view."""
         stages = stages_of(self.module, (Detectron, TwoStage, OneStage))
-        parts = ('extract_feats', 'semantic_head', 'panoptic_fusion_head')
+        parts = ('extract_feats', 'semantic_head', 'panoptic_fusion_head', 'fuse')
         missing = [name for name in parts if getattr(self.module, name, None) is None]
         if stages is None or stages.mask_head is None:
             missing.append('mask head over boxes')
@@ -76,7 +77,7 @@ class PanopticTTAModel(InstanceTTAModel):
             The samples of the first view, with ``pred_instances`` and ``pred_panoptic_seg`` as the detector sets them.
         """
         evidence, samples = self.merged_evidence(data)
-        return add_predictions(samples, evidence, self.module.panoptic_fusion_head.predict(evidence))
+        return add_predictions(samples, evidence, self.module.fuse(evidence))
 
     @torch.no_grad()
     def merged_evidence(self, data: dict[str, Sequence]) -> tuple[list[Evidence], SampleList]:
@@ -130,13 +131,13 @@ class PanopticTTAModel(InstanceTTAModel):
             What is known about the stuff of each image.
 
         Raises:
-            TypeError: If logits are needed and the head has none.
+            UserError: If logits are needed and the head has none.
         """
         head = self.module.semantic_head
         predict = getattr(head, 'predict_logits', head.predict) if as_logits else head.predict
         found = predict(features, metas, True)
         if as_logits and not all(isinstance(stuff, StuffLogits) for stuff in found):
-            raise TypeError(
+            raise UserError(
                 f'{type(head).__name__} gives {type(found[0]).__name__}, of which several views have no average: give '
                 'it a method predict_logits'
             )

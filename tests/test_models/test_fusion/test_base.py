@@ -7,6 +7,7 @@ from mmengine.structures import InstanceData
 
 from mmpanoptic.models import BoxFillFusion, EmbeddingFusion, HeuristicFusion, RankingFusion
 from mmpanoptic.structures import EmbeddingMap, StuffLabels, StuffLogits
+from mmpanoptic.utils import UserError
 
 STUFF = (
     StuffLogits(torch.zeros(2, 8, 12), 'stuff'),
@@ -26,5 +27,5 @@ def test_a_head_takes_its_kinds_of_stuff_and_refuses_others(head_type, stuff):
         assert panoptic.sem_seg.unique().tolist() == [3]
     else:
         message = f'^{head_type.__name__} takes .*, and the detector gives {type(stuff).__name__}: '
-        with pytest.raises(TypeError, match=message):
+        with pytest.raises(UserError, match=message):
             head.predict([evidence])

@@ -275,6 +275,9 @@ class CIAE(torch.nn.Module):
     def extract_feats(self, inputs: torch.Tensor) -> tuple:
         return (), ()
 
+    def fuse(self, evidence: list) -> list:
+        return []
+
 
 def test_what_cannot_be_tested_so_is_refused():
     message = 'and CIAE has no mask head over boxes: test it without test-time augmentation'
@@ -282,9 +285,7 @@ def test_what_cannot_be_tested_so_is_refused():
         PanopticTTAModel(module=CIAE())
     config = Config.fromfile(CONFIGS / 'panet/panet_r18_fpn_shapes.py')
     init_default_scope('mmpanoptic')
-    expected = (
-        'MaskRCNN has no extract_feats and no semantic_head and no panoptic_fusion_head: .* with InstanceTTAModel'
-    )
+    expected = 'MaskRCNN has no extract_feats and no semantic_head and no panoptic_fusion_head and no fuse: .*'
     with pytest.raises(UserError, match=expected):
         MODELS.build(dict(type='PanopticTTAModel', module=config.model))
     one = view()
@@ -304,7 +305,7 @@ def test_labels_of_several_views_have_no_average():
     model = build()
     model.module.semantic_head = LabelHead()
     assert len(predict(model, view())) == 1
-    with pytest.raises(TypeError, match='LabelHead gives StuffLabels, of which several views have no average'):
+    with pytest.raises(UserError, match='LabelHead gives StuffLabels, of which several views have no average'):
         model.predict_semantics((), [dict(ori_shape=(4, 5))], as_logits=True)
 
 

@@ -4,7 +4,8 @@ Pixels that the same instances cover, and that look like the same stuff, have th
 are about a thousand groups where there are a million pixels. The greedy decisions of :mod:`~.instances`,
 :mod:`mmpanoptic.models.fusion.stuff` and :class:`~.box_fill_fusion.BoxFillFusion` depend on pixels by their numbers
 alone; so groups and their sizes are brought to the CPU, are decided there, and their values go back. The map is that of
-the functions above, bit for bit, and the number of transfers does not depend on the number of instances.
+the functions above, bit for bit, and the number of transfers does not depend on the number of instances. Components of
+stuff are found by OpenCV; where these count, pasting goes one by one, on the CPU.
 """
 
 from collections.abc import Sequence
@@ -26,7 +27,8 @@ class PixelGroups(NamedTuple):
     """Pixels by what covers them.
 
     Attributes:
-        members: For each set of planes, whether a group lies in them, bool of shape (G, K), on the CPU.
+        members: For each set of planes, whether a group lies in them, bool of shape (G, K), on the CPU; K is a multiple
+            of 8, and planes beyond the last one are empty.
         labels: Label of stuff of each group, int64 of shape (G,), on the CPU.
         sizes: Number of pixels of each group, int64 of shape (G,), on the CPU.
         group: Group of each pixel, int64 of shape (H, W), on the device of the planes.
@@ -39,7 +41,7 @@ class PixelGroups(NamedTuple):
 
 
 def group_pixels(planes: Sequence[Tensor], labels: Tensor) -> PixelGroups:
-    """Group the pixels of an image; three synchronisations, whatever there is in it.
+    """Group the pixels of an image: three synchronisations and no upload, whatever there is in it.
 
     Args:
         planes: Sets of planes, which pixels may lie in, as :func:`pack_masks` and :func:`pack_boxes` give them.
@@ -96,7 +98,9 @@ def pack_boxes(boxes: Tensor, size: tuple[int, int]) -> Tensor:
     rows = torch.arange(height, device=boxes.device)
     columns = torch.arange(width, device=boxes.device)
     packed = []
-    for part in boxes.detach().clamp(min=0).long().split(8):
+    # Of NaN and of numbers that no integer holds, devices make different integers.
+    corners = boxes.detach().nan_to_num(nan=0.0).clamp(0, max(size)).long()
+    for part in corners.split(8):
         left, top, right, bottom = part.T[..., None]
         down, across = (rows >= top) & (rows < bottom), (columns >= left) & (columns < right)
         packed.append(_pack_byte(down[:, :, None] & across[:, None, :]))

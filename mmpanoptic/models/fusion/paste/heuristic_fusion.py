@@ -81,11 +81,12 @@ class HeuristicFusion(BaseFusionHead):
         """
         semantic = stuff_labels(evidence.stuff, self.num_things_classes, self.num_stuff_classes)
         instances, size = evidence.instances, tuple(evidence.output_size)
-        sizes = [semantic.shape, *([instances.masks.shape[1:]] if len(instances) else [])]
-        if any(tuple(found) != size for found in sizes):
+        sizes = dict(stuff=tuple(semantic.shape))
+        if len(instances):
+            sizes['masks'] = tuple(instances.masks.shape[1:])
+        if any(found != size for found in sizes.values()):
             raise ValueError(
-                f'stuff is of size {tuple(sizes[0])}, masks are of size {tuple(sizes[-1])}, and the panoptic map to '
-                f'make is of {size} (height, width): all must be the same'
+                f'the panoptic map to make is of size {size} (height, width), what it is made of has others: {sizes}'
             )
         if not len(instances):
             no_masks = semantic.new_zeros((0, *semantic.shape), dtype=torch.bool)

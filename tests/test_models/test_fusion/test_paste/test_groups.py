@@ -12,6 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from mmpanoptic.models import BoxFillFusion, HeuristicFusion, RankingFusion
 from mmpanoptic.models.fusion.paste import groups
+from mmpanoptic.models.fusion.paste.box_fill_fusion import fill_boxes
 from mmpanoptic.structures import Evidence, StuffLabels, StuffLogits
 
 T, S = 3, 4
@@ -107,6 +108,17 @@ def test_planes_are_packed_bit_by_bit(number):
     assert words.shape == (max(1, -(-number // 64)), 20)
     for k, plane in enumerate(planes.flatten(1)):
         assert torch.equal((words[k // 64] >> (k % 64) & 1).bool(), plane)
+
+
+@pytest.mark.filterwarnings('ignore:invalid value encountered in cast')
+def test_boxes_out_of_bounds_cover_what_is_filled():
+    """Also those of numbers that no integer holds, of which a GPU makes other integers than a CPU."""
+    values = torch.tensor([float('nan'), float('inf'), -float('inf'), -3.5, 0.0, 2.7, 1e30])
+    boxes = torch.cartesian_prod(values, values, values, values)
+    packed = groups.pack_boxes(boxes, (5, 6))
+    for k in range(0, len(boxes), 7):
+        filled, _ = fill_boxes(torch.full((5, 6), 9, dtype=torch.int32), boxes[k : k + 1], [0], [0], [], 0.0, 9)
+        assert torch.equal((packed[k // 8] >> (k % 8) & 1).bool(), (filled != 9).flatten()), boxes[k]
 
 
 def test_groups_are_pixels_of_one_fate():

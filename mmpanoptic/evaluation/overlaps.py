@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mmpanoptic.structures import MAX_ID, VOID_ID, ids_to_indices
+from mmpanoptic.structures.panoptic_map import run_starts
 from mmpanoptic.utils import DatasetError, UserError
 
 _MAX_TABLE = 2**20  # cells of a dense table of co-occurring segments; beyond, only the pairs that occur are kept
@@ -81,18 +82,11 @@ def _checked_ids(segments: Sequence[Mapping[str, Any]], void: int, whose: str, e
 
 
 def _runs(gt_ids: np.ndarray, pred_map: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-    """Runs of pixels, in reading order, over which both maps are constant: their values and lengths.
-
-    A map has a hundred times fewer runs than pixels, and comparing neighbours is the cheapest pass over pixels there
-    is. Of maps without structure the pixels themselves are returned, and None for the lengths.
-    """
+    """Values and lengths of runs, see :func:`mmpanoptic.structures.panoptic_map.run_starts`; or pixels, and None."""
     gt_ids, pred_map = gt_ids.ravel(), pred_map.ravel()
-    starts_run = np.ones(gt_ids.size, bool)
-    np.not_equal(gt_ids[1:], gt_ids[:-1], out=starts_run[1:])
-    starts_run[1:] |= pred_map[1:] != pred_map[:-1]
-    if np.count_nonzero(starts_run) > gt_ids.size // 4:
+    starts = run_starts(gt_ids, pred_map)
+    if starts is None:
         return gt_ids, pred_map, None
-    starts = np.flatnonzero(starts_run)
     return gt_ids[starts], pred_map[starts], np.diff(starts, append=gt_ids.size)
 
 

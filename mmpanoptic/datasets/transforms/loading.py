@@ -1,5 +1,6 @@
 """Loading images and panoptic annotations."""
 
+import cv2
 import mmcv
 import numpy as np
 from mmcv.transforms import LoadImageFromFile as MMCVLoadImageFromFile
@@ -106,8 +107,7 @@ class LoadPanopticAnnotations(LoadAnnotations):
             )
         index_map = segment_indices(ids, segments, path)
         if self.with_seg:
-            label_of_index = np.array([VOID_LABEL] + [segment['label'] for segment in segments], np.uint8)
-            results['gt_seg_map'] = label_of_index.take(index_map)  # half the time of label_of_index[index_map]
+            results['gt_seg_map'] = _labels(index_map, segments)
         if self.with_mask:
             if results['instances'] and 'mask' in results['instances'][0]:
                 results['ori_shape'] = ids.shape
@@ -123,6 +123,14 @@ class LoadPanopticAnnotations(LoadAnnotations):
             f'{type(self).__name__}(with_bbox={self.with_bbox}, with_label={self.with_label}, '
             f'with_mask={self.with_mask}, with_seg={self.with_seg}, with_panoptic={self.with_panoptic})'
         )
+
+
+def _labels(index_map: np.ndarray, segments: list[dict]) -> np.ndarray:
+    label_of_index = np.array([VOID_LABEL] + [segment['label'] for segment in segments], np.uint8)
+    if index_map.dtype != np.uint8:
+        return label_of_index.take(index_map)
+    table = np.resize(label_of_index, 256)
+    return cv2.LUT(index_map, table)  # a fifth of the time of take
 
 
 def _cut_masks(index_map: np.ndarray, instances: list[dict]) -> BitmapMasks:

@@ -101,8 +101,9 @@ def test_checkpoints(error_of, tiny_run: TinyRun, tmp_path: Path):
     unreadable = 'is not a checkpoint that torch can read: it is truncated, damaged or of another kind'
     test = ['--work-dir', 'work']
     for name in ('text.pth', 'empty.pth', 'truncated.pth', 'zip.pth'):
-        assert error_of('test', tiny_run.config, name, *test) == f'{name} {unreadable}'
-    assert error_of('train', tiny_run.config, '--resume', 'truncated.pth', *test) == f'truncated.pth {unreadable}'
+        assert error_of('test', tiny_run.config, name, *test).startswith(f'{name} {unreadable}')
+    line = error_of('train', tiny_run.config, '--resume', 'truncated.pth', *test)
+    assert line == f'truncated.pth {unreadable} (an archive without its end)'
     assert error_of('test', tiny_run.config, 'none.pth', *test) == 'checkpoint none.pth does not exist'
 
     torch.save(whole | {'code': Bomb()}, tmp_path / 'code.pth')

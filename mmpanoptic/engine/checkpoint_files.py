@@ -176,6 +176,19 @@ def _read_safetensors(data: bytes) -> dict[str, dict]:
     return dict(state_dict=weights, meta=meta)
 
 
+def _with_sorted_metadata(data: bytes) -> bytes:
+    """The same file with its metadata in order: safetensors writes it in another one each time, so hashes would differ.
+
+    Format: https://github.com/huggingface/safetensors#format
+    """
+    end = 8 + int.from_bytes(data[:8], 'little')
+    header = json.loads(data[8:end])
+    header['__metadata__'] = dict(sorted(header['__metadata__'].items()))
+    text = json.dumps(header, separators=(',', ':')).encode()
+    text += b' ' * (-len(text) % 8)  # the numbers begin at a multiple of 8
+    return len(text).to_bytes(8, 'little') + text + data[end:]
+
+
 def write_safetensors(path: str | os.PathLike, weights: dict[str, Tensor], meta: dict) -> Path:
     """Write weights and their meta, whole or not at all; the file's name ends with the beginning of its SHA-256.
 
@@ -199,7 +212,7 @@ def write_safetensors(path: str | os.PathLike, weights: dict[str, Tensor], meta:
         text = json.dumps(meta)
     except (TypeError, ValueError) as error:
         raise UserError(f'meta cannot be written as JSON ({error}): leave it out') from None
-    data = safetensors.torch.save(content, metadata=dict(format='pt', meta=text))
+    data = _with_sorted_metadata(safetensors.torch.save(content, metadata=dict(format='pt', meta=text)))
     named = path.with_name(f'{path.stem}-{hashlib.sha256(data).hexdigest()[:8]}.safetensors')
     if named.exists():
         raise UserError(f'{named} is there already, with the same content')

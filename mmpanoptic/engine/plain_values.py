@@ -16,6 +16,7 @@ from .closed_pickle import DamagedError, Kept, KeptHistory, RefusedError, StandI
 _NUMERIC = re.compile(r'[biufc]\d{1,2}')
 _LEAVES = (str, bytes, int, float, complex, bool, type(None), torch.Size, torch.dtype, torch.device)
 _BEGUN = object()
+_MAX_EXPANDED = 2**27  # numbers of a tensor that repeats those of its storage; no memory until it is copied
 
 
 class Memo:
@@ -97,7 +98,7 @@ def _tensor(kept: Kept, memo: Memo) -> Tensor:
         if not isinstance(dtype, torch.dtype):
             raise RefusedError('a tensor of no dtype')
         data = data.view(dtype)
-    if math.prod(size) > data.numel():
+    if math.prod(size) > max(data.numel(), _MAX_EXPANDED):
         raise DamagedError(f'a tensor of shape {tuple(size)} with {data.numel()} numbers')
     tensor = torch.as_strided(data, tuple(size), tuple(stride), offset)
     return _with_bits(tensor, to_plain(metadata[0], memo)) if metadata and metadata[0] else tensor

@@ -39,6 +39,16 @@ def test_weights_and_meaning_are_kept_and_nothing_else(checkpoint, tmp_path, mon
         assert found.dtype == weight.dtype and torch.equal(found, weight)
 
 
+def test_equal_content_gives_equal_files(tmp_path):
+    files = []
+    for k in range(20):
+        (tmp_path / str(k)).mkdir()
+        weights = dict(b=torch.ones(3), a=torch.arange(5))
+        files.append(write_safetensors(tmp_path / str(k) / 'a.safetensors', weights, dict(epoch=1)))
+    assert len({file.name for file in files}) == 1
+    assert safetensors.torch.load_file(files[0])['a'].tolist() == [0, 1, 2, 3, 4]
+
+
 def test_a_result_that_is_there_stays(checkpoint, tmp_path, monkeypatch):
     run_main(TOOL, monkeypatch, checkpoint, tmp_path / 'mine.safetensors')
     with pytest.raises(UserError, match='is there already'):

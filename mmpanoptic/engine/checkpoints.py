@@ -104,16 +104,20 @@ def first_misfit(model: torch.nn.Module, weights: dict) -> str | None:
 
 def first_not_finite(content: Any) -> str | None:
     """Dotted name of the first tensor in nested dicts, lists and tuples with a NaN or an infinite value, or None."""
-    tensors = dict(_tensors_in(content, '', set()))
-    of_device: dict[torch.device, list[str]] = {}
-    for name, tensor in tensors.items():
+    of_device: dict[torch.device, list[tuple[int, str, Tensor]]] = {}
+    for place, (name, tensor) in enumerate(_tensors_in(content, '', set())):
         if tensor.is_floating_point() or tensor.is_complex():
-            of_device.setdefault(tensor.device, []).append(name)
-    wrong: set[str] = set()
-    for names in of_device.values():  # one transfer for each device, not for each tensor
-        finite = torch.stack([tensors[name].isfinite().all() for name in names]).tolist()
-        wrong.update(name for name, is_finite in zip(names, finite, strict=True) if not is_finite)
-    return next((name for name in tensors if name in wrong), None)
+            of_device.setdefault(tensor.device, []).append((place, name, tensor))
+    wrong: list[tuple[int, str]] = []
+    for found in of_device.values():  # one transfer for each device, not for each tensor
+        finite = torch.stack([_is_finite(tensor) for *_, tensor in found]).tolist()
+        wrong += [(place, name) for (place, name, _), good in zip(found, finite, strict=True) if not good]
+    return min(wrong)[1] if wrong else None
+
+
+def _is_finite(tensor: Tensor) -> Tensor:
+    """Whether all of a tensor's values are finite; torch cannot tell of numbers of 8 bits."""
+    return (tensor.float() if tensor.element_size() == 1 else tensor).isfinite().all()
 
 
 def _tensors_in(value: Any, name: str, seen: set[int]) -> Iterator[tuple[str, Tensor]]:

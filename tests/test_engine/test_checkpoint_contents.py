@@ -44,6 +44,8 @@ NAN = torch.tensor([1.0, float('nan')])
         (dict(a=torch.tensor([complex(1, float('inf'))])), 'a'),
         (dict(a=NAN.half(), b=NAN), 'a'),
         (dict(a=ONE, b=torch.arange(3), c=float('nan')), None),
+        ({'a.b': ONE, 'a': dict(b=NAN)}, 'a.b'),
+        (dict(a=ONE.to(torch.float8_e5m2), b=NAN.to(torch.float8_e5m2)), 'b'),
         ({}, None),
     ],
 )

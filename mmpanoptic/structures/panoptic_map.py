@@ -56,11 +56,13 @@ def run_starts(*maps: np.ndarray) -> np.ndarray | None:
         Places, ascending, int64 of shape (runs,); None of maps without structure, whose pixels are as well looked at
         one by one.
     """
-    begins = np.ones(maps[0].size, bool)
+    begins = np.empty(maps[0].size, bool)
+    begins[:1] = True
     np.not_equal(maps[0][1:], maps[0][:-1], out=begins[1:])
     for other in maps[1:]:
         begins[1:] |= other[1:] != other[:-1]
-    return None if np.count_nonzero(begins) > begins.size // 4 else np.flatnonzero(begins)
+    starts = np.flatnonzero(begins)
+    return None if len(starts) > begins.size // 4 else starts
 
 
 def ids_to_indices(ids: np.ndarray, known: Sequence[int]) -> np.ndarray:

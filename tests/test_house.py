@@ -164,7 +164,9 @@ PUBLIC = {
         'EmbeddingMap Evidence INSTANCE_OFFSET MAX_ID Stuff StuffLabels StuffLogits VOID_ID id_to_rgb ids_to_indices '
         'labels_of_ids panoptic_to_coco rgb_to_id segments_of_map'
     ),
-    'mmpanoptic.utils': 'DatasetError UserError is_local read_bytes require_file require_folder tracked_map',
+    'mmpanoptic.utils': (
+        'DatasetError UserError is_local read_bytes require_choice require_file require_folder tracked_map'
+    ),
     'mmpanoptic.visualization': 'PanopticVisualizer',
 }
 

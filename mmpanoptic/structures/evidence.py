@@ -6,6 +6,8 @@ import torch
 from mmengine.structures import InstanceData
 from torch import Tensor
 
+from mmpanoptic.utils import require_choice
+
 CHANNELS = ('stuff', 'stuff+other', 'all')
 
 
@@ -26,8 +28,7 @@ class StuffLogits:
     channels: str
 
     def __post_init__(self) -> None:
-        if self.channels not in CHANNELS:
-            raise ValueError(f'channels {self.channels!r} is none of {", ".join(CHANNELS)}')
+        require_choice('channels', self.channels, CHANNELS)
         if self.logits.ndim != 3:
             raise ValueError(f'semantic logits must be of shape (C, H, W), not {tuple(self.logits.shape)}')
 

@@ -13,6 +13,7 @@ from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
 from mmpanoptic.registry import MODELS
+from mmpanoptic.utils import require_choice
 
 FLOWS = ('reg2cls', 'reg2stuff', 'reg2thing', 'stuff2thing')
 FLOW_SOURCES = ('reg', 'cls')
@@ -112,8 +113,7 @@ class SpatialFlowHead(RetinaHead):
     ) -> None:
         if unknown := set(flows or ()) - set(FLOWS):
             raise ValueError(f'flows has no {", ".join(sorted(unknown))}, only {", ".join(FLOWS)}')
-        if flow_source not in FLOW_SOURCES:
-            raise ValueError(f'flow_source {flow_source!r} is none of {", ".join(FLOW_SOURCES)}')
+        require_choice('flow_source', flow_source, FLOW_SOURCES)
         self.flows = {**dict.fromkeys(FLOWS, True), **(flows or {})}
         self.flow_source = flow_source
         self.flow_target = 'cls' if flow_source == 'reg' else 'reg'

@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mmpanoptic.registry import MODELS
+from mmpanoptic.utils import require_choice
 
 from .panoptic_fpn import PanopticFPN
 
@@ -38,9 +39,8 @@ class OANet(PanopticFPN):
     def __init__(
         self, backbone: dict, neck: dict, *args, share: str = 'neck', stuff_input: str = 'fpn', **kwargs
     ) -> None:
-        for name, value, known in (('share', share, SHARES), ('stuff_input', stuff_input, STUFF_INPUTS)):
-            if value not in known:
-                raise ValueError(f'{name} {value!r} is none of {", ".join(known)}')
+        require_choice('share', share, SHARES)
+        require_choice('stuff_input', stuff_input, STUFF_INPUTS)
         if stuff_input == 'rpn_conv' and share != 'neck':
             raise ValueError(f"stuff_input='rpn_conv' shares the neck, share={share!r} does not: choose one of the two")
         super().__init__(deepcopy(backbone), deepcopy(neck), *args, **kwargs)

@@ -8,6 +8,8 @@ import torch
 from mmengine.model import BaseModule, ModuleList
 from torch import Tensor, nn
 
+from mmpanoptic.utils import require_choice
+
 FUSIONS: dict[str, Callable[[Tensor, Tensor], Tensor]] = dict(max=torch.maximum, sum=torch.add)
 STAGES = ('post', 'pre')
 
@@ -39,10 +41,8 @@ class AdaptivePooling(BaseModule):
         share_first: bool = False,
     ) -> None:
         super().__init__()
-        if fuse not in FUSIONS:
-            raise ValueError(f'fuse {fuse!r} is none of {", ".join(FUSIONS)}')
-        if fuse_stage not in STAGES:
-            raise ValueError(f'fuse_stage {fuse_stage!r} is none of {", ".join(STAGES)}')
+        require_choice('fuse', fuse, FUSIONS)
+        require_choice('fuse_stage', fuse_stage, STAGES)
         self.num_levels = num_levels
         self.fuse = fuse
         self.fuse_stage = fuse_stage

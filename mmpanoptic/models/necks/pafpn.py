@@ -8,6 +8,7 @@ from mmdet.models import FPN
 from torch import Tensor, nn
 
 from mmpanoptic.registry import MODELS
+from mmpanoptic.utils import require_choice
 
 CHAINS = ('post', 'pre')
 RELU = dict(type='ReLU')
@@ -61,8 +62,7 @@ class PAFPN(FPN):
         super().__init__(
             in_channels, out_channels, num_outs, conv_cfg=conv_cfg, norm_cfg=norm_cfg, init_cfg=init_cfg, **kwargs
         )
-        if chain not in CHAINS:
-            raise ValueError(f'chain {chain!r} is none of {", ".join(CHAINS)}')
+        require_choice('chain', chain, CHAINS)
         self.chain = chain
 
         def convolutions(stride: int) -> nn.ModuleList:

@@ -13,6 +13,7 @@ from mmpanoptic.models.layers.category_memory import CategoryMemory
 from mmpanoptic.models.layers.coord_conv import CoordConvModule
 from mmpanoptic.models.losses.ciae_targets import EMBEDDING_STRIDE, EmbeddingTargets, embedding_targets
 from mmpanoptic.registry import MODELS
+from mmpanoptic.utils import require_choice
 
 THING_CATEGORIES = ('merge', 'spec', 'none')
 STUFF_MODELINGS = ('ciae', 'semseg')
@@ -95,13 +96,9 @@ class CIAEHead(BaseModule):
         init_cfg: dict | None = dict(type='Normal', layer='Conv2d', std=0.01),  # noqa: B006
     ) -> None:
         super().__init__(init_cfg=init_cfg)
-        for name, value, choices in (
-            ('thing_categories', thing_categories, THING_CATEGORIES),
-            ('stuff_modeling', stuff_modeling, STUFF_MODELINGS),
-            ('coord_conv', coord_conv, COORD_CONVS),
-        ):
-            if value not in choices:
-                raise ValueError(f'{name} {value!r} is none of {", ".join(map(repr, choices))}')
+        require_choice('thing_categories', thing_categories, THING_CATEGORIES)
+        require_choice('stuff_modeling', stuff_modeling, STUFF_MODELINGS)
+        require_choice('coord_conv', coord_conv, COORD_CONVS)
         for name, size in (('embedding_kernel', embedding_kernel), ('box_embedding_kernel', box_embedding_kernel)):
             if size < 1 or size % 2 == 0:
                 raise ValueError(f'{name} {size} is not odd: the map would be shifted')

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from mmpanoptic.registry import MODELS
 from mmpanoptic.structures import StuffLogits
+from mmpanoptic.utils import require_choice
 
 SEG_CLASSES = ('all', 'stuff')
 _IGNORED = 255
@@ -56,8 +57,7 @@ class OANetStuffHead(BaseSemanticHead):
         ),
         init_cfg: dict | None = None,
     ) -> None:
-        if seg_classes not in SEG_CLASSES:
-            raise ValueError(f'seg_classes {seg_classes!r} is none of {", ".join(SEG_CLASSES)}')
+        require_choice('seg_classes', seg_classes, SEG_CLASSES)
         num_classes = num_stuff_classes + (num_things_classes if seg_classes == 'all' else 0)
         super().__init__(num_classes=num_classes, loss_seg=loss_seg, init_cfg=init_cfg)
         self.num_things_classes = num_things_classes

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from mmpanoptic.models.fusion.stuff import best_channel
 from mmpanoptic.registry import MODELS
 from mmpanoptic.structures import StuffLabels, StuffLogits
+from mmpanoptic.utils import require_choice
 
 RESIZES = ('labels', 'logits')
 _IGNORED = 255
@@ -71,8 +72,7 @@ class SpatialFlowStuffHead(BaseSemanticHead):
         ),
         init_cfg: dict | None = dict(type='Kaiming', layer='Conv2d', distribution='normal'),  # noqa: B006
     ) -> None:
-        if resize not in RESIZES:
-            raise ValueError(f'resize {resize!r} is none of {", ".join(RESIZES)}')
+        require_choice('resize', resize, RESIZES)
         if loss_seg.get('ignore_index') != _IGNORED:
             raise ValueError(f'loss_seg: ignore_index is {loss_seg.get("ignore_index")}, not {_IGNORED}')
         num_classes = num_stuff_classes + (1 if merge_things else num_things_classes)

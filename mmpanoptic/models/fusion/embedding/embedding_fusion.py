@@ -9,6 +9,7 @@ from mmpanoptic.models.fusion.segments import list_segments, thing_id
 from mmpanoptic.models.fusion.stuff import STUFF_AREA_MODES, paste_stuff
 from mmpanoptic.registry import MODELS
 from mmpanoptic.structures import EmbeddingMap, Evidence
+from mmpanoptic.utils import require_choice
 
 from .query_map import QueryMap
 from .search import best_queries, pixel_windows
@@ -61,9 +62,8 @@ class EmbeddingFusion(BaseFusionHead):
         self.category_from = category_from
         self.stuff_area_limit = stuff_area_limit
         self.stuff_area_mode = stuff_area_mode
-        for name, known in (('category_from', CATEGORY_SOURCES), ('stuff_area_mode', STUFF_AREA_MODES)):
-            if getattr(self, name) not in known:
-                raise ValueError(f'{name} {getattr(self, name)!r} is none of {", ".join(known)}')
+        require_choice('category_from', category_from, CATEGORY_SOURCES)
+        require_choice('stuff_area_mode', stuff_area_mode, STUFF_AREA_MODES)
 
     def fuse(self, evidence: Evidence) -> tuple[Tensor, list[dict]]:
         """Fuse one image.

@@ -12,6 +12,7 @@ from mmpanoptic.models.fusion.segments import list_segments
 from mmpanoptic.models.fusion.stuff import STUFF_AREA_MODES, paste_stuff, stuff_labels
 from mmpanoptic.registry import MODELS
 from mmpanoptic.structures import Evidence
+from mmpanoptic.utils import require_choice
 
 from . import groups
 from .instances import order_instances, paste_instances
@@ -54,8 +55,7 @@ class HeuristicFusion(BaseFusionHead):
         self.overlap_thr = overlap_thr
         self.stuff_area_limit = stuff_area_limit
         self.stuff_area_mode = stuff_area_mode
-        if stuff_area_mode not in STUFF_AREA_MODES:
-            raise ValueError(f'stuff_area_mode {stuff_area_mode!r} is none of {", ".join(STUFF_AREA_MODES)}')
+        require_choice('stuff_area_mode', stuff_area_mode, STUFF_AREA_MODES)
 
     def order(self, evidence: Evidence) -> list[int]:
         """Indices of the instances to paste, the first one on top; those below ``score_thr`` are not in it."""

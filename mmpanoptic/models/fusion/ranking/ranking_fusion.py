@@ -13,6 +13,7 @@ from mmpanoptic.models.fusion.paste import HeuristicFusion
 from mmpanoptic.models.fusion.paste.instances import order_instances
 from mmpanoptic.registry import MODELS
 from mmpanoptic.structures import Evidence
+from mmpanoptic.utils import require_choice
 
 from .scores import (
     CONFLICTS,
@@ -72,13 +73,9 @@ class RankingFusion(HeuristicFusion):
         **kwargs,
     ) -> None:
         super().__init__(*args, **kwargs)
-        for name, value, known in (
-            ('train_input', train_input, TRAIN_INPUTS),
-            ('conflict', conflict, CONFLICTS),
-            ('score_region', score_region, SCORE_REGIONS),
-        ):
-            if value not in known:
-                raise ValueError(f'{name} {value!r} is none of {", ".join(known)}')
+        require_choice('train_input', train_input, TRAIN_INPUTS)
+        require_choice('conflict', conflict, CONFLICTS)
+        require_choice('score_region', score_region, SCORE_REGIONS)
         if stride < 1:
             raise ValueError(f'stride {stride} is below 1')
         if self.num_things_classes < 2:

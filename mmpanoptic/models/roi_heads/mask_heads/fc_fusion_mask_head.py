@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from mmpanoptic.models.layers import AdaptivePooling
 from mmpanoptic.registry import MODELS
+from mmpanoptic.utils import require_choice
 
 FC_FUSIONS = dict(sum=torch.add, product=torch.mul, max=torch.maximum)
 
@@ -53,10 +54,8 @@ class FCFusionMaskHead(FCNMaskHead):
     ) -> None:
         super().__init__(norm_cfg=norm_cfg, **kwargs)
         sources = [f'conv{i}' for i in range(1, self.num_convs + 1)]
-        if fc_fusion is not None and fc_fusion not in FC_FUSIONS:
-            raise ValueError(f'fc_fusion {fc_fusion!r} is none of {", ".join(FC_FUSIONS)}, None')
-        if fc_from not in sources:
-            raise ValueError(f'fc_from {fc_from!r} is none of {", ".join(sources)}')
+        require_choice('fc_fusion', fc_fusion, (*FC_FUSIONS, None))
+        require_choice('fc_from', fc_from, sources)
         self.convs[0] = AdaptivePooling(self.convs[0], num_levels, fuse, fuse_stage, share_first)
         self.fc_fusion = fc_fusion
         self.fc_source = sources.index(fc_from)

@@ -1,9 +1,9 @@
-"""Write the numbers of the tables in configs/*/README.md from the metafiles beside them.
+"""Write the numbers of the tables in configs/*/README.md, docs/results and docs/papers from the metafiles.
 
 python tools/misc/readme_tables.py [--check]
 
 A table stands between <!-- table: KIND --> and <!-- end -->. Its header, the order of its rows and its links are the
-README's. A row is about the configs that it links to, and what it says of them is the metafiles': in a 'paper' table
+page's. A row is about the configs that it links to, and what it says of them is the metafiles': in a 'paper' table
 what Metadata.Paper has of the table that is named in the row or in the header, in a 'measured' table what Results has,
 in a 'configs' table what Results has or else Metadata.Paper. A raised mark behind a number (¹) stays.
 """
@@ -18,6 +18,7 @@ from mmpanoptic.engine import cli
 from mmpanoptic.utils import UserError
 
 ROOT = Path(__file__).resolve().parents[2]
+PAGES = ('configs/*/README.md', 'docs/results/*.md', 'docs/papers/*.md')
 TEXTS = {'boxes only', 'config', 'dataset', 'table', 'what'}
 KEYS = {'AP^bb': 'box AP', 'on': 'Split', 'row': 'Row'}  # where a header is no key of a metafile
 TABLE = re.compile(r'(<!-- table: (configs|measured|paper) -->)\n(.*?)\n(<!-- end -->)', re.DOTALL)
@@ -26,8 +27,8 @@ MARKS = '¹²³⁴⁵⁶⁷⁸⁹'
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description='Write the tables of the READMEs of configs from the metafiles')
-    parser.add_argument('--check', action='store_true', help='write nothing; fail if a README is out of date')
+    parser = argparse.ArgumentParser(description='Write the tables about configs from the metafiles')
+    parser.add_argument('--check', action='store_true', help='write nothing; fail if a page is out of date')
     return parser.parse_args()
 
 
@@ -63,7 +64,7 @@ def facts_of(model: dict, kind: str, table: str | None, row: str) -> list[dict]:
 
 
 class Tables:
-    """Rewrites the tables of READMEs.
+    """Rewrites the tables of pages.
 
     Args:
         models: See :func:`read_models`.
@@ -76,8 +77,8 @@ class Tables:
         self.models = models
         self.shown: set[int] = set()
 
-    def rewrite(self, readme: Path) -> str:
-        """The text of a README with the numbers that the metafiles have.
+    def rewrite(self, page: Path) -> str:
+        """The text of a page with the numbers that the metafiles have.
 
         Raises:
             UserError: If a row links to a config without an entry, or has a number that no metafile has.
@@ -87,17 +88,17 @@ class Tables:
             opening, kind, lines, closing = match.groups()
             header, rule, *rows = lines.splitlines()
             columns = cells_of(header)
-            rows = [self._row(columns, row, kind, readme) for row in rows]
+            rows = [self._row(columns, row, kind, page) for row in rows]
             return '\n'.join([opening, header, rule, *rows, closing])
 
-        return TABLE.sub(table, readme.read_text())
+        return TABLE.sub(table, page.read_text())
 
-    def _row(self, columns: list[str], row: str, kind: str, readme: Path) -> str:
-        paths = [(readme.parent / link).resolve() for link in LINK.findall(row)]
+    def _row(self, columns: list[str], row: str, kind: str, page: Path) -> str:
+        paths = [(page.parent / link).resolve() for link in LINK.findall(row)]
         if not paths:  # quoted: of no config
             return row
         if missing := [path for path in paths if path not in self.models]:
-            raise UserError(f'{readme}: {missing[0]} is in no metafile: give it an entry, or mend the link')
+            raise UserError(f'{page}: {missing[0]} is in no metafile: give it an entry, or mend the link')
         cells = cells_of(row)
         number = re.match(r'\w+', cells[0]) if columns[0] == 'table' else re.search(r'(?<=^table )\w+', columns[0])
         models = [self.models[path] for path in paths]
@@ -106,7 +107,7 @@ class Tables:
             if column == 'parameters':
                 cells[place] = f'{models[0]["Metadata"]["Parameters"]:,}'.replace(',', ' ')
             elif column not in TEXTS:
-                cells[place] = self._cell(column, old, facts, f'{readme}: {row}')
+                cells[place] = self._cell(column, old, facts, f'{page}: {row}')
         return '|' + ''.join(f' {cell} |' if cell else ' |' for cell in cells)
 
     def _cell(self, column: str, old: str, facts: list[dict], where: str) -> str:
@@ -124,15 +125,15 @@ def main() -> None:
     args = parse_args()
     models = read_models(ROOT / 'configs')
     tables = Tables(models)
-    for readme in sorted((ROOT / 'configs').glob('*/README.md')):
-        text = tables.rewrite(readme)
-        if args.check and text != readme.read_text():
-            raise UserError(f'{readme} is not what the metafiles say: run python tools/misc/readme_tables.py')
-        readme.write_text(text)
+    for page in sorted(page for pattern in PAGES for page in ROOT.glob(pattern)):
+        text = tables.rewrite(page)
+        if args.check and text != page.read_text():
+            raise UserError(f'{page} is not what the metafiles say: run python tools/misc/readme_tables.py')
+        page.write_text(text)
     for model in models.values():
         for entry in model['Metadata'].get('Paper', []):
             if id(entry) not in tables.shown:
-                raise UserError(f'{model["Config"]}: no table of a README shows {entry}: add a row that links to it')
+                raise UserError(f'{model["Config"]}: no table of a page shows {entry}: add a row that links to it')
 
 
 if __name__ == '__main__':

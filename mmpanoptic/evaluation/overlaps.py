@@ -54,7 +54,10 @@ def find_overlaps(
     """
     gt_known = _checked_ids(gt_segments_by_id, VOID_ID, f'ground truth of {name}', DatasetError)
     pred_known = _checked_ids(pred_segments_by_id, void, f'prediction for {name}', UserError)
-    gt_ids, pred_map, lengths = _runs(gt_ids, pred_map)
+    gt_ids, pred_map = gt_ids.ravel(), pred_map.ravel()
+    starts = run_starts(gt_ids, pred_map)
+    lengths = np.diff(starts, append=gt_ids.size)
+    gt_ids, pred_map = gt_ids[starts], pred_map[starts]
     rows = _indices(gt_ids, gt_known, f'ground truth of {name}', DatasetError)
     # Index 1 is void and 0 an id 0 that is listed nowhere, which cannot occur where void is 0.
     columns = _indices(pred_map, [void, *pred_known], f'prediction for {name}', UserError)
@@ -81,15 +84,6 @@ def _checked_ids(segments: Sequence[Mapping[str, Any]], void: int, whose: str, e
     return ids
 
 
-def _runs(gt_ids: np.ndarray, pred_map: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-    """Values and lengths of runs, see :func:`mmpanoptic.structures.panoptic_map.run_starts`; or pixels, and None."""
-    gt_ids, pred_map = gt_ids.ravel(), pred_map.ravel()
-    starts = run_starts(gt_ids, pred_map)
-    if starts is None:
-        return gt_ids, pred_map, None
-    return gt_ids[starts], pred_map[starts], np.diff(starts, append=gt_ids.size)
-
-
 def _indices(ids: np.ndarray, known: Sequence[int], whose: str, error: type[UserError]) -> np.ndarray:
     try:
         for extreme in (int(ids.min(initial=VOID_ID)), int(ids.max(initial=VOID_ID))):
@@ -101,7 +95,7 @@ def _indices(ids: np.ndarray, known: Sequence[int], whose: str, error: type[User
 
 
 def _count_pairs(
-    rows: np.ndarray, columns: np.ndarray, lengths: np.ndarray | None, num_rows: int, num_columns: int
+    rows: np.ndarray, columns: np.ndarray, lengths: np.ndarray, num_rows: int, num_columns: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Pairs (row, column) that occur, ascending, and the pixels of each."""
     pairs = rows.astype(np.int64)
@@ -117,6 +111,6 @@ def _count_pairs(
     return *np.divmod(occurring, num_columns), pixels
 
 
-def sum_by(index: np.ndarray, pixels: np.ndarray | None, size: int) -> np.ndarray:
+def sum_by(index: np.ndarray, pixels: np.ndarray, size: int) -> np.ndarray:
     """Number of pixels by index, int64 of shape (size,); the float64 in between is exact below 2**53."""
     return np.bincount(index, pixels, size).astype(np.int64)

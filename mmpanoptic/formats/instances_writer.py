@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from pycocotools import mask as rle
 
+from mmpanoptic.structures.panoptic_map import run_starts
 from mmpanoptic.utils import DatasetError, UserError
 
 
@@ -41,7 +42,7 @@ def encode_instances(id_map: np.ndarray, ids: Iterable[int]) -> dict[int, dict[s
         are left out.
     """
     flat = id_map.ravel(order='F')  # COCO counts down the columns
-    starts = np.flatnonzero(np.concatenate([[True], flat[1:] != flat[:-1]])) if flat.size else np.zeros(0, np.int64)
+    starts = run_starts(flat)
     lengths = np.diff(starts, append=flat.size)
     values = flat[starts]
     order = np.argsort(values, kind='stable')

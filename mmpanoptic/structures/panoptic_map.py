@@ -43,7 +43,7 @@ def channels_to_id(image: np.ndarray, to_rgba: int) -> np.ndarray:
     return ids
 
 
-def run_starts(*maps: np.ndarray) -> np.ndarray | None:
+def run_starts(*maps: np.ndarray) -> np.ndarray:
     """Where runs of pixels begin, in reading order, over which maps are constant.
 
     A map has a hundred times fewer runs than pixels, and comparing neighbours is the cheapest pass over pixels there
@@ -53,16 +53,14 @@ def run_starts(*maps: np.ndarray) -> np.ndarray | None:
         maps: Of one size, flat.
 
     Returns:
-        Places, ascending, int64 of shape (runs,); None of maps without structure, whose pixels are as well looked at
-        one by one.
+        Places, ascending, int64 of shape (runs,).
     """
     begins = np.empty(maps[0].size, bool)
     begins[:1] = True
     np.not_equal(maps[0][1:], maps[0][:-1], out=begins[1:])
     for other in maps[1:]:
         begins[1:] |= other[1:] != other[:-1]
-    starts = np.flatnonzero(begins)
-    return None if len(starts) > begins.size // 4 else starts
+    return np.flatnonzero(begins)
 
 
 def ids_to_indices(ids: np.ndarray, known: Sequence[int]) -> np.ndarray:
@@ -87,8 +85,7 @@ def ids_to_indices(ids: np.ndarray, known: Sequence[int]) -> np.ndarray:
     known = np.asarray(known, np.int64)
     values = ids.ravel()
     starts = run_starts(values)
-    if starts is not None:
-        values = values[starts]
+    values = values[starts]
     _index_of_id[known] = np.arange(1, len(known) + 1)
     try:
         indices = _index_of_id.take(values.astype(np.intp, copy=False))  # half the time of _index_of_id[values]
@@ -99,9 +96,7 @@ def ids_to_indices(ids: np.ndarray, known: Sequence[int]) -> np.ndarray:
         raise KeyError(int(values[strangers].min()))
     if len(known) < 255:
         indices = indices.astype(np.uint8)
-    if starts is not None:
-        indices = np.repeat(indices, np.diff(starts, append=ids.size))
-    return indices.reshape(ids.shape)
+    return np.repeat(indices, np.diff(starts, append=ids.size)).reshape(ids.shape)
 
 
 def segments_of_map(panoptic: np.ndarray, void: int) -> list[dict]:

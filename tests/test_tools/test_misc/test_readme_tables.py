@@ -1,10 +1,11 @@
 """Tables of the READMEs of configs, whose numbers are the metafiles'."""
 
+import os
 from pathlib import Path
 
 import pytest
 from fixtures.tiny_run import run_tool
-from helpers.repo import load_tool
+from helpers.repo import load_tool, run_main
 
 from mmpanoptic.utils import UserError
 
@@ -46,6 +47,22 @@ def rewritten(folder: Path, kind: str, header: str, *rows: str) -> list[str]:
 def test_readmes_are_what_the_metafiles_say(repo_root: Path):
     done = run_tool('misc/readme_tables.py', '--check', cwd=repo_root)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize('page', ['configs/system/README.md', 'docs/results/system.md', 'docs/papers/system.md'])
+def test_every_page_is_looked_at(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    path = tmp_path / page
+    for folder in (path.parent, tmp_path / 'configs/system'):
+        folder.mkdir(parents=True, exist_ok=True)
+    (tmp_path / 'configs/system/metafile.yml').write_text(METAFILE.replace('      Paper:', '      Others:'))
+    link = os.path.relpath(tmp_path / 'configs/system/two.py', path.parent)
+    table = f'<!-- table: measured -->\n| config | PQ |\n|---|---|\n| [2]({link}) | 54.0 |\n<!-- end -->\n'
+    path.write_text(table)
+    monkeypatch.setattr(TOOL, 'ROOT', tmp_path)
+    with pytest.raises(UserError, match=f'{page} is not what the metafiles say'):
+        run_main(TOOL, monkeypatch, '--check')
+    run_main(TOOL, monkeypatch)
+    assert path.read_text() == table.replace('54.0', '55.0')
 
 
 def test_rows(tmp_path: Path):

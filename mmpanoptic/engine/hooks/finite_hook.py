@@ -44,9 +44,10 @@ class LateCopy:
 class FiniteLossHook(Hook):
     """Stops at a loss that is NaN or infinite, and keeps values that are not finite out of checkpoints.
 
-    An iteration's losses are looked at in the next one, when the device has long computed them: nothing waits, as
-    mmdet's ``CheckInvalidLossHook`` does at the iterations that it looks at. The batch is written to ``non_finite/iter_<N>_rank_<R>.pth`` in the work dir, R being the process: ``data_batch`` and
-    ``losses``. It holds Python objects, so ``torch.load(..., weights_only=False)`` reads it.
+    An iteration's losses are looked at in the next one, when the device has long computed them. So nothing waits, as it
+    does with mmdet's ``CheckInvalidLossHook``. The batch is written to ``non_finite/iter_<N>_rank_<R>.pth`` in the work
+    dir, R being the process: ``data_batch`` and ``losses``. It holds Python objects, so ``torch.load(...,
+    weights_only=False)`` reads it.
 
     Args:
         max_skipped: With mixed precision, how many iterations in a row may have such a loss. The loss scale is lowered

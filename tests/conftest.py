@@ -1,5 +1,6 @@
 """Fixtures that the whole suite shares."""
 
+import ctypes
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,6 +28,22 @@ def one_thread() -> Iterator[None]:
     yield
     torch.set_num_threads(threads)
     cv2.setNumThreads(cv2_threads)
+
+
+@pytest.fixture
+def kept_memory() -> Iterator[None]:
+    """An allocator that keeps what is freed, so that CPU time does not count how the kernel hands out pages.
+
+    Arrays of some 100 kB to some MB would be fetched anew in every call, which costs three times as much on one machine
+    as on another.
+    """
+    mallopt = getattr(ctypes.CDLL(None), 'mallopt', lambda *_: None)  # glibc's alone
+    trim_threshold, mmap_max = -1, -4  # numbers of malloc.h
+    mallopt(trim_threshold, 2**31 - 1)
+    mallopt(mmap_max, 0)
+    yield
+    mallopt(trim_threshold, 128 * 1024)  # what glibc starts with
+    mallopt(mmap_max, 65536)
 
 
 @pytest.fixture(scope='session')

@@ -14,7 +14,7 @@ from mmengine.dataset import BaseDataset
 from rich.progress import track
 from scipy.ndimage import find_objects
 
-from mmpanoptic.formats.panoptic_png import decode_panoptic_png, segment_indices
+from mmpanoptic.formats.panoptic_png import decode_panoptic_png, segment_runs
 from mmpanoptic.structures import VOID_ID
 from mmpanoptic.utils import DatasetError, is_local, read_bytes
 
@@ -66,8 +66,8 @@ def check_png(info: dict) -> None:
             f'{path} is {ids.shape[0]}x{ids.shape[1]} (height x width), its image (id {info["img_id"]!r}) '
             f'{height}x{width} in the JSON: wrong file or wrong sizes'
         )
-    indices = segment_indices(ids, info['segments_info'], path)
-    pixels = np.bincount(indices.ravel(), minlength=len(info['segments_info']) + 1)[1:]
+    indices, lengths = segment_runs(ids, info['segments_info'], path)
+    pixels = np.bincount(indices, lengths, len(info['segments_info']) + 1)[1:].astype(np.int64)
     if not pixels.all():
         segment = info['segments_info'][int(np.flatnonzero(pixels == 0)[0])]
         raise DatasetError(
@@ -75,7 +75,10 @@ def check_png(info: dict) -> None:
             f'the PNG and the JSON are not of one release, or the PNG was edited (id {VOID_ID} is void)'
         )
     for segment, area, (rows, columns) in zip(
-        info['segments_info'], pixels.tolist(), find_objects(indices), strict=True
+        info['segments_info'],
+        pixels.tolist(),
+        find_objects(np.repeat(indices, lengths).reshape(ids.shape)),
+        strict=True,
     ):
         if segment['area'] != area:
             raise DatasetError(

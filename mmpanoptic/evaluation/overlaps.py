@@ -5,8 +5,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from mmpanoptic.structures import MAX_ID, VOID_ID, ids_to_indices
-from mmpanoptic.structures.panoptic_map import run_starts
+from mmpanoptic.structures import MAX_ID, VOID_ID
+from mmpanoptic.structures.panoptic_map import look_up_ids, run_starts
 from mmpanoptic.utils import DatasetError, UserError
 
 _MAX_TABLE = 2**20  # cells of a dense table of co-occurring segments; beyond, only the pairs that occur are kept
@@ -89,7 +89,7 @@ def _indices(ids: np.ndarray, known: Sequence[int], whose: str, error: type[User
         for extreme in (int(ids.min(initial=VOID_ID)), int(ids.max(initial=VOID_ID))):
             if not 0 <= extreme <= MAX_ID:
                 raise KeyError(extreme)
-        return ids_to_indices(ids, known)
+        return look_up_ids(ids, known)
     except KeyError as stranger:
         raise error(f'{whose} holds segment id {stranger.args[0]} that its segments_info lacks: add it there') from None
 

@@ -6,8 +6,8 @@ Format: https://cocodataset.org/#format-data (4. Panoptic Segmentation).
 import cv2
 import numpy as np
 
-from mmpanoptic.structures import MAX_ID, id_to_rgb, ids_to_indices
-from mmpanoptic.structures.panoptic_map import channels_to_id
+from mmpanoptic.structures import MAX_ID, id_to_rgb
+from mmpanoptic.structures.panoptic_map import channels_to_id, ids_to_runs
 from mmpanoptic.utils import DatasetError
 
 
@@ -49,14 +49,14 @@ def encode_panoptic_png(id_map: np.ndarray) -> bytes:
     return cv2.imencode('.png', id_to_rgb(id_map)[..., ::-1])[1].tobytes()
 
 
-def segment_indices(ids: np.ndarray, segments: list[dict], path: str) -> np.ndarray:
-    """Positions in ``segments_info`` instead of ids, see :func:`mmpanoptic.structures.ids_to_indices`.
+def segment_runs(ids: np.ndarray, segments: list[dict], path: str) -> tuple[np.ndarray, np.ndarray]:
+    """Positions in ``segments_info`` by runs of pixels, see :func:`mmpanoptic.structures.panoptic_map.ids_to_runs`.
 
     Raises:
         DatasetError: If an id occurs that ``segments_info`` lacks.
     """
     try:
-        return ids_to_indices(ids, [segment['id'] for segment in segments])
+        return ids_to_runs(ids, [segment['id'] for segment in segments])
     except KeyError as error:
         raise DatasetError(
             f'{path} holds segment id {error.args[0]} that its segments_info lacks: the PNG and the JSON are not of '

@@ -26,6 +26,7 @@ from .scores import (
     ranking_scores,
     sample_at_centres,
     sample_masks,
+    sampled_bounds,
     set_bounds,
     with_a_cell_each,
 )
@@ -185,8 +186,10 @@ class RankingFusion(HeuristicFusion):
             instances = instances[kept]
         masks, labels = instances.masks.bool(), instances.labels
         grid = self._grid(evidence.input_size)
-        masks = with_a_cell_each(sample_masks(masks, grid), masks)
-        tensor, classes = instance_tensor(masks, labels)
+        sampled = with_a_cell_each(sample_masks(masks, grid), masks)
+        bounds = sampled_bounds(sampled, masks)
+        masks = sampled
+        tensor, classes = instance_tensor(masks, labels, bounds)
         conflict = None
         if self.score_region == 'conflict':
             conflict = conflict_pixels(tensor if self.conflict == 'class' else masks)
@@ -194,7 +197,7 @@ class RankingFusion(HeuristicFusion):
         def logits_of(window: Window) -> Tensor:
             return self.ranking.forward_window(tensor, classes, window)
 
-        scores[kept] = ranking_scores(masks, labels, logits_of, conflict, self.strip_pixels)
+        scores[kept] = ranking_scores(masks, labels, logits_of, conflict, self.strip_pixels, bounds)
         return scores
 
     def _order(self, evidence: Evidence, scores: Tensor, labels: Tensor) -> list[int]:

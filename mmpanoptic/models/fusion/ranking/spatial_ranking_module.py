@@ -1,5 +1,6 @@
 """The layers that tell which class is in front where instances overlap."""
 
+import torch
 from mmengine.model import BaseModule, ModuleList
 from torch import Tensor, nn
 
@@ -98,5 +99,6 @@ class SpatialRankingModule(BaseModule):
         rows, columns = self.halo
         first_row, first_column = max(0, top - rows), max(0, left - columns)
         seen = tensor[:, first_row : bottom + rows, first_column : right + columns]
-        logits = self(seen[None].to(self.branches[0][0].weight.dtype), classes)[0]
+        # From bool, the conversion takes six times as long on a CPU.
+        logits = self(seen[None].view(torch.uint8).to(self.branches[0][0].weight.dtype), classes)[0]
         return logits[:, top - first_row : bottom - first_row, left - first_column : right - first_column]

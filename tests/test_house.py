@@ -134,7 +134,7 @@ PUBLIC = {
     'mmpanoptic.datasets.shapes': 'CATEGORIES SPLITS Scene Segment render_scene scene_rng write_dataset write_split',
     'mmpanoptic.datasets.transforms': 'LoadImageFromFile LoadPanopticAnnotations PackPanopticInputs TestTimeAug',
     'mmpanoptic.engine.hooks': (
-        'BranchGradientHook FiniteLossHook LoggerHook PanopticCheckHook PanopticVisualizationHook RankingConflictHook '
+        'BranchGradientHook CheckpointHook FiniteLossHook LoggerHook PanopticCheckHook PanopticVisualizationHook RankingConflictHook StopHook '
         'branch_gradients'
     ),
     'mmpanoptic.evaluation.metrics': 'CityscapesInstanceMetric InstanceMetric PanopticIoUMetric PanopticMetric',

@@ -8,6 +8,7 @@ default_hooks = dict(
     checkpoint=dict(type='CheckpointHook', interval=1, max_keep_ckpts=3),
     sampler_seed=dict(type='DistSamplerSeedHook'),
     finite=dict(type='FiniteLossHook'),
+    stop=dict(type='StopHook'),
     visualization=dict(type='PanopticVisualizationHook'),
 )
 custom_hooks = [

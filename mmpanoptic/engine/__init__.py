@@ -3,3 +3,4 @@
 import mmdet.engine  # noqa: F401  (registries search their parents only among what is imported)
 
 from .hooks import *  # noqa: F403
+from .loops import EpochBasedTrainLoop, IterBasedTrainLoop  # noqa: F401

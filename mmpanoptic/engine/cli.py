@@ -1,17 +1,20 @@
 """What the command-line tools share: one-line errors and the arguments that several of them have."""
 
 import argparse
+import signal
 import sys
 import warnings
 from collections.abc import Callable
+from types import FrameType
 from urllib.error import URLError
 
 from mmengine.config import DictAction
+from mmengine.dist import is_main_process
 
 from mmpanoptic.utils import UserError
 
 from .configs import one_line
-from .devices import end_process_of_group
+from .devices import Stopped, end_process_of_group
 
 
 def run(main: Callable[[], None]) -> None:
@@ -21,8 +24,13 @@ def run(main: Callable[[], None]) -> None:
     warnings.filterwarnings('ignore', message='Panoptic segmentation map will not be compressed')  # --out says so
     warnings.filterwarnings('ignore', message='Setting ..._NUM_THREADS environment variable')
     warnings.filterwarnings('ignore', message='`broadcast_buffers` is deprecated', category=FutureWarning)
+    signal.signal(signal.SIGTERM, _end)
     try:
         main()
+    except KeyboardInterrupt:
+        _leave(Stopped(signal.SIGINT, 'at once'))
+    except Stopped as stopped:
+        _leave(stopped)
     except UserError as error:
         flag = f' (--{error.argument.replace("_", "-")})' if error.argument else ''
         print(f'error: {one_line(error)}{flag}', file=sys.stderr)
@@ -36,6 +44,20 @@ def run(main: Callable[[], None]) -> None:
         print(f'error: {one_line(error)}', file=sys.stderr)
         sys.exit(1)
     end_process_of_group()
+
+
+def _end(number: int, frame: FrameType | None) -> None:
+    """Handler of a signal that ends a tool as Ctrl-C does, through all that has to be put in order."""
+    raise Stopped(number, 'at once')
+
+
+def _leave(stopped: Stopped) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second one while all is put in order
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    if is_main_process():
+        print(stopped.words, file=sys.stderr)
+    end_process_of_group(stopped.code)
+    sys.exit(stopped.code)
 
 
 def add_checkpoint_arguments(parser: argparse.ArgumentParser, checks_values: bool = True) -> None:

@@ -2,6 +2,7 @@
 
 import atexit
 import os
+import signal
 import sys
 
 import torch
@@ -39,8 +40,21 @@ def set_local_rank(local_rank: int) -> None:
     os.environ.setdefault('LOCAL_RANK', str(local_rank))
 
 
-def end_process_of_group() -> None:
-    """End this process, with status 0, if it is one of several that work together; otherwise do nothing.
+class Stopped(SystemExit):
+    """A signal has ended the run; the exit status is 128 and the signal's number.
+
+    Args:
+        number: The signal.
+        words: Where it ended, and what is left of it.
+    """
+
+    def __init__(self, number: int, words: str) -> None:
+        super().__init__(128 + number)
+        self.words = f'stopped by {signal.Signals(number).name} {words}'
+
+
+def end_process_of_group(status: int = 0) -> None:
+    """End this process if it is one of several that work together; otherwise do nothing.
 
     Threads of gloo may still be there when a process ends in the usual way, and abort it ("terminate called without an
     active exception"), so that a training that is done counts as failed. What is registered for the end is run.
@@ -49,4 +63,4 @@ def end_process_of_group() -> None:
         atexit._run_exitfuncs()  # logs, writers, workers of data loaders
         sys.stdout.flush()
         sys.stderr.flush()
-        os._exit(0)
+        os._exit(status)

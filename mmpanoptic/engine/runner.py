@@ -1,15 +1,22 @@
 """The runner that the tools train and test with."""
 
 import logging
+import os
+import sys
 
 from mmengine.config import Config
+from mmengine.dist import master_only
 from mmengine.logging import MMLogger
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
+from torch.utils.data import DataLoader
 
 from mmpanoptic.datasets.pipelines import list_steps
-from mmpanoptic.utils import require_folder
+from mmpanoptic.utils import UserError, is_local, require_folder
+from mmpanoptic.utils.outputs import replacing
 
+from .checkpoint_files import latest_checkpoint
+from .data_loading import WorkerStart
 from .devices import set_up_devices
 
 # Beginnings of messages that go to the log file only: hundreds of lines, or deprecations inside of mmengine.
@@ -27,13 +34,69 @@ class ToolRunner(Runner):
     """mmengine's runner, which keeps the terminal to what a user reads while waiting."""
 
     def build_logger(self, *args, **kwargs) -> MMLogger:
-        """A logger whose long messages go to its file alone."""
+        """A logger whose long messages go to its file alone, and which a full disk does not stop."""
         logger = super().build_logger(*args, **kwargs)
-        for handler in logger.handlers:
+        for handler in list(logger.handlers):
             if not isinstance(handler, logging.FileHandler):
                 handler.addFilter(lambda record: not record.getMessage().startswith(_FILE_ONLY))
+            elif not isinstance(handler, LogFile):
+                logger.removeHandler(handler)
+                handler.close()
+                logger.addHandler(LogFile.like(handler))
         logger.info(f'Environment, config and hooks are written to {self._log_dir}')
         return logger
+
+    @staticmethod
+    def build_dataloader(dataloader: DataLoader | dict, seed: int | None = None, diff_rank_seed: bool = False):
+        """A data loader whose workers do not outlive this process."""
+        built = Runner.build_dataloader(dataloader, seed, diff_rank_seed)
+        if not isinstance(built.worker_init_fn, WorkerStart):
+            built.worker_init_fn = WorkerStart(built.worker_init_fn)
+        return built
+
+    @master_only
+    def save_checkpoint(self, out_dir: str, filename: str, *args, **kwargs) -> None:
+        """Write a checkpoint, whole or not at all.
+
+        Raises:
+            UserError: If it cannot be written, naming the newest one that is whole.
+        """
+        if not is_local(out_dir, kwargs.get('backend_args')):
+            super().save_checkpoint(out_dir, filename, *args, **kwargs)
+            return
+        try:
+            with replacing(os.path.join(out_dir, filename)) as unfinished:
+                super().save_checkpoint(out_dir, unfinished.name, *args, **kwargs)
+        except UserError as error:
+            newest = latest_checkpoint(out_dir) if isinstance(error.__cause__, OSError) else None
+            if newest is None:
+                raise
+            raise UserError(f'{error}; {newest} is whole: make room and go on from it with --resume') from None
+
+
+class LogFile(logging.FileHandler):
+    """A log file; when it cannot be written, that is said once and the run goes on."""
+
+    _said = False
+
+    @classmethod
+    def like(cls, handler: logging.FileHandler) -> 'LogFile':
+        """One that goes on with the file of another handler."""
+        new = cls(handler.baseFilename, 'a')
+        new.setFormatter(handler.formatter)
+        new.setLevel(handler.level)
+        for each in handler.filters:
+            new.addFilter(each)
+        return new
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  (of logging)
+        """Say it once."""
+        error = sys.exc_info()[1]
+        if not isinstance(error, OSError):
+            super().handleError(record)
+        elif not self._said:
+            self._said = True
+            print(f'{self.baseFilename} cannot be written ({error.strerror}): the run goes on', file=sys.stderr)
 
 
 def build_runner(config: Config) -> Runner:

@@ -13,11 +13,11 @@ from .errors import UserError
 
 
 @contextlib.contextmanager
-def whole_file(path: str | Path) -> Iterator[BinaryIO]:
-    """Open a file for writing that takes the place of ``path`` once all of it is on the disk.
+def replacing(path: str | Path) -> Iterator[Path]:
+    """A path to write a file to, which takes the place of ``path`` once all of it is on the disk.
 
-    Until then it lies beside ``path`` under a name that begins with a dot. If anything fails, it is removed and
-    ``path`` is what it was.
+    It lies beside ``path`` under a name that begins with a dot. If anything fails, it is removed and ``path`` is what
+    it was.
 
     Raises:
         UserError: If it cannot be written, on a full disk for instance.
@@ -25,9 +25,8 @@ def whole_file(path: str | Path) -> Iterator[BinaryIO]:
     path = Path(path)
     unfinished = path.with_name(f'.{path.name}.{os.getpid()}.part')
     try:
-        with open(unfinished, 'wb') as file:
-            yield file
-            file.flush()
+        yield unfinished
+        with open(unfinished, 'rb') as file:
             os.fsync(file.fileno())
         os.replace(unfinished, path)
     except OSError as error:
@@ -36,6 +35,13 @@ def whole_file(path: str | Path) -> Iterator[BinaryIO]:
     finally:
         with contextlib.suppress(OSError):
             unfinished.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def whole_file(path: str | Path) -> Iterator[BinaryIO]:
+    """Open a file for writing that takes the place of ``path`` at the end, see :func:`replacing`."""
+    with replacing(path) as unfinished, open(unfinished, 'wb') as file:
+        yield file
 
 
 def write_whole(path: str | Path, content: str | bytes) -> None:

@@ -1,11 +1,14 @@
 """The visualizer that draws panoptic ground truth and predictions side by side."""
 
+import logging
+
 import mmcv
 import numpy as np
 import torch
 from mmdet.structures import DetDataSample
 from mmdet.visualization import get_palette
 from mmengine.dist import is_main_process
+from mmengine.logging import print_log
 from mmengine.structures import InstanceData, PixelData
 from mmengine.visualization import Visualizer
 
@@ -41,6 +44,7 @@ class PanopticVisualizer(Visualizer):
         self.alpha = alpha
         self.min_side = min_side
         self._picture: np.ndarray | None = None
+        self._said_full = False
 
     @property
     def dataset_meta(self) -> dict:
@@ -106,6 +110,19 @@ class PanopticVisualizer(Visualizer):
             mmcv.imwrite(drawn[..., ::-1], out_file)
         elif not show:
             self.add_image(name, drawn, step)
+
+    def add_scalars(self, scalar_dict: dict, step: int = 0, file_path: str | None = None) -> None:
+        """Record numbers of a step; on a full disk that is said once, and the training goes on without them."""
+        try:
+            super().add_scalars(scalar_dict, step, file_path)
+        except OSError as error:
+            if not self._said_full:
+                print_log(
+                    f'Scalars cannot be recorded ({error.strerror or error}): the run goes on',
+                    'current',
+                    logging.WARNING,
+                )
+            self._said_full = True
 
     def draw_ground_truth(self, canvas: np.ndarray, factor: int, data_sample: DetDataSample) -> np.ndarray | None:
         """The canvas, ``factor`` times the image's size, under the ground truth; None if there is none."""

@@ -1,0 +1,117 @@
+"""Checkpoints that a training goes on from exactly, and of which a good one is always there."""
+
+import os
+from typing import Any
+
+from mmengine.dist import all_gather_object, get_rank, is_main_process
+from mmengine.fileio.backends import BaseStorageBackend
+from mmengine.hooks import CheckpointHook as MMEngineCheckpointHook
+from mmengine.logging import print_log
+from mmengine.runner import Runner
+
+from mmpanoptic.engine.loops import ResumableLoop
+from mmpanoptic.registry import HOOKS
+
+
+class LateRemoval:
+    """A storage backend that removes files when it is told that those which replace them are whole."""
+
+    def __init__(self, backend: BaseStorageBackend) -> None:
+        self._backend = backend
+        self._old: list[tuple[str, int | None]] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._backend, name)
+
+    def remove(self, path: str) -> None:
+        """Remember a file."""
+        self._old.append((path, _inode(path)))
+
+    def remove_now(self) -> None:
+        """Remove the remembered files, but for those that have been written anew."""
+        for path, inode in self._old:
+            if _inode(path) == inode and self._backend.isfile(path):
+                self._backend.remove(path)
+        self._old = []
+
+
+def _inode(path: str) -> int | None:
+    return os.stat(path).st_ino if os.path.exists(path) else None
+
+
+@HOOKS.register_module()
+class CheckpointHook(MMEngineCheckpointHook):
+    """mmengine's hook with three differences.
+
+    A checkpoint holds the random states of all processes and their workers, and a training resumes with them. An old
+    checkpoint is removed when the next one is whole. :meth:`save_interrupted` writes one between the regular ones,
+    which the next regular one replaces.
+    """
+
+    _states: list[dict] | None = None
+    _interrupting = False
+    _saved_at: int | None = None
+
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Remember the random states of a training that goes on."""
+        if runner._resume:
+            self._states = checkpoint['meta'].get('random_states')
+
+    def before_train(self, runner: Runner) -> None:
+        """Go on with the random states."""
+        super().before_train(runner)
+        self.file_backend = LateRemoval(self.file_backend)
+        if not runner._resume or not isinstance(runner.train_loop, ResumableLoop):
+            return
+        states = self._states
+        if states is not None and len(states) != runner.world_size:
+            print_log(
+                f'The checkpoint is of {len(states)} processes, now there are {runner.world_size}: random numbers will '
+                'be others than without the interruption',
+                'current',
+            )
+            states = None
+        runner.train_loop.go_on(None if states is None else states[get_rank()])
+
+    def save_interrupted(self, runner: Runner, done: int) -> str | None:
+        """Write a checkpoint of where the training is, on all processes together.
+
+        Args:
+            runner: The runner.
+            done: Iterations that are done.
+
+        Returns:
+            The newest checkpoint, which may be one that was written at this iteration before; None if there is none.
+        """
+        if self._saved_at == done:
+            return self.last_ckpt
+        tmpl, self.filename_tmpl = self.filename_tmpl, 'iter_{}.pth'
+        keep, self.max_keep_ckpts = self.max_keep_ckpts, 0
+        self._interrupting = True
+        try:
+            self._save_checkpoint_with_step(runner, done, dict(epoch=runner.epoch, iter=done))
+        finally:
+            self.filename_tmpl, self.max_keep_ckpts, self._interrupting = tmpl, keep, False
+        return self.last_ckpt
+
+    def after_val_epoch(self, runner: Runner, metrics: dict) -> None:
+        """Keep the best checkpoint."""
+        super().after_val_epoch(runner, metrics)
+        self.file_backend.remove_now()
+
+    def _save_checkpoint_with_step(self, runner: Runner, step: int, meta: dict) -> None:
+        if isinstance(runner.train_loop, ResumableLoop):
+            meta['random_states'] = all_gather_object(runner.train_loop.random_state())
+        interrupted = runner.message_hub.runtime_info.get('interrupted_ckpt')
+        path = os.path.join(self.out_dir, self.filename_tmpl.format(step)) if self._interrupting else ''
+        runner.message_hub.update_info('interrupted_ckpt', path)
+        super()._save_checkpoint_with_step(runner, step, meta)
+        self._saved_at = meta['iter']
+        if interrupted and interrupted != self.last_ckpt and is_main_process() and os.path.isfile(interrupted):
+            self.file_backend.remove(interrupted)
+        self.file_backend.remove_now()
+
+
+def checkpoint_hook(runner: Runner) -> CheckpointHook | None:
+    """The hook of a runner that writes its checkpoints, if it is this one."""
+    return next((hook for hook in runner.hooks if isinstance(hook, CheckpointHook)), None)

@@ -1,0 +1,82 @@
+"""A training that is told to stop does so between two iterations, with a checkpoint."""
+
+import signal
+import threading
+from types import FrameType
+
+import torch
+from mmengine.dist import all_reduce, get_world_size
+from mmengine.hooks import Hook
+from mmengine.runner import Runner
+
+from mmpanoptic.engine.devices import Stopped
+from mmpanoptic.registry import HOOKS
+
+from .checkpoint_hook import checkpoint_hook
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+@HOOKS.register_module()
+class StopHook(Hook):
+    """SIGTERM, which clusters send, and Ctrl-C end a training after the iteration that runs, with a checkpoint.
+
+    The exit status is 128 and the number of the signal: 143 or 130. A second Ctrl-C ends it at once; SIGTERM may come
+    twice where a cluster sends it to all processes and the launcher passes it on.
+
+    Args:
+        interval: With several processes and GPUs, iterations between two questions whether one of them was told to
+            stop: each waits for the GPU.
+    """
+
+    priority = 'LOWEST'  # after a checkpoint of the same iteration
+
+    def __init__(self, interval: int = 10) -> None:
+        self.interval = interval
+        self._received = 0
+        self._old_handlers: dict[int, object] = {}
+
+    def before_train(self, runner: Runner) -> None:
+        """Listen to the signals."""
+        if threading.current_thread() is threading.main_thread():
+            self._old_handlers = {number: signal.signal(number, self._receive) for number in _SIGNALS}
+
+    def after_train(self, runner: Runner) -> None:
+        """Leave the signals to whom they were."""
+        for number, handler in self._old_handlers.items():
+            signal.signal(number, handler)
+        self._old_handlers = {}
+
+    def after_train_iter(self, runner: Runner, batch_idx: int, data_batch=None, outputs=None) -> None:
+        """Stop, all processes after the same iteration."""
+        received = self._received
+        if get_world_size() > 1:
+            on_gpu = torch.distributed.get_backend() == 'nccl'
+            if on_gpu and not self.every_n_train_iters(runner, self.interval):
+                return
+            told = torch.tensor(received, device='cuda' if on_gpu else 'cpu')
+            all_reduce(told, 'max')
+            received = int(told)
+        if received:
+            self._stop(runner, received, validating=False)
+
+    def after_val_iter(self, runner: Runner, batch_idx: int, data_batch=None, outputs=None) -> None:
+        """Stop; of several processes, each by itself, as they validate different numbers of images."""
+        if self._received and runner._train_loop is not None:
+            self._stop(runner, self._received, validating=True)
+
+    def _receive(self, number: int, frame: FrameType | None) -> None:
+        if number == self._received == signal.SIGINT:
+            raise Stopped(number, 'at once, as it was told so twice')
+        self._received = number
+
+    def _stop(self, runner: Runner, number: int, validating: bool) -> None:
+        hook = checkpoint_hook(runner)
+        done = runner.iter + (0 if validating else 1)
+        checkpoint = None
+        if hook is not None:
+            alone = validating and get_world_size() > 1
+            checkpoint = hook.last_ckpt if alone else hook.save_interrupted(runner, done)
+        self.after_train(runner)
+        kept = f'go on from {checkpoint} with --resume' if checkpoint else 'there is no checkpoint'
+        raise Stopped(number, f'after iteration {done}: {kept}')

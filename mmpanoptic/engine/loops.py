@@ -1,0 +1,143 @@
+"""mmengine's loops of training, resumed exactly: in mid-epoch, and with every random number as it would have been."""
+
+import bisect
+from collections.abc import Iterator
+from typing import Any
+
+from mmengine.runner import EpochBasedTrainLoop as MMEngineEpochBasedTrainLoop
+from mmengine.runner import IterBasedTrainLoop as MMEngineIterBasedTrainLoop
+from mmengine.runner import Runner
+from torch.utils.data import DataLoader
+
+from mmpanoptic.registry import LOOPS
+
+from .data_loading import TrainBatches, seeds_to_draw, skipping
+
+
+class ResumableLoop:
+    """What both loops share; see :class:`~mmpanoptic.engine.hooks.CheckpointHook` for who calls it."""
+
+    def __init__(self, runner: Runner, dataloader: DataLoader | dict, *args, **kwargs) -> None:
+        super().__init__(runner, skipping(dataloader), *args, **kwargs)
+        self.batches = TrainBatches(self.dataloader)
+        self._validated = False
+
+    def random_state(self) -> dict[str, Any]:
+        """What a checkpoint that is written now needs to go on exactly, plain values."""
+        raise NotImplementedError
+
+    def go_on(self, state: dict[str, Any] | None) -> None:
+        """Go on at ``epoch`` and ``iter``, from a state that :meth:`random_state` gave (None: it is not known).
+
+        Raises:
+            UserError: If that is within an epoch whose batches are others now.
+        """
+        self._validated = state is not None and state['validated']
+
+    def _state_before_validation(self, done: int, last: int, begins: bool) -> dict[str, Any]:
+        """The state with which training goes on, behind the validation if one follows.
+
+        Args:
+            done: Epochs or iterations that are done.
+            last: How many there are.
+            begins: Whether a pass over the training data begins then.
+        """
+        seeds = seeds_to_draw(self.dataloader) if begins else 0
+        validates = self.runner.val_loop is not None and done >= self.val_begin
+        if validates:
+            interval = self.dynamic_intervals[bisect.bisect(self.dynamic_milestones, done + 1) - 1]
+            validates = done % interval == 0 or done == last
+        if validates and not (self._has_validated() and self.runner.val_loop.dataloader.persistent_workers):
+            seeds += 1
+        self.batches.promise(seeds)
+        return dict(self.batches.state(), validated=validates or self._has_validated())
+
+    def _has_validated(self) -> bool:
+        """Whether a validation has begun, in this process or before the interruption."""
+        loop = self.runner.val_loop
+        return self._validated or (loop is not None and loop.dataloader._iterator is not None)
+
+
+@LOOPS.register_module()
+class EpochBasedTrainLoop(ResumableLoop, MMEngineEpochBasedTrainLoop):
+    """mmengine's loop, which begins an interrupted epoch where it was left."""
+
+    def run_epoch(self) -> None:
+        """One epoch, or the rest of one."""
+        self.runner.call_hook('before_train_epoch')
+        self.runner.model.train()
+        for number, batch in self.batches:
+            self.run_iter(number, batch)
+        self.runner.call_hook('after_train_epoch')
+        self.random_state()  # the validation may use the generators as it likes
+        self._epoch += 1
+
+    def go_on(self, state: dict[str, Any] | None) -> None:
+        """See :class:`ResumableLoop`. Without a state, an epoch that does not fit ``iter`` begins anew."""
+        super().go_on(state)
+        position = self._iter - self._epoch * len(self.dataloader) if state is None else state['position']
+        self.batches.go_on(position if 0 <= position <= len(self.dataloader) else 0, state)
+
+    def random_state(self) -> dict[str, Any]:
+        """See :class:`ResumableLoop`."""
+        if self.batches.position:  # whoever goes on from here comes through the end of the epoch
+            return dict(self.batches.state(), validated=self._has_validated())
+        return self._state_before_validation(self._epoch + 1, self._max_epochs, begins=True)
+
+
+@LOOPS.register_module()
+class IterBasedTrainLoop(ResumableLoop, MMEngineIterBasedTrainLoop):
+    """mmengine's loop, which resumes without loading the images that were used already."""
+
+    def __init__(self, *args, **kwargs) -> None:
+        super().__init__(*args, **kwargs)
+        self.fast_forward_on_resume = False
+        self.dataloader_iterator = EndlessBatches(self.batches)
+
+    def go_on(self, state: dict[str, Any] | None) -> None:
+        """See :class:`ResumableLoop`."""
+        super().go_on(state)
+        self.dataloader_iterator.go_on(self._iter, state)
+
+    def run_iter(self, data_batch: Any) -> None:
+        """One iteration."""
+        super().run_iter(data_batch)
+        self._state_after(self._iter)
+
+    def random_state(self) -> dict[str, Any]:
+        """See :class:`ResumableLoop`."""
+        return self._state_after(self._iter + 1)
+
+    def _state_after(self, done: int) -> dict[str, Any]:
+        begins = not self.dataloader_iterator.is_endless and self.batches.position == len(self.dataloader)
+        return self._state_before_validation(done, self._max_iters, begins)
+
+
+class EndlessBatches:
+    """Pass after pass; a sampler that never ends makes one."""
+
+    def __init__(self, batches: TrainBatches) -> None:
+        self.batches = batches
+        self.sampler = getattr(batches.dataloader.batch_sampler, 'sampler', None)
+        self.is_endless = hasattr(self.sampler, 'skip')  # as mmengine's InfiniteSampler
+        self._pass = 0
+        self._iterator = self._all()
+
+    def skip_iter(self, num_iters: int) -> None:
+        """mmengine asks for it when it resumes; :meth:`go_on` has done it."""
+
+    def go_on(self, done: int, state: dict[str, Any] | None) -> None:
+        """Go on after ``done`` batches, see :meth:`TrainBatches.go_on`."""
+        self._pass, position = (0, done) if self.is_endless else divmod(done, len(self.batches.dataloader))
+        self.batches.go_on(position, None if state is None else dict(state, length=len(self.batches.dataloader)))
+
+    def __next__(self) -> Any:
+        return next(self._iterator)
+
+    def _all(self) -> Iterator[Any]:
+        while True:
+            if hasattr(self.sampler, 'set_epoch'):
+                self.sampler.set_epoch(self._pass)
+            for _, batch in self.batches:
+                yield batch
+            self._pass += 1

@@ -1,0 +1,227 @@
+"""An interrupted training ends as an uninterrupted one, to the last bit."""
+
+import gc
+import os
+import random
+import signal
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.evaluator import BaseMetric
+from mmengine.hooks import Hook
+from mmengine.model import BaseModel
+from torch import nn
+from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
+
+from mmpanoptic.engine.checkpoint_files import latest_checkpoint, use_strict_loading
+from mmpanoptic.engine.devices import Stopped
+from mmpanoptic.engine.runner import ToolRunner
+from mmpanoptic.registry import DATASETS, METRICS, MODELS
+from mmpanoptic.utils import UserError
+
+NUM, BATCH = 10, 2  # samples, so that an epoch has 5 batches, an odd number for two workers
+PER_EPOCH = NUM // BATCH
+
+
+@DATASETS.register_module()
+class Noisy(torch.utils.data.Dataset):
+    """Samples with noise of every generator, as augmentations add it."""
+
+    metainfo = dict(classes=('a',))
+
+    def __init__(self, num=NUM):
+        self.num = num
+
+    def __len__(self):
+        return self.num
+
+    def __getitem__(self, index):
+        noise = random.random() + np.random.rand() + torch.rand(()).item() + np.random.normal()
+        return dict(x=torch.tensor([index, noise]))
+
+    def get_data_info(self, index):
+        return dict(width=1 + index % 2, height=1.5)
+
+
+@MODELS.register_module()
+class DropoutLine(BaseModel):
+    """A line with dropout, as RoI heads draw their samples from the generator of the process."""
+
+    def __init__(self):
+        super().__init__()
+        self.line = nn.Linear(2, 1)
+
+    def forward(self, x, mode):
+        x = torch.stack(x)
+        assert len(x)
+        if mode == 'loss':
+            return dict(loss=nn.functional.dropout(self.line(x), 0.5, self.training).square().mean() * 1e-2)
+        return [torch.rand(())]  # a validation that uses the generator
+
+
+@METRICS.register_module()
+class Count(BaseMetric):
+    def process(self, data_batch, data_samples):
+        self.results.append(0)
+
+    def compute_metrics(self, results):
+        return dict(n=len(results))
+
+
+class Kill(Hook):
+    """Send a signal to this process before an iteration, counted from 0, or in a validation."""
+
+    def __init__(self, at=None, in_validation=None):
+        self.at, self.in_validation = at, in_validation
+
+    def before_train_iter(self, runner, *args, **kwargs):
+        if runner.iter == self.at:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    def before_val_iter(self, runner, *args, **kwargs):
+        if runner.iter == self.in_validation:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+def run(
+    work_dir, workers=0, persistent=False, by_epoch=True, sampler='DefaultSampler', resume=None, num=NUM, **options
+):
+    """Train, interrupted where ``options`` say; the runner, or None if it was interrupted."""
+    kill = {key: options.pop(key) for key in ('at', 'in_validation') if key in options}
+    loading = dict(num_workers=workers, persistent_workers=persistent)
+    batch_sampler = options.pop('batch_sampler', None)
+    checkpoint = dict(type='CheckpointHook', by_epoch=by_epoch, interval=options.pop('interval', 1 if by_epoch else 4))
+    length = dict(max_epochs=3, val_interval=1) if by_epoch else dict(max_iters=3 * PER_EPOCH, val_interval=4)
+    cfg = Config(
+        dict(
+            default_scope='mmpanoptic',
+            model=dict(type='DropoutLine'),
+            work_dir=str(work_dir),
+            train_dataloader=dict(
+                dataset=dict(type='Noisy', num=num),
+                sampler=dict(type=sampler, shuffle=True),
+                batch_sampler=batch_sampler,
+                batch_size=BATCH,
+                **loading,
+            ),
+            train_cfg=dict(type='EpochBasedTrainLoop' if by_epoch else 'IterBasedTrainLoop', **length),
+            optim_wrapper=dict(optimizer=dict(type='SGD', lr=1e-3, momentum=0.9)),
+            param_scheduler=dict(
+                type='LinearLR', start_factor=0.1, by_epoch=by_epoch, begin=0, end=3 if by_epoch else 9
+            ),
+            val_dataloader=dict(
+                dataset=dict(type='Noisy', num=3),
+                sampler=dict(type='DefaultSampler', shuffle=False),
+                batch_size=1,
+                **loading,
+            ),
+            val_cfg=dict(),
+            val_evaluator=dict(type='Count'),
+            default_hooks=dict(
+                checkpoint=checkpoint | dict(max_keep_ckpts=1, **options), stop=dict(type='StopHook'), logger=None
+            ),
+            randomness=dict(seed=3),
+            log_level='ERROR',
+            experiment_name=f'{work_dir.name}{random.getrandbits(64)}',
+            resume=bool(resume),
+            load_from=resume,
+        )
+    )
+    use_strict_loading()
+    runner = ToolRunner.from_cfg(cfg)
+    runner.register_hook(Kill(**kill), priority='VERY_HIGH')
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')
+        try:
+            if not kill:
+                runner.train()
+                return runner
+            with pytest.raises(Stopped) as stopped:
+                runner.train()
+        finally:  # at the end of a process they go by themselves
+            for found in gc.get_objects():
+                if isinstance(found, _MultiProcessingDataLoaderIter):
+                    found._shutdown_workers()
+    assert stopped.value.code == 128 + signal.SIGTERM
+    return None
+
+
+def weights(runner):
+    state = runner.model.state_dict()
+    return torch.cat([state[name].flatten() for name in sorted(state)])
+
+
+KINDS = {
+    'no workers': dict(),
+    'workers': dict(workers=2),
+    'persistent workers': dict(workers=2, persistent=True),
+    'by iterations': dict(by_epoch=False, sampler='InfiniteSampler', workers=2, persistent=True),
+    'by iterations, epochs': dict(by_epoch=False, workers=2),
+    'aspect ratios': dict(batch_sampler=dict(type='AspectRatioBatchSampler'), workers=2),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('kind', KINDS)
+@pytest.mark.parametrize('at', [0, PER_EPOCH - 1, PER_EPOCH + 3])
+def test_interrupted_equals_uninterrupted(kind, at, tmp_path):
+    straight = run(tmp_path / 'straight', **KINDS[kind])
+    run(tmp_path / 'cut', at=at, **KINDS[kind])
+    checkpoint = latest_checkpoint(str(tmp_path / 'cut'))
+    assert checkpoint is not None
+    resumed = run(tmp_path / 'cut', resume=checkpoint, **KINDS[kind])
+    assert resumed.iter == straight.iter == 3 * PER_EPOCH
+    assert torch.equal(weights(resumed), weights(straight))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('kind', KINDS)
+def test_from_a_regular_checkpoint(kind, tmp_path):
+    """Also of a run whose best checkpoint is saved again after the validation."""
+    options = KINDS[kind] | dict(save_best='n', rule='greater')
+    straight = run(tmp_path / 'straight', **options)
+    other = run(tmp_path / 'a', interval=2 if KINDS[kind].get('by_epoch', True) else 8, **options)
+    assert torch.equal(weights(other), weights(straight))
+    run(tmp_path / 'a', at=12, **options, resume=None)
+    # The regular one was kept although a later one was written between the regular ones.
+    regular = [name for name in os.listdir(tmp_path / 'a') if name in ('epoch_2.pth', 'iter_12.pth', 'iter_8.pth')]
+    resumed = run(tmp_path / 'a', resume=str(tmp_path / 'a' / regular[0]), **options)
+    assert torch.equal(weights(resumed), weights(straight))
+
+
+@pytest.mark.parametrize('interval', [1, 2])
+@pytest.mark.parametrize('kind', ['no workers', 'persistent workers', 'by iterations'])
+def test_interrupted_in_a_validation(kind, interval, tmp_path):
+    straight = run(tmp_path / 'straight', interval=interval, **KINDS[kind])
+    at = 4 if kind == 'by iterations' else PER_EPOCH
+    run(tmp_path / 'cut', in_validation=at, interval=interval, **KINDS[kind])
+    resumed = run(tmp_path / 'cut', resume=latest_checkpoint(str(tmp_path / 'cut')), interval=interval, **KINDS[kind])
+    assert torch.equal(weights(resumed), weights(straight))
+
+
+def test_checkpoints_between_regular_ones_are_replaced(tmp_path):
+    run(tmp_path, at=6)
+    assert sorted(p.name for p in tmp_path.glob('*.pth')) == ['epoch_1.pth', 'iter_7.pth']
+    run(tmp_path, at=7, resume=latest_checkpoint(str(tmp_path)))
+    assert sorted(p.name for p in tmp_path.glob('*.pth')) == ['epoch_1.pth', 'iter_8.pth']
+    run(tmp_path, resume=latest_checkpoint(str(tmp_path)))
+    assert sorted(p.name for p in tmp_path.glob('*.pth')) == ['epoch_3.pth']
+
+
+def test_other_data_within_an_epoch_are_refused(tmp_path):
+    run(tmp_path, at=6)
+    with pytest.raises(UserError, match='lies within an epoch of 5 batches, which has 6 now: leave dataset'):
+        run(tmp_path, num=NUM + 1, resume=latest_checkpoint(str(tmp_path)))
+
+
+def test_checkpoint_without_random_states(tmp_path):
+    """Of mmengine or of an earlier version: the epoch goes on where it was."""
+    run(tmp_path, at=6)
+    path = latest_checkpoint(str(tmp_path))
+    content = torch.load(path, weights_only=False)
+    del content['meta']['random_states']
+    torch.save(content, path)
+    assert run(tmp_path, resume=path).iter == 3 * PER_EPOCH

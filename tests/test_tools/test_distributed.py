@@ -1,20 +1,18 @@
 """Two processes on CPU, over gloo: the shell scripts, DDP, and the same scores as one process."""
 
 import json
-import socket
 from pathlib import Path
 
 import pytest
 import torch
 from fixtures.tiny_run import EPOCHS, ITERS_PER_EPOCH, NUM_IMAGES, TinyRun, run_tool, tool_env, write_config
+from helpers.tcp import free_port
 
 pytestmark = pytest.mark.slow
 
 
 def environment(**extra: str) -> dict[str, str]:
-    with socket.socket() as free:
-        free.bind(('127.0.0.1', 0))
-        return tool_env(PORT=str(free.getsockname()[1]), **extra)
+    return tool_env(PORT=str(free_port()), **extra)
 
 
 # Notes each file of scores that mmengine's hook writes, in whichever process.

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from mmpanoptic.models.layers.category_memory import CategoryMemory
 from mmpanoptic.models.layers.coord_conv import CoordConvModule
 from mmpanoptic.models.losses.ciae_targets import EMBEDDING_STRIDE, EmbeddingTargets, embedding_targets
+from mmpanoptic.models.losses.semantic_loss import semantic_loss
 from mmpanoptic.registry import MODELS
 from mmpanoptic.utils import require_choice
 
@@ -184,7 +185,7 @@ class CIAEHead(BaseModule):
         labels = labels.masked_fill(labels < 0, _IGNORED)
         height, width = labels.shape[-2:]
         large = F.interpolate(logits, scale_factor=EMBEDDING_STRIDE, mode='bilinear', align_corners=False)
-        return self.loss_seg(large[..., :height, :width], labels)
+        return semantic_loss(self.loss_seg, large[..., :height, :width], labels)
 
     @property
     def stuff_queries(self) -> Tensor:

@@ -8,6 +8,7 @@ from mmdet.structures import SampleList
 from mmengine.model import ModuleList
 from torch import Tensor, nn
 
+from mmpanoptic.models.losses.semantic_loss import semantic_loss
 from mmpanoptic.registry import MODELS
 from mmpanoptic.structures import StuffLogits
 from mmpanoptic.utils import require_choice
@@ -95,14 +96,14 @@ class OANetStuffHead(BaseSemanticHead):
         return dict(seg_preds=self.conv_logits(feats), seg_feats=feats)
 
     def loss(self, x: tuple[Tensor, ...], batch_data_samples: SampleList) -> dict[str, Tensor]:
-        """``loss_seg``, from the samples' ``gt_sem_seg`` (contiguous labels, 255 is ignored)."""
+        """``loss_seg``, see :func:`semantic_loss`, from ``gt_sem_seg`` (contiguous labels, 255 is ignored)."""
         logits = self(x)['seg_preds']
         labels = torch.stack([sample.gt_sem_seg.sem_seg for sample in batch_data_samples])  # (N, 1, H, W)
         if self.full_size_loss:
             logits = F.interpolate(logits, labels.shape[-2:], mode='bilinear', align_corners=False)
         elif labels.shape[-2:] != logits.shape[-2:]:
             labels = F.interpolate(labels.float(), logits.shape[-2:], mode='nearest')
-        return dict(loss_seg=self.loss_seg(logits, self._targets(labels[:, 0].long())))
+        return dict(loss_seg=semantic_loss(self.loss_seg, logits, self._targets(labels[:, 0].long())))
 
     def _targets(self, labels: Tensor) -> Tensor:
         """Contiguous labels to channels."""

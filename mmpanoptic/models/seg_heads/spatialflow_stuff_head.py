@@ -9,6 +9,7 @@ from mmengine.model import ModuleList
 from torch import Tensor, nn
 
 from mmpanoptic.models.fusion.stuff import best_channel
+from mmpanoptic.models.losses.semantic_loss import semantic_loss
 from mmpanoptic.registry import MODELS
 from mmpanoptic.structures import StuffLabels, StuffLogits
 from mmpanoptic.utils import require_choice
@@ -114,7 +115,7 @@ class SpatialFlowStuffHead(BaseSemanticHead):
         """``loss_seg`` at the size of the input, from ``gt_sem_seg`` (contiguous labels, 255 is ignored)."""
         labels = torch.cat([sample.gt_sem_seg.sem_seg for sample in batch_data_samples]).long()  # (N, H, W)
         logits = self._enlarge(self(x)['seg_preds'], labels.shape[-2:])
-        return dict(loss_seg=self.loss_seg(logits, self._targets(labels)))
+        return dict(loss_seg=semantic_loss(self.loss_seg, logits, self._targets(labels)))
 
     def _targets(self, labels: Tensor) -> Tensor:
         """Contiguous labels to channels."""

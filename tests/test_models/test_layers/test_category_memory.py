@@ -1,12 +1,9 @@
 """CIAE's category memory: which rows change, how fast, and that all processes agree."""
 
-import os
-import subprocess
-import sys
-
 import pytest
 import torch
 import torch.nn.functional as F
+from helpers.ranks import run_one_and_two
 from mmengine.logging import MessageHub
 from mmengine.model import BaseModel
 from mmengine.runner import Runner
@@ -190,18 +187,13 @@ def test_one_step_of_the_loss_with_a_single_class(hub):
 
 
 STEP = """
-import sys
 import torch
+from helpers.ranks import join, leave
 from mmengine import dist
-from mmpanoptic.engine.devices import end_process_of_group
 from mmpanoptic.models import CategoryMemory, CIAELoss
 from mmpanoptic.models.losses import EmbeddingTargets
 
-rank, world_size, folder = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
-if world_size > 1:
-    torch.distributed.init_process_group(
-        'gloo', init_method=f'file://{folder}/store', rank=rank, world_size=world_size
-    )
+rank, world_size = join()
 torch.manual_seed(0)
 memory = CategoryMemory(7, 4, momentum=0.5)
 inputs = torch.randn(2, 4, 6, 8)
@@ -226,29 +218,14 @@ result = dict(rows=memory.embeddings, weight=conv.weight.grad, bias=conv.bias.gr
 for name, value in losses.items():
     result[name] = value.detach()
     dist.all_reduce(result[name], 'mean')
-torch.save(result, f'{folder}/{world_size}_{rank}.pth')
-end_process_of_group()
+leave(result)
 """
 
 
 @pytest.mark.slow
 def test_two_processes_are_one_on_the_joined_batch(tmp_path):
     """Rows, losses and averaged gradients; the images have unequal numbers of pixels that count."""
-    env = {**os.environ, 'OMP_NUM_THREADS': '1'}
-    for world_size in (1, 2):
-        processes = [
-            subprocess.Popen(
-                [sys.executable, '-c', STEP, str(rank), str(world_size), str(tmp_path)],
-                env=env,
-                stderr=subprocess.PIPE,
-                text=True,
-            )
-            for rank in range(world_size)
-        ]
-        for process in processes:
-            _, errors = process.communicate(timeout=300)
-            assert process.returncode == 0, errors[-2000:]
-    one, *two = (torch.load(tmp_path / f'{name}.pth') for name in ('1_0', '2_0', '2_1'))
+    one, two = run_one_and_two(tmp_path, '-c', STEP)
     for its in two:
         assert torch.allclose(its['rows'], one['rows'], atol=1e-6, rtol=0)
         for name in ('weight', 'bias', 'loss_cae', 'loss_iae'):

@@ -165,8 +165,8 @@ PUBLIC = {
         'labels_of_ids panoptic_to_coco rgb_to_id segments_of_map'
     ),
     'mmpanoptic.utils': (
-        'DatasetError UserError is_local read_bytes require_choice require_file require_folder sole_writer tracked_map '
-        'whole_file write_whole'
+        'DatasetError UserError WriteError check_replaceable is_local part_of read_bytes require_choice require_file '
+        'require_folder sole_writer tracked_map whole_file whole_folder write_whole'
     ),
     'mmpanoptic.visualization': 'PanopticVisualizer',
 }

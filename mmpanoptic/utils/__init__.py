@@ -1,14 +1,17 @@
 from .choices import require_choice
 from .errors import DatasetError, UserError
 from .files import is_local, read_bytes
-from .outputs import sole_writer, whole_file, write_whole
+from .outputs import WriteError, check_replaceable, part_of, sole_writer, whole_file, whole_folder, write_whole
 from .paths import require_file, require_folder
 from .progress import tracked_map
 
 __all__ = [
     'DatasetError',
     'UserError',
+    'WriteError',
+    'check_replaceable',
     'is_local',
+    'part_of',
     'read_bytes',
     'require_choice',
     'require_file',
@@ -16,5 +19,6 @@ __all__ = [
     'sole_writer',
     'tracked_map',
     'whole_file',
+    'whole_folder',
     'write_whole',
 ]

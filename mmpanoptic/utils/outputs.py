@@ -1,47 +1,69 @@
-"""What a run writes: files that are whole or not there, and one writer at a time."""
+"""What a run writes: files and folders that are whole or not there, and one writer at a time."""
 
 import contextlib
+import errno
+import json
 import os
+import re
+import shutil
 import warnings
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import BinaryIO
 
 from filelock import FileLock, Timeout
 
 from .errors import UserError
+from .paths import require_folder
+
+MARKER = '.mmpanoptic'
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO}
 
 
-@contextlib.contextmanager
-def replacing(path: str | Path) -> Iterator[Path]:
-    """A path to write a file to, which takes the place of ``path`` once all of it is on the disk.
+class WriteError(UserError):
+    """A file or folder cannot be written; what was there before still is.
 
-    It lies beside ``path`` under a name that begins with a dot. If anything fails, it is removed and ``path`` is what
-    it was.
-
-    Raises:
-        UserError: If it cannot be written, on a full disk for instance.
+    Args:
+        path: The file or folder.
+        reason: Why, in a few words.
     """
-    path = Path(path)
-    unfinished = path.with_name(f'.{path.name}.{os.getpid()}.part')
-    try:
-        yield unfinished
-        with open(unfinished, 'rb') as file:
-            os.fsync(file.fileno())
-        os.replace(unfinished, path)
-    except OSError as error:
-        kept = f'; {path} is what it was' if path.exists() else ''
-        raise UserError(f'{path} cannot be written ({error.strerror or error}){kept}') from error
-    finally:
-        with contextlib.suppress(OSError):
-            unfinished.unlink(missing_ok=True)
+
+    def __init__(self, path: str | Path, reason: str) -> None:
+        kept = f'; {path} is what it was' if os.path.lexists(path) else ''
+        super().__init__(f'{path} cannot be written ({reason}){kept}')
+        self.path = path
+        self.reason = reason
+
+    def __reduce__(self) -> tuple:
+        """See :meth:`UserError.__reduce__`."""
+        return type(self), (self.path, self.reason)
 
 
 @contextlib.contextmanager
 def whole_file(path: str | Path) -> Iterator[BinaryIO]:
-    """Open a file for writing that takes the place of ``path`` at the end, see :func:`replacing`."""
-    with replacing(path) as unfinished, open(unfinished, 'wb') as file:
-        yield file
+    """Open a file for writing that takes the place of ``path`` once all of it is on the disk.
+
+    Until then it lies beside ``path`` under a name that begins with a dot. If anything fails, it is removed and
+    ``path`` is what it was. What a killed process left is removed by the next :func:`sole_writer` of ``path``.
+
+    Raises:
+        WriteError: If it cannot be written, on a full disk for instance.
+    """
+    path = Path(path)
+    unfinished = _part_of_process(path)
+    try:
+        with open(unfinished, 'wb') as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(unfinished, path)
+        _sync(path.parent)
+    except OSError as error:
+        raise WriteError(path, error.strerror or str(error)) from error
+    finally:
+        with contextlib.suppress(OSError):
+            unfinished.unlink(missing_ok=True)
 
 
 def write_whole(path: str | Path, content: str | bytes) -> None:
@@ -55,7 +77,7 @@ def sole_writer(path: str | Path, what: str) -> Iterator[None]:
     """Be the only process that writes to a file or folder; the lock ends with the process, however that ends.
 
     The lock is a file beside ``path``, ``.NAME.lock``, that stays there. Where files cannot be made beside it, it lies
-    in the folder.
+    in the folder. What killed writers of ``path`` left unfinished beside it is removed.
 
     Args:
         path: The file or folder, which need not exist.
@@ -74,8 +96,169 @@ def sole_writer(path: str | Path, what: str) -> Iterator[None]:
     except NotImplementedError:
         warnings.warn(f'{beside} is on a file system without locks: start one run at a time there', stacklevel=2)
     except OSError as error:
-        raise UserError(f'{what}: {lock.lock_file} cannot be made ({error.strerror or error})') from None
+        reason = error.strerror or error
+        raise UserError(f'{what}: {path} cannot be written to: {lock.lock_file} cannot be made ({reason})') from None
     try:
+        if lock.is_locked:
+            _remove_parts(path)
         yield
     finally:
         lock.release()
+
+
+@contextlib.contextmanager
+def whole_folder(path: str | Path, maker: str, what: str, index: str | Path | None = None) -> Iterator[Path]:
+    """Make a folder that takes the place of ``path`` once all of it is on the disk; be its :func:`sole_writer`.
+
+    The folder to fill lies beside ``path`` under a name that begins with a dot. When it is complete, ``path`` is moved
+    aside, the new one takes its name, and the old one is removed. If anything fails, ``path`` is what it was; of a
+    process that is killed between the two moves, the old one is ``.NAME.old`` until the next run moves it back.
+
+    Only what the same maker made is replaced, which a file in the folder tells: ``.mmpanoptic`` names the maker and
+    lists the files.
+
+    Args:
+        path: The folder. It need not exist; folders above it are made.
+        maker: Who makes it, such as 'tools/predict.py'.
+        what: What to call the folder in an error: an argument, a config key or a flag.
+        index: A file that belongs to the folder and is replaced together with it. The caller writes its content to
+            :func:`part_of` ``index``.
+
+    Yields:
+        The folder to fill, empty.
+
+    Raises:
+        UserError: If another process writes to it, or it holds anything that ``maker`` did not make.
+        WriteError: If it cannot be written, on a full disk for instance.
+    """
+    path = Path(os.path.realpath(path))
+    require_folder(str(path.parent), what)
+    with contextlib.ExitStack() as locks:
+        locks.enter_context(sole_writer(path, what))
+        if index is not None:
+            index = Path(os.path.realpath(index))
+            locks.enter_context(sole_writer(index, what))
+        _settle(path, index)
+        check_replaceable(path, maker, what)
+        if _old_of(path).exists():
+            raise UserError(f'{what}: {_old_of(path)} is in the way of replacing {path}: move it away')
+        staged = _part_of_process(path)
+        try:
+            staged.mkdir()
+            yield staged
+            _swap(staged, path, maker, index)
+        except WriteError as error:
+            raise WriteError(path, error.reason) from error
+        except OSError as error:
+            if error.errno not in _FULL and not str(error.filename).startswith((str(staged), str(path))):
+                raise  # of what is read
+            raise WriteError(path, error.strerror or str(error)) from error
+        finally:
+            _settle(path, index)
+
+
+def check_replaceable(path: str | Path, maker: str, what: str) -> None:
+    """Refuse a folder that holds anything but what ``maker`` made there by :func:`whole_folder`.
+
+    Raises:
+        UserError: If it does, or it is no folder.
+    """
+    path = Path(path)
+    if not os.path.lexists(path):
+        return
+    if not path.is_dir():
+        raise UserError(f'{what}: {path} is no folder: name another one')
+    if not any(path.iterdir()):
+        return
+    way_out = 'move the folder away or name another one'
+    try:
+        content = json.loads((path / MARKER).read_text())
+        made = set(content['files']) if content['made_by'] == maker else None
+    except (OSError, ValueError, KeyError, TypeError):
+        made = None
+    if made is None:
+        raise UserError(
+            f'{what}: {path} is not empty and its {MARKER}, if any, does not say that {maker} made it (earlier '
+            f'versions wrote none): {way_out}'
+        )
+    if foreign := set(_files_below(path)) - {MARKER} - made:
+        raise UserError(f'{what}: {path} holds {min(foreign)}, which {maker} did not make: {way_out}')
+
+
+def part_of(path: str | Path) -> Path:
+    """Where the ``index`` of a :func:`whole_folder` lies until it is complete."""
+    path = Path(os.path.realpath(path))
+    return path.with_name(f'.{path.name}.part')
+
+
+def _part_of_process(path: Path) -> Path:
+    """Of one process alone: workers of a killed one may write a little longer."""
+    return path.with_name(f'.{path.name}.{os.getpid()}.part')
+
+
+def _old_of(path: Path) -> Path:
+    return path.with_name(f'.{path.name}.old')
+
+
+def _swap(staged: Path, path: Path, maker: str, index: Path | None) -> None:
+    """Put all on the disk, then give the new folder, and its index, their names."""
+    files = sorted(_files_below(staged))
+    (staged / MARKER).write_text(json.dumps(dict(made_by=maker, files=files)))
+    folders = [folder for folder, _, _ in os.walk(staged)]
+    paths = [staged / name for name in (*files, MARKER)] + folders + ([part_of(index)] if index else [])
+    with ThreadPoolExecutor(16) as pool:  # the file system does many at the price of one
+        list(pool.map(_sync, paths))
+    if (path / MARKER).exists():
+        path.rename(_old_of(path))
+    elif path.exists():
+        path.rmdir()
+    staged.rename(path)
+    if index is not None:
+        os.replace(part_of(index), index)
+        _sync(index.parent)
+    _sync(path.parent)
+
+
+def _settle(path: Path, index: Path | None) -> None:
+    """After whatever has happened: the old folder or the new one, whole, and nothing beside it."""
+    old = _old_of(path)
+    if (old / MARKER).exists():  # else it is somebody else's
+        indexed = index is None or not part_of(index).exists()
+        if indexed and (path / MARKER).exists():
+            old.rename(_part_of_process(path))
+        elif not path.exists() or not indexed:
+            shutil.rmtree(path, ignore_errors=True)
+            old.rename(path)
+    if index is not None:
+        part_of(index).unlink(missing_ok=True)
+    _remove_parts(path)
+
+
+def _remove_parts(path: Path) -> None:
+    """Remove what :func:`_part_of_process` calls so, of any process."""
+    name = re.compile(rf'\.{re.escape(path.name)}\.\d+\.part')
+    with contextlib.suppress(OSError):
+        for part in [part for part in path.parent.iterdir() if name.fullmatch(part.name)]:
+            if part.is_dir():
+                shutil.rmtree(part, ignore_errors=True)
+            else:
+                part.unlink(missing_ok=True)
+
+
+def _files_below(folder: Path) -> Iterator[str]:
+    """Names of all files, and of links to folders, relative to the folder."""
+    for place, folders, files in os.walk(folder):
+        links = [name for name in folders if os.path.islink(os.path.join(place, name))]
+        yield from (os.path.relpath(os.path.join(place, name), folder) for name in (*files, *links))
+
+
+def _sync(path: str | Path) -> None:
+    """Have a file or folder on the disk; some file systems cannot do that with folders."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+    finally:
+        os.close(handle)

@@ -137,7 +137,9 @@ PUBLIC = {
         'BranchGradientHook CheckpointHook FiniteLossHook LoggerHook PanopticCheckHook PanopticVisualizationHook RankingConflictHook StopHook '
         'branch_gradients'
     ),
-    'mmpanoptic.evaluation.metrics': 'CityscapesInstanceMetric InstanceMetric PanopticIoUMetric PanopticMetric',
+    'mmpanoptic.evaluation.metrics': (
+        'CityscapesInstanceMetric InstanceMetric PanopticIoUMetric PanopticMetric PredictionDump'
+    ),
     'mmpanoptic.models.dense_heads': 'CIAEProposalHead CIAEProposals SpatialFlowHead SpatialFlowOutputs',
     'mmpanoptic.models.detectors': 'CIAE OANet PanopticDetector PanopticFPN SpatialFlow',
     'mmpanoptic.models.fusion': (

@@ -4,13 +4,12 @@ python tools/predict.py CONFIG CHECKPOINT INPUT... --out DIR [--device cuda:0] [
 
 Inputs are images or folders of images. When all of them are done, DIR gets pictures/*.png and, in COCO's formats
 (https://cocodataset.org/#format-results), panoptic.json with panoptic/*.png or, from models of instances only,
-instances.json. If one fails, there is no DIR.
+instances.json; what an earlier run made there is replaced. If one fails, DIR is what it was.
 """
 
 import argparse
 import json
 import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,11 +19,11 @@ from mmdet.structures.mask import encode_mask_results
 from mmpanoptic.apis import PanopticInferencer, PanopticResult, list_images
 from mmpanoptic.engine import cli
 from mmpanoptic.engine.configs import load_config
-from mmpanoptic.formats.images import check_complete
+from mmpanoptic.formats.images import check_complete, encode_png
 from mmpanoptic.formats.panoptic_png import encode_panoptic_png
-from mmpanoptic.formats.panoptic_writer import PanopticItem, image_ids, write_panoptic
+from mmpanoptic.formats.panoptic_writer import PanopticItem, fill_panoptic, image_ids
 from mmpanoptic.structures import panoptic_to_coco
-from mmpanoptic.utils import DatasetError, UserError, read_bytes, tracked_map
+from mmpanoptic.utils import DatasetError, UserError, read_bytes, tracked_map, whole_folder
 from mmpanoptic.visualization.files import picture_names
 
 
@@ -33,7 +32,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('config', help='config file')
     parser.add_argument('checkpoint', help='checkpoint file')
     parser.add_argument('inputs', nargs='+', metavar='INPUT', help='image, or folder of images (not its subfolders)')
-    parser.add_argument('--out', required=True, type=Path, metavar='DIR', help='folder to make')
+    parser.add_argument('--out', required=True, type=Path, metavar='DIR', help='folder to make, or to make again')
     parser.add_argument('--device', help='such as cpu or cuda:1 (default: the GPU if there is one, else cpu)')
     parser.add_argument('--no-pictures', action='store_true', help='write no pictures, only the JSON')
     parser.add_argument('--cfg-options', nargs='+', action=cli.Options, help='config values to override, key=value')
@@ -84,54 +83,47 @@ def to_instances(result: PanopticResult, image_id: int, categories: list[dict]) 
     return found
 
 
-def predict(inferencer: PanopticInferencer, paths: list[str], out: Path, pictures: bool) -> None:
-    """Predict all images into a folder that appears when it is complete.
+def predict(inferencer: PanopticInferencer, paths: list[str], folder: Path, pictures: bool) -> None:
+    """Predict all images into an empty folder.
 
     Raises:
-        UserError: If an image cannot be read or a file not be written.
+        UserError: If an image cannot be read, or the checkpoint does not know its categories.
+        OSError: If a file cannot be written.
     """
     names, ids = picture_names(paths), dict(zip(paths, image_ids(paths), strict=True))
     in_file_order = inferencer.dataset_meta.get('categories')
     if in_file_order is None:
         raise UserError('the checkpoint knows its classes by name only: train it on a dataset of mmpanoptic')
     categories = sorted(in_file_order, key=lambda category: category['label'])
-    staged = out.absolute().with_name(f'.{out.name}.unfinished')
 
     def predicted() -> Iterator[PanopticResult]:
         for result in tracked_map(lambda path: next(inferencer(path)), paths, 1, 'Predicting'):
             if pictures:
-                file = staged / 'pictures' / f'{names[result.path]}.png'
-                if not cv2.imwrite(str(file), inferencer.draw(result)[..., ::-1]):
-                    raise UserError(f'{out} cannot be written: is the disk full?')
+                (folder / 'pictures' / f'{names[result.path]}.png').write_bytes(encode_png(inferencer.draw(result)))
             yield result
 
-    shutil.rmtree(staged, ignore_errors=True)  # of a run that was killed
-    try:
-        (staged / 'pictures' if pictures else staged).mkdir(parents=True)
-        if hasattr(inferencer.model, 'panoptic_fusion_head'):
-            items = (to_panoptic(r, ids[r.path], names[r.path], categories) for r in predicted())
-            own = ('id', 'name', 'isthing', 'color')
-            shown = [{key: category[key] for key in own if key in category} for category in in_file_order]
-            write_panoptic(staged / 'panoptic.json', items, shown)
-        else:
-            found = [one for r in predicted() for one in to_instances(r, ids[r.path], categories)]
-            (staged / 'instances.json').write_text(json.dumps(found))
-        staged.replace(out)
-    except OSError as error:
-        raise UserError(f'{out} cannot be written: {error}') from None
-    finally:
-        shutil.rmtree(staged, ignore_errors=True)
+    if pictures:
+        (folder / 'pictures').mkdir()
+    if hasattr(inferencer.model, 'panoptic_fusion_head'):
+        items = (to_panoptic(r, ids[r.path], names[r.path], categories) for r in predicted())
+        own = ('id', 'name', 'isthing', 'color')
+        shown = [{key: category[key] for key in own if key in category} for category in in_file_order]
+        pngs, out_json = folder / 'panoptic', folder / 'panoptic.json'
+        pngs.mkdir()
+        out_json.write_text(json.dumps(fill_panoptic(pngs, items, shown, out_json, pngs)))
+    else:
+        found = [one for r in predicted() for one in to_instances(r, ids[r.path], categories)]
+        (folder / 'instances.json').write_text(json.dumps(found))
 
 
 def main() -> None:
     args = parse_args()
-    if args.out.exists() and not (args.out.is_dir() and not any(args.out.iterdir())):
-        raise UserError(f'{args.out} exists and is not an empty folder: remove it or name another one')
     paths = list(dict.fromkeys(list_images(args.inputs)))
     check_readable(paths)
     config = load_config(args.config, args.cfg_options)
-    inferencer = PanopticInferencer(config, args.checkpoint, args.device, args.trust_checkpoint, args.allow_nan)
-    predict(inferencer, paths, args.out, pictures=not args.no_pictures)
+    with whole_folder(args.out, 'tools/predict.py', '--out') as folder:
+        inferencer = PanopticInferencer(config, args.checkpoint, args.device, args.trust_checkpoint, args.allow_nan)
+        predict(inferencer, paths, folder, pictures=not args.no_pictures)
     print(f'{len(paths)} images predicted: {args.out}/')
 
 

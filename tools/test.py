@@ -5,10 +5,14 @@ python tools/test.py CONFIG CHECKPOINT --eval PQ [bbox segm mIoU cityscapes] [--
 """
 
 import argparse
+import contextlib
 import os.path as osp
+from collections.abc import Iterator
 
 from mmdet.datasets import CocoDataset
 from mmengine.config import Config, ConfigDict
+from mmengine.dist import barrier, broadcast_object_list, is_main_process
+from mmengine.runner import Runner
 
 from mmpanoptic.datasets import CocoInstanceDataset
 from mmpanoptic.engine import cli
@@ -17,8 +21,9 @@ from mmpanoptic.engine.checkpoints import RequireAllWeights
 from mmpanoptic.engine.configs import load_config
 from mmpanoptic.engine.devices import set_local_rank
 from mmpanoptic.engine.runner import build_runner
+from mmpanoptic.evaluation.metrics.written_results import raise_unwritten
 from mmpanoptic.registry import DATASETS
-from mmpanoptic.utils import UserError, require_file, require_folder
+from mmpanoptic.utils import UserError, require_file, require_folder, sole_writer, whole_folder
 
 METRICS = ('PQ', 'bbox', 'segm', 'mIoU', 'cityscapes')
 
@@ -29,8 +34,12 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('checkpoint', help='checkpoint file')
     parser.add_argument('--eval', nargs='+', metavar='METRIC', help=f"{', '.join(METRICS)} (default: the config's)")
     parser.add_argument('--work-dir', help='where logs and metrics go (default: work_dirs/<config name>)')
-    parser.add_argument('--out', metavar='FILE.pkl', help='dump all predictions; large, since panoptic maps are whole')
-    parser.add_argument('--show-dir', metavar='DIR', help='write image, ground truth and prediction side by side')
+    parser.add_argument('--out', metavar='FILE.pkl', help='write all predictions; large: panoptic maps are whole')
+    parser.add_argument(
+        '--show-dir',
+        metavar='DIR',
+        help='folder to make, or to make again, of pictures: image, ground truth, prediction',
+    )
     parser.add_argument('--tta', action='store_true', help='test with the tta_model and tta_pipeline of the config')
     parser.add_argument('--cfg-options', nargs='+', action=cli.Options, help='config values to override, key=value')
     cli.add_checkpoint_arguments(parser)
@@ -99,6 +108,27 @@ def use_tta(config: Config) -> None:
     config.test_dataloader.dataset.pipeline = config.tta_pipeline
 
 
+@contextlib.contextmanager
+def outputs(runner: Runner, args: argparse.Namespace) -> Iterator[None]:
+    """Be the only writer of ``--out`` and ``--show-dir`` during a test; the pictures appear when it is done.
+
+    Raises:
+        UserError: If another process writes there, or to DIR, which holds anything but pictures of this tool.
+    """
+    with contextlib.ExitStack() as stack:
+        pictures = [None]
+        if args.out is not None and is_main_process():
+            stack.enter_context(sole_writer(args.out, '--out'))
+        if args.show_dir is not None and is_main_process():
+            pictures = [str(stack.enter_context(whole_folder(args.show_dir, 'tools/test.py', '--show-dir')))]
+        broadcast_object_list(pictures)
+        for hook in runner.hooks:
+            if args.show_dir is not None and hasattr(hook, 'test_out_dir'):
+                hook.test_out_dir = pictures[0]
+        yield
+        barrier()  # every rank has drawn its images
+
+
 def main() -> None:
     args = parse_args()
     set_local_rank(args.local_rank)
@@ -115,17 +145,20 @@ def main() -> None:
         if not args.out.endswith(('.pkl', '.pickle')):
             raise UserError(f'--out {args.out}: the name must end in .pkl')
         require_folder(osp.dirname(args.out), '--out')
+        if osp.isdir(args.out):
+            raise UserError(f'--out {args.out} is a folder: name a file')
         config.test_evaluator = [
             *as_list(config.get('test_evaluator')),
-            dict(type='DumpDetResults', out_file_path=args.out),
+            dict(type='PredictionDump', out_file_path=args.out),
         ]
     if args.show_dir is not None:
-        require_folder(args.show_dir, '--show-dir')
         config.default_hooks.visualization.test_out_dir = args.show_dir
 
     runner = build_runner(config)
     runner.register_hook(RequireAllWeights(allow_nan=args.allow_nan))
-    runner.test()
+    with outputs(runner, args):
+        runner.test()
+    raise_unwritten(runner.test_loop.evaluator)
 
 
 if __name__ == '__main__':

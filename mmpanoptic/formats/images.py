@@ -1,6 +1,21 @@
 """Image files."""
 
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+
 from mmpanoptic.utils import DatasetError
+
+
+def encode_png(image: np.ndarray, params: Sequence[int] = ()) -> bytes:
+    """The bytes of a PNG; OpenCV's own writing of files says nothing of a full disk.
+
+    Args:
+        image: RGB of shape (H, W, 3), or grey of shape (H, W), uint8.
+        params: Pairs of OpenCV's ``IMWRITE_*`` and values.
+    """
+    return cv2.imencode('.png', image[..., ::-1] if image.ndim == 3 else image, params)[1].tobytes()
 
 
 def check_complete(data: bytes, name: str) -> None:

@@ -4,7 +4,6 @@ Format: https://cocodataset.org/#format-data (1. Object Detection).
 """
 
 import json
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,7 @@ import numpy as np
 from pycocotools import mask as rle
 
 from mmpanoptic.structures.panoptic_map import run_starts
-from mmpanoptic.utils import DatasetError, UserError
+from mmpanoptic.utils import DatasetError, UserError, require_folder, sole_writer, write_whole
 
 
 @dataclass(frozen=True)
@@ -105,12 +104,23 @@ def write_instances(
         What the JSON holds. Annotations are numbered from 1: to pycocotools, 0 is no match.
 
     Raises:
-        UserError: If ``out_json`` is a folder.
+        UserError: If ``out_json`` is a folder, or another process writes to it.
+        WriteError: If it cannot be written.
         DatasetError: If two items have the same image id.
     """
     out_json = Path(out_json)
     if out_json.is_dir():
         raise UserError(f'{out_json} is a folder: name a file')
+    require_folder(str(out_json.parent), 'folder of the JSON')
+    with sole_writer(out_json, 'JSON'):
+        content = _content(out_json, items, categories)
+        write_whole(out_json, json.dumps(content))
+    return content
+
+
+def _content(
+    out_json: Path, items: Iterable[InstanceItem], categories: Sequence[Mapping[str, Any]]
+) -> dict[str, list[dict[str, Any]]]:
     images, annotations = {}, []
     for item in items:
         image_id = item.image['id']
@@ -119,19 +129,11 @@ def write_instances(
         images[image_id] = item.image
         for annotation in item.annotations:
             annotations.append({'id': len(annotations) + 1, 'image_id': image_id, **annotation})
-    content = {
+    return {
         'images': list(images.values()),
         'annotations': annotations,
         'categories': [dict(category) for category in categories],
     }
-    out_json.parent.mkdir(parents=True, exist_ok=True)
-    incomplete = out_json.with_name(f'.{out_json.name}.incomplete')
-    try:
-        incomplete.write_text(json.dumps(content))
-        os.replace(incomplete, out_json)
-    finally:
-        incomplete.unlink(missing_ok=True)
-    return content
 
 
 def has_instances_of(out_json: str | Path, image_ids: Iterable[int | str]) -> bool:

@@ -10,6 +10,8 @@ from mmpanoptic.structures import MAX_ID, id_to_rgb
 from mmpanoptic.structures.panoptic_map import channels_to_id, ids_to_runs
 from mmpanoptic.utils import DatasetError
 
+from .images import encode_png
+
 
 def decode_panoptic_png(data: bytes, name: str) -> np.ndarray:
     """Segment ids of a panoptic PNG.
@@ -46,7 +48,7 @@ def encode_panoptic_png(id_map: np.ndarray) -> bytes:
     """
     if id_map.size and (id_map.min() < 0 or id_map.max() > MAX_ID):
         raise ValueError(f'segment ids {id_map.min()} to {id_map.max()} do not fit into 24 bits')
-    return cv2.imencode('.png', id_to_rgb(id_map)[..., ::-1])[1].tobytes()
+    return encode_png(id_to_rgb(id_map))
 
 
 def segment_runs(ids: np.ndarray, segments: list[dict], path: str) -> tuple[np.ndarray, np.ndarray]:

@@ -1,14 +1,13 @@
 """Writing datasets in COCO's panoptic format: what the converters share.
 
 A dataset is one JSON and a folder of PNGs, and a reader takes either for granted once the other is there. So both are
-made beside their final place and moved there when all of it is complete.
+made beside their final place and moved there when all of it is complete (:func:`mmpanoptic.utils.whole_folder`).
 
 Format: https://cocodataset.org/#format-data (4. Panoptic Segmentation).
 """
 
 import json
 import os
-import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from mmpanoptic.structures import MAX_ID, VOID_ID
-from mmpanoptic.utils import DatasetError, UserError
+from mmpanoptic.utils import DatasetError, UserError, check_replaceable, part_of, require_folder, whole_folder
 
 from .panoptic_json import parse_categories
 
@@ -138,9 +137,26 @@ def write_panoptic(
         What the JSON holds.
 
     Raises:
-        UserError: If ``out_json`` does not end in ``.json`` or is a folder, or if ``panoptic_dir`` holds anything but
-            the PNGs of the present ``out_json``: nothing that was not written by such a call is ever deleted.
+        UserError: See :func:`check_places`; or if another process writes to one of them.
+        WriteError: If they cannot be written.
         DatasetError: If two items have the same image id or the same PNG name.
+    """
+    out_json, panoptic_dir = check_places(out_json, panoptic_dir)
+    with whole_folder(panoptic_dir, _maker(out_json, panoptic_dir), 'panoptic_dir', index=out_json) as folder:
+        content = fill_panoptic(folder, items, categories, out_json, panoptic_dir)
+        part_of(out_json).write_text(json.dumps(content))
+    return content
+
+
+def check_places(out_json: str | Path, panoptic_dir: str | Path | None = None) -> tuple[Path, Path]:
+    """Refuse places that :func:`write_panoptic` could not write to, before the items are made; folders are made.
+
+    Returns:
+        The JSON and the folder of its PNGs.
+
+    Raises:
+        UserError: If ``out_json`` does not end in ``.json``, is a folder, or was not written by such a call; if
+            ``panoptic_dir`` holds anything but the PNGs of ``out_json``; or if either cannot be written to.
     """
     out_json = Path(out_json)
     if out_json.suffix != '.json':
@@ -148,36 +164,47 @@ def write_panoptic(
     if out_json.is_dir():
         raise UserError(f'{out_json} is a folder: name a file')
     panoptic_dir = Path(panoptic_dir) if panoptic_dir else out_json.with_suffix('')
-    _check_replaceable(panoptic_dir, out_json)
-    staging = panoptic_dir.with_name(f'.{panoptic_dir.name}.incomplete')
-    staged_json = out_json.with_name(f'.{out_json.name}.incomplete')
-    shutil.rmtree(staging, ignore_errors=True)  # of a run that was killed
-    out_json.parent.mkdir(parents=True, exist_ok=True)
-    new, old = staging / 'new', staging / 'old'
-    new.mkdir(parents=True)
-    try:
-        images, annotations = _write_items(items, new, out_json)
-        content = {
-            'info': {'panoptic_dir': os.path.relpath(panoptic_dir, out_json.parent)},
-            'images': images,
-            'annotations': annotations,
-            'categories': [dict(category) for category in categories],
-        }
-        staged_json.write_text(json.dumps(content))
-        if panoptic_dir.exists():
-            panoptic_dir.rename(old)
-        new.rename(panoptic_dir)
-        os.replace(staged_json, out_json)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
-        staged_json.unlink(missing_ok=True)
-    return content
+    check_replaceable(panoptic_dir, _maker(out_json, panoptic_dir), 'panoptic_dir')
+    if out_json.exists():
+        try:
+            own = 'panoptic_dir' in json.loads(out_json.read_text())['info']
+        except (OSError, ValueError, KeyError, TypeError):
+            own = False
+        if not own:
+            raise UserError(f'{out_json} is there and was not written by mmpanoptic: move it away or name another file')
+    require_folder(str(out_json.parent), 'folder of the JSON')
+    require_folder(str(panoptic_dir.parent), 'folder above the PNGs')
+    return out_json, panoptic_dir
 
 
-def _write_items(
-    items: Iterable[PanopticItem], png_dir: Path, out_json: Path
-) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Write the PNGs of items into a folder; give the ``images`` and ``annotations`` that ``out_json`` is to hold."""
+def _maker(out_json: Path, panoptic_dir: Path) -> str:
+    """Both may move together; the PNGs of another JSON are another maker's."""
+    return f'the writer of {os.path.relpath(os.path.realpath(out_json), os.path.realpath(panoptic_dir.parent))}'
+
+
+def fill_panoptic(
+    folder: Path,
+    items: Iterable[PanopticItem],
+    categories: Sequence[Mapping[str, Any]],
+    out_json: Path,
+    panoptic_dir: Path,
+) -> dict[str, Any]:
+    """Write the PNGs of items into a folder, where they are now.
+
+    Args:
+        folder: The folder.
+        items: See :func:`write_panoptic`.
+        categories: See :func:`write_panoptic`.
+        out_json: Where the JSON is going to lie.
+        panoptic_dir: Where the PNGs are going to lie.
+
+    Returns:
+        What the JSON shall hold.
+
+    Raises:
+        OSError: If a PNG cannot be written.
+        DatasetError: If two items have the same image id or the same PNG name.
+    """
     images, annotations = [], []
     seen = set()
     for item in items:
@@ -185,28 +212,14 @@ def _write_items(
             if key in seen:
                 raise DatasetError(f'{out_json}: {key[0]} {key[1]} occurs twice ({item.image["file_name"]})')
             seen.add(key)
-        (png_dir / item.png_name).write_bytes(item.png)
+        (folder / item.png_name).write_bytes(item.png)
         images.append(item.image)
         annotations.append(
             {'image_id': item.image['id'], 'file_name': item.png_name, 'segments_info': item.segments_info}
         )
-    return images, annotations
-
-
-def _check_replaceable(panoptic_dir: Path, out_json: Path) -> None:
-    if panoptic_dir.exists() and not panoptic_dir.is_dir():
-        raise UserError(f'{panoptic_dir} is no folder: name another one for the PNGs')
-    present = {path.name for path in panoptic_dir.iterdir()} if panoptic_dir.exists() else set()
-    if not present:
-        return
-    try:
-        content = json.loads(out_json.read_text())
-        if content['info']['panoptic_dir'] == os.path.relpath(panoptic_dir, out_json.parent):
-            present -= {annotation['file_name'] for annotation in content['annotations']}
-    except (OSError, ValueError, KeyError, TypeError):
-        pass  # not by this function: the folder is somebody else's
-    if present:
-        raise UserError(
-            f'{panoptic_dir} holds {min(present)}, which does not come from a conversion to {out_json}: move the '
-            'folder away or name another one for the PNGs'
-        )
+    return {
+        'info': {'panoptic_dir': os.path.relpath(panoptic_dir, out_json.parent)},
+        'images': images,
+        'annotations': annotations,
+        'categories': [dict(category) for category in categories],
+    }

@@ -18,7 +18,7 @@ from .errors import UserError
 from .paths import require_folder
 
 MARKER = '.mmpanoptic'
-_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO}
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
 
 
 class WriteError(UserError):
@@ -32,12 +32,11 @@ class WriteError(UserError):
     def __init__(self, path: str | Path, reason: str) -> None:
         kept = f'; {path} is what it was' if os.path.lexists(path) else ''
         super().__init__(f'{path} cannot be written ({reason}){kept}')
-        self.path = path
-        self.reason = reason
+        self.filename, self.strerror = path, reason  # as an OSError calls them
 
     def __reduce__(self) -> tuple:
         """See :meth:`UserError.__reduce__`."""
-        return type(self), (self.path, self.reason)
+        return type(self), (self.filename, self.strerror)
 
 
 @contextlib.contextmanager
@@ -92,6 +91,8 @@ def sole_writer(path: str | Path, what: str) -> Iterator[None]:
     try:
         lock.acquire(timeout=0)
     except Timeout:
+        if not os.path.exists(lock.lock_file):  # as in /proc, where nothing can be made
+            raise UserError(f'{what}: {path} cannot be made') from None
         raise UserError(f'{what}: another process writes to {path}: wait for it, or choose another place') from None
     except NotImplementedError:
         warnings.warn(f'{beside} is on a file system without locks: start one run at a time there', stacklevel=2)
@@ -147,11 +148,10 @@ def whole_folder(path: str | Path, maker: str, what: str, index: str | Path | No
             staged.mkdir()
             yield staged
             _swap(staged, path, maker, index)
-        except WriteError as error:
-            raise WriteError(path, error.reason) from error
-        except OSError as error:
-            if error.errno not in _FULL and not str(error.filename).startswith((str(staged), str(path))):
-                raise  # of what is read
+        except (OSError, WriteError) as error:
+            own = tuple(str(part) for part in (staged, path, index and part_of(index)) if part)
+            if not str(error.filename).startswith(own) and (error.filename or error.errno not in _FULL):
+                raise  # of what is read, or written elsewhere
             raise WriteError(path, error.strerror or str(error)) from error
         finally:
             _settle(path, index)

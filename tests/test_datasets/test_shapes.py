@@ -86,7 +86,7 @@ def test_bytes_do_not_depend_on_workers(shapes_folder: Path, tmp_path: Path) -> 
     write_dataset(tmp_path / 'two', COUNTS, SIZE, seed=0, workers=2)
     files = sorted(p.relative_to(shapes_folder) for p in shapes_folder.rglob('*') if p.is_file())
     assert files == sorted(p.relative_to(tmp_path / 'two') for p in (tmp_path / 'two').rglob('*') if p.is_file())
-    assert len(files) == 2 * sum(COUNTS.values()) + 4
+    assert len(files) == 2 * sum(COUNTS.values()) + 5
     for name in files:
         assert (tmp_path / 'two' / name).read_bytes() == (shapes_folder / name).read_bytes(), name
 
@@ -289,14 +289,16 @@ def test_senseless_numbers_are_refused(tmp_path: Path, changes: dict, message: s
     assert not list(tmp_path.iterdir())
 
 
-def test_folder_with_content_is_refused_and_an_empty_one_is_not(tmp_path: Path) -> None:
+def test_foreign_content_is_refused_and_an_empty_folder_or_an_earlier_dataset_is_not(tmp_path: Path) -> None:
     out = tmp_path / 'out'
     out.mkdir()
     write_dataset(out, {'val': 1}, (96, 96))
-    assert sorted(p.name for p in out.iterdir()) == ['annotations', 'val']
-    with pytest.raises(UserError, match='out exists and is not an empty folder'):
+    write_dataset(out, {'train': 1}, (96, 96))
+    assert sorted(p.name for p in out.iterdir()) == ['.mmpanoptic', 'annotations', 'train']
+    (out / 'notes.txt').write_text('mine')
+    with pytest.raises(UserError, match=r'out holds notes\.txt'):
         write_dataset(out, {'val': 1}, (96, 96))
-    assert [p.name for p in tmp_path.iterdir()] == ['out']
+    assert sorted(p.name for p in tmp_path.iterdir()) == ['.out.lock', 'out']
 
 
 def test_failure_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -306,7 +308,7 @@ def test_failure_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(writer_module, '_write_scene', full)
     with pytest.raises(UserError, match='No space left'):
         write_dataset(tmp_path / 'deep' / 'out', {'val': 1}, (96, 96))
-    assert not list((tmp_path / 'deep').iterdir())
+    assert [p.name for p in (tmp_path / 'deep').iterdir()] == ['.out.lock']
 
 
 def test_command_line(repo_root: Path, tmp_path: Path) -> None:
@@ -316,5 +318,6 @@ def test_command_line(repo_root: Path, tmp_path: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=True)
     last = done.stdout.splitlines()[-1]
     assert '2 training and 1 validation images' in last and str(tmp_path / 'out') in last
+    (tmp_path / 'out' / 'notes.txt').write_text('mine')
     again = subprocess.run(command, capture_output=True, text=True, env=environment)
     assert again.returncode == 1 and again.stderr.startswith('error: ') and len(again.stderr.splitlines()) == 1

@@ -72,6 +72,6 @@ def test_nothing_is_written_unless_all_is(tmp_path: Path):
     path.write_text('before')
     with pytest.raises(DatasetError, match=r"image id 'a' occurs twice \(a.png\)"):
         write_instances(path, [ITEM, ITEM], [])
-    assert [file.name for file in tmp_path.iterdir()] == ['instances.json'] and path.read_text() == 'before'
+    assert [file.name for file in tmp_path.glob('[!.]*')] == ['instances.json'] and path.read_text() == 'before'
     with pytest.raises(UserError, match='is a folder'):
         write_instances(tmp_path, [], [])

@@ -37,7 +37,7 @@ def item(image_id: int, name: str = '', size: int = 4) -> PanopticItem:
 
 
 def files(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob('*') if path.is_file()}
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob('[!.]*') if path.is_file()}
 
 
 def test_distinct_ids_are_distinct_and_never_void():
@@ -107,23 +107,39 @@ def test_failure_leaves_everything_as_it_was(tmp_path: Path, exists: bool):
     with pytest.raises(DatasetError, match='broken'):
         write_panoptic(out, broken(), CATEGORIES)
     assert files(tmp_path) == before
-    assert {path.name for path in tmp_path.iterdir()} == ({'cells', 'cells.json'} if exists else set())
+    shown = {path.name for path in tmp_path.iterdir() if path.suffix != '.lock'}
+    assert shown == ({'cells', 'cells.json'} if exists else set())
 
 
 def test_foreign_folders_are_never_replaced(tmp_path: Path):
     out, mine = tmp_path / 'cells.json', tmp_path / 'labels'
     mine.mkdir()
     (mine / '1.png').write_bytes(b'the only copy')
-    with pytest.raises(UserError, match=r'labels holds 1\.png, .* move the folder away'):
+    with pytest.raises(
+        UserError, match=r'labels is not empty .* say that the writer of cells\.json .* move the folder'
+    ):
         write_panoptic(out, [item(1)], CATEGORIES, mine)
-    # not even if the JSON lists files of these names, which it wrote elsewhere
+    # not even if the JSON lists files of these names, which it wrote elsewhere, or another JSON does
     write_panoptic(out, [item(1)], CATEGORIES)
+    with pytest.raises(UserError, match='move the folder away'):
+        write_panoptic(tmp_path / 'other.json', [item(1)], CATEGORIES, tmp_path / 'cells')
     with pytest.raises(UserError, match='move the folder away'):
         write_panoptic(out, [item(1)], CATEGORIES, mine)
     (tmp_path / 'cells' / 'notes.txt').write_text('')
     with pytest.raises(UserError, match=r'cells holds notes\.txt'):
         write_panoptic(out, [item(1)], CATEGORIES)
     assert (mine / '1.png').read_bytes() == b'the only copy'
+    for text in ('{"images": []}', '[', '[1]'):
+        (tmp_path / 'mine.json').write_text(text)
+        with pytest.raises(UserError, match=r'mine\.json is there and was not written by mmpanoptic: move it away'):
+            write_panoptic(tmp_path / 'mine.json', [item(1)], CATEGORIES)
+
+
+def test_folder_and_json_may_move_together(tmp_path: Path):
+    write_panoptic(tmp_path / 'a' / 'cells.json', [item(1)], CATEGORIES)
+    (tmp_path / 'a').rename(tmp_path / 'b')
+    write_panoptic(tmp_path / 'b' / 'cells.json', [item(2)], CATEGORIES)
+    assert set(files(tmp_path)) == {'b/cells.json', 'b/cells/2.png'}
 
 
 def test_repeated_images_and_names_are_refused(tmp_path: Path):
@@ -133,7 +149,7 @@ def test_repeated_images_and_names_are_refused(tmp_path: Path):
         write_panoptic(tmp_path / 'a.json', [item(1, 'a'), item(2, 'a')], CATEGORIES)
     with pytest.raises(UserError, match=r'does not end in \.json'):
         write_panoptic(tmp_path / 'a', [item(1)], CATEGORIES)
-    assert not list(tmp_path.iterdir())
+    assert not files(tmp_path)
     (tmp_path / 'b.json').mkdir()
     with pytest.raises(UserError, match=r'b\.json is a folder'):
         write_panoptic(tmp_path / 'b.json', [item(1)], CATEGORIES)

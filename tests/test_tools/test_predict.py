@@ -37,7 +37,7 @@ def predict(tiny: TinyModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def files_below(folder: Path) -> list[str]:
-    return sorted(str(path.relative_to(folder)) for path in folder.rglob('*') if path.is_file())
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob('[!.]*') if path.is_file())
 
 
 def error_line(capsys: pytest.CaptureFixture) -> str:
@@ -122,17 +122,20 @@ def test_nothing_is_left_of_a_failure(
     with pytest.raises(SystemExit):
         predict(tiny.images)
     assert 'No space left on device' in error_line(capsys)
-    assert not list((tmp_path / 'results').iterdir())
+    assert not files_below(tmp_path / 'results')
 
 
 def test_foreign_folder_is_kept(predict: Callable, tiny: TinyModel, tmp_path: Path, capsys: pytest.CaptureFixture):
     (tmp_path / 'results' / 'out').mkdir(parents=True)
-    predict(tiny.images / '07.png')  # an empty folder is no obstacle
+    predict(tiny.images / '07.png')  # an empty folder is no obstacle, nor is an earlier result
+    predict(tiny.images / '12.png')
+    assert files_below(tmp_path / 'results') == ['out/panoptic.json', 'out/panoptic/12.png', 'out/pictures/12.png']
+    (tmp_path / 'results' / 'out' / 'notes.txt').write_text('mine')
     before = files_below(tmp_path)
     capsys.readouterr()
     with pytest.raises(SystemExit):
         predict(tiny.images)
-    assert 'is not an empty folder' in error_line(capsys)
+    assert 'out holds notes.txt, which tools/predict.py did not make: move the folder away' in error_line(capsys)
     assert files_below(tmp_path) == before
 
 

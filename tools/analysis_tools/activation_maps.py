@@ -19,9 +19,7 @@ own checkpoint.
 
 import argparse
 from collections.abc import Iterator
-from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
 from mmengine.config import Config
@@ -31,9 +29,10 @@ from mmpanoptic.analysis.activations import class_activation, draw_heat
 from mmpanoptic.apis import PanopticInferencer, PanopticResult, list_images
 from mmpanoptic.engine import cli
 from mmpanoptic.engine.configs import load_config
+from mmpanoptic.formats.images import encode_png
 from mmpanoptic.models import SpatialFlow, SpatialFlowOutputs
 from mmpanoptic.registry import DATASETS
-from mmpanoptic.utils import UserError, require_folder
+from mmpanoptic.utils import UserError, whole_folder
 from mmpanoptic.visualization import draw
 from mmpanoptic.visualization.files import picture_names
 
@@ -43,7 +42,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('config', help='config file')
     parser.add_argument('checkpoint', help='checkpoint file')
     parser.add_argument('inputs', nargs='*', metavar='IMAGE', help="images or folders (default: the config's test set)")
-    parser.add_argument('--out', required=True, metavar='DIR', help='folder for the pictures, <image>.png')
+    parser.add_argument('--out', required=True, metavar='DIR', help='folder to make, or to make again: <image>.png')
     parser.add_argument('--images', type=int, default=10, help='how many of the test set (default: 10)')
     parser.add_argument('--classes', nargs='+', metavar='NAME', help='(default: the foremost thing and stuff class)')
     parser.add_argument('--device', help='such as cpu or cuda:1 (default: the GPU if there is one, else cpu)')
@@ -139,12 +138,11 @@ def main() -> None:
     classes = inferencer.dataset_meta['classes']
     labels = None if args.classes is None else find_labels(args.classes, classes)
     paths = list_images(args.inputs) if args.inputs else first_images(config, args.images)
-    require_folder(args.out, '--out')
     names = picture_names(paths)
-    for path in track(paths, 'Drawing', transient=True):
-        drawn = [draw.with_header(p, title) for title, p in panels(*activations(inferencer, path, labels), classes)]
-        if not cv2.imwrite(str(Path(args.out) / f'{names[path]}.png'), draw.side_by_side(drawn)[..., ::-1]):
-            raise UserError(f'--out: {args.out} cannot be written: is the disk full?')
+    with whole_folder(args.out, 'tools/analysis_tools/activation_maps.py', '--out') as folder:
+        for path in track(paths, 'Drawing', transient=True):
+            drawn = [draw.with_header(p, title) for title, p in panels(*activations(inferencer, path, labels), classes)]
+            (folder / f'{names[path]}.png').write_bytes(encode_png(draw.side_by_side(drawn)))
     print(f'{len(paths)} pictures: {args.out}/')
 
 

@@ -10,9 +10,7 @@ with it there is no ground truth.
 
 import argparse
 from collections.abc import Iterator
-from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
 from mmdet.structures import DetDataSample
@@ -25,10 +23,11 @@ from mmpanoptic.analysis.embedding_pictures import draw_points, principal_colors
 from mmpanoptic.apis import PanopticInferencer, PanopticResult, list_images
 from mmpanoptic.engine import cli
 from mmpanoptic.engine.configs import load_config
+from mmpanoptic.formats.images import encode_png
 from mmpanoptic.models import EmbeddingFusion
 from mmpanoptic.registry import DATASETS
 from mmpanoptic.structures import Evidence
-from mmpanoptic.utils import UserError, require_folder
+from mmpanoptic.utils import UserError, whole_folder
 from mmpanoptic.visualization import PanopticVisualizer, draw
 from mmpanoptic.visualization.files import picture_names
 
@@ -38,7 +37,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('config', help='config file')
     parser.add_argument('checkpoint', help='checkpoint file')
     parser.add_argument('inputs', nargs='*', metavar='IMAGE', help="images or folders (default: the config's test set)")
-    parser.add_argument('--out', required=True, metavar='DIR', help='folder for the pictures, <image>.png')
+    parser.add_argument('--out', required=True, metavar='DIR', help='folder to make, or to make again: <image>.png')
     parser.add_argument('--images', type=int, default=10, help='how many of the test set (default: 10)')
     parser.add_argument('--device', help='such as cpu or cuda:1 (default: the GPU if there is one, else cpu)')
     parser.add_argument('--cfg-options', nargs='+', action=cli.Options, help='config values to override, key=value')
@@ -104,15 +103,14 @@ def main() -> None:
         )
     truths = {} if args.inputs else ground_truths(config, args.images)
     paths = list_images(args.inputs) if args.inputs else list(truths)
-    require_folder(args.out, '--out')
     visualizer = PanopticVisualizer(name='embedding_pictures')
     visualizer.dataset_meta = inferencer.dataset_meta
     names = picture_names(paths)
-    for path in track(paths, 'Drawing', transient=True):
-        result, evidence, _ = inferencer.observe(path)
-        drawn = [draw.with_header(p, title) for title, p in panels(visualizer, result, evidence, truths.get(path))]
-        if not cv2.imwrite(str(Path(args.out) / f'{names[path]}.png'), arrange(drawn)[..., ::-1]):
-            raise UserError(f'--out: {args.out} cannot be written: is the disk full?')
+    with whole_folder(args.out, 'tools/analysis_tools/embedding_pictures.py', '--out') as folder:
+        for path in track(paths, 'Drawing', transient=True):
+            result, evidence, _ = inferencer.observe(path)
+            drawn = [draw.with_header(p, title) for title, p in panels(visualizer, result, evidence, truths.get(path))]
+            (folder / f'{names[path]}.png').write_bytes(encode_png(arrange(drawn)))
     print(f'{len(paths)} pictures: {args.out}/')
 
 

@@ -8,9 +8,9 @@ gtFine/cityscapes_instances_SPLIT.json, with the 8 things of the benchmark and g
 
 import argparse
 import contextlib
+import errno
 import io
 import json
-import os
 import tempfile
 from collections.abc import Callable
 from functools import partial
@@ -33,7 +33,7 @@ from mmpanoptic.formats.instances_writer import (
     write_instances,
 )
 from mmpanoptic.formats.panoptic_writer import PanopticItem, write_panoptic
-from mmpanoptic.utils import DatasetError, tracked_map
+from mmpanoptic.utils import DatasetError, WriteError, tracked_map, write_whole
 
 POLYGONS, LABELS, INSTANCES = '_gtFine_polygons.json', '_gtFine_labelIds.png', '_gtFine_instanceIds.png'
 IMAGES = '_leftImg8bit.png'
@@ -97,6 +97,8 @@ def call_script(file: Path, function: Callable[..., Any], *args: Any) -> None:
         reason = next((line for line in printed.getvalue().splitlines() if line.startswith('ERROR: ')), 'no reason')
         raise DatasetError(f'{file}: cityscapesscripts refuses it: {reason.removeprefix("ERROR: ")}') from None
     except (OSError, KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise WriteError(tempfile.gettempdir(), error.strerror) from error
         raise DatasetError(f'{file}: cityscapesscripts fails on it ({error!r}): fetch it again') from error
 
 
@@ -116,12 +118,10 @@ def make_from_polygons(polygons: Path, png: Path, draw: Callable[[str, str], Non
     """Draw a label or instance PNG unless it is there or there are no polygons."""
     if png.exists() or not polygons.exists():
         return
-    incomplete = png.with_name(f'.{png.name}')  # hidden, so that no pattern of the dataset's files finds it
-    try:
-        call_script(polygons, draw, str(polygons), str(incomplete))
-        os.replace(incomplete, png)
-    finally:
-        incomplete.unlink(missing_ok=True)
+    with tempfile.TemporaryDirectory() as folder:
+        drawn = Path(folder, png.name)
+        call_script(polygons, draw, str(polygons), str(drawn))
+        write_whole(png, drawn.read_bytes())
 
 
 def read_instance_ids(image: Path, instance_map: Path) -> np.ndarray:

@@ -1,6 +1,7 @@
 """Render Shapes, the built-in dataset: street scenes as COCO panoptic and as COCO instances whose masks overlap.
 
-OUT gets train/ and val/ with the images and annotations/ with panoptic_*.json, instances_*.json and the PNGs.
+OUT gets train/ and val/ with the images and annotations/ with panoptic_*.json, instances_*.json and the PNGs. What an
+earlier run made there is replaced once all is done; a folder that holds anything else is refused.
 """
 
 import argparse
@@ -13,7 +14,7 @@ from mmpanoptic.engine import cli
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('out', metavar='OUT', type=Path, help='folder to make; must not exist or be empty')
+    parser.add_argument('out', metavar='OUT', type=Path, help='folder to make, or to make again')
     parser.add_argument('--train', type=int, default=1000, help='number of training images (default: %(default)s)')
     parser.add_argument('--val', type=int, default=200, help='number of validation images (default: %(default)s)')
     parser.add_argument(

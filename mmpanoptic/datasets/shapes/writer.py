@@ -2,7 +2,6 @@
 
 import json
 import multiprocessing
-import shutil
 from pathlib import Path
 
 import cv2
@@ -12,8 +11,9 @@ from pycocotools import mask as rle
 from mmpanoptic.datasets.shapes.categories import CATEGORIES
 from mmpanoptic.datasets.shapes.scene import Scene, render_scene
 from mmpanoptic.datasets.shapes.textures import Rng
+from mmpanoptic.formats.images import encode_png
 from mmpanoptic.structures import id_to_rgb, rgb_to_id
-from mmpanoptic.utils import UserError, tracked_map
+from mmpanoptic.utils import UserError, tracked_map, whole_folder
 
 #: The splits; a split's position is part of its scenes' seeds.
 SPLITS = ('train', 'val')
@@ -76,18 +76,14 @@ def describe_scene(scene: Scene) -> tuple[list[dict], list[dict]]:
     return infos, instances
 
 
-def _write_png(path: Path, rgb: np.ndarray) -> None:
-    if not cv2.imwrite(str(path), rgb[..., ::-1], _PNG):
-        raise UserError(f'{path} cannot be written: is the disk full?')
-
-
 def _write_scene(job: tuple[Path, str, int, tuple[int, int], int]) -> tuple[list[dict], list[dict]]:
     out, split, index, size, seed = job
     if multiprocessing.parent_process():
         cv2.setNumThreads(0)  # OpenCV's threads do not survive a fork
     scene = render_scene(scene_rng(seed, split, index), size)
-    _write_png(out / split / _file_name(index), scene.image)
-    _write_png(out / 'annotations' / f'panoptic_{split}' / _file_name(index), id_to_rgb(panoptic_map(scene)))
+    (out / split / _file_name(index)).write_bytes(encode_png(scene.image, _PNG))
+    ids = id_to_rgb(panoptic_map(scene))
+    (out / 'annotations' / f'panoptic_{split}' / _file_name(index)).write_bytes(encode_png(ids, _PNG))
     return describe_scene(scene)
 
 
@@ -121,7 +117,7 @@ def write_split(
         Number of instances, crowds included.
 
     Raises:
-        UserError: If a file cannot be written.
+        OSError: If a file cannot be written.
     """
     for folder in (out / split, out / 'annotations' / f'panoptic_{split}'):
         folder.mkdir(parents=True, exist_ok=True)
@@ -148,10 +144,10 @@ def write_dataset(
     seed: int = 0,
     workers: int = 1,
 ) -> int:
-    """Render all splits into a folder, which appears only when it is complete.
+    """Render all splits into a folder, whole or not at all (:func:`mmpanoptic.utils.whole_folder`).
 
     Args:
-        out: The folder; must not exist or be empty.
+        out: The folder; what an earlier call made there is replaced.
         num_images: Number of images by split.
         size: Height and width of an image in pixels, each at least 96.
         seed: Same seed, same files.
@@ -161,7 +157,8 @@ def write_dataset(
         Number of instances, crowds included.
 
     Raises:
-        UserError: If ``out`` holds anything, a number makes no sense, or a file cannot be written.
+        UserError: If a number makes no sense, ``out`` holds anything else, or another process writes to it.
+        WriteError: If it cannot be written.
     """
     if min(size) < _SMALLEST_SIZE:
         raise UserError(
@@ -172,17 +169,5 @@ def write_dataset(
             raise UserError(f'{number} images of {split}: a split needs at least one', argument=split)
     if seed < 0:
         raise UserError(f'seed {seed} is negative: use 0 or more', argument='seed')
-    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
-        raise UserError(f'{out} exists and is not an empty folder: remove it or write elsewhere')
-    out = out.absolute()
-    unfinished = out.with_name(f'.{out.name}.unfinished')
-    shutil.rmtree(unfinished, ignore_errors=True)
-    try:
-        unfinished.mkdir(parents=True)
-        total = sum(write_split(unfinished, split, number, size, seed, workers) for split, number in num_images.items())
-        unfinished.replace(out)
-    except OSError as error:
-        raise UserError(f'{out} cannot be written: {error}') from error
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
-    return total
+    with whole_folder(out, 'tools/dataset_converters/shapes.py', 'out') as folder:
+        return sum(write_split(folder, split, number, size, seed, workers) for split, number in num_images.items())

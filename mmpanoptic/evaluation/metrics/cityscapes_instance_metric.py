@@ -1,25 +1,30 @@
 """Cityscapes' instance AP."""
 
 import copy
-import os
+import io
 import os.path as osp
 import tempfile
 from collections.abc import Sequence
+from pathlib import Path
 
 import cityscapesscripts.evaluation.evalInstanceLevelSemanticLabeling as official  # noqa: N813
-import cv2
 import mmdet.evaluation  # noqa: F401  (gives numpy >= 2.4 back the np.in1d that the official evaluator calls)
 import numpy as np
 from cityscapesscripts.evaluation.instances2dict import instances2dict
 from cityscapesscripts.helpers.labels import name2label
+from mmengine.dist import is_main_process
 from mmengine.evaluator import BaseMetric
 from mmengine.logging import MMLogger
 from PIL import Image
 
+from mmpanoptic.formats.images import encode_png
 from mmpanoptic.registry import METRICS
-from mmpanoptic.utils import UserError
+from mmpanoptic.utils import UserError, check_replaceable, require_folder, whole_folder
+
+from .written_results import after_scores
 
 _IMAGE, _INSTANCES = '_leftImg8bit', '_gtFine_instanceIds.png'
+_MAKER = 'CityscapesInstanceMetric'
 
 
 @METRICS.register_module()
@@ -41,11 +46,14 @@ class CityscapesInstanceMetric(BaseMetric):
             ``tools/dataset_converters/cityscapes.py`` makes where they are missing. Needed unless ``format_only``.
         classwise: Whether to give the AP of every class as well.
         format_only: Write the files of ``outfile_prefix`` and score nothing, as for the test server.
-        outfile_prefix: Folder for the server's files: ``<image>_pred.txt`` and one PNG an instance.
+        outfile_prefix: Folder for the server's files: ``<image>_pred.txt`` and one PNG an instance. It is written when
+            all images are done and scored, and replaces that of an earlier run. If that fails, the error is logged and
+            kept in ``unwritten``.
         kwargs: See :class:`mmengine.evaluator.BaseMetric`.
 
     Raises:
-        UserError: If an image has no masks or no ground truth, their sizes differ, or a class is none of Cityscapes'.
+        UserError: If an image has no masks or no ground truth, their sizes differ, a class is none of Cityscapes', or
+            ``outfile_prefix`` holds anything else than an earlier result.
     """
 
     default_prefix = 'cityscapes'
@@ -72,7 +80,10 @@ class CityscapesInstanceMetric(BaseMetric):
         official.setInstanceLabels(self._args)
 
     def process(self, data_batch: dict, data_samples: Sequence[dict]) -> None:
-        """Write the masks of a batch and match them with the ground truth."""
+        """Match the masks of a batch with the ground truth; the first rank writes those of all."""
+        if self.outfile_prefix and not self.results and is_main_process():
+            check_replaceable(self.outfile_prefix, _MAKER, 'outfile_prefix')
+            require_folder(osp.dirname(osp.abspath(self.outfile_prefix)), 'outfile_prefix')
         for sample in data_samples:
             path = sample['img_path']
             if 'masks' not in sample.get('pred_instances', ()):
@@ -80,33 +91,27 @@ class CityscapesInstanceMetric(BaseMetric):
                     f'{path}: the model predicts no masks, which the AP of Cityscapes needs: score another metric'
                 )
             stem = osp.splitext(osp.basename(path))[0]
-            with tempfile.TemporaryDirectory() as scratch:
-                folder = self.outfile_prefix or scratch
-                predicted = self._write(folder, stem, sample['pred_instances'])
-                matches = None if self.format_only else self._match(path, stem, predicted)
-            self.results.append((stem, matches))
+            files, predicted = self._files(stem, sample['pred_instances'])
+            matches = None if self.format_only else self._match(path, stem, files, predicted)
+            self.results.append((stem, matches, files if self.outfile_prefix else {}))
 
-    def _write(self, folder: str, stem: str, instances: dict) -> dict[str, dict]:
-        """Write one image's files; returns what the evaluator's ``readPredInfo`` would read from them."""
-        os.makedirs(folder, exist_ok=True)
+    def _files(self, stem: str, instances: dict) -> tuple[dict[str, bytes], dict[str, dict]]:
+        """One image's files by name, and by the names of PNGs what the evaluator's ``readPredInfo`` would read."""
         masks = instances['masks'].cpu().numpy().astype(np.uint8)
         scores = instances['mask_scores' if 'mask_scores' in instances else 'scores'].tolist()
-        predicted, lines = {}, []
+        files, predicted, lines = {}, {}, []
         for k, (mask, label, score) in enumerate(zip(masks, instances['labels'].tolist(), scores, strict=True)):
             name = self.dataset_meta['classes'][label]
             if name not in self._args.instLabels:
                 raise UserError(f'{stem}: {name!r} is no instance class of Cityscapes: {self._args.instLabels}')
             png = f'{stem}_{k}.png'
-            if not cv2.imwrite(osp.join(folder, png), 255 * mask):
-                raise UserError(f'{osp.join(folder, png)} cannot be written: check space and permissions')
+            files[png] = encode_png(255 * mask)
             lines.append(f'{png} {name2label[name].id} {score}\n')
-            predicted[osp.join(folder, png)] = {'labelID': name2label[name].id, 'conf': score}
-        with open(osp.join(folder, f'{stem}_pred.txt'), 'w') as file:
-            file.writelines(lines)
-        return predicted
+            predicted[png] = {'labelID': name2label[name].id, 'conf': score}
+        return files | {f'{stem}_pred.txt': ''.join(lines).encode()}, predicted
 
-    def _match(self, path: str, stem: str, predicted: dict[str, dict]) -> dict[str, dict]:
-        """One image's entry in the evaluator's ``matches``."""
+    def _match(self, path: str, stem: str, files: dict[str, bytes], predicted: dict[str, dict]) -> dict[str, dict]:
+        """One image's entry in the evaluator's ``matches``; it reads files."""
         image_id = stem.removesuffix(_IMAGE)
         truth = osp.join(self.seg_prefix, image_id.split('_')[0], image_id + _INSTANCES)
         if not osp.isfile(truth):
@@ -115,15 +120,19 @@ class CityscapesInstanceMetric(BaseMetric):
         with Image.open(truth) as png:
             ids = np.array(png)
         for mask in list(predicted)[:1]:
-            with Image.open(mask) as png:
+            with Image.open(io.BytesIO(files[mask])) as png:
                 if png.size != ids.shape[::-1]:
                     raise UserError(f'{truth} is {ids.shape[::-1]}, the masks of {path} are {png.size}: not its image')
         (instances,) = instances2dict([truth]).values()
         instances = official.filterGtInstances(instances, self._args)
-        matched, scored = official.assignGt2Preds(instances, ids, predicted, self._args)
+        with tempfile.TemporaryDirectory() as scratch:
+            for name in predicted:
+                Path(scratch, name).write_bytes(files[name])
+            predicted = {osp.join(scratch, name): prediction for name, prediction in predicted.items()}
+            matched, scored = official.assignGt2Preds(instances, ids, predicted, self._args)
         return {'groundTruth': matched, 'prediction': scored}
 
-    def compute_metrics(self, results: list[tuple[str, dict | None]]) -> dict[str, float]:
+    def compute_metrics(self, results: list[tuple[str, dict | None, dict[str, bytes]]]) -> dict[str, float]:
         """Average over all images; called on the first rank.
 
         Returns:
@@ -131,14 +140,24 @@ class CityscapesInstanceMetric(BaseMetric):
             there is no ground truth; empty with ``format_only``.
         """
         logger = MMLogger.get_current_instance()
-        if self.outfile_prefix:
-            logger.info(f'Results of {len(results)} images written to {self.outfile_prefix}')
         if self.format_only:
+            self._write([files for _, _, files in results])
             return {}
-        averages = official.computeAverages(official.evaluateMatches(dict(results), self._args), self._args)
+        matches = {stem: of_image for stem, of_image, _ in results}
+        averages = official.computeAverages(official.evaluateMatches(matches, self._args), self._args)
         lines = [f'{name:<12}{100 * ap["ap"]:8.2f}{100 * ap["ap50%"]:8.2f}' for name, ap in averages['classes'].items()]
         logger.info('\n'.join(['', f'{"":<12}{"AP":>8}{"AP50":>8}', *lines]))
         scores = {'AP': averages['allAp'], 'AP50': averages['allAp50%']}
         if self.classwise:
             scores |= {f'AP_{name}': ap['ap'] for name, ap in averages['classes'].items()}
+        if self.outfile_prefix:
+            with after_scores(self):
+                self._write([files for _, _, files in results])
         return {name: 100 * float(score) for name, score in scores.items()}
+
+    def _write(self, images: list[dict[str, bytes]]) -> None:
+        with whole_folder(self.outfile_prefix, _MAKER, 'outfile_prefix') as folder:
+            for files in images:
+                for name, content in files.items():
+                    (folder / name).write_bytes(content)
+        MMLogger.get_current_instance().info(f'Results of {len(images)} images written to {self.outfile_prefix}')

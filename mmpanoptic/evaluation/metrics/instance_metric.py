@@ -1,6 +1,10 @@
 """Box and mask AP, and mIoU, on panoptic datasets."""
 
+import contextlib
+import os
+import tempfile
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -13,7 +17,9 @@ from mmengine.logging import MMLogger
 from mmpanoptic.evaluation.tables import class_table
 from mmpanoptic.registry import METRICS
 from mmpanoptic.structures import INSTANCE_OFFSET, labels_of_ids
-from mmpanoptic.utils import UserError
+from mmpanoptic.utils import UserError, require_folder, sole_writer, write_whole
+
+from .written_results import after_scores
 
 
 def _require(sample: dict, key: str, remedy: str) -> dict:
@@ -27,7 +33,8 @@ class InstanceMetric(CocoMetric):
     """COCO AP (pycocotools) of a model's instances on a panoptic dataset.
 
     With ``ann_file``, an instances JSON, that is the ground truth. Without it, it is the things of the panoptic
-    annotations, crowds included; those masks do not overlap.
+    annotations, crowds included; those masks do not overlap. Files of ``outfile_prefix`` are written when there are
+    scores; if that fails, the error is logged and kept in ``unwritten``.
 
     Raises:
         UserError: If the model predicts no instances or no masks, the image has no ground truth, or ``ann_file`` lacks
@@ -58,9 +65,27 @@ class InstanceMetric(CocoMetric):
         """See :class:`mmdet.evaluation.CocoMetric`."""
         if self._coco_api is not None:
             self._check_ann_file({ground_truth['img_id'] for ground_truth, _ in results})
-        scores = super().compute_metrics(results)
+        scores = self._score(results)
         if not any(len(prediction['scores']) for _, prediction in results):  # of which mmdet gives no score at all
             scores |= {f'{kind}_{name}': 0.0 for kind in self.metrics for name in ('mAP', 'mAP_50', 'mAP_75')}
+        return scores
+
+    def _score(self, results: list) -> dict[str, float]:
+        """mmdet's, whose files get their names when they are whole and the scores are there."""
+        prefix = self.outfile_prefix
+        if prefix is None:
+            return super().compute_metrics(results)
+        with tempfile.TemporaryDirectory() as scratch:
+            try:
+                self.outfile_prefix = os.path.join(scratch, os.path.basename(prefix))
+                scores = super().compute_metrics(results)
+            finally:
+                self.outfile_prefix = prefix
+            with contextlib.nullcontext() if self.format_only else after_scores(self):
+                require_folder(os.path.dirname(prefix), 'outfile_prefix')
+                with sole_writer(prefix, 'outfile_prefix'):
+                    for file in Path(scratch).iterdir():
+                        write_whole(os.path.join(os.path.dirname(prefix), file.name), file.read_bytes())
         return scores
 
     def _check_ann_file(self, image_ids: set) -> None:

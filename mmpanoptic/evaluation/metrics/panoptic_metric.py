@@ -1,26 +1,25 @@
 """Panoptic quality in the test loop."""
 
-import json
-import os
 import os.path as osp
-import shutil
 from collections.abc import Sequence
 from itertools import zip_longest
 from operator import itemgetter
-from pathlib import Path
 
-import cv2
 import numpy as np
+from mmengine.dist import is_main_process
 from mmengine.evaluator import BaseMetric
 from mmengine.logging import MMLogger
 
 from mmpanoptic.evaluation.panoptic_quality import ImageMatches, accumulate, average, match_segments, per_class
 from mmpanoptic.evaluation.tables import pq_table
 from mmpanoptic.formats.panoptic_json import annotations_by_image, parse_categories, parse_segments, read_json
-from mmpanoptic.formats.panoptic_png import decode_panoptic_png
+from mmpanoptic.formats.panoptic_png import decode_panoptic_png, encode_panoptic_png
+from mmpanoptic.formats.panoptic_writer import PanopticItem, check_places, write_panoptic
 from mmpanoptic.registry import METRICS
-from mmpanoptic.structures import id_to_rgb, panoptic_to_coco, segments_of_map
+from mmpanoptic.structures import panoptic_to_coco, segments_of_map
 from mmpanoptic.utils import UserError, read_bytes
+
+from .written_results import after_scores
 
 _GROUPS = (('', None), ('_th', True), ('_st', False))
 
@@ -39,14 +38,14 @@ class PanopticMetric(BaseMetric):
         classwise: Whether to list every class.
         format_only: Write the files of ``outfile_prefix`` and score nothing, as for a test server.
         outfile_prefix: Write ``<prefix>.panoptic.json`` and the PNGs in ``<prefix>.panoptic/``, COCO's result format
-            (https://cocodataset.org/#format-results). They appear when all images are done, and replace those of an
-            earlier run; until then the PNGs are in ``<prefix>.panoptic.part/``.
+            (https://cocodataset.org/#format-results). They are written when all images are done and scored, and replace
+            those of an earlier run. If that fails, the error is logged and kept in ``unwritten``.
         backend_args: Storage backend of ``ann_file`` and its PNGs.
         kwargs: See :class:`mmengine.evaluator.BaseMetric`.
 
     Raises:
-        UserError: If an image has no ground truth or no panoptic prediction, or ``ann_file`` lists other classes than
-            the dataset.
+        UserError: If an image has no ground truth or no panoptic prediction, ``ann_file`` lists other classes than
+            the dataset, or at the place of ``outfile_prefix`` is something else than an earlier result.
     """
 
     default_prefix = 'panoptic'
@@ -84,6 +83,8 @@ class PanopticMetric(BaseMetric):
     def process(self, data_batch: dict, data_samples: Sequence[dict]) -> None:
         """Match the segments of a batch; what is kept is a few numbers an image."""
         void = len(self.dataset_meta['classes'])
+        if self.outfile_prefix and not self.results and is_main_process():
+            check_places(f'{self._png_folder}.json')
         for sample in data_samples:
             if 'pred_panoptic_seg' not in sample:
                 raise UserError(
@@ -99,7 +100,7 @@ class PanopticMetric(BaseMetric):
             if not self.format_only:
                 place, gt_ids, gt_segments = self._ground_truth(sample)
                 matches = match_segments(gt_ids, gt_segments, pred_map, segments, void, sample['img_path'])
-            written = self._write_png(sample, pred_map, segments, void) if self.outfile_prefix else None
+            written = self._item(sample, pred_map, segments, void) if self.outfile_prefix else None
             self.results.append((place, matches, written))
 
     def _ground_truth(self, sample: dict) -> tuple[int, np.ndarray, list[dict]]:
@@ -130,16 +131,13 @@ class PanopticMetric(BaseMetric):
                     'the same `categories` in the same order in both'
                 )
 
-    def _write_png(self, sample: dict, pred_map: np.ndarray, segments: list[dict], void: int) -> dict:
-        """Write one PNG into the unfinished folder and return its entry for the JSON."""
+    def _item(self, sample: dict, pred_map: np.ndarray, segments: list[dict], void: int) -> tuple:
+        """Fields of the :class:`PanopticItem` of an image; the first rank writes those of all."""
         by_label = sorted(self.dataset_meta['categories'], key=lambda category: category['label'])
         ids, infos = panoptic_to_coco(pred_map, segments, [category['id'] for category in by_label], void)
-        file_name = osp.splitext(osp.basename(sample['img_path']))[0] + '.png'
-        folder = self._png_folder + '.part'
-        os.makedirs(folder, exist_ok=True)
-        if not cv2.imwrite(osp.join(folder, file_name), id_to_rgb(ids)[..., ::-1]):
-            raise UserError(f'{osp.join(folder, file_name)} cannot be written: check space and permissions')
-        return dict(image_id=sample['img_id'], file_name=file_name, segments_info=infos)
+        name = osp.basename(sample['img_path'])
+        image = dict(id=sample['img_id'], file_name=name, width=ids.shape[1], height=ids.shape[0])
+        return image, f'{osp.splitext(name)[0]}.png', encode_panoptic_png(ids), infos
 
     def compute_metrics(self, results: list[tuple[int, ImageMatches | None, dict | None]]) -> dict[str, float]:
         """Sum and average over all images; called on the first rank.
@@ -150,41 +148,24 @@ class PanopticMetric(BaseMetric):
         """
         logger = MMLogger.get_current_instance()
         results = sorted(results, key=lambda result: result[0])
-        if self.outfile_prefix:
-            self._finish_files([written for _, _, written in results])
-            logger.info(f'Panoptic results written to {self._png_folder}.json and {self._png_folder}/')
         if self.format_only:
+            self._write([written for _, _, written in results])
             return {}
         categories = self.dataset_meta['categories']
         # mmengine turns named tuples into plain ones when it collects results.
         stat = accumulate((ImageMatches(*matches) for _, matches, _ in results), len(categories))
         averages = {suffix: average(stat, categories, isthing) for suffix, isthing in _GROUPS}
         logger.info('\n' + pq_table(averages, per_class(stat, categories) if self.classwise else None, categories))
+        if self.outfile_prefix:
+            with after_scores(self):
+                self._write([written for _, _, written in results])
         return {
             f'{key.upper()}{suffix}': 100 * values[key]
             for suffix, values in averages.items()
             for key in ('pq', 'sq', 'rq')
         }
 
-    def _finish_files(self, annotations: list[dict]) -> None:
-        """Give the files their names; the JSON comes last and says that they are complete."""
-        names = [annotation['file_name'] for annotation in annotations]
-        part = Path(self._png_folder + '.part')
-        if len(set(names)) < len(names):
-            shutil.rmtree(part, ignore_errors=True)
-            twice = next(name for name in names if names.count(name) > 1)
-            raise UserError(f'two images would be written as {twice}: file names must differ without their folders')
-        for stray in {file.name for file in part.iterdir()} - set(names):
-            (part / stray).unlink()  # of an earlier run that did not come to its end
-        final = Path(self._png_folder + '.json')
-        if os.path.isdir(self._png_folder) and os.listdir(self._png_folder) and not final.exists():
-            raise UserError(
-                f'{self._png_folder} is not of an earlier result ({final} is missing): move it away or choose another '
-                f'outfile_prefix; the new PNGs are in {part}'
-            )
-        final.unlink(missing_ok=True)
-        shutil.rmtree(self._png_folder, ignore_errors=True)
-        os.replace(part, self._png_folder)
-        unfinished = final.with_suffix('.json.part')
-        unfinished.write_text(json.dumps(dict(annotations=annotations, categories=self.dataset_meta['categories'])))
-        os.replace(unfinished, final)
+    def _write(self, fields: list[tuple]) -> None:
+        items = (PanopticItem(*of_image) for of_image in fields)
+        write_panoptic(f'{self._png_folder}.json', items, self.dataset_meta['categories'])
+        MMLogger.get_current_instance().info(f'Results written to {self._png_folder}.json and {self._png_folder}/')

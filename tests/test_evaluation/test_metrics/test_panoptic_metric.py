@@ -161,7 +161,7 @@ def test_files_are_scored_alike(files, meta_and_samples, tmp_path):
     prefix = tmp_path / 'new' / 'results'
     scores = score(PanopticMetric(outfile_prefix=str(prefix)), meta, samples)
     written = prefix.parent / 'results.panoptic.json', prefix.parent / 'results.panoptic'
-    assert sorted(prefix.parent.iterdir()) == sorted(written), 'nothing unfinished is left'
+    assert sorted(prefix.parent.glob('[!.]*')) == sorted(written), 'nothing unfinished is left'
     assert expected_scores(evaluate_files(gt_json, gt_dir, *written)) == scores
     annotation = next(a for a in json.loads(written[0].read_text())['annotations'] if a['segments_info'])
     ids = decode_panoptic_png((written[1] / annotation['file_name']).read_bytes(), 'png')
@@ -190,18 +190,28 @@ def test_files_of_an_earlier_run_are_replaced(meta_and_samples, tmp_path):
     Evaluator([killed]).process([samples[5]])
     score(PanopticMetric(format_only=True, outfile_prefix=prefix), meta, samples[:2])
     assert len(json.loads((tmp_path / 'results.panoptic.json').read_text())['annotations']) == 2
-    assert len(list((tmp_path / 'results.panoptic').iterdir())) == 2
-    assert len(list(tmp_path.iterdir())) == 2
+    assert len(list((tmp_path / 'results.panoptic').glob('*.png'))) == 2
+    assert len(list(tmp_path.glob('[!.]*'))) == 2
 
 
-def test_images_of_one_name_are_refused_and_leave_nothing(meta_and_samples, tmp_path):
+def test_images_of_one_name_are_scored_and_leave_nothing(meta_and_samples, tmp_path):
     meta, samples = meta_and_samples
     twin = samples[1].new()
     twin.set_metainfo(dict(img_path='other/' + Path(samples[0].img_path).name))
     metric = PanopticMetric(outfile_prefix=str(tmp_path / 'results'))
-    with pytest.raises(UserError, match=r'two images would be written as 0001\.png'):
-        score(metric, meta, [samples[0], twin])
-    assert list(tmp_path.iterdir()) == []
+    assert score(metric, meta, [samples[0], twin]) == score(PanopticMetric(), meta, [samples[0], twin])
+    assert 'PNG 0001.png occurs twice' in str(metric.unwritten)
+    assert list(tmp_path.glob('[!.]*')) == []
+
+
+def test_foreign_files_are_refused_at_the_first_image(meta_and_samples, tmp_path):
+    meta, samples = meta_and_samples
+    (tmp_path / 'results.panoptic').mkdir()
+    (tmp_path / 'results.panoptic' / 'mine.png').touch()
+    metric = PanopticMetric(outfile_prefix=str(tmp_path / 'results'))
+    metric.dataset_meta = meta
+    with pytest.raises(UserError, match=r'results\.panoptic is not empty'):
+        metric.process({}, [dict(samples[0].to_dict())])
 
 
 def test_errors(files, meta_and_samples):

@@ -67,7 +67,7 @@ class Data:
         """The JSON and, by file name, the decoded PNGs."""
         TOOL.run(self.args)
         folder = self.args.panoptic_dir or self.args.out_json.with_suffix('')
-        maps = {path.name: decode_panoptic_png(path.read_bytes(), path.name) for path in folder.iterdir()}
+        maps = {path.name: decode_panoptic_png(path.read_bytes(), path.name) for path in folder.glob('*.png')}
         return json.loads(self.args.out_json.read_text()), maps
 
 
@@ -258,7 +258,7 @@ def test_what_does_not_fit_is_refused(data: Data, how: str, message: str):
     with pytest.raises((DatasetError, UserError), match=message) as error:
         data.run()
     assert '\n' not in str(error.value)
-    assert not (data.root / 'out').exists() or not list((data.root / 'out').iterdir())
+    assert not (data.root / 'out').exists() or not list((data.root / 'out').glob('[!.]*'))
 
 
 def test_real_nuclei(data: Data, shared_data: Path, repo_root: Path):
@@ -285,7 +285,8 @@ def test_command_line(data: Data, repo_root: Path):
     for i in range(4):
         data.add(f'{i}.png', np.roll(LABELS, i, axis=1))
     data.run()
-    before = {path.name: path.read_bytes() for path in data.args.out_json.parent.rglob('*') if path.is_file()}
+    out = data.args.out_json.parent
+    before = {path.name: path.read_bytes() for path in out.rglob('[!.]*') if path.is_file()}
 
     def call(*arguments: Path | str) -> subprocess.CompletedProcess:
         script = repo_root / 'tools' / 'dataset_converters' / 'label_maps.py'
@@ -293,7 +294,7 @@ def test_command_line(data: Data, repo_root: Path):
 
     again = call(data.args.images, data.args.labels, data.args.out_json, '--workers', '3')
     assert again.returncode == 0, again.stderr
-    assert {path.name: path.read_bytes() for path in data.args.out_json.parent.rglob('*') if path.is_file()} == before
+    assert {path.name: path.read_bytes() for path in out.rglob('[!.]*') if path.is_file()} == before
 
     Data.write_map(data.args.labels / '2.png', np.zeros((9, 9), np.uint8))
     failed = call(data.args.images, data.args.labels, data.root / 'other.json', '--workers', '2')

@@ -27,7 +27,7 @@ from mmengine.runner.checkpoint import (
 )
 from torch import Tensor
 
-from mmpanoptic.utils import UserError, require_file, require_folder
+from mmpanoptic.utils import UserError, require_file, require_folder, sole_writer, write_whole
 
 from . import closed_pickle, plain_checkpoint
 
@@ -216,17 +216,8 @@ def write_safetensors(path: str | os.PathLike, weights: dict[str, Tensor], meta:
     named = path.with_name(f'{path.stem}-{hashlib.sha256(data).hexdigest()[:8]}.safetensors')
     if named.exists():
         raise UserError(f'{named} is there already, with the same content')
-    unfinished = named.with_name(f'.{named.name}.unfinished')
-    try:
-        with open(unfinished, 'wb') as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(unfinished, named)
-    except OSError as error:
-        raise UserError(f'{named} cannot be written: {error.strerror}') from None
-    finally:
-        unfinished.unlink(missing_ok=True)
+    with sole_writer(named, 'result'):
+        write_whole(named, data)
     return named
 
 

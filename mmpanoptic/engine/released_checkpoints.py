@@ -1,7 +1,6 @@
 """What converters of other projects' checkpoints share."""
 
 import os
-import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -9,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mmpanoptic.utils import UserError, require_folder
+from mmpanoptic.utils import UserError, WriteError, require_folder, sole_writer, whole_file
 
 
 def check_tensors(weights: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]], source: str) -> None:
@@ -42,20 +41,20 @@ def save_converted(path: str, source: str, weights: Mapping[str, Tensor], meta: 
     """Write a checkpoint that this project's tools load, whole or not at all.
 
     Raises:
-        UserError: If it cannot be written, or would replace a file, what it was made from above all.
+        UserError: If it cannot be written, another process writes it, or it would replace a file, what it was made from
+            above all.
     """
     require_folder(os.path.dirname(path), 'checkpoint')
-    if os.path.lexists(path):
-        same = os.path.exists(path) and os.path.samefile(path, source)
-        what = 'the checkpoint to convert' if same else 'already there'
-        raise UserError(f'{path} is {what}: name another file for the result')
-    try:
-        with tempfile.TemporaryDirectory(dir=os.path.dirname(path) or '.') as folder:
-            unfinished = os.path.join(folder, 'unfinished.pth')
-            torch.save(dict(state_dict=dict(weights), meta=dict(meta, source=Path(source).name)), unfinished)
-            os.replace(unfinished, path)
-    except (OSError, RuntimeError) as error:
-        raise UserError(f'{path} cannot be written: {error}') from None
+    with sole_writer(path, 'checkpoint'):
+        if os.path.lexists(path):
+            same = os.path.exists(path) and os.path.samefile(path, source)
+            what = 'the checkpoint to convert' if same else 'already there'
+            raise UserError(f'{path} is {what}: name another file for the result')
+        try:
+            with whole_file(path) as file:
+                torch.save(dict(state_dict=dict(weights), meta=dict(meta, source=Path(source).name)), file)
+        except RuntimeError as error:  # all that torch says of some full disks
+            raise WriteError(path, 'torch could not write all of it: is the disk full?') from error
 
 
 def _some(names: Iterable[str], limit: int = 5) -> str:

@@ -44,25 +44,30 @@ def whole_file(path: str | Path) -> Iterator[BinaryIO]:
     """Open a file for writing that takes the place of ``path`` once all of it is on the disk.
 
     Until then it lies beside ``path`` under a name that begins with a dot. If anything fails, it is removed and
-    ``path`` is what it was. What a killed process left is removed by the next :func:`sole_writer` of ``path``.
+    ``path`` is what it was. What a killed process left is removed by the next :func:`sole_writer` of ``path``. A device
+    or a pipe is written to as it is.
 
     Raises:
         WriteError: If it cannot be written, on a full disk for instance.
     """
-    path = Path(path)
-    unfinished = _part_of_process(path)
+    place = Path(os.path.realpath(path))
+    replaceable = place.is_file() or not place.exists()
+    unfinished = _part_of_process(place) if replaceable else place
     try:
         with open(unfinished, 'wb') as file:
             yield file
             file.flush()
-            os.fsync(file.fileno())
-        os.replace(unfinished, path)
-        _sync(path.parent)
+            if replaceable:
+                os.fsync(file.fileno())
+        if replaceable:
+            os.replace(unfinished, place)
+            _sync(place.parent)
     except OSError as error:
         raise WriteError(path, error.strerror or str(error)) from error
     finally:
-        with contextlib.suppress(OSError):
-            unfinished.unlink(missing_ok=True)
+        if replaceable:
+            with contextlib.suppress(OSError):
+                unfinished.unlink(missing_ok=True)
 
 
 def write_whole(path: str | Path, content: str | bytes) -> None:

@@ -1,5 +1,6 @@
 """The images that are drawn on, and the files that pictures go to."""
 
+import io
 import itertools
 import os
 from collections import Counter
@@ -9,9 +10,21 @@ from pathlib import Path
 import cv2
 import mmcv
 import numpy as np
+from matplotlib.figure import Figure
 from mmengine.fileio import get
 
-from mmpanoptic.utils import DatasetError
+from mmpanoptic.utils import DatasetError, write_whole
+
+
+def write_figure(figure: Figure, path: str) -> None:
+    """Write a figure of matplotlib, whole or not at all, in the format that the suffix names.
+
+    Raises:
+        WriteError: If it cannot be written.
+    """
+    drawn = io.BytesIO()
+    figure.savefig(drawn, format=Path(path).suffix[1:], dpi=150)
+    write_whole(path, drawn.getvalue())
 
 
 def read_image(path: str, backend_args: dict | None = None) -> np.ndarray:

@@ -59,8 +59,11 @@ def test_same_bits_on_two_processes(tiny_run: TinyRun, tmp_path: Path):
     assert scores(tmp_path / 'two') == found
     assert two.stdout.count('Things') == 1, 'one rank reports'
     assert len((tmp_path / 'dumps').read_text().splitlines()) == 1, 'one rank writes the scores'
-    assert len(list((tmp_path / 'pictures').iterdir())) == NUM_IMAGES['val']
-    written = [(tmp_path / f'{name}_files.panoptic.json').read_text() for name in ('one', 'two')]
+    assert len(list((tmp_path / 'pictures').glob('*.png'))) == NUM_IMAGES['val']
+    written = [json.loads((tmp_path / f'{name}_files.panoptic.json').read_text()) for name in ('one', 'two')]
+    assert [content.pop('info') for content in written] == [
+        {'panoptic_dir': f'{name}_files.panoptic'} for name in ('one', 'two')
+    ]
     assert written[0] == written[1]
 
 

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -44,6 +45,19 @@ def test_full_disk(tmp_path, small_files, before):
         write_whole(path, 'x' * 2000)
     assert os.listdir(tmp_path) == (['a.txt'] if before else [])
     assert not before or path.read_text() == before
+
+
+def test_links_and_devices_stay(tmp_path):
+    (tmp_path / 'a.txt').write_text('old')
+    (tmp_path / 'link').symlink_to('a.txt')
+    write_whole(tmp_path / 'link', 'new')
+    assert (tmp_path / 'link').is_symlink() and (tmp_path / 'a.txt').read_text() == 'new'
+    with pytest.raises(WriteError, match=r'/dev/full cannot be written \(No space left on device\)'):
+        write_whole('/dev/full', 'x')
+    write_whole('/dev/null', 'x')
+    assert Path('/dev/full').is_char_device() and Path('/dev/null').is_char_device()
+    with pytest.raises(WriteError, match=r'cannot be written \(Is a directory\)'):
+        write_whole(tmp_path, 'x')
 
 
 def test_an_error_of_the_writer_leaves_the_old_file(tmp_path):

@@ -7,9 +7,13 @@ features that came from each level. Elements that are zero on all levels came fr
 """
 
 import argparse
+import contextlib
+import os
+from pathlib import Path
 
 import matplotlib
 import torch
+from matplotlib.backend_bases import FigureCanvasBase
 from mmengine.dataset import pseudo_collate
 from rich.table import Table
 from torch import Tensor
@@ -21,7 +25,8 @@ from mmpanoptic.evaluation.tables import render
 from mmpanoptic.models import AdaptivePooling
 from mmpanoptic.models.layers import assigned_levels, count_sources
 from mmpanoptic.registry import DATASETS
-from mmpanoptic.utils import UserError, require_file
+from mmpanoptic.utils import UserError, require_file, require_folder, sole_writer
+from mmpanoptic.visualization.files import write_figure
 
 
 def parse_args() -> argparse.Namespace:
@@ -102,10 +107,7 @@ def plot_shares(shares: Tensor, path: str) -> None:
         axes.plot(levels, row, marker='o', label=f'level {level}')
     axes.set(xlabel='level that features come from', ylabel='share', xticks=list(levels), ylim=(0, None))
     axes.legend(title='RoIs assigned to')
-    try:
-        figure.savefig(path, dpi=150)
-    except (OSError, ValueError) as error:
-        raise UserError(f'--out {path} cannot be written: {str(error).splitlines()[0]}') from None
+    write_figure(figure, path)
     pyplot.close(figure)
 
 
@@ -113,6 +115,27 @@ def main() -> None:
     args = parse_args()
     if args.num_images < 1:
         raise UserError(f'--num-images {args.num_images}: at least one is needed')
+    with contextlib.ExitStack() as stack:
+        if args.out is not None:
+            check_plot(args.out)
+            stack.enter_context(sole_writer(args.out, '--out'))
+        show_levels(args)
+
+
+def check_plot(path: str) -> None:
+    """Refuse a place where the plot could not be written, before the work.
+
+    Raises:
+        UserError: If the folder cannot be written to, or matplotlib does not know the format.
+    """
+    formats = FigureCanvasBase.get_supported_filetypes()
+    if Path(path).suffix[1:] not in formats:
+        raise UserError(f'--out {path}: the name must end in one of .{", .".join(sorted(formats))}')
+    require_folder(os.path.dirname(path), '--out')
+
+
+def show_levels(args: argparse.Namespace) -> None:
+    """Print the table and, if asked for, write the plot."""
     config = load_config(args.config, args.cfg_options)
     require_file(args.checkpoint, 'checkpoint')
     model, _ = load_model(config, args.checkpoint, trust_checkpoint=args.trust_checkpoint, allow_nan=args.allow_nan)

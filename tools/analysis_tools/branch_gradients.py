@@ -25,6 +25,7 @@ from mmpanoptic.engine.hooks.branch_gradient_hook import BRANCHES, INSTANCE, STU
 from mmpanoptic.engine.runner import build_runner
 from mmpanoptic.registry import DATASETS
 from mmpanoptic.utils import UserError, require_file
+from mmpanoptic.visualization.files import write_figure
 
 
 def parse_args() -> argparse.Namespace:
@@ -70,7 +71,7 @@ def plot_rows(rows: Sequence[tuple[int, float, float]], path: str) -> None:
         axes.plot(iterations, of_branch, marker='.', label=branch)
     axes.set(xlabel='iteration', ylabel='mean magnitude of the gradient', ylim=(0, None))
     axes.legend(title='losses of')
-    figure.savefig(path, dpi=150)
+    write_figure(figure, path)
     pyplot.close(figure)
 
 

@@ -11,6 +11,9 @@ from pathlib import Path
 
 from rich.console import Console
 
+from mmpanoptic.engine import cli
+from mmpanoptic.utils import write_whole
+
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = 'configs/panoptic_fpn/panoptic-fpn_r18_fpn_shapes.py'
 DATA = 'data/shapes'
@@ -56,7 +59,7 @@ def stream(command: list[str], log: Path) -> str:
                 console.print(shown, overflow='ellipsis', no_wrap=True, markup=False)
             elif line[0] in '┏┃┡│├└':
                 console.print('  ' + line.rstrip(), markup=False)
-    log.write_text(''.join(lines))
+    write_whole(log, ''.join(lines))
     if process.returncode:
         console.print(''.join(lines[-15:]), markup=False)
         sys.exit(f'error: this step failed; its whole output is in {log}')
@@ -103,4 +106,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    cli.run(main)

@@ -15,7 +15,7 @@ from pathlib import Path
 import yaml
 
 from mmpanoptic.engine import cli
-from mmpanoptic.utils import UserError
+from mmpanoptic.utils import UserError, write_whole
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = ('configs/*/README.md', 'docs/results/*.md', 'docs/papers/*.md')
@@ -129,7 +129,8 @@ def main() -> None:
         text = tables.rewrite(page)
         if args.check and text != page.read_text():
             raise UserError(f'{page} is not what the metafiles say: run python tools/misc/readme_tables.py')
-        page.write_text(text)
+        if not args.check:
+            write_whole(page, text)
     for model in models.values():
         for entry in model['Metadata'].get('Paper', []):
             if id(entry) not in tables.shown:

@@ -94,8 +94,11 @@ def test_refusals(files, monkeypatch, tmp_path: Path):
     for args, message in (
         (('--num-images', '0'), 'at least one is needed'),
         (('--cfg-options', 'model.roi_head.bbox_head.fuse=sum'), 'no bbox head that takes the maximum over levels'),
-        (('--num-images', '1', '--out', str(tmp_path / 'nowhere' / 'plot.png')), 'cannot be written'),
-        (('--num-images', '1', '--out', str(tmp_path / 'plot.doc')), 'cannot be written'),
+        (('--num-images', '1', '--out', '/proc/nowhere/plot.png'), '--out: /proc/nowhere cannot be made'),
+        (
+            ('--num-images', '1', '--out', str(tmp_path / 'plot.doc')),
+            r'plot\.doc: the name must end in one of .*\.png, ',
+        ),
     ):
         with pytest.raises(UserError, match=message):
             run_main(TOOL, monkeypatch, *files, *args)

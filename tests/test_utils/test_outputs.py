@@ -135,6 +135,14 @@ def test_an_empty_folder_may_be_used(tmp_path):
     assert (tmp_path / 'link').is_symlink() and content(tmp_path / 'out') == {'new': 'new'}
 
 
+def test_the_current_folder_is_not_moved_away(tmp_path, monkeypatch):
+    (tmp_path / 'a' / 'b').mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / 'a' / 'b')
+    for folder in ('.', '..'):
+        with pytest.raises(UserError, match='is the current folder or holds it'):
+            fill(folder)
+
+
 def test_what_is_somebody_elses_is_refused(tmp_path):
     out = tmp_path / 'out'
     fill(out)

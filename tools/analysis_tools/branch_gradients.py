@@ -93,11 +93,11 @@ def main() -> None:
     runner.register_hook(hook)
     runner.train()
 
+    for branch, values in zip(BRANCHES, list(zip(*hook.rows, strict=True))[1:], strict=True):
+        print(f'{branch}: {sum(values) / len(values):.3g} on average of {len(values)} measurements')
     picture = os.path.join(args.out, 'branch_gradients.png')
     plot_rows(hook.rows, picture)
     print(f'{hook.out_file}, {picture}')
-    for branch, values in zip(BRANCHES, list(zip(*hook.rows, strict=True))[1:], strict=True):
-        print(f'{branch}: {sum(values) / len(values):.3g} on average of {len(values)} measurements')
 
 
 if __name__ == '__main__':

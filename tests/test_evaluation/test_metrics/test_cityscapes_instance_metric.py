@@ -166,3 +166,21 @@ def test_what_does_not_fit_is_refused(cityscapes_root: Path, tmp_path: Path):
     small = dict(good['pred_instances'], masks=good['pred_instances']['masks'][:, ::2, ::2])
     with pytest.raises(UserError, match=r'is \(96, 64\), the masks of .* are \(48, 32\)'):
         build(cityscapes_root).process({}, [good | {'pred_instances': small}])
+
+
+def test_files_come_after_the_scores(cityscapes_root: Path, tmp_path: Path):
+    samples = [noisy(cityscapes_root, name, np.random.default_rng(5)) for name in NAMES]
+    folder = tmp_path / 'results'
+    scores = {}
+    for prefix in (None, str(folder), str(folder)):
+        metric = build(cityscapes_root, outfile_prefix=prefix)
+        metric.process({}, samples)
+        scores[prefix] = metric.evaluate(len(NAMES))
+    np.testing.assert_equal(scores[None], scores[str(folder)])
+    metric.process({}, samples[:1])
+    (folder / 'notes.txt').touch()  # while it was at work
+    assert metric.evaluate(1)['cityscapes/AP'] > 0
+    assert 'holds notes.txt' in str(metric.unwritten)
+    assert (folder / f'{NAMES[1]}_leftImg8bit_pred.txt').exists()
+    with pytest.raises(UserError, match=r'outfile_prefix: .*results holds notes\.txt'):
+        build(cityscapes_root, outfile_prefix=str(folder)).process({}, samples)

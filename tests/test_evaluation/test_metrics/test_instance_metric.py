@@ -199,3 +199,15 @@ def test_iou_of_nothing(dataset, samples):
     del samples[0].pred_panoptic_seg
     with pytest.raises(UserError, match=r'000001\.png: no pred_panoptic_seg'):
         score(PanopticIoUMetric(), dataset.metainfo, samples)
+
+
+def test_files_come_after_the_scores(dataset, samples, tmp_path):
+    expected = score(InstanceMetric(metric='bbox'), dataset.metainfo, samples)
+    metric = InstanceMetric(metric='bbox', outfile_prefix=str(tmp_path / 'new' / 'x'))
+    assert score(metric, dataset.metainfo, samples) == expected and metric.unwritten is None
+    names = {path.name for path in (tmp_path / 'new').glob('[!.]*')}
+    assert names == {'x.bbox.json', 'x.segm.json', 'x.gt.json'}
+    (tmp_path / 'file').touch()
+    metric = InstanceMetric(metric='bbox', outfile_prefix=str(tmp_path / 'file' / 'x'))
+    assert score(metric, dataset.metainfo, samples) == expected
+    assert 'file cannot be made' in str(metric.unwritten)

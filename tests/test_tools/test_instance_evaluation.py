@@ -150,10 +150,10 @@ def test_train_and_test_an_instance_model(shapes: Path, tmp_path: Path):
     assert tested.returncode == 0, tested.stdout + tested.stderr
     scores = dict(re.findall(r'coco/(\w+_mAP): (-?[\d.]+)', tested.stdout + tested.stderr))
     assert set(scores) == {'bbox_mAP', 'segm_mAP'}
-    for path in (tmp_path / 'shown').iterdir():
+    for path in (tmp_path / 'shown').glob('*.png'):
         height, width = cv2.imread(str(path)).shape[:2]
         assert width > 3 * height  # image, ground truth and prediction
-    assert sorted(path.stem for path in (tmp_path / 'shown').iterdir()) == ['000001', '000002']
+    assert sorted(path.stem for path in (tmp_path / 'shown').glob('*.png')) == ['000001', '000002']
 
     refused = run_tool(*command, '--eval', 'PQ', cwd=tmp_path)
     assert refused.returncode == 1

@@ -134,8 +134,8 @@ PUBLIC = {
     'mmpanoptic.datasets.shapes': 'CATEGORIES SPLITS Scene Segment render_scene scene_rng write_dataset write_split',
     'mmpanoptic.datasets.transforms': 'LoadImageFromFile LoadPanopticAnnotations PackPanopticInputs TestTimeAug',
     'mmpanoptic.engine.hooks': (
-        'BranchGradientHook CheckpointHook FiniteLossHook LoggerHook PanopticCheckHook PanopticVisualizationHook RankingConflictHook StopHook '
-        'branch_gradients'
+        'BranchGradientHook CheckpointHook FiniteLossHook LoggerHook PanopticCheckHook PanopticVisualizationHook '
+        'RankingConflictHook StopHook branch_gradients'
     ),
     'mmpanoptic.evaluation.metrics': (
         'CityscapesInstanceMetric InstanceMetric PanopticIoUMetric PanopticMetric PredictionDump'

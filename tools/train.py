@@ -4,6 +4,7 @@ python tools/train.py CONFIG [--work-dir DIR] [--amp] [--resume [CHECKPOINT]] [-
 """
 
 import argparse
+import contextlib
 
 import torch
 from mmengine.config import Config
@@ -12,9 +13,9 @@ from mmpanoptic.engine import cli
 from mmpanoptic.engine.checkpoint_files import latest_checkpoint, use_strict_loading
 from mmpanoptic.engine.checkpoints import RequireAllWeights
 from mmpanoptic.engine.configs import load_config
-from mmpanoptic.engine.devices import set_local_rank
+from mmpanoptic.engine.devices import is_first_process, set_local_rank
 from mmpanoptic.engine.runner import build_runner
-from mmpanoptic.utils import UserError, require_file
+from mmpanoptic.utils import UserError, require_file, require_folder, sole_writer
 
 
 def parse_args() -> argparse.Namespace:
@@ -78,10 +79,12 @@ def main() -> None:
     if config.get('load_from'):
         require_file(config.load_from, 'checkpoint')
 
-    runner = build_runner(config)
-    if config.get('resume'):
-        runner.register_hook(RequireAllWeights(resuming=True, allow_nan=args.allow_nan))
-    runner.train()
+    require_folder(config.work_dir, 'work_dir')
+    with sole_writer(config.work_dir, 'work_dir') if is_first_process() else contextlib.nullcontext():
+        runner = build_runner(config)
+        if config.get('resume'):
+            runner.register_hook(RequireAllWeights(resuming=True, allow_nan=args.allow_nan))
+        runner.train()
 
 
 if __name__ == '__main__':

@@ -17,6 +17,7 @@ from scipy.ndimage import find_objects
 from mmpanoptic.formats.panoptic_png import decode_panoptic_png, segment_runs
 from mmpanoptic.structures import VOID_ID
 from mmpanoptic.utils import DatasetError, is_local, read_bytes
+from mmpanoptic.utils.processes import die_with_parent
 
 from .coco_panoptic import CocoPanopticDataset
 
@@ -116,7 +117,7 @@ def check_panoptic_pngs(dataset: CocoPanopticDataset, workers: int | None = None
         return 0
     workers = min(workers or min(os.cpu_count() or 1, 8), len(infos))
     context = multiprocessing.get_context('fork')
-    with context.Pool(workers, initializer=cv2.setNumThreads, initargs=(0,)) as pool:  # one thread each
+    with context.Pool(workers, initializer=_start_worker) as pool:
         checked = pool.imap(check_png, infos, chunksize=16)
         for _ in track(checked, f'Checking {len(infos)} panoptic PNGs', total=len(infos), transient=True):
             pass
@@ -125,6 +126,11 @@ def check_panoptic_pngs(dataset: CocoPanopticDataset, workers: int | None = None
             stamp.parent.mkdir(parents=True, exist_ok=True)
             stamp.write_text(dataset.ann_file + '\n')
     return len(infos)
+
+
+def _start_worker() -> None:
+    die_with_parent()
+    cv2.setNumThreads(0)  # one thread each
 
 
 def _stamp(ann_file: str, infos: list[dict]) -> Path:

@@ -25,12 +25,13 @@ def run(main: Callable[[], None]) -> None:
     warnings.filterwarnings('ignore', message='Setting ..._NUM_THREADS environment variable')
     warnings.filterwarnings('ignore', message='`broadcast_buffers` is deprecated', category=FutureWarning)
     signal.signal(signal.SIGTERM, _end)
+    stopped = None
     try:
         main()
     except KeyboardInterrupt:
-        _leave(Stopped(signal.SIGINT, 'at once'))
-    except Stopped as stopped:
-        _leave(stopped)
+        stopped = Stopped(signal.SIGINT, 'at once')
+    except Stopped as error:
+        stopped = error.with_traceback(None)  # what it refers to ends in its usual way, data loaders above all
     except UserError as error:
         flag = f' (--{error.argument.replace("_", "-")})' if error.argument else ''
         print(f'error: {one_line(error)}{flag}', file=sys.stderr)
@@ -43,7 +44,10 @@ def run(main: Callable[[], None]) -> None:
             raise
         print(f'error: {one_line(error)}', file=sys.stderr)
         sys.exit(1)
-    end_process_of_group()
+    if stopped is None:
+        end_process_of_group()
+    else:
+        _leave(stopped)
 
 
 def _end(number: int, frame: FrameType | None) -> None:

@@ -106,6 +106,7 @@ class TrainBatches:
         self.can_skip = isinstance(dataloader.batch_sampler, SkippingBatchSampler)
         self.position = 0  # batches of this pass that were handed out
         self._workers: dict[int, State] = {}  # after the last batch of each that was handed out
+        self._iterator: Iterator | None = None
         self._next_state: State | None = None  # of this process, when the next batch is fetched
         dataloader.collate_fn = StatefulCollate(dataloader.collate_fn)
         if not isinstance(dataloader.worker_init_fn, WorkerStart):
@@ -118,7 +119,8 @@ class TrainBatches:
         if not self.position and not self.dataloader.persistent_workers:
             self._workers = {}  # they start anew
         self.dataloader.worker_init_fn.states = dict(self._workers)
-        batches = enumerate(self.dataloader)
+        self._iterator = iter(self.dataloader)
+        batches = enumerate(self._iterator)
         while True:
             promised, self._next_state = self._next_state, None
             if promised is not None:
@@ -135,6 +137,11 @@ class TrainBatches:
             self.position = number + 1
             yield number, batch
         self.position = 0
+        self._iterator = None
+
+    def close(self) -> None:
+        """End the workers of a pass that is not finished."""
+        end_workers(self._iterator)
 
     def state(self) -> dict[str, Any]:
         """What a checkpoint needs so that the batches go on from here, plain values."""
@@ -192,3 +199,9 @@ def seeds_to_draw(dataloader: DataLoader) -> int:
     """How many seeds torch draws, from the generator of this process, when a pass over a data loader begins."""
     goes_on = dataloader.persistent_workers and dataloader._iterator is not None
     return 0 if goes_on else 1
+
+
+def end_workers(iterator: Iterator | None) -> None:
+    """End the workers of a pass over a data loader in good order, without waiting until Python finds it unused."""
+    if hasattr(iterator, '_shutdown_workers'):
+        iterator._shutdown_workers()

@@ -40,6 +40,11 @@ def set_local_rank(local_rank: int) -> None:
     os.environ.setdefault('LOCAL_RANK', str(local_rank))
 
 
+def is_first_process() -> bool:
+    """Whether this is the first of all processes of a run, before they know each other; see :func:`set_local_rank`."""
+    return int(os.environ.get('RANK', os.environ.get('SLURM_PROCID', 0))) == 0
+
+
 class Stopped(SystemExit):
     """A signal has ended the run; the exit status is 128 and the signal's number.
 

@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader
 
 from mmpanoptic.registry import LOOPS
 
-from .data_loading import TrainBatches, seeds_to_draw, skipping
+from .data_loading import TrainBatches, end_workers, seeds_to_draw, skipping
 
 
 class ResumableLoop:
@@ -33,6 +33,12 @@ class ResumableLoop:
             UserError: If that is within an epoch whose batches are others now.
         """
         self._validated = state is not None and state['validated']
+
+    def end_workers(self) -> None:
+        """End the workers of both data loaders, for a run that ends here."""
+        self.batches.close()
+        if self.runner.val_loop is not None:
+            end_workers(self.runner.val_loop.dataloader._iterator)
 
     def _state_before_validation(self, done: int, last: int, begins: bool) -> dict[str, Any]:
         """The state with which training goes on, behind the validation if one follows.

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 
 from mmpanoptic.datasets.pipelines import list_steps
 from mmpanoptic.utils import UserError, is_local, require_folder
-from mmpanoptic.utils.outputs import replacing
+from mmpanoptic.utils.outputs import WriteError, whole_file
 
 from .checkpoint_files import latest_checkpoint
 from .data_loading import WorkerStart
@@ -65,10 +65,10 @@ class ToolRunner(Runner):
             super().save_checkpoint(out_dir, filename, *args, **kwargs)
             return
         try:
-            with replacing(os.path.join(out_dir, filename)) as unfinished:
-                super().save_checkpoint(out_dir, unfinished.name, *args, **kwargs)
-        except UserError as error:
-            newest = latest_checkpoint(out_dir) if isinstance(error.__cause__, OSError) else None
+            with whole_file(os.path.join(out_dir, filename)) as file:  # mmengine opens it again by its name
+                super().save_checkpoint(out_dir, os.path.basename(file.name), *args, **kwargs)
+        except WriteError as error:
+            newest = latest_checkpoint(out_dir)
             if newest is None:
                 raise
             raise UserError(f'{error}; {newest} is whole: make room and go on from it with --resume') from None

@@ -1,24 +1,38 @@
 """Processes that work for another one."""
 
+import contextlib
 import ctypes
+import multiprocessing
 import os
 import signal
 import sys
+import threading
 
 _PR_SET_PDEATHSIG = 1  # of linux/prctl.h
 
 
 def die_with_parent() -> None:
-    """Tie this process to the one that forked it; for the start of a worker.
+    """Tie this process to the one that started it; the first thing that a worker of :mod:`multiprocessing` does.
 
-    It dies when its parent does, whatever kills that (on Linux). And it leaves the parent's process group: Ctrl-C and
-    signals to the group reach the parent alone, which ends its workers when it is ready.
+    It dies when its parent does, whatever kills that. And it leaves the parent's process group: Ctrl-C and signals to
+    the group reach the parent alone, which ends its workers when it is ready.
     """
-    parent = os.getppid()
-    if sys.platform == 'linux':
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return
     os.setpgid(0, 0)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # the parent's handler, which may only take note of it, came along
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if os.getppid() != parent:  # it died in between
-        os._exit(1)
+    if sys.platform == 'linux':
+        # At once, whatever this process does; it is bound to the thread that started it.
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent.pid:  # it died before
+            os._exit(1)
+    else:
+        threading.Thread(target=_exit_after, args=(parent,), daemon=True).start()
+
+
+def _exit_after(process: multiprocessing.Process) -> None:
+    with contextlib.suppress(OSError):
+        process.join()
+    os._exit(1)

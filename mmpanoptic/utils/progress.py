@@ -1,13 +1,12 @@
 """Work on many items, with a progress bar."""
 
-import multiprocessing
-import os
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from typing import Any
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from .processes import die_with_parent
 
 
 def tracked_map(function: Callable[[Any], Any], jobs: Sequence[Any], workers: int, description: str) -> Iterator[Any]:
@@ -21,7 +20,7 @@ def tracked_map(function: Callable[[Any], Any], jobs: Sequence[Any], workers: in
     """
     columns = (TextColumn('{task.description}'), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     several = workers > 1 and len(jobs) > 1
-    pool = ProcessPoolExecutor(workers, initializer=_end_with_parent) if several else None
+    pool = ProcessPoolExecutor(workers, initializer=die_with_parent) if several else None
     try:
         results = pool.map(function, jobs) if pool else map(function, jobs)  # forks before the bar has its thread
         with Progress(*columns) as progress:
@@ -29,13 +28,3 @@ def tracked_map(function: Callable[[Any], Any], jobs: Sequence[Any], workers: in
     finally:
         if pool:
             pool.shutdown(cancel_futures=True)
-
-
-def _end_with_parent() -> None:
-    """End this worker when its parent is killed, which it would otherwise wait for without end."""
-
-    def wait() -> None:
-        multiprocessing.parent_process().join()
-        os._exit(1)
-
-    threading.Thread(target=wait, daemon=True).start()

@@ -1,6 +1,8 @@
 """A training that is killed goes on from its last checkpoint."""
 
+import contextlib
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -10,7 +12,10 @@ from pathlib import Path
 import pytest
 import torch
 from fixtures.tiny_run import EPOCHS, ITERS_PER_EPOCH, TinyRun, run_tool, tool_env, write_config
+from helpers.process_memory import needs_linux
 from helpers.repo import ROOT
+
+from mmpanoptic.utils import sole_writer
 
 PAUSE = """
 custom_imports = dict(imports=['pause'])
@@ -68,3 +73,74 @@ def test_kill_and_resume(tiny_run: TinyRun, tmp_path: Path):
     for key, value in straight['optimizer']['state'].items():
         assert state['optimizer']['state'][key]['step'] == value['step']
     assert state['param_schedulers'][0]['last_step'] == straight['param_schedulers'][0]['last_step']
+
+
+def processes_of_session(session: int) -> list[str]:
+    """Command lines of the processes of a session that live."""
+    found = []
+    for stat in Path('/proc').glob('[0-9]*/stat'):
+        with contextlib.suppress(OSError):
+            fields = stat.read_text().rpartition(')')[2].split()
+            if int(fields[3]) == session and fields[0] != 'Z':
+                found.append((stat.parent / 'cmdline').read_bytes().replace(b'\0', b' ').decode())
+    return found
+
+
+LONG = ('train_cfg.max_epochs=1000', 'train_cfg.val_interval=1000')
+WORKERS = ('train_dataloader.num_workers=2', 'train_dataloader.persistent_workers=True')
+
+
+@pytest.mark.slow
+@needs_linux
+@pytest.mark.parametrize(
+    ('number', 'to_group', 'status'),
+    [
+        (signal.SIGTERM, False, 143),
+        (signal.SIGTERM, True, 143),
+        (signal.SIGINT, True, 130),
+        (signal.SIGKILL, False, -9),
+    ],
+)
+def test_signals_leave_a_checkpoint_and_no_process(number, to_group, status, tiny_run: TinyRun, tmp_path: Path):
+    train = [str(tiny_run.config), '--work-dir', 'work', '--cfg-options', *WORKERS]
+    process = subprocess.Popen(
+        [sys.executable, str(ROOT / 'tools/train.py'), *train, *LONG],
+        cwd=tmp_path,
+        env=tool_env(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    for line in process.stdout:
+        if re.search(r'Epoch\(train\) +\[2\]', line):
+            break
+    assert len(processes_of_session(process.pid)) >= 3
+    (os.killpg if to_group else os.kill)(process.pid, number)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == status, errors
+    deadline = time.monotonic() + 10
+    while (left := processes_of_session(process.pid)) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert left == []
+    if number == signal.SIGKILL:
+        return
+    (line,) = [line for line in errors.splitlines() if 'stopped by' in line]
+    assert 'Traceback' not in errors
+    found = re.fullmatch(rf'stopped by {number.name} after iteration (\d+): go on from (\S+) with --resume', line)
+    state = torch.load(tmp_path / found[2], weights_only=False)
+    assert state['meta']['iter'] == int(found[1]) > ITERS_PER_EPOCH
+
+    short = f'train_cfg.max_epochs={state["meta"]["epoch"] + 1}'
+    done = run_tool('train.py', *train, short, '--resume', cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f'iter: {found[1]}' in done.stdout
+
+
+@pytest.mark.slow
+def test_two_trainings_in_one_work_dir(tiny_run: TinyRun, tmp_path: Path):
+    with sole_writer(tmp_path / 'work', 'test'):
+        done = run_tool('train.py', tiny_run.config, '--work-dir', 'work', cwd=tmp_path)
+    assert done.returncode == 1
+    assert 'work_dir: another process writes to' in done.stderr
+    assert len(done.stderr.splitlines()) == 1

@@ -10,6 +10,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
 from mmpanoptic.engine.devices import Stopped
+from mmpanoptic.engine.loops import ResumableLoop
 from mmpanoptic.registry import HOOKS
 
 from .checkpoint_hook import checkpoint_hook
@@ -78,5 +79,7 @@ class StopHook(Hook):
             alone = validating and get_world_size() > 1
             checkpoint = hook.last_ckpt if alone else hook.save_interrupted(runner, done)
         self.after_train(runner)
+        if isinstance(runner.train_loop, ResumableLoop):
+            runner.train_loop.end_workers()
         kept = f'go on from {checkpoint} with --resume' if checkpoint else 'there is no checkpoint'
         raise Stopped(number, f'after iteration {done}: {kept}')

@@ -1,8 +1,10 @@
 """An interrupted training ends as an uninterrupted one, to the last bit."""
 
 import gc
+import logging
 import os
 import random
+import resource
 import signal
 import warnings
 
@@ -18,9 +20,10 @@ from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from mmpanoptic.engine.checkpoint_files import latest_checkpoint, use_strict_loading
 from mmpanoptic.engine.devices import Stopped
-from mmpanoptic.engine.runner import ToolRunner
+from mmpanoptic.engine.runner import LogFile, ToolRunner
 from mmpanoptic.registry import DATASETS, METRICS, MODELS
 from mmpanoptic.utils import UserError
+from mmpanoptic.visualization import PanopticVisualizer
 
 NUM, BATCH = 10, 2  # samples, so that an epoch has 5 batches, an odd number for two workers
 PER_EPOCH = NUM // BATCH
@@ -71,6 +74,17 @@ class Count(BaseMetric):
         return dict(n=len(results))
 
 
+class FullDisk(Hook):
+    """From an iteration on, no file may grow beyond 100 bytes."""
+
+    def __init__(self, at):
+        self.at = at
+
+    def before_train_iter(self, runner, *args, **kwargs):
+        if runner.iter == self.at:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (100, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
+
+
 class Kill(Hook):
     """Send a signal to this process before an iteration, counted from 0, or in a validation."""
 
@@ -92,6 +106,7 @@ def run(
     """Train, interrupted where ``options`` say; the runner, or None if it was interrupted."""
     kill = {key: options.pop(key) for key in ('at', 'in_validation') if key in options}
     loading = dict(num_workers=workers, persistent_workers=persistent)
+    full_at = options.pop('full_at', None)
     batch_sampler = options.pop('batch_sampler', None)
     checkpoint = dict(type='CheckpointHook', by_epoch=by_epoch, interval=options.pop('interval', 1 if by_epoch else 4))
     length = dict(max_epochs=3, val_interval=1) if by_epoch else dict(max_iters=3 * PER_EPOCH, val_interval=4)
@@ -133,6 +148,10 @@ def run(
     use_strict_loading()
     runner = ToolRunner.from_cfg(cfg)
     runner.register_hook(Kill(**kill), priority='VERY_HIGH')
+    if full_at is not None:
+        runner.register_hook(FullDisk(full_at))
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')
         try:
@@ -141,7 +160,10 @@ def run(
                 return runner
             with pytest.raises(Stopped) as stopped:
                 runner.train()
-        finally:  # at the end of a process they go by themselves
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+            signal.signal(signal.SIGXFSZ, handler)
+            # At the end of a process they go by themselves.
             for found in gc.get_objects():
                 if isinstance(found, _MultiProcessingDataLoaderIter):
                     found._shutdown_workers()
@@ -209,6 +231,42 @@ def test_checkpoints_between_regular_ones_are_replaced(tmp_path):
     assert sorted(p.name for p in tmp_path.glob('*.pth')) == ['epoch_1.pth', 'iter_8.pth']
     run(tmp_path, resume=latest_checkpoint(str(tmp_path)))
     assert sorted(p.name for p in tmp_path.glob('*.pth')) == ['epoch_3.pth']
+
+
+@pytest.mark.parametrize('save_best', [None, 'n'])
+def test_full_disk(save_best, tmp_path, capfd):
+    """With a single checkpoint to keep, the good one is there until the next is whole."""
+    with pytest.raises(UserError) as caught:
+        run(tmp_path, full_at=PER_EPOCH + 1, save_best=save_best, rule='greater')
+    best = [] if save_best is None else ['best_n_epoch_1.pth']
+    assert sorted(p.name for p in tmp_path.iterdir() if 'epoch' in p.name) == [*best, 'epoch_1.pth']
+    assert str(caught.value) == (
+        f'{tmp_path}/epoch_2.pth cannot be written (File too large); {tmp_path}/epoch_1.pth is whole: make room and go '
+        'on from it with --resume'
+    )
+    torch.load(tmp_path / 'epoch_1.pth', weights_only=False)
+    assert run(tmp_path, resume=latest_checkpoint(str(tmp_path))).iter == 3 * PER_EPOCH
+
+
+def test_logs_on_a_full_disk(tmp_path, capfd):
+    handler = LogFile(tmp_path / 'log', 'w')
+    handler.stream.close()
+    handler.stream = open('/dev/full', 'w')  # noqa: SIM115  (the handler closes it)
+    logger = logging.Logger('full')
+    logger.addHandler(handler)
+    for _ in range(3):
+        logger.warning('x')
+    assert capfd.readouterr().err == f'{tmp_path}/log cannot be written (No space left on device): the run goes on\n'
+
+
+def test_scalars_on_a_full_disk(tmp_path, monkeypatch):
+    visualizer = PanopticVisualizer(vis_backends=[dict(type='LocalVisBackend')], save_dir=str(tmp_path))
+    visualizer.add_scalars(dict(a=1.0), step=1)
+    (scalars,) = tmp_path.rglob('scalars.json')
+    scalars.unlink()
+    scalars.symlink_to('/dev/full')
+    for step in range(3):
+        visualizer.add_scalars(dict(a=1.0), step=step)
 
 
 def test_other_data_within_an_epoch_are_refused(tmp_path):

@@ -40,6 +40,7 @@ def parse_args() -> argparse.Namespace:
         parser.add_argument(name, nargs='+', default=parts, metavar='PART', help=text)
     parser.add_argument('--cfg-options', nargs='+', action=cli.Options, help='config values to override, key=value')
     cli.add_checkpoint_arguments(parser, checks_values=False)
+    cli.add_image_arguments(parser)
     return parser.parse_args()
 
 

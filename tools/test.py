@@ -18,7 +18,7 @@ from mmpanoptic.datasets import CocoInstanceDataset
 from mmpanoptic.engine import cli
 from mmpanoptic.engine.checkpoint_files import use_strict_loading
 from mmpanoptic.engine.checkpoints import RequireAllWeights
-from mmpanoptic.engine.configs import load_config
+from mmpanoptic.engine.configs import load_config, require_keys
 from mmpanoptic.engine.devices import set_local_rank
 from mmpanoptic.engine.runner import build_runner
 from mmpanoptic.evaluation.metrics.written_results import raise_unwritten
@@ -135,6 +135,7 @@ def main() -> None:
     set_local_rank(args.local_rank)
     config = load_config(args.config, args.cfg_options, args.work_dir)
     config.launcher = args.launcher
+    require_keys(config, 'model', 'test_dataloader', 'test_cfg')
     require_file(args.checkpoint, 'checkpoint')
     use_strict_loading(args.trust_checkpoint)
     config.load_from = args.checkpoint

@@ -1,6 +1,7 @@
 """What the command-line tools share: one-line errors and the arguments that several of them have."""
 
 import argparse
+import re
 import signal
 import sys
 import warnings
@@ -96,7 +97,13 @@ class Options(DictAction):
 
     def __call__(self, parser: argparse.ArgumentParser, namespace, values, option_string=None) -> None:
         """Store the pairs as a dict."""
+        for text in values:
+            if re.search(r'[=\[(,]\s*(dict\(|\{)', text):
+                raise UserError(
+                    f'{option_string} {text}: no dict can be given here: set its values one by one (key.0.type=...), '
+                    'or write a config of your own with the present one as its _base_'
+                )
         try:
             super().__call__(parser, namespace, values, option_string)
-        except (ValueError, AssertionError) as error:
+        except (ValueError, AssertionError, RecursionError) as error:
             raise UserError(f'{option_string} {" ".join(values)} is not of the form key=value: {error}') from None

@@ -28,10 +28,10 @@ from rich.progress import track
 from mmpanoptic.analysis.activations import class_activation, draw_heat
 from mmpanoptic.apis import PanopticInferencer, PanopticResult, list_images
 from mmpanoptic.engine import cli
+from mmpanoptic.engine.components import build_dataset
 from mmpanoptic.engine.configs import load_config
 from mmpanoptic.formats.images import encode_png
 from mmpanoptic.models import SpatialFlow, SpatialFlowOutputs
-from mmpanoptic.registry import DATASETS
 from mmpanoptic.utils import UserError, whole_folder
 from mmpanoptic.visualization import draw
 from mmpanoptic.visualization.files import picture_names
@@ -54,7 +54,7 @@ def parse_args() -> argparse.Namespace:
 
 def first_images(config: Config, number: int) -> list[str]:
     """Paths of the first images that a config tests on."""
-    dataset = DATASETS.build({**config.test_dataloader.dataset, 'pipeline': [], 'filter_cfg': None})
+    dataset = build_dataset(config, 'test_dataloader', pipeline=[], filter_cfg=None)
     return [dataset.get_data_info(index)['img_path'] for index in range(min(number, len(dataset)))]
 
 

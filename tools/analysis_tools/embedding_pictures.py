@@ -22,10 +22,10 @@ from rich.progress import track
 from mmpanoptic.analysis.embedding_pictures import draw_points, principal_colors, unit_embeddings
 from mmpanoptic.apis import PanopticInferencer, PanopticResult, list_images
 from mmpanoptic.engine import cli
+from mmpanoptic.engine.components import build_dataset
 from mmpanoptic.engine.configs import load_config
 from mmpanoptic.formats.images import encode_png
 from mmpanoptic.models import EmbeddingFusion
-from mmpanoptic.registry import DATASETS
 from mmpanoptic.structures import Evidence
 from mmpanoptic.utils import UserError, whole_folder
 from mmpanoptic.visualization import PanopticVisualizer, draw
@@ -49,7 +49,7 @@ def parse_args() -> argparse.Namespace:
 def ground_truths(config: Config, number: int) -> dict[str, PixelData]:
     """Panoptic maps, at the original size, of the first images that a config tests on, by the images' paths."""
     only_annotations = dict(pipeline=[dict(type='LoadPanopticAnnotations')], filter_cfg=None)
-    dataset = DATASETS.build({**config.test_dataloader.dataset, **only_annotations})
+    dataset = build_dataset(config, 'test_dataloader', **only_annotations)
     found = {}
     for index in range(min(number, len(dataset))):
         annotation = dataset[index]

@@ -71,7 +71,8 @@ class PanopticMetric(BaseMetric):
         self._annotations = None
         if ann_file is not None:
             self._seg_prefix = seg_prefix or osp.splitext(ann_file)[0]
-            data = read_json(ann_file, backend_args)
+            remedy = 'set `ann_file` of PanopticMetric, which does not follow `data_root`'
+            data = read_json(ann_file, backend_args, remedy)
             self._category_of = {c['id']: c for c in parse_categories(data.get('categories'), ann_file)}
             pairs = annotations_by_image(data, ann_file)
             self._annotations = {image['id']: (place, image, gt) for place, (image, gt) in enumerate(pairs)}

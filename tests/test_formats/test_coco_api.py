@@ -4,6 +4,7 @@ import pytest
 from helpers.panoptic_files import PanopticFiles
 
 from mmpanoptic.datasets import CocoDataset
+from mmpanoptic.datasets.transforms import LoadAnnotations
 from mmpanoptic.evaluation.metrics import InstanceMetric
 from mmpanoptic.formats.coco_api import load_coco
 from mmpanoptic.utils import DatasetError
@@ -52,7 +53,10 @@ def test_boxes_alone(files):
     for annotation in files.instances['annotations']:
         del annotation['segmentation']
     files.save()
-    assert 'mask' not in dataset(files)[0]['instances'][0]
+    sample = dataset(files)[0]
+    assert 'mask' not in sample['instances'][0]
+    with pytest.raises(DatasetError, match=r'a\.png: instance 0 has segmentation None: write polygons or an RLE'):
+        LoadAnnotations(with_mask=True)(sample | dict(ori_shape=(32, 40)))
     assert metric(files, 'bbox')._coco_api.anns
     with pytest.raises(DatasetError, match=r'annotation 1 of image 10 lacks `segmentation`: add it'):
         metric(files)

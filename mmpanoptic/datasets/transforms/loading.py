@@ -65,8 +65,8 @@ class LoadAnnotations(MMDetLoadAnnotations):
 
     def _process_masks(self, results: dict) -> list:
         for place, instance in enumerate(results.get('instances', ())):
-            if (mask := instance.get('mask')) is not None:
-                check_mask(mask, results['height'], results['width'], f'{results["img_path"]}: instance {place}')
+            where = f'{results["img_path"]}: instance {place}'
+            check_mask(instance.get('mask'), results['height'], results['width'], where)
         return super()._process_masks(results)
 
 

@@ -132,7 +132,9 @@ PUBLIC = {
         'CityscapesPanopticDataset CocoDataset CocoInstanceDataset CocoPanopticDataset MapillaryVistasDataset steps_of'
     ),
     'mmpanoptic.datasets.shapes': 'CATEGORIES SPLITS Scene Segment render_scene scene_rng write_dataset write_split',
-    'mmpanoptic.datasets.transforms': 'LoadImageFromFile LoadPanopticAnnotations PackPanopticInputs TestTimeAug',
+    'mmpanoptic.datasets.transforms': (
+        'LoadAnnotations LoadImageFromFile LoadPanopticAnnotations PackPanopticInputs TestTimeAug'
+    ),
     'mmpanoptic.engine.hooks': (
         'BranchGradientHook CheckpointHook FiniteLossHook LoggerHook PanopticCheckHook PanopticVisualizationHook '
         'RankingConflictHook StopHook branch_gradients'
@@ -167,8 +169,8 @@ PUBLIC = {
         'labels_of_ids panoptic_to_coco rgb_to_id segments_of_map'
     ),
     'mmpanoptic.utils': (
-        'DatasetError UserError WriteError check_replaceable is_local part_of read_bytes require_choice require_file '
-        'require_folder sole_writer tracked_map whole_file whole_folder write_whole'
+        'DatasetError UserError WriteError check_replaceable check_storage is_local part_of read_bytes require_choice '
+        'require_file require_folder sole_writer tracked_map whole_file whole_folder write_whole'
     ),
     'mmpanoptic.visualization': 'PanopticVisualizer',
 }

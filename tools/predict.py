@@ -13,13 +13,12 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-import cv2
 from mmdet.structures.mask import encode_mask_results
 
 from mmpanoptic.apis import PanopticInferencer, PanopticResult, list_images
 from mmpanoptic.engine import cli
 from mmpanoptic.engine.configs import load_config
-from mmpanoptic.formats.images import check_complete, encode_png
+from mmpanoptic.formats.images import check_complete, encode_png, image_size
 from mmpanoptic.formats.panoptic_png import encode_panoptic_png
 from mmpanoptic.formats.panoptic_writer import PanopticItem, fill_panoptic, image_ids
 from mmpanoptic.structures import panoptic_to_coco
@@ -39,26 +38,32 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--no-pictures', action='store_true', help='write no pictures, only the JSON')
     parser.add_argument('--cfg-options', nargs='+', action=cli.Options, help='config values to override, key=value')
     cli.add_checkpoint_arguments(parser)
+    cli.add_image_arguments(parser)
     return parser.parse_args()
 
 
 def check_readable(paths: list[str]) -> None:
-    """Refuse files that are no images or end too early, all at once and before anything is predicted.
+    """Refuse files that are no images, end too early or claim to be too large, before anything is predicted.
 
     Raises:
-        UserError: Naming them.
+        UserError: Naming the first five, and what is wrong with the first.
     """
-    broken = []
+    broken = {}
     for path in paths:
         try:
-            check_complete(read_bytes(path), path)
-        except DatasetError:
-            broken.append(path)
-        else:
-            broken += [] if cv2.haveImageReader(path) else [path]
+            data = read_bytes(path)
+            check_complete(data, path)
+            image_size(data, path)
+        except DatasetError as error:
+            broken[path] = error
+    if len(broken) == 1:
+        raise next(iter(broken.values()))
     if broken:
-        shown = ', '.join(broken[:5]) + (', ...' if len(broken) > 5 else '')
-        raise UserError(f'{len(broken)} of {len(paths)} files are truncated or no images: {shown}')
+        first, *others = broken
+        shown = ', '.join(others[:4]) + (', ...' if len(others) > 4 else '')
+        raise UserError(
+            f'{len(broken)} of {len(paths)} files are unusable: {broken[first]}; also {shown}', broken[first].argument
+        )
 
 
 def to_panoptic(result: PanopticResult, image_id: int, name: str, categories: list[dict]) -> PanopticItem:

@@ -18,7 +18,7 @@ from mmpanoptic.datasets import CocoInstanceDataset
 from mmpanoptic.engine import cli
 from mmpanoptic.engine.checkpoint_files import use_strict_loading
 from mmpanoptic.engine.checkpoints import RequireAllWeights
-from mmpanoptic.engine.configs import load_config
+from mmpanoptic.engine.configs import load_config, require_keys
 from mmpanoptic.engine.devices import set_local_rank
 from mmpanoptic.engine.runner import build_runner
 from mmpanoptic.evaluation.metrics.written_results import raise_unwritten
@@ -43,6 +43,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--tta', action='store_true', help='test with the tta_model and tta_pipeline of the config')
     parser.add_argument('--cfg-options', nargs='+', action=cli.Options, help='config values to override, key=value')
     cli.add_checkpoint_arguments(parser)
+    cli.add_image_arguments(parser)
     parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0)
     return parser.parse_args()
@@ -134,6 +135,7 @@ def main() -> None:
     set_local_rank(args.local_rank)
     config = load_config(args.config, args.cfg_options, args.work_dir)
     config.launcher = args.launcher
+    require_keys(config, 'model', 'test_dataloader', 'test_cfg')
     require_file(args.checkpoint, 'checkpoint')
     use_strict_loading(args.trust_checkpoint)
     config.load_from = args.checkpoint

@@ -12,7 +12,7 @@ from mmengine.config import Config
 from mmpanoptic.engine import cli
 from mmpanoptic.engine.checkpoint_files import latest_checkpoint, use_strict_loading
 from mmpanoptic.engine.checkpoints import RequireAllWeights
-from mmpanoptic.engine.configs import load_config
+from mmpanoptic.engine.configs import load_config, require_keys
 from mmpanoptic.engine.devices import is_first_process, set_local_rank
 from mmpanoptic.engine.runner import build_runner
 from mmpanoptic.utils import UserError, require_file, require_folder, sole_writer
@@ -33,6 +33,7 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument('--cfg-options', nargs='+', action=cli.Options, help='config values to override, key=value')
     cli.add_checkpoint_arguments(parser)
+    cli.add_image_arguments(parser)
     parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0)
     return parser.parse_args()
@@ -60,6 +61,7 @@ def main() -> None:
     set_local_rank(args.local_rank)
     config = load_config(args.config, args.cfg_options, args.work_dir)
     config.launcher = args.launcher
+    require_keys(config, 'model', 'train_dataloader', 'train_cfg', 'optim_wrapper')
     use_strict_loading(args.trust_checkpoint)
     choose_precision(config, args.amp)
     if args.auto_scale_lr:

@@ -22,7 +22,8 @@ from torch import Tensor, nn
 from mmpanoptic.datasets import steps_of
 from mmpanoptic.engine.checkpoint_files import read_checkpoint
 from mmpanoptic.engine.checkpoints import first_misfit, require_finite, weights_and_meta
-from mmpanoptic.engine.configs import load_config
+from mmpanoptic.engine.components import building
+from mmpanoptic.engine.configs import load_config, require_keys
 from mmpanoptic.formats.panoptic_json import dataset_meta, parse_categories, read_json
 from mmpanoptic.models.detectors.samples import add_predictions
 from mmpanoptic.registry import MODELS, TRANSFORMS
@@ -223,7 +224,9 @@ def load_model(
         UserError: If the checkpoint cannot be read, it is not one of this model, or there is no such device.
     """
     init_default_scope(config.get('default_scope', 'mmpanoptic'))
-    model, meta = revert_sync_batchnorm(MODELS.build(config.model)), {}
+    require_keys(config, 'model')
+    with building(config, 'model'):
+        model, meta = revert_sync_batchnorm(MODELS.build(config.model)), {}
     if checkpoint is not None:
         checkpoint = os.fspath(checkpoint)
         weights, meta = weights_and_meta(read_checkpoint(checkpoint, trust_checkpoint), checkpoint)
@@ -280,8 +283,13 @@ def _meta_of_dataset(config: Config, checkpoint: str | os.PathLike) -> dict:
 
 def _transforms(config: Config) -> tuple:
     """Loaders of files and of arrays, and what follows them in the test pipeline but for loading annotations."""
-    pipeline = [t for t in steps_of(get_test_pipeline_cfg(config)) if 'Annotations' not in str(t['type'])]
+    try:
+        steps = steps_of(get_test_pipeline_cfg(config))
+    except (AttributeError, RuntimeError, TypeError, LookupError):
+        raise UserError(f'{config.filename or "the config"} has no test_dataloader.dataset.pipeline: set it') from None
+    pipeline = [step for step in steps if 'Annotations' not in str(step['type'])]
     if not pipeline or 'LoadImageFromFile' not in str(pipeline[0]['type']):
         raise UserError('the test pipeline does not begin with LoadImageFromFile')
     load_array = dict(type='LoadImageFromNDArray', to_float32=pipeline[0].get('to_float32', False))
-    return TRANSFORMS.build(pipeline[0]), TRANSFORMS.build(load_array), Compose(pipeline[1:])
+    with building(config, 'test_dataloader'):
+        return TRANSFORMS.build(pipeline[0]), TRANSFORMS.build(load_array), Compose(pipeline[1:])

@@ -14,6 +14,7 @@ from mmpanoptic.formats.panoptic_json import (
 from mmpanoptic.registry import DATASETS
 
 from .coco_panoptic import CocoPanopticDataset
+from .sample_files import check_files
 
 
 @DATASETS.register_module()
@@ -65,5 +66,5 @@ class CocoInstanceDataset(CocoPanopticDataset):
             )
             for image in images
         ]
-        self._check_files(data_list)
+        check_files(data_list, self.ann_file, self.backend_args)
         return data_list

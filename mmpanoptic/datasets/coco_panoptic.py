@@ -1,7 +1,6 @@
 """COCO panoptic annotations as they are distributed."""
 
 import logging
-import os
 import os.path as osp
 from collections.abc import Sequence
 
@@ -20,9 +19,10 @@ from mmpanoptic.formats.panoptic_json import (
     read_json,
 )
 from mmpanoptic.registry import DATASETS
-from mmpanoptic.utils import DatasetError, is_local
+from mmpanoptic.utils import DatasetError, check_storage
 
 from .pipelines import Pipeline, steps_of
+from .sample_files import check_files
 
 
 @DATASETS.register_module()
@@ -65,6 +65,7 @@ class CocoPanopticDataset(BaseDetDataset):
         return super().metainfo
 
     def _join_prefix(self) -> None:
+        check_storage(self.data_root or '')
         self.data_prefix.setdefault('img', '')
         if not self.data_prefix.get('seg'):  # None takes back what a config inherits
             self.data_prefix.pop('seg', None)
@@ -114,7 +115,7 @@ class CocoPanopticDataset(BaseDetDataset):
                 else:
                     info['instances'] = instances_of.get(image['id'], [])
             data_list.append(info)
-        self._check_files(data_list)
+        check_files(data_list, self.ann_file, self.backend_args)
         return data_list
 
     def image_path(self, image: dict, annotation: dict | None) -> str:
@@ -124,25 +125,6 @@ class CocoPanopticDataset(BaseDetDataset):
     def _load_instances(self, category_of: dict, pairs: list[tuple[dict, dict | None]]) -> dict:
         data = read_json(self.inst_ann_file, self.backend_args)
         return load_instances(data, self.inst_ann_file, category_of, [image for image, _ in pairs], self.ann_file)
-
-    def _check_files(self, data_list: list[dict]) -> None:
-        """Every image and PNG must be there; folders are listed once instead of asking for each file."""
-        present: dict[str, set[str]] = {}
-        for key, remedy in (('img_path', 'data_prefix.img'), ('seg_map_path', 'data_prefix.seg')):
-            missing = []
-            for info in data_list:
-                if info[key] is None or not is_local(info[key], self.backend_args):
-                    continue  # remote storage may not be listed; a missing file is reported when it is read
-                folder, name = osp.split(info[key])
-                if folder not in present:
-                    present[folder] = set(os.listdir(folder)) if osp.isdir(folder) else set()
-                if name not in present[folder]:
-                    missing.append(info)
-            if missing:
-                raise DatasetError(
-                    f'{missing[0][key]} does not exist (image id {missing[0]["img_id"]!r}; {len(missing)} of '
-                    f'{len(data_list)} files of {self.ann_file} are missing): check `data_root` and `{remedy}`'
-                )
 
     def filter_data(self) -> list[dict]:
         """Drop what ``filter_cfg`` names; an empty dataset is an error, also in testing."""

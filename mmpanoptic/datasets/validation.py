@@ -61,12 +61,7 @@ def check_png(info: dict) -> None:
     """
     path = info['seg_map_path']
     height, width = info['height'], info['width']
-    ids = decode_panoptic_png(read_bytes(path), path)
-    if ids.shape != (height, width):
-        raise DatasetError(
-            f'{path} is {ids.shape[0]}x{ids.shape[1]} (height x width), its image (id {info["img_id"]!r}) '
-            f'{height}x{width} in the JSON: wrong file or wrong sizes'
-        )
+    ids = decode_panoptic_png(read_bytes(path), path, (height, width))
     indices, lengths = segment_runs(ids, info['segments_info'], path)
     pixels = np.bincount(indices, lengths, len(info['segments_info']) + 1)[1:].astype(np.int64)
     if not pixels.all():

@@ -1,6 +1,7 @@
 """What the command-line tools share: one-line errors and the arguments that several of them have."""
 
 import argparse
+import re
 import signal
 import sys
 import warnings
@@ -11,6 +12,7 @@ from urllib.error import URLError
 from mmengine.config import DictAction
 from mmengine.dist import is_main_process
 
+from mmpanoptic.formats.images import MAX_PIXELS, set_max_pixels
 from mmpanoptic.utils import UserError
 
 from .configs import one_line
@@ -23,6 +25,7 @@ def run(main: Callable[[], None]) -> None:
     warnings.filterwarnings('ignore', message='Default ``avg_non_ignore``')
     warnings.filterwarnings('ignore', message='Panoptic segmentation map will not be compressed')  # --out says so
     warnings.filterwarnings('ignore', message='Setting ..._NUM_THREADS environment variable')
+    warnings.filterwarnings('ignore', message='Image size .* exceeds limit')  # Pillow; an error follows
     warnings.filterwarnings('ignore', message='`broadcast_buffers` is deprecated', category=FutureWarning)
     signal.signal(signal.SIGTERM, _end)
     stopped = None
@@ -74,12 +77,33 @@ def add_checkpoint_arguments(parser: argparse.ArgumentParser, checks_values: boo
         )
 
 
+class _MaxPixels(argparse.Action):
+    """``--max-pixels N``, which holds for the process and its workers."""
+
+    def __call__(self, parser: argparse.ArgumentParser, namespace, values, option_string=None) -> None:
+        """Set it."""
+        set_max_pixels(values)
+        setattr(namespace, self.dest, values)
+
+
+def add_image_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add ``--max-pixels``, of which a tool need know no more: it acts when it is parsed."""
+    text = f'refuse images and maps that claim more pixels (default: {MAX_PIXELS})'
+    parser.add_argument('--max-pixels', type=int, action=_MaxPixels, metavar='N', help=text)
+
+
 class Options(DictAction):
     """``--cfg-options key=value ...``; what is no such pair is a :class:`UserError`."""
 
     def __call__(self, parser: argparse.ArgumentParser, namespace, values, option_string=None) -> None:
         """Store the pairs as a dict."""
+        for text in values:
+            if re.search(r'[=\[(,]\s*(dict\(|\{)', text):
+                raise UserError(
+                    f'{option_string} {text}: no dict can be given here: set its values one by one (key.0.type=...), '
+                    'or write a config of your own with the present one as its _base_'
+                )
         try:
             super().__call__(parser, namespace, values, option_string)
-        except (ValueError, AssertionError) as error:
+        except (ValueError, AssertionError, RecursionError) as error:
             raise UserError(f'{option_string} {" ".join(values)} is not of the form key=value: {error}') from None

@@ -3,6 +3,7 @@
 import inspect
 import os.path as osp
 import traceback
+from types import NoneType
 from typing import Any
 
 from mmengine.config import Config
@@ -24,6 +25,16 @@ _OTHER_KEYS = {
     'sync_bn',
     'tta_model',
     'tta_pipeline',
+}
+_KINDS = {
+    (dict,): [
+        *(f'{split}_{part}' for split in ('train', 'val', 'test') for part in ('dataloader', 'cfg')),
+        *('model', 'optim_wrapper', 'default_hooks', 'visualizer', 'log_processor', 'auto_scale_lr', 'tta_model'),
+        *('env_cfg', 'randomness'),
+    ],
+    (dict, list): ['val_evaluator', 'test_evaluator', 'param_scheduler'],
+    (list,): ['custom_hooks'],
+    (str,): ['work_dir', 'load_from', 'default_scope', 'experiment_name'],
 }
 KNOWN_KEYS = frozenset(inspect.signature(Runner.__init__).parameters) - {'self', 'cfg'} | _OTHER_KEYS
 
@@ -62,12 +73,43 @@ def load_config(path: str, options: dict | None = None, work_dir: str | None = N
         config.merge_from_dict(options or {})
     except (KeyError, TypeError, IndexError, AttributeError, ValueError) as error:
         raise UserError(f'an option does not fit {path}: {one_line(error)}', argument='cfg_options') from None
+    check_kinds(config)
     list_steps(config._cfg_dict)
     if work_dir is not None:
         config.work_dir = work_dir
     elif config.get('work_dir') is None:
         config.work_dir = osp.join('work_dirs', osp.splitext(osp.basename(path))[0])
     return config
+
+
+def require_keys(config: Config, *keys: str) -> None:
+    """Refuse a config that lacks what is to be built.
+
+    Raises:
+        UserError: Naming the keys.
+    """
+    missing = [key for key in keys if config.get(key) is None]
+    if missing:
+        raise UserError(f'{config.filename or "the config"} has no {" and no ".join(missing)}: inherit or set them')
+
+
+def check_kinds(config: Config) -> None:
+    """Refuse values at the top of a config that are not of the kind that its readers take for granted.
+
+    Raises:
+        UserError: Naming the first one.
+    """
+    for kinds, keys in _KINDS.items():
+        for key in keys:
+            if not isinstance(config.get(key), (*kinds, NoneType)):
+                wanted = ' or '.join(kind.__name__ for kind in kinds)
+                raise UserError(
+                    f'{key} of {config.filename or "the config"} is {config.get(key)!r}: {wanted} is needed'
+                )
+    for key in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
+        dataset = (config.get(key) or {}).get('dataset', {})
+        if not isinstance(dataset, dict):
+            raise UserError(f'{key}.dataset is {dataset!r}: dict is needed')
 
 
 def _places_of(name: str, node: Any, prefix: str = '') -> list[str]:

@@ -1,14 +1,18 @@
 """The runner that the tools train and test with."""
 
+import functools
 import logging
 import os
 import sys
+from collections.abc import Callable
+from typing import Any
 
 from mmengine.config import Config
 from mmengine.dist import master_only
 from mmengine.logging import MMLogger
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
+from torch import nn
 from torch.utils.data import DataLoader
 
 from mmpanoptic.datasets.pipelines import list_steps
@@ -16,6 +20,7 @@ from mmpanoptic.utils import UserError, is_local, require_folder
 from mmpanoptic.utils.outputs import WriteError, whole_file
 
 from .checkpoint_files import latest_checkpoint
+from .components import building, running
 from .data_loading import WorkerStart
 from .devices import set_up_devices
 
@@ -32,6 +37,16 @@ _FILE_ONLY = (
 
 class ToolRunner(Runner):
     """mmengine's runner, which keeps the terminal to what a user reads while waiting."""
+
+    def train(self) -> nn.Module:
+        """See :class:`mmengine.runner.Runner`."""
+        with running(self.cfg):
+            return super().train()
+
+    def test(self) -> dict:
+        """See :class:`mmengine.runner.Runner`."""
+        with running(self.cfg):
+            return super().test()
 
     def build_logger(self, *args, **kwargs) -> MMLogger:
         """A logger whose long messages go to its file alone, and which a full disk does not stop."""
@@ -99,6 +114,41 @@ class LogFile(logging.FileHandler):
             print(f'{self.baseFilename} cannot be written ({error.strerror}): the run goes on', file=sys.stderr)
 
 
+# What a method of the runner builds, or initializes, and the keys of the config that it does so from.
+_PARTS = {
+    'setup_env': ('env_cfg',),
+    'set_randomness': ('randomness',),
+    'build_log_processor': ('log_processor',),
+    'build_visualizer': ('visualizer',),
+    'build_model': ('model',),
+    'wrap_model': ('model_wrapper_cfg', 'model'),
+    'register_default_hooks': ('default_hooks',),
+    'register_custom_hooks': ('custom_hooks',),
+    'build_train_loop': ('train_dataloader', 'train_cfg'),
+    'build_optim_wrapper': ('optim_wrapper',),
+    'scale_lr': ('auto_scale_lr',),
+    'build_param_scheduler': ('param_scheduler',),
+    'build_val_loop': ('val_dataloader', 'val_evaluator', 'val_cfg'),
+    'build_test_loop': ('test_dataloader', 'test_evaluator', 'test_cfg'),
+    '_init_model_weights': ('model',),
+}
+
+
+def _naming_keys(method: Callable, parts: tuple[str, ...]) -> Callable:
+    """A method of the runner whose errors name the key of the config."""
+
+    @functools.wraps(method)
+    def call(self: Runner, *args: Any, **kwargs: Any) -> Any:
+        with building(self.cfg, *parts):
+            return method(self, *args, **kwargs)
+
+    return call
+
+
+for _name, _keys in _PARTS.items():
+    setattr(ToolRunner, _name, _naming_keys(getattr(ToolRunner, _name), _keys))
+
+
 def build_runner(config: Config) -> Runner:
     """The runner of a config, with its work dir made and distributed training set up.
 
@@ -107,4 +157,5 @@ def build_runner(config: Config) -> Runner:
     list_steps(config._cfg_dict)
     require_folder(config.work_dir, 'work_dir')
     set_up_devices(config)
-    return RUNNERS.build(config) if 'runner_type' in config else ToolRunner.from_cfg(config)
+    with building(config):
+        return RUNNERS.build(config) if 'runner_type' in config else ToolRunner.from_cfg(config)

@@ -40,7 +40,7 @@ def evaluate_files(
     predictions = _predictions_by_image(pred_data, str(pred_json))
 
     def matches() -> Iterable[ImageMatches]:
-        for _, gt in annotations_by_image(gt_data, str(gt_json)):
+        for image, gt in annotations_by_image(gt_data, str(gt_json)):
             if gt is None:
                 raise DatasetError(f'{gt_json} has no annotations: score against a file that has them')
             pred = predictions.get(gt['image_id'])
@@ -48,11 +48,12 @@ def evaluate_files(
                 raise UserError(
                     f'{pred_json} has no prediction for image {gt["image_id"]!r}: add one, with an empty map if need be'
                 )
+            size = image['height'], image['width']
             gt_png, pred_png = Path(gt_dir, gt['file_name']), Path(pred_dir, pred['file_name'])
             yield match_segments(
-                _read_png(gt_png, DatasetError),
+                _read_png(gt_png, size, DatasetError),
                 parse_segments(gt, category_of, str(gt_json)),
-                _read_png(pred_png, UserError),
+                _read_png(pred_png, size, UserError),
                 _predicted_segments(pred, category_of, f'{pred_json}: {pred["file_name"]}'),
                 name=f'{gt["image_id"]!r} ({gt_png} against {pred_png})',
             )
@@ -90,9 +91,10 @@ def _predicted_segments(
     return segments
 
 
-def _read_png(path: Path, error: type[UserError]) -> np.ndarray:
+def _read_png(path: Path, size: tuple[int, int], error: type[UserError]) -> np.ndarray:
     try:
-        return decode_panoptic_png(path.read_bytes(), str(path))
+        data = path.read_bytes()
     except (OSError, ValueError) as problem:  # a name can hold what no file's name can
         reason = problem.strerror if isinstance(problem, OSError) else problem
         raise error(f'{str(path)!r} cannot be read ({reason}): its JSON names it') from None
+    return decode_panoptic_png(data, str(path), size)

@@ -9,10 +9,16 @@ from collections.abc import Sequence
 from mmpanoptic.utils import DatasetError
 
 from .json_checks import check_bbox, check_types, entries, refuse_repeats
+from .masks import check_mask
 
 
 def load_instances(
-    data: dict, path: str, category_of: dict, images: Sequence[dict], panoptic_path: str
+    data: dict,
+    path: str,
+    category_of: dict,
+    images: Sequence[dict],
+    panoptic_path: str,
+    need_masks: bool = True,
 ) -> dict[int | str, list[dict]]:
     """Check an instances JSON against a panoptic one and give its instances in mmdet's form.
 
@@ -22,11 +28,12 @@ def load_instances(
         category_of: The panoptic JSON's parsed categories by id.
         images: The panoptic JSON's ``images``.
         panoptic_path: Its name for errors.
+        need_masks: Whether every annotation must have a mask.
 
     Returns:
         By image id, dicts with ``bbox`` ([x1, y1, x2, y2], pixels), ``bbox_label``, ``ignore_flag`` (1 for crowds) and
-        ``mask`` (polygons or RLE). Annotations without area, thinner than a pixel or marked ``ignore`` are left out, as
-        mmdet does.
+        ``mask`` (polygons or RLE; None without one). Annotations without area, thinner than a pixel or marked
+        ``ignore`` are left out, as mmdet does.
 
     Raises:
         DatasetError: If the files number their things or images differently, or an annotation does not fit.
@@ -43,7 +50,7 @@ def load_instances(
         check_types(annotation, dict(image_id=(int, str)), where)
         if annotation['image_id'] not in size_of:
             continue
-        _check_annotation(annotation, where, category_of, size_of[annotation['image_id']], panoptic_path)
+        _check_annotation(annotation, where, category_of, size_of[annotation['image_id']], panoptic_path, need_masks)
         x, y, w, h = annotation['bbox']
         if annotation.get('area', w * h) <= 0 or w < 1 or h < 1 or annotation.get('ignore', False):
             continue
@@ -52,16 +59,19 @@ def load_instances(
                 bbox=[x, y, x + w, y + h],
                 bbox_label=category_of[annotation['category_id']]['label'],
                 ignore_flag=int(annotation.get('iscrowd', 0)),
-                mask=annotation['segmentation'],
+                mask=annotation.get('segmentation'),
             )
         )
     return instances_of
 
 
-def _check_annotation(annotation: dict, where: str, category_of: dict, size: list[int], panoptic_path: str) -> None:
+def _check_annotation(
+    annotation: dict, where: str, category_of: dict, size: list[int], panoptic_path: str, need_masks: bool
+) -> None:
     """Refuse an annotation of wrong types, of what is no thing, or whose mask is not of its image's size."""
-    types = dict(category_id=(int, str), bbox=list, segmentation=(list, dict))
-    check_types(annotation, types | ({'area': (int, float)} if 'area' in annotation else {}), where)
+    types = dict(category_id=(int, str), bbox=list, segmentation=(list, dict), area=(int, float))
+    needed = {'category_id', 'bbox'} | ({'segmentation'} if need_masks else set())
+    check_types(annotation, {key: of for key, of in types.items() if key in annotation.keys() | needed}, where)
     check_bbox(annotation['bbox'], where)
     category = category_of.get(annotation['category_id'])
     if category is None or not category['isthing']:
@@ -71,12 +81,8 @@ def _check_annotation(annotation: dict, where: str, category_of: dict, size: lis
         )
     if annotation.get('iscrowd', 0) not in (0, 1):
         raise DatasetError(f'{where} has iscrowd {annotation["iscrowd"]!r}: write 0 or 1')
-    mask = annotation['segmentation']
-    if isinstance(mask, dict) and mask.get('size') != size:
-        raise DatasetError(
-            f'{where} has a mask (RLE) of size {mask.get("size")!r}, its image is {size[0]}x{size[1]} (height x '
-            'width): encode it at the size of the image'
-        )
+    if 'segmentation' in annotation:
+        check_mask(annotation['segmentation'], *size, where, compressed=False)  # the loader does that
 
 
 def _check_categories(data: dict, path: str, category_of: dict, panoptic_path: str) -> None:

@@ -48,7 +48,7 @@ def _is_number(value: object) -> bool:
     """Whether a value is a finite number; to Python, truth is one, and JSON knows NaN and Infinity there."""
     if isinstance(value, float):
         return math.isfinite(value)
-    return isinstance(value, int) and not isinstance(value, bool)
+    return isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63  # as arrays hold it
 
 
 def refuse_repeats(values: Iterable, what: str) -> None:

@@ -8,29 +8,31 @@ import json
 from collections.abc import Sequence
 
 from mmdet.datasets import CocoPanopticDataset as MMDetCocoPanopticDataset
-from mmengine import fileio
 
 from mmpanoptic.structures import MAX_ID
-from mmpanoptic.utils import DatasetError
+from mmpanoptic.utils import DatasetError, read_bytes
 
+from .images import check_pixels
 from .json_checks import check_bbox, check_types, entries, refuse_repeats
 
 MAX_CATEGORIES = 254  # labels are stored in 8 bits beside 255 for void
 _SEGMENT = dict(id=int, category_id=(int, str), area=(int, float), bbox=list)
 
 
-def read_json(path: str, backend_args: dict | None = None) -> dict:
+def read_json(path: str, backend_args: dict | None = None, remedy: str = 'set `ann_file` and `data_root`') -> dict:
     """Load an annotation file.
+
+    Args:
+        path: A path or an address.
+        backend_args: Storage backend, see :mod:`mmengine.fileio`.
+        remedy: How to mend a path that does not exist or cannot be read, for the error.
 
     Raises:
         DatasetError: If it does not exist or cannot be read, is no JSON, or is no object at the top.
     """
+    content = read_bytes(path, backend_args, remedy)
     try:
-        data = json.loads(fileio.get_text(path, backend_args=backend_args))
-    except FileNotFoundError:
-        raise DatasetError(f'annotation file {path!r} does not exist: set `ann_file` and `data_root`') from None
-    except OSError as error:
-        raise DatasetError(f'{path or "ann_file"} cannot be read ({error}): set `ann_file` to a JSON file') from None
+        data = json.loads(content)
     except RecursionError:
         raise DatasetError(f'{path} is nested too deeply for JSON of annotations: fetch or write it again') from None
     except ValueError as error:  # of the decoding, the JSON, or an integer of thousands of digits
@@ -177,11 +179,9 @@ def annotations_by_image(data: dict, path: str) -> list[tuple[dict, dict | None]
     remedy = 'give `ann_file` the panoptic JSON'
     images = entries(data.get('images'), path, 'images', remedy)
     for image in images:
-        check_types(
-            image,
-            dict(id=(int, str), file_name=str, height=int, width=int),
-            f'{path}: image {image.get("id", image)!r}',
-        )
+        where = f'{path}: image {image.get("id", image)!r}'
+        check_types(image, dict(id=(int, str), file_name=str, height=int, width=int), where)
+        check_pixels(image['height'], image['width'], where)
     refuse_repeats((image['id'] for image in images), f'{path}: image id')
     if not data.get('annotations'):
         return [(image, None) for image in images]

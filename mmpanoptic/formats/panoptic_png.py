@@ -10,27 +10,33 @@ from mmpanoptic.structures import MAX_ID, id_to_rgb
 from mmpanoptic.structures.panoptic_map import channels_to_id, ids_to_runs
 from mmpanoptic.utils import DatasetError
 
-from .images import encode_png
+from .images import check_size, decoding, encode_png, image_size
 
 
-def decode_panoptic_png(data: bytes, name: str) -> np.ndarray:
+def decode_panoptic_png(data: bytes, name: str, size: tuple[int, int] | None = None) -> np.ndarray:
     """Segment ids of a panoptic PNG.
 
     Args:
         data: The file's bytes.
         name: What to call the file in an error.
+        size: Height and width that the map must have, read from the header before it is decoded; None: any that is
+            allowed (:func:`~mmpanoptic.formats.images.set_max_pixels`).
 
     Returns:
         Segment ids, int32 of shape (H, W).
 
     Raises:
-        DatasetError: If the bytes are no PNG, a truncated one, or not 8-bit RGB.
+        DatasetError: If the bytes are no PNG, a truncated one, of another size, or not 8-bit RGB.
     """
     if not data.startswith(b'\x89PNG\r\n\x1a\n'):
         raise DatasetError(f'{name} is not a PNG file: panoptic maps are 8-bit RGB PNGs')
     if b'IEND' not in data[-12:]:  # cv2 would return the rows it has and leave the rest black, that is: void
         raise DatasetError(f'{name} is truncated ({len(data)} bytes, no end marker): fetch or write it again')
-    image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    claimed = image_size(data, name)
+    if size is not None:
+        check_size(claimed, size, name, 'its image')
+    with decoding(name):
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     if image is None:
         raise DatasetError(f'{name} cannot be decoded: fetch or write it again')
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] not in (3, 4):

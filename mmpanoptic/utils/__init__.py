@@ -1,6 +1,6 @@
 from .choices import require_choice
 from .errors import DatasetError, UserError
-from .files import is_local, read_bytes
+from .files import check_storage, is_local, read_bytes
 from .outputs import WriteError, check_replaceable, part_of, sole_writer, whole_file, whole_folder, write_whole
 from .paths import require_file, require_folder
 from .progress import tracked_map
@@ -10,6 +10,7 @@ __all__ = [
     'UserError',
     'WriteError',
     'check_replaceable',
+    'check_storage',
     'is_local',
     'part_of',
     'read_bytes',

@@ -7,13 +7,12 @@ from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
-import cv2
 import mmcv
 import numpy as np
 from matplotlib.figure import Figure
-from mmengine.fileio import get
 
-from mmpanoptic.utils import DatasetError, write_whole
+from mmpanoptic.formats.images import decoding, image_size
+from mmpanoptic.utils import DatasetError, read_bytes, write_whole
 
 
 def write_figure(figure: Figure, path: str) -> None:
@@ -31,12 +30,12 @@ def read_image(path: str, backend_args: dict | None = None) -> np.ndarray:
     """Read an image as uint8 RGB of shape (H, W, 3).
 
     Raises:
-        DatasetError: If there is no such file or it is no image.
+        DatasetError: If there is no such file, or it is no image or too large a one.
     """
-    try:
-        image = mmcv.imfrombytes(get(path, backend_args=backend_args), channel_order='rgb')
-    except (OSError, cv2.error) as error:
-        raise DatasetError(f'{path} cannot be read for its picture: {" ".join(str(error).split())}') from error
+    data = read_bytes(path, backend_args)
+    image_size(data, path)
+    with decoding(path):
+        image = mmcv.imfrombytes(data, channel_order='rgb')
     if image is None:
         raise DatasetError(f'{path} cannot be drawn: it is not an image that can be decoded; fetch it again')
     return image

@@ -105,7 +105,7 @@ def test_lazy_init(files, monkeypatch):
         assert len(wrapped) == 6
     (files.root / 'panoptic.json').unlink()
     broken = files.dataset(lazy_init=True)
-    with pytest.raises(DatasetError, match=r'panoptic\.json. does not exist'):
+    with pytest.raises(DatasetError, match=r'panoptic\.json does not exist'):
         broken.full_init()
 
 

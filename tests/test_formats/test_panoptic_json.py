@@ -206,9 +206,9 @@ def test_file_is_no_json_object(key, content, what, files):
 
 @pytest.mark.parametrize('key', ['ann_file', 'inst_ann_file'])
 def test_file_cannot_be_read(key, files):
-    with pytest.raises(DatasetError, match=r'annotation file .*none\.json. does not exist: set `ann_file`'):
+    with pytest.raises(DatasetError, match=r'none\.json does not exist: set `ann_file`'):
         files.dataset(**{key: 'none.json'})
-    with pytest.raises(DatasetError, match=r'images cannot be read .*directory.*: set `ann_file` to a JSON file'):
+    with pytest.raises(DatasetError, match=r'images cannot be read .*directory.*: set `ann_file`'):
         files.dataset(**{key: 'images'})
 
 

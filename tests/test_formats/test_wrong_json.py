@@ -9,7 +9,11 @@ from helpers.panoptic_files import PanopticFiles
 from helpers.pq_cases import random_case, write_files
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from pycocotools.coco import COCO
 
+from mmpanoptic.datasets import CocoDataset, CocoInstanceDataset
+from mmpanoptic.datasets.transforms import LoadAnnotations
+from mmpanoptic.evaluation.metrics import InstanceMetric
 from mmpanoptic.evaluation.panoptic_files import evaluate_files
 from mmpanoptic.utils import UserError
 
@@ -68,12 +72,25 @@ def test_annotations(files, data, value, kind):
     content = json.loads(json.dumps(getattr(files, kind)))
     place = data.draw(st.sampled_from(list(places(content))))
     (files.root / f'{kind}.json').write_text(json.dumps(replaced(content, place, value)))
+    root = str(files.root)
+    instances = dict(data_root=root, ann_file='instances.json', data_prefix=dict(img='images'), serialize_data=False)
     try:
-        dataset = files.dataset(inst_ann_file='instances.json')
-        for index in range(len(dataset)):
-            dataset.get_data_info(index)
-    except UserError as error:
-        assert '\n' not in str(error)
+        for make in (
+            lambda: files.dataset(inst_ann_file='instances.json'),
+            lambda: CocoInstanceDataset(**instances),
+            lambda: CocoDataset(metainfo=dict(classes=('cat', 'dog')), **instances),
+            lambda: InstanceMetric(ann_file=f'{root}/instances.json', metric='segm')._coco_api,
+        ):
+            try:
+                made = make()
+                if isinstance(made, COCO):
+                    for annotation in made.anns.values():
+                        made.annToMask(annotation)
+                else:
+                    for index in range(len(made)):
+                        LoadAnnotations(with_mask=True)(made.get_data_info(index) | dict(ori_shape=(32, 40)))
+            except UserError as error:
+                assert '\n' not in str(error)
     finally:
         files.save()
 

@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 import pytest
 from fixtures.tiny_model import TinyModel, write_tiny_model
+from helpers import bombs
 from helpers.repo import load_tool, run_main
 from pycocotools.coco import COCO
 
@@ -105,6 +106,36 @@ def test_unreadable_images_are_named_before_anything_is_done(
     line = error_line(capsys)
     assert '3 of 6 files' in line and all(name in line for name in ('cut.png', 'text.jpg', 'empty.png'))
     assert not (tmp_path / 'results').exists()
+
+
+@pytest.mark.parametrize('kind', bombs.BOMBS)
+def test_images_that_claim_too_much(
+    kind: str, predict: Callable, tiny: TinyModel, tmp_path: Path, capsys: pytest.CaptureFixture
+):
+    path = tmp_path / f'bomb.{kind}'
+    path.write_bytes(bombs.BOMBS[kind](16000, 16000))
+    with pytest.raises(SystemExit):
+        predict(tiny.images, path, checkpoint='nowhere.pth')
+    line = error_line(capsys)
+    assert f'bomb.{kind} c' in line
+    assert line.endswith('set max_pixels (--max-pixels)') or kind == 'webp'
+    assert not (tmp_path / 'results').exists()
+
+
+def test_max_pixels(
+    predict: Callable, tiny: TinyModel, tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv('MMPANOPTIC_MAX_PIXELS', '1000')
+    image = tiny.images / '07.png'
+    with pytest.raises(SystemExit):
+        predict(image)
+    height, width = cv2.imread(str(image)).shape[:2]
+    assert f'claims to be {height}x{width} (height x width), and 1000 pixels are allowed' in error_line(capsys)
+    for wrong in ('0', str(2**31)):
+        with pytest.raises(SystemExit):
+            predict(image, '--max-pixels', wrong)
+        assert 'give a number of pixels from 1 to' in error_line(capsys)
+    assert (predict(image, '--max-pixels', height * width) / 'panoptic/07.png').exists()
 
 
 def test_nothing_is_left_of_a_failure(

@@ -28,10 +28,10 @@ from rich.progress import track
 from mmpanoptic.analysis.activations import class_activation, draw_heat
 from mmpanoptic.apis import PanopticInferencer, PanopticResult, list_images
 from mmpanoptic.engine import cli
+from mmpanoptic.engine.components import build_dataset
 from mmpanoptic.engine.configs import load_config
 from mmpanoptic.formats.images import encode_png
 from mmpanoptic.models import SpatialFlow, SpatialFlowOutputs
-from mmpanoptic.registry import DATASETS
 from mmpanoptic.utils import UserError, whole_folder
 from mmpanoptic.visualization import draw
 from mmpanoptic.visualization.files import picture_names
@@ -48,12 +48,13 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--device', help='such as cpu or cuda:1 (default: the GPU if there is one, else cpu)')
     parser.add_argument('--cfg-options', nargs='+', action=cli.Options, help='config values to override, key=value')
     cli.add_checkpoint_arguments(parser)
+    cli.add_image_arguments(parser)
     return parser.parse_args()
 
 
 def first_images(config: Config, number: int) -> list[str]:
     """Paths of the first images that a config tests on."""
-    dataset = DATASETS.build({**config.test_dataloader.dataset, 'pipeline': [], 'filter_cfg': None})
+    dataset = build_dataset(config, 'test_dataloader', pipeline=[], filter_cfg=None)
     return [dataset.get_data_info(index)['img_path'] for index in range(min(number, len(dataset)))]
 
 

@@ -20,11 +20,11 @@ from torch import Tensor
 
 from mmpanoptic.apis import load_model
 from mmpanoptic.engine import cli
+from mmpanoptic.engine.components import build_dataset
 from mmpanoptic.engine.configs import load_config
 from mmpanoptic.evaluation.tables import render
 from mmpanoptic.models import AdaptivePooling
 from mmpanoptic.models.layers import assigned_levels, count_sources
-from mmpanoptic.registry import DATASETS
 from mmpanoptic.utils import UserError, require_file, require_folder, sole_writer
 from mmpanoptic.visualization.files import write_figure
 
@@ -39,6 +39,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--out', metavar='PLOT.png', help='write the plot')
     parser.add_argument('--cfg-options', nargs='+', action=cli.Options, help='config values to override, key=value')
     cli.add_checkpoint_arguments(parser)
+    cli.add_image_arguments(parser)
     return parser.parse_args()
 
 
@@ -140,7 +141,7 @@ def show_levels(args: argparse.Namespace) -> None:
     require_file(args.checkpoint, 'checkpoint')
     model, _ = load_model(config, args.checkpoint, trust_checkpoint=args.trust_checkpoint, allow_nan=args.allow_nan)
     probe = SourceProbe(model, args.head, args.finest_scale)
-    dataset = DATASETS.build(config.test_dataloader.dataset)
+    dataset = build_dataset(config, 'test_dataloader')
     with torch.no_grad():
         for index in range(min(args.num_images, len(dataset))):
             model.test_step(pseudo_collate([dataset[index]]))

@@ -34,10 +34,10 @@ from torch import nn
 from mmpanoptic.apis import load_model
 from mmpanoptic.datasets import steps_of
 from mmpanoptic.engine import cli
+from mmpanoptic.engine.components import build_dataset
 from mmpanoptic.engine.configs import load_config
 from mmpanoptic.models import CIAEHead, RankingFusion
 from mmpanoptic.models.fusion.paste.instances import order_instances
-from mmpanoptic.registry import DATASETS
 from mmpanoptic.structures import EmbeddingMap, Evidence
 from mmpanoptic.utils import UserError
 
@@ -56,6 +56,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--device', help='such as cpu or cuda:1 (default: the GPU if there is one, else cpu)')
     parser.add_argument('--cfg-options', nargs='+', action=cli.Options, help='config values to override, key=value')
     cli.add_checkpoint_arguments(parser)
+    cli.add_image_arguments(parser)
     return parser.parse_args()
 
 
@@ -87,7 +88,7 @@ def random_inputs(config: Config, number: int) -> list[dict]:
 
 def val_inputs(config: Config, number: int) -> list[dict]:
     """The first validation images; over again if there are not as many."""
-    dataset = DATASETS.build(config.val_dataloader.dataset)
+    dataset = build_dataset(config, 'val_dataloader')
     return [dataset[i % len(dataset)] for i in range(number)]
 
 

@@ -19,11 +19,11 @@ from mmengine.registry import init_default_scope
 
 from mmpanoptic.engine import cli
 from mmpanoptic.engine.checkpoint_files import use_strict_loading
+from mmpanoptic.engine.components import build_dataset
 from mmpanoptic.engine.configs import load_config
 from mmpanoptic.engine.hooks import BranchGradientHook
 from mmpanoptic.engine.hooks.branch_gradient_hook import BRANCHES, INSTANCE, STUFF
 from mmpanoptic.engine.runner import build_runner
-from mmpanoptic.registry import DATASETS
 from mmpanoptic.utils import UserError, require_file
 from mmpanoptic.visualization.files import write_figure
 
@@ -40,12 +40,13 @@ def parse_args() -> argparse.Namespace:
         parser.add_argument(name, nargs='+', default=parts, metavar='PART', help=text)
     parser.add_argument('--cfg-options', nargs='+', action=cli.Options, help='config values to override, key=value')
     cli.add_checkpoint_arguments(parser, checks_values=False)
+    cli.add_image_arguments(parser)
     return parser.parse_args()
 
 
-def epoch_length(dataloader: dict) -> int:
-    """Batches of a data loader's config that show every image about once."""
-    return -(-len(DATASETS.build(dataloader['dataset'])) // dataloader['batch_size'])
+def epoch_length(config: Config) -> int:
+    """Batches of a config that show every image of its training about once."""
+    return -(-len(build_dataset(config, 'train_dataloader')) // config.train_dataloader['batch_size'])
 
 
 def only_train(config: Config, iterations: int) -> None:
@@ -87,7 +88,7 @@ def main() -> None:
         require_file(args.checkpoint, 'checkpoint')
         config.load_from = args.checkpoint
     init_default_scope(config.default_scope)
-    only_train(config, args.iters or epoch_length(config.train_dataloader))
+    only_train(config, args.iters or epoch_length(config))
     runner = build_runner(config)
     hook = BranchGradientHook(args.interval, stuff=args.stuff, instance=args.instance)
     runner.register_hook(hook)

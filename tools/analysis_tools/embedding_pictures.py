@@ -22,10 +22,10 @@ from rich.progress import track
 from mmpanoptic.analysis.embedding_pictures import draw_points, principal_colors, unit_embeddings
 from mmpanoptic.apis import PanopticInferencer, PanopticResult, list_images
 from mmpanoptic.engine import cli
+from mmpanoptic.engine.components import build_dataset
 from mmpanoptic.engine.configs import load_config
 from mmpanoptic.formats.images import encode_png
 from mmpanoptic.models import EmbeddingFusion
-from mmpanoptic.registry import DATASETS
 from mmpanoptic.structures import Evidence
 from mmpanoptic.utils import UserError, whole_folder
 from mmpanoptic.visualization import PanopticVisualizer, draw
@@ -42,13 +42,14 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--device', help='such as cpu or cuda:1 (default: the GPU if there is one, else cpu)')
     parser.add_argument('--cfg-options', nargs='+', action=cli.Options, help='config values to override, key=value')
     cli.add_checkpoint_arguments(parser)
+    cli.add_image_arguments(parser)
     return parser.parse_args()
 
 
 def ground_truths(config: Config, number: int) -> dict[str, PixelData]:
     """Panoptic maps, at the original size, of the first images that a config tests on, by the images' paths."""
     only_annotations = dict(pipeline=[dict(type='LoadPanopticAnnotations')], filter_cfg=None)
-    dataset = DATASETS.build({**config.test_dataloader.dataset, **only_annotations})
+    dataset = build_dataset(config, 'test_dataloader', **only_annotations)
     found = {}
     for index in range(min(number, len(dataset))):
         annotation = dataset[index]

@@ -30,11 +30,11 @@ from mmpanoptic.analysis.instance_orders import (
 )
 from mmpanoptic.apis import load_model
 from mmpanoptic.engine import cli
+from mmpanoptic.engine.components import build_dataset
 from mmpanoptic.engine.configs import load_config
 from mmpanoptic.evaluation.panoptic_quality import accumulate, average, match_segments, per_class
 from mmpanoptic.models import HeuristicFusion, RankingFusion
 from mmpanoptic.models.fusion.paste.instances import order_instances
-from mmpanoptic.registry import DATASETS
 from mmpanoptic.structures import Evidence
 from mmpanoptic.utils import UserError, require_file
 
@@ -52,11 +52,12 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--device', help='such as cpu or cuda:1 (default: the GPU if there is one, else cpu)')
     parser.add_argument('--cfg-options', nargs='+', action=cli.Options, help='config values to override, key=value')
     cli.add_checkpoint_arguments(parser)
+    cli.add_image_arguments(parser)
     return parser.parse_args()
 
 
-def dataset_config_of(config: Config, loader: str) -> dict:
-    """The dataset of a dataloader, given by its name.
+def require_instances(config: Config, loader: str) -> None:
+    """Refuse a dataloader, given by its name, whose dataset has no true order.
 
     Raises:
         UserError: If the config has none, it is wrapped, or it has no instances JSON.
@@ -74,13 +75,12 @@ def dataset_config_of(config: Config, loader: str) -> dict:
             f'{config.filename}: {name} ({dataset_config["ann_file"]}) has no inst_ann_file, so there is no true order '
             'of overlaps: set it for training and testing'
         )
-    return dataset_config
 
 
-def annotations_of(dataset_config: dict, number: int | None) -> tuple[BaseDataset, Iterator[dict]]:
-    """A dataset and, of its first images, the annotations at the original size, without the images."""
+def annotations_of(config: Config, loader: str, number: int | None) -> tuple[BaseDataset, Iterator[dict]]:
+    """The dataset of a dataloader and the annotations of its first images at the original size, without the images."""
     only_annotations = dict(pipeline=[dict(type='LoadPanopticAnnotations')], filter_cfg=None)
-    dataset = DATASETS.build({**dataset_config, **only_annotations})
+    dataset = build_dataset(config, loader, **only_annotations)
     number = len(dataset) if number is None else min(number, len(dataset))
     return dataset, (dataset[index] for index in range(number))
 
@@ -100,9 +100,9 @@ def ground_truth(annotation: dict) -> tuple[Tensor, Tensor, Tensor]:
     return masks, labels, shown
 
 
-def order_of_classes(dataset_config: dict, number: int) -> tuple[list[int], Tensor]:
+def order_of_classes(config: Config, number: int) -> tuple[list[int], Tensor]:
     """The fixed order of classes that fits the training set best, and the pairs it was made from."""
-    dataset, annotations = annotations_of(dataset_config, number)
+    dataset, annotations = annotations_of(config, 'train_dataloader', number)
     num_things = len(dataset.metainfo['thing_classes'])
     wins = torch.zeros((num_things, num_things), dtype=torch.int64)
     for annotation in track(annotations, 'Order of classes', total=min(number, len(dataset)), transient=True):
@@ -164,10 +164,11 @@ def orders_of(
 def score_orders(config: Config, model: nn.Module, args: argparse.Namespace) -> tuple[dict[str, Any], list[dict]]:
     """PQ sums by order, and the categories."""
     head = model.panoptic_fusion_head
-    train, test = (dataset_config_of(config, f'{part}_dataloader') for part in ('train', 'test'))
-    class_order, wins = order_of_classes(train, args.train_images)
-    annotated, annotations = annotations_of(test, args.images)
-    images = DATASETS.build(test)
+    for loader in ('train_dataloader', 'test_dataloader'):
+        require_instances(config, loader)
+    class_order, wins = order_of_classes(config, args.train_images)
+    annotated, annotations = annotations_of(config, 'test_dataloader', args.images)
+    images = build_dataset(config, 'test_dataloader')
     names = annotated.metainfo['thing_classes']
     print('Order of classes: ' + ', '.join(names[label] for label in class_order))
     print(contradictions(class_order, wins, names))

@@ -26,6 +26,7 @@ from cityscapesscripts.preparation.json2labelImg import json2labelImg
 from PIL import Image
 
 from mmpanoptic.engine import cli
+from mmpanoptic.formats.images import check_pixels, image_size, load_label_map
 from mmpanoptic.formats.instances_writer import (
     InstanceItem,
     has_instances_of,
@@ -114,10 +115,21 @@ def draw_instances(polygons: str, png: str) -> None:
     save_16_bit(createInstanceImage(annotation, 'ids'), png)
 
 
+def check_polygons(path: Path) -> None:
+    """Refuse polygons of an image that is too large, before cityscapesscripts makes room for it."""
+    try:
+        content = json.loads(path.read_bytes())
+        size = int(content['imgHeight']), int(content['imgWidth'])
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
+        raise DatasetError(f'{path} cannot be read ({error!r}): fetch it again') from error
+    check_pixels(*size, str(path))
+
+
 def make_from_polygons(polygons: Path, png: Path, draw: Callable[[str, str], None]) -> None:
     """Draw a label or instance PNG unless it is there or there are no polygons."""
     if png.exists() or not polygons.exists():
         return
+    check_polygons(polygons)
     with tempfile.TemporaryDirectory() as folder:
         drawn = Path(folder, png.name)
         call_script(polygons, draw, str(polygons), str(drawn))
@@ -126,13 +138,10 @@ def make_from_polygons(polygons: Path, png: Path, draw: Callable[[str, str], Non
 
 def read_instance_ids(image: Path, instance_map: Path) -> np.ndarray:
     """An instance map of shape (H, W), which must be of its image's size."""
-    try:
-        with Image.open(image) as picture, Image.open(instance_map) as instances:
-            if picture.size != instances.size:
-                raise DatasetError(f'{instance_map} is {instances.size}, its image {picture.size}: fetch both again')
-            return np.array(instances)
-    except (OSError, SyntaxError) as error:
-        raise DatasetError(f'{instance_map} or its image cannot be read ({error}): fetch both again') from error
+    ids = load_label_map(instance_map, image_size(image), 'its image')
+    if ids.ndim != 2:
+        raise DatasetError(f'{instance_map} is of shape {ids.shape}, no map of one channel: fetch it again')
+    return ids
 
 
 def convert(name: str, root: Path, split: str) -> PanopticItem:
@@ -222,6 +231,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--split', nargs='+', default=['train', 'val'], choices=['train', 'val', 'test'],
                         help='default: train val (the annotations of test are dummies)')  # fmt: skip
     parser.add_argument('--workers', type=int, default=2, help='number of processes (default: 2)')
+    cli.add_image_arguments(parser)
     return parser.parse_args()
 
 

@@ -16,6 +16,7 @@ from PIL import Image, ImageDraw
 from pycocotools import mask as rle
 
 from mmpanoptic.engine import cli
+from mmpanoptic.formats.images import check_pixels
 from mmpanoptic.formats.instances_writer import InstanceItem, write_instances
 from mmpanoptic.utils import DatasetError, tracked_map
 
@@ -27,6 +28,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('root', type=Path, help='folder that holds gtFine/')
     parser.add_argument('--split', nargs='+', default=['train', 'val'], choices=['train', 'val'], help='default: both')
     parser.add_argument('--workers', type=int, default=2, help='number of processes (default: 2)')
+    cli.add_image_arguments(parser)
     return parser.parse_args()
 
 
@@ -54,12 +56,21 @@ def convert(path: Path) -> InstanceItem:
     """
     try:
         content = json.loads(path.read_text())
-        size = content['imgHeight'], content['imgWidth']
-        objects = [(one['label'], one['polygon'], one.get('deleted')) for one in content['objects']]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        size = int(content['imgHeight']), int(content['imgWidth'])
+        check_pixels(*size, str(path))
+        annotations = annotations_of(content['objects'], size)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise DatasetError(f'{path} cannot be read ({error!r}): fetch it again') from error
+    image_id = path.name.removesuffix(SUFFIX)
+    image = {'id': image_id, 'file_name': f'{path.parent.name}/{image_id}_leftImg8bit.png'}
+    return InstanceItem(image | {'height': size[0], 'width': size[1]}, annotations)
+
+
+def annotations_of(objects: list[dict[str, Any]], size: tuple[int, int]) -> list[dict[str, Any]]:
+    """COCO's annotations of a file's objects, for an image of that height and width."""
     categories, annotations = things(), []
-    for name, polygon, deleted in objects:
+    for one in objects:
+        name, polygon, deleted = one['label'], one['polygon'], one.get('deleted')
         is_group = name not in name2label and name.endswith('group')
         category = categories.get(name.removesuffix('group') if is_group else name)
         if category is None or deleted or len(polygon) < 3:
@@ -76,9 +87,7 @@ def convert(path: Path) -> InstanceItem:
                 'segmentation': {'size': list(size), 'counts': mask['counts'].decode()},
             }
         )
-    image_id = path.name.removesuffix(SUFFIX)
-    image = {'id': image_id, 'file_name': f'{path.parent.name}/{image_id}_leftImg8bit.png'}
-    return InstanceItem(image | {'height': size[0], 'width': size[1]}, annotations)
+    return annotations
 
 
 def run(args: argparse.Namespace) -> None:

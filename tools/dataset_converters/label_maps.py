@@ -15,9 +15,9 @@ from typing import Any
 
 import cv2
 import numpy as np
-from PIL import Image
 
 from mmpanoptic.engine import cli
+from mmpanoptic.formats.images import check_size, decoding, image_size, load_label_map
 from mmpanoptic.formats.panoptic_png import encode_panoptic_png
 from mmpanoptic.formats.panoptic_writer import (
     PanopticItem,
@@ -57,14 +57,23 @@ def check_same_stems(images: dict[str, Path], maps: dict[str, Path], what: str) 
             )
 
 
-def read_map(path: Path) -> np.ndarray:
-    """A label map or semantic map, as non-negative integers of shape (H, W)."""
-    try:
-        array = np.load(path) if path.suffix.lower() == '.npy' else np.array(Image.open(path))
-    except (OSError, ValueError, EOFError, SyntaxError, Image.DecompressionBombError) as error:
-        raise DatasetError(f'{path} cannot be read: {error}') from error
+def read_map(path: Path, image: Path, size: tuple[int, int]) -> np.ndarray:
+    """The label map or semantic map of an image of that height and width, as non-negative integers of shape (H, W).
+
+    Raises:
+        DatasetError: If it is of another size, of another type, or cannot be read.
+    """
+    of = f'{image.name} is'
+    if path.suffix.lower() == '.npy':
+        try:
+            array = np.lib.format.open_memmap(path, mode='r')  # a header may claim more than memory holds
+        except (OSError, ValueError, EOFError, SyntaxError, OverflowError) as error:
+            raise DatasetError(f'{path} cannot be read: {error}') from error
+    else:
+        array = load_label_map(path, size, of)
     if array.ndim != 2 or array.dtype.kind not in 'biu':
         raise DatasetError(f'{path} is {array.dtype} of shape {array.shape}: maps are integers and have one channel')
+    check_size(array.shape, size, str(path), of)
     if array.size and array.min() < 0:
         raise DatasetError(f'{path} holds {array.min()}: values start at 0')
     return array.astype(np.int64)
@@ -120,18 +129,14 @@ def to_panoptic(
 def convert(job: tuple[int, Path, Path, Path | None], categories: Sequence[dict[str, Any]]) -> PanopticItem:
     """One image: (image id, image, label map, semantic map) to its part of the dataset."""
     image_id, image_path, label_path, semantic_path = job
-    image = cv2.imread(str(image_path), cv2.IMREAD_COLOR)  # as in training: turned if its EXIF tag says so
+    image_size(image_path)
+    with decoding(str(image_path)):
+        image = cv2.imread(str(image_path), cv2.IMREAD_COLOR)  # as in training: turned if its EXIF tag says so
     if image is None:
         raise DatasetError(f'{image_path} cannot be read as an image: write it again or remove it')
     height, width = image.shape[:2]
-    maps = []
-    for path in (label_path, semantic_path):
-        maps.append(None if path is None else read_map(path))
-        if path is not None and maps[-1].shape != (height, width):
-            raise DatasetError(
-                f'{path} is {maps[-1].shape[1]}x{maps[-1].shape[0]}, {image_path.name} is {width}x{height}: '
-                'sizes must agree'
-            )
+    paths = (label_path, semantic_path)
+    maps = [None if path is None else read_map(path, image_path, (height, width)) for path in paths]
     id_map, category_of_id = to_panoptic(*maps, categories, str(semantic_path or label_path))
     return PanopticItem(
         {'id': image_id, 'file_name': image_path.name, 'width': width, 'height': height},
@@ -150,6 +155,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--categories', type=Path, help='JSON: [{"id": 1, "name": "...", "isthing": 1}, ...]')
     parser.add_argument('--panoptic-dir', type=Path, help='folder for the PNGs; default: OUT_JSON without its suffix')
     parser.add_argument('--workers', type=int, default=2, help='number of processes (default: 2)')
+    cli.add_image_arguments(parser)
     return parser.parse_args()
 
 

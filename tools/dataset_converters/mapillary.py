@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from mmpanoptic.engine import cli
+from mmpanoptic.formats.images import image_size, load_label_map
 from mmpanoptic.formats.instances_writer import (
     InstanceItem,
     has_instances_of,
@@ -104,14 +104,10 @@ def find_images(root: Path, split: str, instances: str) -> list[str]:
 def convert(stem: str, folder: Path, instances: str, labels: list[dict[str, Any]]) -> InstanceItem:
     """One image of the split in ``folder``."""
     image, instance_map = folder / 'images' / f'{stem}.jpg', folder / instances / f'{stem}.png'
-    try:
-        with Image.open(image) as picture, Image.open(instance_map) as values:
-            size = picture.size  # as stored: a rotation that EXIF asks for is not in the instance maps either
-            values = np.array(values)
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
-        raise DatasetError(f'{instance_map} or its image cannot be read ({error}): fetch both again') from error
-    if values.ndim != 2 or values.shape != size[::-1]:
-        raise DatasetError(f'{instance_map} is of shape {values.shape}, its image {size[::-1]}: fetch both again')
+    height, width = image_size(image)  # as stored: a rotation that EXIF asks for is not in the instance maps either
+    values = load_label_map(instance_map, (height, width), 'its image')
+    if values.ndim != 2:
+        raise DatasetError(f'{instance_map} is of shape {values.shape}, no map of one channel: fetch it again')
     present = np.flatnonzero(np.bincount(values.ravel(), minlength=1)).tolist()
     if present and present[-1] // IDS_PER_LABEL >= len(labels):
         raise DatasetError(
@@ -122,7 +118,7 @@ def convert(stem: str, folder: Path, instances: str, labels: list[dict[str, Any]
         value: value // IDS_PER_LABEL + 1 for value in present if labels[value // IDS_PER_LABEL]['instances']
     }
     return InstanceItem(
-        {'id': stem, 'file_name': image.name, 'width': size[0], 'height': size[1]},
+        {'id': stem, 'file_name': image.name, 'width': width, 'height': height},
         instances_to_coco(values, category_of_id),
     )
 
@@ -150,6 +146,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--split', nargs='+', default=['training', 'validation'], choices=['training', 'validation'],
                         help='default: both')  # fmt: skip
     parser.add_argument('--workers', type=int, default=2, help='number of processes (default: 2)')
+    cli.add_image_arguments(parser)
     return parser.parse_args()
 
 

@@ -1,7 +1,7 @@
 import mmdet.datasets.transforms  # noqa: F401  (a parent registry is searched only among what is imported)
 
 from .formatting import PackPanopticInputs
-from .loading import LoadImageFromFile, LoadPanopticAnnotations
+from .loading import LoadAnnotations, LoadImageFromFile, LoadPanopticAnnotations
 from .test_time_aug import TestTimeAug
 
-__all__ = ['LoadImageFromFile', 'LoadPanopticAnnotations', 'PackPanopticInputs', 'TestTimeAug']
+__all__ = ['LoadAnnotations', 'LoadImageFromFile', 'LoadPanopticAnnotations', 'PackPanopticInputs', 'TestTimeAug']

@@ -3,10 +3,11 @@
 import mmcv
 import numpy as np
 from mmcv.transforms import LoadImageFromFile as MMCVLoadImageFromFile
-from mmdet.datasets.transforms import LoadAnnotations
+from mmdet.datasets.transforms import LoadAnnotations as MMDetLoadAnnotations
 from mmdet.structures.mask import BitmapMasks
 
-from mmpanoptic.formats.images import check_complete
+from mmpanoptic.formats.images import check_complete, decoding, image_size
+from mmpanoptic.formats.masks import check_mask
 from mmpanoptic.formats.panoptic_png import decode_panoptic_png, segment_runs
 from mmpanoptic.registry import TRANSFORMS
 from mmpanoptic.utils import DatasetError, read_bytes
@@ -19,7 +20,8 @@ class LoadImageFromFile(MMCVLoadImageFromFile):
     """mmcv's loader with errors that name the file: missing, truncated, unreadable, or not of the annotated size.
 
     ``ignore_empty=True`` does not apply: a training that silently skips broken images is not the one that was asked
-    for.
+    for. The size is read from the header: what is of another one than annotated, or larger than is allowed
+    (:func:`~mmpanoptic.formats.images.set_max_pixels`), is not decoded.
 
     Raises:
         DatasetError: As above.
@@ -30,20 +32,42 @@ class LoadImageFromFile(MMCVLoadImageFromFile):
         path = results['img_path']
         data = read_bytes(path, self.backend_args)
         check_complete(data, path)
-        image = mmcv.imfrombytes(data, flag=self.color_type, backend=self.imdecode_backend)
+        annotated = results.get('height'), results.get('width')
+        claimed = image_size(data, path)
+        if claimed != annotated[::-1]:  # before it is decoded, which may turn it
+            _check_annotated(claimed, annotated, path)
+        with decoding(path):
+            image = mmcv.imfrombytes(data, flag=self.color_type, backend=self.imdecode_backend)
         if image is None:
             raise DatasetError(f'{path} cannot be decoded as an image: fetch or write it again')
-        annotated = results.get('height'), results.get('width')
-        if None not in annotated and image.shape[:2] != annotated:
-            raise DatasetError(
-                f'{path} is {image.shape[0]}x{image.shape[1]} (height x width), its annotation says '
-                f'{annotated[0]}x{annotated[1]}: wrong file, or an EXIF rotation '
-                "(then use color_type='color_ignore_orientation')"
-            )
+        _check_annotated(image.shape[:2], annotated, path)
         if self.to_float32:
             image = image.astype(np.float32)
         results.update(img=image, img_shape=image.shape[:2], ori_shape=image.shape[:2])
         return results
+
+
+def _check_annotated(size: tuple[int, int], annotated: tuple[int | None, int | None], path: str) -> None:
+    if None not in annotated and size != annotated:
+        raise DatasetError(
+            f'{path} is {size[0]}x{size[1]} (height x width), its annotation says {annotated[0]}x{annotated[1]}: wrong '
+            "file, or an EXIF rotation (then use color_type='color_ignore_orientation')"
+        )
+
+
+@TRANSFORMS.register_module()
+class LoadAnnotations(MMDetLoadAnnotations):
+    """mmdet's loader of boxes, labels and masks, which looks at the masks before pycocotools does.
+
+    Raises:
+        DatasetError: If a mask is none of its image, see :func:`~mmpanoptic.formats.masks.check_mask`.
+    """
+
+    def _process_masks(self, results: dict) -> list:
+        for place, instance in enumerate(results.get('instances', ())):
+            where = f'{results["img_path"]}: instance {place}'
+            check_mask(instance.get('mask'), results['height'], results['width'], where)
+        return super()._process_masks(results)
 
 
 @TRANSFORMS.register_module()
@@ -98,12 +122,8 @@ class LoadPanopticAnnotations(LoadAnnotations):
             return results
 
         segments = results['segments_info']
-        ids = decode_panoptic_png(read_bytes(path, self.backend_args), path)
-        if ids.shape != (results['height'], results['width']):
-            raise DatasetError(
-                f'{path} is {ids.shape[0]}x{ids.shape[1]} (height x width), its image '
-                f'{results["height"]}x{results["width"]}: wrong file or wrong sizes in the JSON'
-            )
+        size = results['height'], results['width']
+        ids = decode_panoptic_png(read_bytes(path, self.backend_args), path, size)
         indices, lengths = segment_runs(ids, segments, path)
         if self.with_seg:
             labels = np.array([VOID_LABEL] + [segment['label'] for segment in segments], np.uint8)

@@ -1,7 +1,6 @@
 """Cityscapes' instance AP."""
 
 import copy
-import io
 import os.path as osp
 import tempfile
 from collections.abc import Sequence
@@ -15,9 +14,8 @@ from cityscapesscripts.helpers.labels import name2label
 from mmengine.dist import is_main_process
 from mmengine.evaluator import BaseMetric
 from mmengine.logging import MMLogger
-from PIL import Image
 
-from mmpanoptic.formats.images import encode_png
+from mmpanoptic.formats.images import encode_png, image_size, load_label_map
 from mmpanoptic.registry import METRICS
 from mmpanoptic.utils import UserError, check_replaceable, require_folder, whole_folder
 
@@ -117,12 +115,9 @@ class CityscapesInstanceMetric(BaseMetric):
         if not osp.isfile(truth):
             raise UserError(f'{truth}, the ground truth of {path}, does not exist: check `seg_prefix`, or make it with '
                             'tools/dataset_converters/cityscapes.py')  # fmt: skip
-        with Image.open(truth) as png:
-            ids = np.array(png)
-        for mask in list(predicted)[:1]:
-            with Image.open(io.BytesIO(files[mask])) as png:
-                if png.size != ids.shape[::-1]:
-                    raise UserError(f'{truth} is {ids.shape[::-1]}, the masks of {path} are {png.size}: not its image')
+        mask = next(iter(predicted), None)
+        size = image_size(truth) if mask is None else image_size(files[mask], mask)
+        ids = load_label_map(Path(truth), size, f'the masks of {path} are')
         (instances,) = instances2dict([truth]).values()
         instances = official.filterGtInstances(instances, self._args)
         with tempfile.TemporaryDirectory() as scratch:

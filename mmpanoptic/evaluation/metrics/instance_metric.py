@@ -15,6 +15,7 @@ from mmengine.fileio import dump
 from mmengine.logging import MMLogger
 
 from mmpanoptic.evaluation.tables import class_table
+from mmpanoptic.formats.coco_api import load_coco
 from mmpanoptic.registry import METRICS
 from mmpanoptic.structures import INSTANCE_OFFSET, labels_of_ids
 from mmpanoptic.utils import UserError, require_folder, sole_writer, write_whole
@@ -36,12 +37,22 @@ class InstanceMetric(CocoMetric):
     annotations, crowds included; those masks do not overlap. Files of ``outfile_prefix`` are written when there are
     scores; if that fails, the error is logged and kept in ``unwritten``.
 
+    Args:
+        ann_file: See above; relative to where the program runs.
+        args, kwargs: See :class:`mmdet.evaluation.CocoMetric`; ``sort_categories`` has no meaning here.
+
     Raises:
         UserError: If the model predicts no instances or no masks, the image has no ground truth, or ``ann_file`` lacks
             it or numbers the classes in another order than the dataset.
     """
 
     default_prefix = 'coco'
+
+    def __init__(self, ann_file: str | None = None, *args, **kwargs) -> None:
+        super().__init__(None, *args, **kwargs)
+        if ann_file is not None:
+            remedy = 'set `ann_file` of InstanceMetric, which does not follow `data_root`'
+            self._coco_api = load_coco(ann_file, self.backend_args, remedy, score_masks='segm' in self.metrics)
 
     def process(self, data_batch: dict, data_samples: Sequence[dict]) -> None:
         """Collect predictions, and the ground truth where there is no ``ann_file``."""

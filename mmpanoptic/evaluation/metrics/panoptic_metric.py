@@ -71,10 +71,11 @@ class PanopticMetric(BaseMetric):
         self._annotations = None
         if ann_file is not None:
             self._seg_prefix = seg_prefix or osp.splitext(ann_file)[0]
-            data = read_json(ann_file, backend_args)
+            remedy = 'set `ann_file` of PanopticMetric, which does not follow `data_root`'
+            data = read_json(ann_file, backend_args, remedy)
             self._category_of = {c['id']: c for c in parse_categories(data.get('categories'), ann_file)}
             pairs = annotations_by_image(data, ann_file)
-            self._annotations = {image['id']: (place, gt) for place, (image, gt) in enumerate(pairs)}
+            self._annotations = {image['id']: (place, image, gt) for place, (image, gt) in enumerate(pairs)}
 
     @property
     def _png_folder(self) -> str:
@@ -113,12 +114,12 @@ class PanopticMetric(BaseMetric):
                 )
             gt = sample['gt_panoptic_seg']
             return gt['sample_idx'], gt['sem_seg'].squeeze(0).cpu().numpy(), gt['segments_info']
-        place, annotation = self._annotations.get(sample['img_id'], (0, None))
+        place, image, annotation = self._annotations.get(sample['img_id'], (0, None, None))
         if annotation is None:
             raise UserError(f'{self._ann_file} has no annotation of image {sample["img_id"]!r} ({sample["img_path"]})')
         self._check_classes()
         path = osp.join(self._seg_prefix, annotation['file_name'])
-        ids = decode_panoptic_png(read_bytes(path, self.backend_args), path)
+        ids = decode_panoptic_png(read_bytes(path, self.backend_args), path, (image['height'], image['width']))
         return place, ids, parse_segments(annotation, self._category_of, self._ann_file)
 
     def _check_classes(self) -> None:

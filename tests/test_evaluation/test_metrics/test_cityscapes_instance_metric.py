@@ -164,7 +164,7 @@ def test_what_does_not_fit_is_refused(cityscapes_root: Path, tmp_path: Path):
     with pytest.raises(UserError, match="'sofa' is no instance class of Cityscapes"):
         metric.process({}, [good])
     small = dict(good['pred_instances'], masks=good['pred_instances']['masks'][:, ::2, ::2])
-    with pytest.raises(UserError, match=r'is \(96, 64\), the masks of .* are \(48, 32\)'):
+    with pytest.raises(UserError, match=r'is 64x96 \(height x width\), the masks of .* are 32x48'):
         build(cityscapes_root).process({}, [good | {'pred_instances': small}])
 
 

@@ -134,7 +134,13 @@ def test_instance_errors(dataset, samples, tiny_shapes, tmp_path):
     path.write_text(json.dumps(data | {'categories': data['categories'][::-1]}))
     with pytest.raises(UserError, match='in their order'):
         score(InstanceMetric(metric='bbox', ann_file=str(path)), dataset.metainfo, samples)
-    path.write_text(json.dumps(data | {'categories': data['categories'][:-1]}))
+    last = data['categories'][-1]['id']
+    fewer = {'categories': data['categories'][:-1]}
+    path.write_text(json.dumps(data | fewer))
+    with pytest.raises(UserError, match=r'annotation \d+ of image \d+ has category_id \d+, which is no thing in'):
+        InstanceMetric(metric='bbox', ann_file=str(path))
+    fewer['annotations'] = [a for a in data['annotations'] if a['category_id'] != last]
+    path.write_text(json.dumps(data | fewer))
     with pytest.raises(UserError, match='6 against 7'):
         score(InstanceMetric(metric='bbox', ann_file=str(path)), dataset.metainfo, samples)
     path.write_text(json.dumps(data | {'images': data['images'][1:]}))

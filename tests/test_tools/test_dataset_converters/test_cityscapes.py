@@ -141,10 +141,10 @@ def _break(tree: Path, how: str) -> None:
         ('no image', f'leftImg8bit/val lacks 1 of the 2 images of .*gtFine/val, first {NAME}'),
         ('no annotation', f'gtFine/val lacks 1 of the 2 images of .*leftImg8bit/val, first {NAME}'),
         ('label', "_polygons.json: cityscapesscripts refuses it: Label 'spaceship' not known"),
-        ('json', '_polygons.json: cityscapesscripts fails on it'),
-        ('size', r'_instanceIds.png is \(96, 64\), its image \(8, 8\)'),
+        ('json', '_polygons.json cannot be read'),
+        ('size', r'_instanceIds.png is 64x96 \(height x width\), its image 8x8'),
         ('id', r'_instanceIds.png: cityscapesscripts fails on it \(KeyError'),
-        ('truncated', '_instanceIds.png or its image cannot be read'),
+        ('truncated', '_instanceIds.png cannot be decoded as an image'),
     ],
 )
 def test_what_does_not_fit_is_refused(tree: Path, tool: ModuleType, how: str, message: str):

@@ -112,6 +112,6 @@ def test_also_where_the_panoptic_files_were_made_before(tmp_path: Path, capsys: 
 
     path.unlink()
     Image.new('RGB', (8, 8)).save(root / 'leftImg8bit' / 'val' / f'{NAME}_leftImg8bit.png')
-    with pytest.raises(DatasetError, match=r'_instanceIds.png is \(96, 64\), its image \(8, 8\)'):
+    with pytest.raises(DatasetError, match=r'_instanceIds.png is 64x96 \(height x width\), its image 8x8'):
         TOOL.run(arguments)
     assert not path.exists()

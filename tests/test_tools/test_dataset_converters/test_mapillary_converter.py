@@ -134,10 +134,10 @@ def _break(tree: Path, how: str) -> None:
         ('no map', 'training/instances lacks 1 of the 3 images of .*training/images, first zC'),
         ('no image', 'training/images lacks 1 of the 3 images of .*training/instances, first zC'),
         ('empty', 'training/images holds no'),
-        ('size', r'zC.png is of shape \(24, 40\), its image \(40, 24\)'),
+        ('size', r'zC.png is 24x40 \(height x width\), its image 40x24'),
         ('rgb', r'zC.png is of shape \(24, 40, 3\)'),
         ('label', 'zC.png holds 1283, that is label 5; the configuration has 5 labels'),
-        ('truncated', 'zC.png or its image cannot be read'),
+        ('truncated', 'zC.png cannot be decoded as an image'),
     ],
 )
 def test_what_does_not_fit_is_refused(tree: Path, how: str, message: str):

@@ -1,0 +1,59 @@
+"""COCO instances JSON files as pycocotools and mmdet have them, checked: pycocotools believes what it reads."""
+
+from mmdet.datasets.api_wrappers import COCO
+
+from mmpanoptic.utils import DatasetError
+
+from .instances_json import load_instances
+from .json_checks import check_types, entries, refuse_repeats
+from .masks import check_mask
+from .panoptic_json import annotations_by_image, parse_categories, read_json
+
+
+def load_coco(
+    path: str,
+    backend_args: dict | None = None,
+    remedy: str = 'set `ann_file` and `data_root`',
+    score_masks: bool = False,
+) -> COCO:
+    """Read an instances JSON for pycocotools. Annotations of images that it lacks are left out.
+
+    Args:
+        path: The JSON. One without annotations (COCO's test sets) is taken as well.
+        backend_args: Storage backend, see :mod:`mmengine.fileio`.
+        remedy: How to mend a path that does not exist, for the error.
+        score_masks: Whether every annotation needs a mask that pycocotools can score.
+
+    Raises:
+        DatasetError: If it cannot be read, or is not of that format.
+    """
+    data = read_json(path, backend_args, remedy)
+    images = [image for image, _ in annotations_by_image({'images': data.get('images')}, path)]
+    known = {}
+    if data.get('annotations') or data.get('categories'):
+        categories = entries(data.get('categories'), path, 'categories', 'give `ann_file` a COCO instances JSON')
+        categories = parse_categories([{'isthing': 1, **category} for category in categories], path)
+        known = {category['id']: category for category in categories}
+    data.setdefault('categories', [])
+    if data.get('annotations'):
+        load_instances(data, path, known, images, path, need_masks=score_masks)
+        size_of = {image['id']: (image['height'], image['width']) for image in images}
+        data['annotations'] = [one for one in data['annotations'] if one['image_id'] in size_of]
+        for one in data['annotations']:
+            where = f'{path}: annotation {one.get("id")!r} of image {one["image_id"]!r}'
+            check_types(one, dict(id=(int, str), area=(int, float)), where)
+            if score_masks:
+                _check_scorable(one['segmentation'], size_of[one['image_id']], where)
+        refuse_repeats((one['id'] for one in data['annotations']), f'{path}: annotation id')
+    coco = COCO()
+    coco.dataset = data
+    coco.createIndex()
+    coco.img_ann_map, coco.cat_img_map = coco.imgToAnns, coco.catToImgs
+    return coco
+
+
+def _check_scorable(mask: list | dict, size: tuple[int, int], where: str) -> None:
+    """Refuse what training leaves out, and pycocotools cannot take."""
+    check_mask(mask, *size, where)
+    if isinstance(mask, list) and not (mask and all(len(one) >= 6 and len(one) % 2 == 0 for one in mask)):
+        raise DatasetError(f'{where} has a polygon of fewer than three points, or none: write [x1, y1, ...]')

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from fixtures.tiny_run import tool_env, write_config
+from helpers.jobs import processes_of
 from helpers.repo import ROOT
 from helpers.tcp import free_port
 
@@ -59,18 +60,6 @@ train_dataloader.update(
     ),
 )
 """
-
-
-def processes_of(job: str) -> list[int]:
-    """Ids of the processes that have inherited the job's name, or started with it."""
-    found = []
-    for path in Path('/proc').glob('[0-9]*'):
-        try:
-            if f'JOB={job}'.encode() in (path / 'environ').read_bytes().split(b'\0'):
-                found.append(int(path.name))
-        except OSError:  # of somebody else, or gone
-            pass
-    return found
 
 
 def wait_for_the_end(job: str, died: Path) -> list[int]:

@@ -1,19 +1,21 @@
 """A training that is killed goes on from its last checkpoint."""
 
-import contextlib
 import os
 import re
 import signal
 import subprocess
 import sys
 import time
+import uuid
 from pathlib import Path
 
 import pytest
 import torch
 from fixtures.tiny_run import EPOCHS, ITERS_PER_EPOCH, TinyRun, run_tool, tool_env, write_config
+from helpers.jobs import processes_of
 from helpers.process_memory import needs_linux
 from helpers.repo import ROOT
+from helpers.tcp import free_port
 
 from mmpanoptic.utils import sole_writer
 
@@ -75,15 +77,20 @@ def test_kill_and_resume(tiny_run: TinyRun, tmp_path: Path):
     assert state['param_schedulers'][0]['last_step'] == straight['param_schedulers'][0]['last_step']
 
 
-def processes_of_session(session: int) -> list[str]:
-    """Command lines of the processes of a session that live."""
-    found = []
-    for stat in Path('/proc').glob('[0-9]*/stat'):
-        with contextlib.suppress(OSError):
-            fields = stat.read_text().rpartition(')')[2].split()
-            if int(fields[3]) == session and fields[0] != 'Z':
-                found.append((stat.parent / 'cmdline').read_bytes().replace(b'\0', b' ').decode())
-    return found
+def wait_for_line(output: Path, pattern: str, process: subprocess.Popen) -> None:
+    """Return when the output of a process holds a line with the pattern."""
+    deadline = time.monotonic() + 120
+    while not re.search(pattern, output.read_text()):
+        assert process.poll() is None and time.monotonic() < deadline, output.read_text()
+        time.sleep(0.05)
+
+
+def left_of(job: str) -> list[int]:
+    """Processes of a job that are there ten seconds from now, or none as soon as there is none."""
+    deadline = time.monotonic() + 10
+    while (left := processes_of(job)) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return left
 
 
 LONG = ('train_cfg.max_epochs=1000', 'train_cfg.val_interval=1000')
@@ -102,39 +109,63 @@ WORKERS = ('train_dataloader.num_workers=2', 'train_dataloader.persistent_worker
     ],
 )
 def test_signals_leave_a_checkpoint_and_no_process(number, to_group, status, tiny_run: TinyRun, tmp_path: Path):
+    job, output = uuid.uuid4().hex, tmp_path / 'output'
     train = [str(tiny_run.config), '--work-dir', 'work', '--cfg-options', *WORKERS]
-    process = subprocess.Popen(
-        [sys.executable, str(ROOT / 'tools/train.py'), *train, *LONG],
-        cwd=tmp_path,
-        env=tool_env(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-    for line in process.stdout:
-        if re.search(r'Epoch\(train\) +\[2\]', line):
-            break
-    assert len(processes_of_session(process.pid)) >= 3
+    with output.open('w') as file:
+        process = subprocess.Popen(
+            [sys.executable, str(ROOT / 'tools/train.py'), *train, *LONG],
+            cwd=tmp_path, env=tool_env(JOB=job), stdout=file, stderr=file, start_new_session=True,
+        )  # fmt: skip
+    wait_for_line(output, r'Epoch\(train\) +\[2\]', process)
+    assert len(processes_of(job)) == 3
     (os.killpg if to_group else os.kill)(process.pid, number)
-    _, errors = process.communicate(timeout=60)
-    assert process.returncode == status, errors
-    deadline = time.monotonic() + 10
-    while (left := processes_of_session(process.pid)) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert left == []
+    assert process.wait(60) == status
+    assert left_of(job) == []
     if number == signal.SIGKILL:
         return
-    (line,) = [line for line in errors.splitlines() if 'stopped by' in line]
-    assert 'Traceback' not in errors
-    found = re.fullmatch(rf'stopped by {number.name} after iteration (\d+): go on from (\S+) with --resume', line)
+    text = output.read_text()
+    assert 'Traceback' not in text
+    found = re.search(rf'^stopped by {number.name} after iteration (\d+): go on from (\S+) with --resume$', text, re.M)
     state = torch.load(tmp_path / found[2], weights_only=False)
     assert state['meta']['iter'] == int(found[1]) > ITERS_PER_EPOCH
-
     short = f'train_cfg.max_epochs={state["meta"]["epoch"] + 1}'
     done = run_tool('train.py', *train, short, '--resume', cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     assert f'iter: {found[1]}' in done.stdout
+
+
+@pytest.mark.slow
+@needs_linux
+def test_two_processes_stop_together_and_resume_exactly(tiny_run: TinyRun, tmp_path: Path):
+    job, output = uuid.uuid4().hex, tmp_path / 'output'
+    config = write_config(tmp_path / 'tiny.py', tiny_run.data, epochs=12)
+
+    def train(*options: str) -> list[str]:
+        workers = 'train_dataloader.batch_size=1', *WORKERS, 'train_cfg.val_interval=6'
+        return [str(config), '2', *options, '--cfg-options', *workers]
+
+    def env() -> dict[str, str]:
+        return tool_env(JOB=job, PORT=str(free_port()))
+
+    with output.open('w') as file:
+        process = subprocess.Popen(
+            ['bash', str(ROOT / 'tools/dist_train.sh'), *train('--work-dir', 'cut')],
+            cwd=tmp_path, env=env(), stdout=file, stderr=file,
+        )  # fmt: skip
+    wait_for_line(output, r'Epoch\(train\) +\[2\]', process)
+    process.terminate()
+    assert process.wait(60) != 0
+    assert left_of(job) == []
+    assert re.search(r'^stopped by SIGTERM after iteration \d+: go on from', output.read_text(), re.M), (
+        output.read_text()
+    )
+    weights = []
+    for options in (('--work-dir', 'cut', '--resume'), ('--work-dir', 'straight')):
+        done = run_tool('dist_train.sh', *train(*options), cwd=tmp_path, env=env())
+        assert done.returncode == 0, done.stdout + done.stderr
+        weights.append(torch.load(tmp_path / options[1] / 'epoch_12.pth', weights_only=False)['state_dict'])
+    differ = [name for name, value in weights[1].items() if not torch.equal(weights[0][name], value)]
+    assert differ == []
 
 
 @pytest.mark.slow

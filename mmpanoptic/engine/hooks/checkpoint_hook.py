@@ -3,11 +3,14 @@
 import os
 from typing import Any
 
+import torch
 from mmengine.dist import all_gather_object, get_rank, is_main_process
 from mmengine.fileio.backends import BaseStorageBackend
 from mmengine.hooks import CheckpointHook as MMEngineCheckpointHook
 from mmengine.logging import print_log
+from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
+from torch import nn
 
 from mmpanoptic.engine.loops import ResumableLoop
 from mmpanoptic.registry import HOOKS
@@ -39,6 +42,27 @@ def _inode(path: str) -> int | None:
     return os.stat(path).st_ino if os.path.exists(path) else None
 
 
+def _without_wrapper(model: nn.Module) -> nn.Module:
+    return model.module if is_model_wrapper(model) else model
+
+
+def _of_all_processes(runner: Runner) -> list[dict]:
+    """Random states by rank, each with the buffers of the model that are others than those of rank 0.
+
+    Within an epoch, every process has its own statistics of batch norm.
+    """
+    state = dict(runner.train_loop.random_state(), buffers={})
+    if runner.world_size > 1:
+        state['buffers'] = {name: value.cpu() for name, value in _without_wrapper(runner.model).named_buffers()}
+    states = all_gather_object(state)
+    first = states[0]['buffers']
+    for state in states:
+        state['buffers'] = {
+            name: value for name, value in state['buffers'].items() if not torch.equal(value, first[name])
+        }
+    return states
+
+
 @HOOKS.register_module()
 class CheckpointHook(MMEngineCheckpointHook):
     """mmengine's hook with three differences.
@@ -55,7 +79,7 @@ class CheckpointHook(MMEngineCheckpointHook):
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Remember the random states of a training that goes on."""
         if runner._resume:
-            self._states = checkpoint['meta'].get('random_states')
+            self._states = checkpoint.get('meta', {}).get('random_states')
 
     def before_train(self, runner: Runner) -> None:
         """Go on with the random states."""
@@ -71,7 +95,12 @@ class CheckpointHook(MMEngineCheckpointHook):
                 'current',
             )
             states = None
-        runner.train_loop.go_on(None if states is None else states[get_rank()])
+        own = None if states is None else states[get_rank()]
+        runner.train_loop.go_on(own)
+        if own is not None:
+            model = _without_wrapper(runner.model)
+            for name, value in own['buffers'].items():
+                model.get_buffer(name).copy_(value)
 
     def save_interrupted(self, runner: Runner, done: int) -> str | None:
         """Write a checkpoint of where the training is, on all processes together.
@@ -101,7 +130,7 @@ class CheckpointHook(MMEngineCheckpointHook):
 
     def _save_checkpoint_with_step(self, runner: Runner, step: int, meta: dict) -> None:
         if isinstance(runner.train_loop, ResumableLoop):
-            meta['random_states'] = all_gather_object(runner.train_loop.random_state())
+            meta['random_states'] = _of_all_processes(runner)
         interrupted = runner.message_hub.runtime_info.get('interrupted_ckpt')
         path = os.path.join(self.out_dir, self.filename_tmpl.format(step)) if self._interrupting else ''
         runner.message_hub.update_info('interrupted_ckpt', path)

@@ -126,8 +126,8 @@ def test_config_beyond_the_model(path):
 
 
 def test_readme_config_of_own_data(tmp_path):
-    """The example in the README is a config that builds."""
-    (example,) = re.findall(r'```python\n(.*?)```', (ROOT / 'README.md').read_text(), re.DOTALL)
+    """The example of own data is a config that builds."""
+    (example,) = re.findall(r'```python\n(.*?)```', (ROOT / 'docs/own_data.md').read_text(), re.DOTALL)
     base = ROOT / 'configs/panoptic_fpn/panoptic-fpn_r50_fpn_1x_coco.py'
     (tmp_path / 'mine.py').write_text(example.replace('./panoptic-fpn_r50_fpn_1x_coco.py', str(base)))
     config = load(tmp_path / 'mine.py')

@@ -1,6 +1,7 @@
 """Checkpoints that a training goes on from exactly, and of which a good one is always there."""
 
 import os
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -85,6 +86,9 @@ class CheckpointHook(MMEngineCheckpointHook):
         """Go on with the random states."""
         super().before_train(runner)
         self.file_backend = LateRemoval(self.file_backend)
+        if is_main_process():
+            for unfinished in Path(self.out_dir).glob('.*.pth.*.part'):  # of a process that was killed
+                unfinished.unlink(missing_ok=True)
         if not runner._resume or not isinstance(runner.train_loop, ResumableLoop):
             return
         states = self._states

@@ -20,6 +20,7 @@ from mmpanoptic.utils import DatasetError, UserError
 MAX_PIXELS = 2**27
 # Of what OpenCV decodes, that of which Pillow reads the size which is decoded. A JPEG 2000 states it twice.
 FORMATS = ('AVIF', 'BMP', 'GIF', 'JPEG', 'PNG', 'PPM', 'TIFF', 'WEBP')
+_LOSSY = ('AVIF', 'JPEG', 'WEBP')  # or may be
 _VARIABLE = 'MMPANOPTIC_MAX_PIXELS'
 _LARGEST = 2**30  # OpenCV's own limit
 
@@ -79,11 +80,15 @@ def image_size(file: bytes | str | Path, name: str | None = None) -> tuple[int, 
         name: What to call it in an error; by default the path.
 
     Raises:
-        DatasetError: If it is no image of :data:`FORMATS`, or claims more pixels than are allowed.
+        DatasetError: If it is no image of :data:`FORMATS`, holds several, or claims more pixels than are allowed.
     """
     name = name or str(file)
     with decoding(name), _open(file) as image:
         width, height = image.size
+        # A camera's JPEG may hold previews; its first picture is the one that is meant.
+        pages = 1 if image.format in ('JPEG', 'MPO') else getattr(image, 'n_frames', 1)
+    if pages > 1:
+        raise DatasetError(f'{name} holds {pages} images, of which only the first would be read: write a file for each')
     check_pixels(height, width, name)
     return height, width
 
@@ -113,10 +118,13 @@ def load_label_map(path: Path, expected: tuple[int, int], of: str) -> np.ndarray
         Array of shape (H, W), or (H, W, C) from a file of several channels.
 
     Raises:
-        DatasetError: If it is no image of that size, or cannot be decoded.
+        DatasetError: If it is no image of that size, of a format that changes values, or cannot be decoded.
     """
     check_size(image_size(path), expected, str(path), of)
     with decoding(str(path)), _open(path) as image:
+        kind = 'JPEG' if image.info.get('compression') == 'jpeg' else image.format
+        if kind in _LOSSY:
+            raise DatasetError(f'{path} is compressed as {kind}, which changes labels: write PNG, TIFF or npy')
         return np.array(image)
 
 

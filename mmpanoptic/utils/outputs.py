@@ -141,6 +141,8 @@ def whole_folder(path: str | Path, maker: str, what: str, index: str | Path | No
     path = Path(os.path.realpath(path))
     if path in (here := Path.cwd(), *here.parents):
         raise UserError(f'{what}: {path} is the current folder or holds it, and would be moved: name another one')
+    if _is_mounted(path):
+        raise UserError(f'{what}: {path} is a mount point and cannot be replaced: name a folder in it')
     require_folder(str(path.parent), what)
     with contextlib.ExitStack() as locks:
         locks.enter_context(sole_writer(path, what))
@@ -251,6 +253,16 @@ def _remove_parts(path: Path) -> None:
                 shutil.rmtree(part, ignore_errors=True)
             else:
                 part.unlink(missing_ok=True)
+
+
+def _is_mounted(path: Path) -> bool:
+    """Whether something is mounted there; of a folder of the same disk, the kernel's list alone tells."""
+    try:
+        lines = Path('/proc/self/mountinfo').read_bytes().splitlines()
+    except OSError:
+        return os.path.ismount(path)
+    points = {re.sub(rb'\\(\d{3})', lambda code: bytes([int(code[1], 8)]), line.split()[4]) for line in lines}
+    return os.fsencode(path) in points
 
 
 def _files_below(folder: Path) -> Iterator[str]:

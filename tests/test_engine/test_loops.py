@@ -20,6 +20,7 @@ from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from mmpanoptic.engine.checkpoint_files import latest_checkpoint, use_strict_loading
 from mmpanoptic.engine.devices import Stopped
+from mmpanoptic.engine.hooks import CheckpointHook
 from mmpanoptic.engine.runner import LogFile, ToolRunner
 from mmpanoptic.registry import DATASETS, METRICS, MODELS
 from mmpanoptic.utils import UserError
@@ -284,3 +285,27 @@ def test_checkpoint_without_random_states(tmp_path):
     del content['meta']['random_states']
     torch.save(content, path)
     assert run(tmp_path, resume=path).iter == 3 * PER_EPOCH
+
+
+@pytest.mark.parametrize('name', ['panoptic/PQ', 'panoptic/PQ_th', 'coco/segm_mAP', 'coco/bbox_AP50', 'mIoU', 'x/SQ'])
+def test_scores_are_better_when_larger(name):
+    for save_best in (name, [name, 'loss']):
+        hook = CheckpointHook(save_best=save_best)
+        assert hook.rules[0] == 'greater' and hook.is_better_than[name](2, 1)
+    hook = CheckpointHook(save_best='auto')
+    hook._init_rule(hook.rules, [name])
+    assert hook.rules == ['greater']
+
+
+def test_save_best_of_what_there_is_not(tmp_path):
+    with pytest.raises(UserError) as caught:
+        run(tmp_path, save_best='PQ')
+    assert str(caught.value) == (
+        "default_hooks.checkpoint.save_best is 'PQ', and the validation gives n: choose one of them, or 'auto' for the "
+        f'first; {tmp_path}/epoch_1.pth is whole, go on with --resume'
+    )
+
+
+def test_save_best_auto(tmp_path):
+    run(tmp_path, save_best='auto', greater_keys=['n'])
+    assert (tmp_path / 'best_n_epoch_1.pth').exists()

@@ -211,3 +211,47 @@ def test_label_maps(tmp_path: Path):
         load_label_map(tmp_path / 'x.png', (4, 3), 'its image')
     with pytest.raises(DatasetError, match=r'none\.png cannot be decoded .*No such file'):
         load_label_map(tmp_path / 'none.png', (4, 3), 'its image')
+
+
+LABELS = np.repeat(np.repeat(np.array([[0, 1, 2, 3]], np.uint8), 16, 0), 4, 1)
+
+
+@pytest.mark.parametrize(
+    ('name', 'options', 'kind'),
+    [
+        ('x.jpg', dict(), 'JPEG'),
+        ('x.png', dict(format='JPEG'), 'JPEG'),  # named otherwise than it is
+        ('x.webp', dict(lossless=True), 'WEBP'),
+        ('x.tif', dict(compression='jpeg'), 'JPEG'),
+    ],
+)
+def test_label_maps_of_lossy_formats(name, options, kind, tmp_path):
+    Image.fromarray(LABELS).save(tmp_path / name, **options)
+    with pytest.raises(DatasetError, match=rf'{name} is compressed as {kind}, which changes labels: write PNG'):
+        load_label_map(tmp_path / name, LABELS.shape, 'its image')
+
+
+@pytest.mark.parametrize('options', [dict(), dict(compression='tiff_lzw'), dict(compression='tiff_deflate')])
+@pytest.mark.parametrize('name', ['x.png', 'x.tif', 'x.bmp'])
+def test_label_maps_of_exact_formats(name, options, tmp_path):
+    Image.fromarray(LABELS).save(tmp_path / name, **options)
+    np.testing.assert_array_equal(load_label_map(tmp_path / name, LABELS.shape, 'its image'), LABELS)
+
+
+@pytest.mark.parametrize('name', ['x.tif', 'x.gif', 'x.png', 'x.webp'])
+def test_files_of_several_images(name, tmp_path):
+    first, second = Image.fromarray(LABELS), Image.fromarray(LABELS[::-1] * 50)
+    first.save(tmp_path / name, save_all=True, append_images=[second, first])
+    for read in (image_size, read_image, lambda path: load_label_map(path, LABELS.shape, 'its image')):
+        with pytest.raises(DatasetError, match=rf'{name} holds 3 images, of which only the first would be read'):
+            read(str(tmp_path / name))
+    first.save(tmp_path / name)
+    assert image_size(tmp_path / name) == LABELS.shape
+
+
+def test_photos_with_previews_are_photos(tmp_path):
+    """Cameras write further pictures into one JPEG (CIPA DC-007)."""
+    photo = Image.fromarray(np.zeros((32, 48, 3), np.uint8))
+    photo.save(tmp_path / 'x.jpg', format='MPO', save_all=True, append_images=[photo])
+    assert image_size(tmp_path / 'x.jpg') == (32, 48)
+    assert read_image(str(tmp_path / 'x.jpg')).shape == (32, 48, 3)

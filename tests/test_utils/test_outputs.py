@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+from helpers.process_memory import needs_linux
 
 from mmpanoptic.utils import UserError, WriteError, part_of, sole_writer, whole_file, whole_folder, write_whole
 
@@ -294,3 +295,21 @@ def test_workers_end_with_a_process_that_is_killed(tmp_path):
         time.sleep(0.05)
     else:
         pytest.fail('workers are left')
+
+
+@needs_linux
+@pytest.mark.parametrize('point', ['/proc', '/dev'])
+def test_mount_points_are_refused_before_the_work(point):
+    with pytest.raises(UserError, match=f'--out: {point} is a mount point and cannot be replaced: name a folder in it'):
+        whole_folder(point, 'a tool', '--out').__enter__()
+
+
+def test_mount_points_are_read_from_the_list_of_the_kernel(monkeypatch, tmp_path):
+    """Also a folder of the same disk, and a name with a space, which is written as its octal number."""
+    out = tmp_path / 'my out'
+    line = f'36 25 0:32 /a {out} rw - ext4 /dev/root rw'.replace(str(out), str(out).replace(' ', r'\040'))
+    monkeypatch.setattr(Path, 'read_bytes', lambda path: line.encode())
+    with pytest.raises(UserError, match='my out is a mount point'):
+        whole_folder(out, 'a tool', '--out').__enter__()
+    with whole_folder(tmp_path / 'other', 'a tool', '--out'):
+        pass

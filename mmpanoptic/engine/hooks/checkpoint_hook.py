@@ -15,6 +15,7 @@ from torch import nn
 
 from mmpanoptic.engine.loops import ResumableLoop
 from mmpanoptic.registry import HOOKS
+from mmpanoptic.utils import UserError
 
 
 class LateRemoval:
@@ -66,12 +67,14 @@ def _of_all_processes(runner: Runner) -> list[dict]:
 
 @HOOKS.register_module()
 class CheckpointHook(MMEngineCheckpointHook):
-    """mmengine's hook with three differences.
+    """mmengine's hook with a few differences.
 
     A checkpoint holds the random states of all processes and their workers, and a training resumes with them. An old
     checkpoint is removed when the next one is whole. :meth:`save_interrupted` writes one between the regular ones,
-    which the next regular one replaces.
+    which the next regular one replaces. And ``save_best`` knows that PQ, SQ, RQ and AP are better when larger.
     """
+
+    _default_greater_keys = [*MMEngineCheckpointHook._default_greater_keys, 'PQ', 'SQ', 'RQ', 'AP', 'IoU']
 
     _states: list[dict] | None = None
     _interrupting = False
@@ -128,7 +131,17 @@ class CheckpointHook(MMEngineCheckpointHook):
         return self.last_ckpt
 
     def after_val_epoch(self, runner: Runner, metrics: dict) -> None:
-        """Keep the best checkpoint."""
+        """Keep the best checkpoint.
+
+        Raises:
+            UserError: If ``save_best`` names no score of this validation.
+        """
+        for name in self.key_indicators if self.save_best else ():
+            if name != 'auto' and metrics and name not in metrics:
+                raise UserError(
+                    f'default_hooks.checkpoint.save_best is {name!r}, and the validation gives {", ".join(metrics)}: '
+                    f"choose one of them, or 'auto' for the first; {self.last_ckpt} is whole, go on with --resume"
+                )
         super().after_val_epoch(runner, metrics)
         self.file_backend.remove_now()
 

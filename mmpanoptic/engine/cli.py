@@ -25,6 +25,7 @@ def run(main: Callable[[], None]) -> None:
     warnings.filterwarnings('ignore', message='Default ``avg_non_ignore``')
     warnings.filterwarnings('ignore', message='Panoptic segmentation map will not be compressed')  # --out says so
     warnings.filterwarnings('ignore', message='Setting ..._NUM_THREADS environment variable')
+    warnings.filterwarnings('ignore', message='Initializing zero-element tensors')  # an error follows, of the classes
     warnings.filterwarnings('ignore', message='Image size .* exceeds limit')  # Pillow; an error follows
     warnings.filterwarnings('ignore', message='`broadcast_buffers` is deprecated', category=FutureWarning)
     signal.signal(signal.SIGTERM, _end)

@@ -21,7 +21,7 @@ def die_with_parent() -> None:
     if parent is None:
         return
     os.setpgid(0, 0)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # the parent's handler, which may only take note of it, came along
+    _die_of_sigterm()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if sys.platform == 'linux':
         # At once, whatever this process does; it is bound to the thread that started it.
@@ -30,6 +30,18 @@ def die_with_parent() -> None:
             os._exit(1)
     else:
         threading.Thread(target=_exit_after, args=(parent,), daemon=True).start()
+
+
+def _die_of_sigterm() -> None:
+    """Let SIGTERM end this process, also one that has come already.
+
+    The parent's handler, which may only take note of it, came along. Python calls a handler some time after the signal;
+    if there is none by then, the signal is lost, and who sent it waits for ever.
+    """
+    signal.signal(signal.SIGTERM, lambda number, frame: os._exit(128 + number))
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])  # what came before is handled here at the latest
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
 
 
 def _exit_after(process: multiprocessing.Process) -> None:

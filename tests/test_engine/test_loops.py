@@ -152,7 +152,8 @@ def run(
     if full_at is not None:
         runner.register_hook(FullDisk(full_at))
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGXFSZ)}
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')
         try:
@@ -163,7 +164,8 @@ def run(
                 runner.train()
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-            signal.signal(signal.SIGXFSZ, handler)
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
             # At the end of a process they go by themselves.
             for found in gc.get_objects():
                 if isinstance(found, _MultiProcessingDataLoaderIter):

@@ -1,5 +1,6 @@
 """A training that is told to stop does so between two iterations, with a checkpoint."""
 
+import os
 import signal
 import threading
 from types import FrameType
@@ -35,6 +36,7 @@ class StopHook(Hook):
     def __init__(self, interval: int = 10) -> None:
         self.interval = interval
         self._received = 0
+        self._process = os.getpid()
         self._old_handlers: dict[int, object] = {}
 
     def before_train(self, runner: Runner) -> None:
@@ -67,6 +69,8 @@ class StopHook(Hook):
             self._stop(runner, self._received, validating=True)
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
+        if os.getpid() != self._process:  # of a worker that has just started
+            os._exit(128 + number)
         if number == self._received == signal.SIGINT:
             raise Stopped(number, 'at once, as it was told so twice')
         self._received = number

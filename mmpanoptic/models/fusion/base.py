@@ -23,12 +23,18 @@ class BaseFusionHead(BasePanopticFusionHead):
         init_cfg: As in mmengine's BaseModule.
 
     Raises:
-        ValueError: If the classes are so many that labels and instance numbers do not fit in one id.
+        ValueError: If no class is a thing, or the classes are so many that labels and instance numbers do not fit in
+            one id.
     """
 
     takes: tuple[type, ...] = (StuffLogits, StuffLabels)
 
     def __init__(self, num_things_classes: int, num_stuff_classes: int, init_cfg: dict | None = None) -> None:
+        if num_things_classes < 1:
+            raise ValueError(
+                'no class is a thing, and these systems find things: mark classes as things (isthing 1 in the JSON), '
+                'or segment stuff alone by a model of semantic segmentation'
+            )
         super().__init__(num_things_classes, num_stuff_classes, init_cfg=init_cfg)
         if self.num_classes >= INSTANCE_OFFSET:
             raise ValueError(f'{self.num_classes} classes: a panoptic map has room for {INSTANCE_OFFSET - 1}')

@@ -47,7 +47,8 @@ def stuff_labels(stuff: StuffLogits | StuffLabels, num_things: int, num_stuff: i
     """
     if isinstance(stuff, StuffLabels):
         return stuff.labels.long()
-    return best_channel(stuff.of_stuff(num_things, num_stuff))
+    logits = stuff.of_stuff(num_things, num_stuff)
+    return best_channel(logits) if num_stuff else logits.new_zeros(logits.shape[1:], dtype=torch.long)
 
 
 def paste_stuff(

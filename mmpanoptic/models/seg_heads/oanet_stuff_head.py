@@ -122,15 +122,21 @@ class OANetStuffHead(BaseSemanticHead):
                 ``ori_shape``, (height, width) each.
             rescale: Whether to give results at the original size.
         """
-        logits = self(x)['seg_preds'][:, -self.num_stuff_classes :]
-        padded = batch_img_metas[0]['batch_input_shape']
-        logits = F.interpolate(logits, padded, mode='bilinear', align_corners=False)
+        logits = self(x)['seg_preds']
+        logits = logits[:, logits.shape[1] - self.num_stuff_classes :]
+        logits = _resized(logits, batch_img_metas[0]['batch_input_shape'])
         results = []
         for one, meta in zip(logits, batch_img_metas, strict=True):
             height, width = meta['img_shape'][:2]
             cropped = one[:, :height, :width]
             if rescale:
-                size = meta['ori_shape'][:2]
-                cropped = F.interpolate(cropped[None], size, mode='bilinear', align_corners=False)[0]
+                cropped = _resized(cropped[None], meta['ori_shape'][:2])[0]
             results.append(StuffLogits(cropped, 'stuff'))
         return results
+
+
+def _resized(logits: Tensor, size: tuple[int, int]) -> Tensor:
+    """Bilinear interpolation, which torch refuses without channels."""
+    if not logits.shape[1]:
+        return logits.new_zeros((len(logits), 0, *size))
+    return F.interpolate(logits, size, mode='bilinear', align_corners=False)

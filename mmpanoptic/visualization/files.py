@@ -26,8 +26,14 @@ def write_figure(figure: Figure, path: str) -> None:
     write_whole(path, drawn.getvalue())
 
 
-def read_image(path: str, backend_args: dict | None = None) -> np.ndarray:
+def read_image(path: str, backend_args: dict | None = None, flag: str = 'color', decoder: str = 'cv2') -> np.ndarray:
     """Read an image as uint8 RGB of shape (H, W, 3).
+
+    Args:
+        path: Where it lies.
+        backend_args: Storage backend, see :mod:`mmengine.fileio`.
+        flag: How mmcv decodes it: 'color', or 'color_ignore_orientation' as it is stored whatever its EXIF says.
+        decoder: What mmcv decodes it with.
 
     Raises:
         DatasetError: If there is no such file, or it is no image or too large a one.
@@ -35,10 +41,10 @@ def read_image(path: str, backend_args: dict | None = None) -> np.ndarray:
     data = read_bytes(path, backend_args)
     image_size(data, path)
     with decoding(path):
-        image = mmcv.imfrombytes(data, channel_order='rgb')
+        image = mmcv.imfrombytes(data, flag, 'bgr', decoder)  # of 'rgb' it takes notice with some flags alone
     if image is None:
         raise DatasetError(f'{path} cannot be drawn: it is not an image that can be decoded; fetch it again')
-    return image
+    return image[..., ::-1] if image.ndim == 3 else np.stack([image] * 3, axis=-1)
 
 
 def picture_names(paths: Iterable[str]) -> dict[str, str]:

@@ -4,10 +4,12 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from mmcv.transforms import LoadImageFromFile
 from mmdet.structures import DetDataSample
 from mmengine.dist import get_rank, get_world_size, is_main_process
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
+from torch.utils.data import DataLoader, Dataset
 
 from mmpanoptic.registry import HOOKS
 from mmpanoptic.visualization.files import picture_names, read_image
@@ -25,7 +27,9 @@ class PanopticVisualizationHook(Hook):
         test_out_dir: Folder, taken as it is given, for one ``<image stem>.png`` per tested image. Images of one stem
             get the folders that tell them apart before it. Every rank writes the images that it tested.
         max_images: How many images to draw in testing, on all ranks together; None for all.
-        backend_args: Where images are read from, as in mmengine's ``fileio.get``.
+
+    Images are read as the first step of the dataset's pipeline that loads images reads them: from the same storage, in
+    the same orientation.
     """
 
     def __init__(
@@ -35,14 +39,12 @@ class PanopticVisualizationHook(Hook):
         score_thr: float = 0.3,
         test_out_dir: str | None = None,
         max_images: int | None = None,
-        backend_args: dict | None = None,
     ) -> None:
         self.draw = draw
         self.interval = interval
         self.score_thr = score_thr
         self.test_out_dir = test_out_dir
         self.max_images = max_images
-        self.backend_args = backend_args
         self._names: dict[str, str] = {}
         self._seen = 0
 
@@ -55,7 +57,8 @@ class PanopticVisualizationHook(Hook):
     ) -> None:
         """Draw the first image of the batch if it is this batch's turn."""
         if self.draw and outputs and batch_idx % self.interval == 0 and is_main_process():
-            self._draw(runner, outputs[0], f'val_{Path(outputs[0].img_path).stem}', step=runner.iter)
+            name = f'val_{Path(outputs[0].img_path).stem}'
+            self._draw(runner, runner.val_dataloader, outputs[0], name, step=runner.iter)
 
     def before_test(self, runner: Runner) -> None:
         """Give every image of the dataset the name of its picture: the same on every rank."""
@@ -81,16 +84,40 @@ class PanopticVisualizationHook(Hook):
             if self.max_images is not None and place >= self.max_images:
                 return
             out_file = os.path.join(self.test_out_dir, f'{self._names[data_sample.img_path]}.png')
-            self._draw(runner, data_sample, Path(data_sample.img_path).stem, step=place, out_file=out_file)
+            self._draw(
+                runner,
+                runner.test_dataloader,
+                data_sample,
+                Path(data_sample.img_path).stem,
+                step=place,
+                out_file=out_file,
+            )
 
     def _draw(
-        self, runner: Runner, data_sample: DetDataSample, name: str, step: int, out_file: str | None = None
+        self,
+        runner: Runner,
+        dataloader: DataLoader,
+        data_sample: DetDataSample,
+        name: str,
+        step: int,
+        out_file: str | None = None,
     ) -> None:
         runner.visualizer.add_datasample(
             name,
-            read_image(data_sample.img_path, self.backend_args),
+            read_image(data_sample.img_path, **_reading_of(dataloader.dataset)),
             data_sample=data_sample,
             pred_score_thr=self.score_thr,
             out_file=out_file,
             step=step,
         )
+
+
+def _reading_of(dataset: Dataset) -> dict:
+    """Arguments of :func:`read_image` by which images are what the dataset feeds."""
+    for transform in getattr(getattr(dataset, 'pipeline', None), 'transforms', ()):
+        if isinstance(transform, LoadImageFromFile):
+            return dict(
+                backend_args=transform.backend_args, flag=transform.color_type, decoder=transform.imdecode_backend
+            )
+    inner = [*getattr(dataset, 'datasets', ()), *filter(None, [getattr(dataset, 'dataset', None)])]
+    return next(filter(None, map(_reading_of, inner)), {})

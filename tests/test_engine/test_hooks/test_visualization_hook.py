@@ -8,10 +8,13 @@ import pytest
 import torch
 from mmdet.structures import DetDataSample
 from mmengine.structures import PixelData
+from PIL import Image
 
+from mmpanoptic.datasets.transforms import LoadImageFromFile
 from mmpanoptic.engine.hooks import PanopticVisualizationHook, visualization_hook
 from mmpanoptic.registry import HOOKS
 from mmpanoptic.visualization import PanopticVisualizer
+from mmpanoptic.visualization.files import read_image
 
 
 @pytest.fixture
@@ -43,7 +46,7 @@ def _runner(paths: list[str], save_dir=None, iteration: int = 0) -> SimpleNamesp
             return {'img_path': self[index]}
 
     loader = SimpleNamespace(dataset=Dataset(paths))
-    return SimpleNamespace(visualizer=visualizer, test_dataloader=loader, iter=iteration)
+    return SimpleNamespace(visualizer=visualizer, test_dataloader=loader, val_dataloader=loader, iter=iteration)
 
 
 def _test(hook: PanopticVisualizationHook, runner: SimpleNamespace, paths: list[str], batch_size: int = 2) -> None:
@@ -115,3 +118,27 @@ def test_validation_draws_nothing_without_draw_or_on_another_rank(paths, tmp_pat
     monkeypatch.setattr(visualization_hook, 'is_main_process', lambda: False)
     PanopticVisualizationHook(draw=True).after_val_iter(runner, 0, None, [_sample(paths[0])])
     assert not list((tmp_path / 'backend').rglob('*.png'))
+
+
+@pytest.mark.parametrize('orientation', [1, 3, 6, 8])
+@pytest.mark.parametrize('options', [{}, {'color_type': 'color_ignore_orientation'}, {'color_type': 'grayscale'}])
+@pytest.mark.parametrize('decoder', ['cv2', 'pillow'])
+@pytest.mark.parametrize('wrapped', ['not', 'dataset', 'datasets'])
+def test_images_are_drawn_as_they_are_fed(orientation, options, decoder, wrapped, tmp_path):
+    """Photos with a rotation in EXIF, which a pipeline may or may not apply."""
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (24, 32, 3), np.uint8))
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    image.save(tmp_path / 'x.png', exif=exif)
+    step = LoadImageFromFile(imdecode_backend=decoder, **options)
+    dataset = SimpleNamespace(pipeline=SimpleNamespace(transforms=[step]))
+    wrapper = {
+        'not': dataset,
+        'dataset': SimpleNamespace(dataset=dataset),
+        'datasets': SimpleNamespace(datasets=[dataset]),
+    }
+    drawn = read_image(str(tmp_path / 'x.png'), **visualization_hook._reading_of(wrapper[wrapped]))
+    fed = step.transform(dict(img_path=str(tmp_path / 'x.png')))['img']
+    fed = fed[..., None].repeat(3, 2) if fed.ndim == 2 else fed[..., ::-1]
+    np.testing.assert_array_equal(drawn, fed)
+    assert drawn.shape == ((32, 24, 3) if orientation > 4 and 'ignore' not in str(options) else (24, 32, 3))

@@ -51,9 +51,9 @@ def evaluate_files(
             size = image['height'], image['width']
             gt_png, pred_png = Path(gt_dir, gt['file_name']), Path(pred_dir, pred['file_name'])
             yield match_segments(
-                _read_png(gt_png, size, DatasetError),
+                _read_png(gt_png, size, gt_json, DatasetError),
                 parse_segments(gt, category_of, str(gt_json)),
-                _read_png(pred_png, size, UserError),
+                _read_png(pred_png, size, pred_json, UserError),
                 _predicted_segments(pred, category_of, f'{pred_json}: {pred["file_name"]}'),
                 name=f'{gt["image_id"]!r} ({gt_png} against {pred_png})',
             )
@@ -91,10 +91,10 @@ def _predicted_segments(
     return segments
 
 
-def _read_png(path: Path, size: tuple[int, int], error: type[UserError]) -> np.ndarray:
+def _read_png(path: Path, size: tuple[int, int], named_by: str | Path, error: type[UserError]) -> np.ndarray:
     try:
         data = path.read_bytes()
     except (OSError, ValueError) as problem:  # a name can hold what no file's name can
         reason = problem.strerror if isinstance(problem, OSError) else problem
-        raise error(f'{str(path)!r} cannot be read ({reason}): its JSON names it') from None
+        raise error(f'{str(path)!r} cannot be read ({reason}): {named_by} names it') from None
     return decode_panoptic_png(data, str(path), size)

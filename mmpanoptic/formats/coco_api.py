@@ -28,14 +28,14 @@ def load_coco(
         DatasetError: If it cannot be read, or is not of that format.
     """
     data = read_json(path, backend_args, remedy)
+    data.update({key: data.get(key) or [] for key in ('annotations', 'categories')})
     images = [image for image, _ in annotations_by_image({'images': data.get('images')}, path)]
     known = {}
-    if data.get('annotations') or data.get('categories'):
-        categories = entries(data.get('categories'), path, 'categories', 'give `ann_file` a COCO instances JSON')
+    if data['annotations'] or data['categories']:
+        categories = entries(data['categories'], path, 'categories', 'give `ann_file` a COCO instances JSON')
         categories = parse_categories([{'isthing': 1, **category} for category in categories], path)
         known = {category['id']: category for category in categories}
-    data.setdefault('categories', [])
-    if data.get('annotations'):
+    if data['annotations']:
         load_instances(data, path, known, images, path, need_masks=score_masks)
         size_of = {image['id']: (image['height'], image['width']) for image in images}
         data['annotations'] = [one for one in data['annotations'] if one['image_id'] in size_of]

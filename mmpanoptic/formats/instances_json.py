@@ -114,6 +114,6 @@ def _check_images(data: dict, path: str, images: Sequence[dict], panoptic_path: 
             )
         if (other.get('height'), other.get('width')) != (image['height'], image['width']):
             raise DatasetError(
-                f'{path}: image {image["id"]!r} is {other.get("height")}x{other.get("width")} (height x width), in '
+                f'{path}: image {image["id"]!r} is {other.get("height")!r}x{other.get("width")!r} (height x width), in '
                 f'{panoptic_path} {image["height"]}x{image["width"]}: use the instances of the same images'
             )

@@ -22,6 +22,8 @@ def entries(values: object, path: str, key: str, remedy: str) -> list[dict]:
 def check_types(entry: dict, types: dict[str, type | tuple[type, ...]], where: str) -> None:
     """Refuse an object of a JSON file that lacks a key or has a value of another type, or a number that is not finite.
 
+    A ``file_name`` of several lines, which would be in many messages, is refused as well.
+
     Raises:
         DatasetError: Naming ``where`` and the key.
     """
@@ -32,6 +34,8 @@ def check_types(entry: dict, types: dict[str, type | tuple[type, ...]], where: s
                 raise DatasetError(f'{where} lacks `{key}`: add it')
             wanted = ' or '.join(one.__name__ for one in (of if isinstance(of, tuple) else (of,)))
             raise DatasetError(f'{where} has {key} {entry[key]!r}: write {wanted}')
+        if key == 'file_name' and value.splitlines() not in ([], [value]):
+            raise DatasetError(f'{where} has file_name {value!r}, with line breaks in it: name the file without')
 
 
 def check_bbox(bbox: list, where: str) -> None:

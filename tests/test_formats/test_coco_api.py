@@ -39,6 +39,10 @@ def test_what_mmdet_and_pycocotools_read(files):
 
 def test_no_annotations(files):
     """COCO's test sets."""
+    for nothing in (None, {}):
+        files.instances['annotations'] = nothing
+        files.save()
+        assert len(dataset(files, test_mode=True)) == 3
     del files.instances['annotations']
     files.save()
     assert len(dataset(files, test_mode=True)) == 3

@@ -81,6 +81,7 @@ PANOPTIC_FAULTS = [
     (edit('images', value=[]), 'lists no images', 'give `ann_file` the panoptic JSON'),
     (drop('images', 1, 'height'), 'image 20 lacks `height`', 'add it'),
     (drop('images', 1, 'file_name'), 'image 20 lacks `file_name`', 'add it'),
+    (edit('images', 1, 'file_name', value='b\n.jpg'), r"image 20 has file_name 'b\\n\.jpg', with line", 'file without'),
     (edit('images', 1, 'width', value='36'), "image 20 has width '36'", 'write int'),
     (repeat('images'), 'image id 10 occurs twice', 'must be unique'),
     # annotations
@@ -156,6 +157,7 @@ INSTANCE_FAULTS = [
         r'image 10 is 40x32 .*panoptic\.json 32x40',
         'of the same images',
     ),
+    (edit('images', 0, value={'id': 10, 'height': 'a\n', 'width': 32}), r"image 10 is 'a\\n'x32", 'same images'),
     (drop('annotations'), 'lists no annotations', 'instances JSON'),
     (edit('annotations', 1, 'id', value=1), 'annotation id 1 occurs twice', 'must be unique'),
     (drop('annotations', 1, 'bbox'), 'annotation 2 of image 10 lacks `bbox`', 'add it'),

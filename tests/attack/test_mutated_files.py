@@ -10,17 +10,19 @@ from helpers.mutate_json import mutated_json
 from helpers.panoptic_files import PanopticFiles
 from helpers.pq_cases import random_case, write_files
 from helpers.process_memory import needs_linux
-from helpers.second_reading import check_samples, check_score
+from helpers.second_reading import check_instance_samples, check_samples, check_score
 
-from mmpanoptic.datasets.transforms import LoadImageFromFile, LoadPanopticAnnotations
+from mmpanoptic.datasets import CocoDataset, CocoInstanceDataset
+from mmpanoptic.datasets.transforms import LoadAnnotations, LoadImageFromFile, LoadPanopticAnnotations
 from mmpanoptic.datasets.validation import check_png
+from mmpanoptic.evaluation.metrics import InstanceMetric
 from mmpanoptic.evaluation.panoptic_files import evaluate_files
 
 pytestmark = [pytest.mark.slow, needs_linux]
 
 # Ground truth: (what is mutated, cases of 10 000).
 GROUND_TRUTH = {
-    'panoptic JSON': ('panoptic.json', 4000),
+    'panoptic JSON': ('panoptic.json', 3500),
     'panoptic PNG': ('panoptic/10.png', 3000),
     'instances JSON': ('instances.json', 1500),
     'image, PNG': ('images/a.png', 500),
@@ -66,6 +68,30 @@ def test_ground_truth(kind, tmp_path):
 
     assert verdict(root, {}) == 'read'
     try_files(f'ground truth: {kind}', amount(count), root, mutation(root, name), verdict)
+
+
+def test_instances_alone(tmp_path):
+    """An instances JSON without a panoptic one: all that reads such a file."""
+    root = tmp_path / 'files'
+    root.mkdir()
+    PanopticFiles(root)
+    options = dict(data_root=str(root), ann_file='instances.json', data_prefix=dict(img='images'), serialize_data=False)
+    load = LoadAnnotations(with_mask=True)
+
+    def loaded(dataset):
+        infos = [dataset.get_data_info(index) for index in range(len(dataset))]
+        return [load(info | dict(ori_shape=(info['height'], info['width']))) for info in infos]
+
+    def verdict(folder, _):
+        coco = InstanceMetric(ann_file=str(folder / 'instances.json'), metric='segm')._coco_api
+        for annotation in coco.anns.values():
+            coco.annToMask(annotation)
+        loaded(CocoDataset(metainfo=dict(classes=('cat', 'dog')), **options))
+        check_instance_samples(folder, loaded(CocoInstanceDataset(**options)))
+        return 'read'
+
+    assert verdict(root, {}) == 'read'
+    try_files('ground truth: instances JSON alone', amount(500), root, mutation(root, 'instances.json'), verdict)
 
 
 @pytest.mark.parametrize('kind', PREDICTIONS | SCORED_TRUTH)

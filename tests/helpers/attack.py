@@ -11,7 +11,7 @@ import tempfile
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -75,18 +75,22 @@ class Record:
         TABLE.append(Tried(self.attack, self.outcomes, self.failures, time.monotonic() - self._start))
         if error is None and self.failures:
             shown = '\n\n'.join(self.failures[:8])
-            pytest.fail(f'{len(self.failures)} of {self.outcomes.total()} cases of seed {SEED}:\n{shown}', pytrace=False)
+            pytest.fail(
+                f'{len(self.failures)} of {self.outcomes.total()} cases of seed {SEED}:\n{shown}', pytrace=False
+            )
 
 
-def one_line(error: UserError) -> str:
+def one_line(error: UserError, names: Iterable[str]) -> str:
     """The outcome of a refused case.
 
     Raises:
-        WrongError: If the message is no single line.
+        WrongError: If the message is no single line, or has none of the names.
     """
     text = str(error)
     if not text or '\n' in text or '\r' in text:
         raise WrongError(f'a refusal of several lines: {text!r}')
+    if not any(name in text for name in names):
+        raise WrongError(f'a refusal that names no file: {text!r}')
     return 'refused'
 
 
@@ -152,7 +156,7 @@ def _try_from(record: Record, number: int, count: int, root: Path, make: Callabl
 
 
 def _limit() -> None:
-    """What a case may take: memory by the kernel, and time; a loop in C that ignores the alarm is killed a bit later."""
+    """Memory, by the kernel. A loop in C that takes no notice of the first alarm ends with the second."""
     with open('/proc/self/statm') as file:
         used = int(file.read().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (used + MEMORY, resource.getrlimit(resource.RLIMIT_AS)[1]))
@@ -177,7 +181,7 @@ def _try_one(attack: str, number: int, root: Path, make: Callable, verdict: Call
     try:
         return verdict(root, files), ''
     except UserError as error:
-        return _refused(error, attack, number, files)
+        return _refused(error, attack, number, files, root)
     except WrongError as error:
         return 'wrong', f'{error}; {_kept(attack, number, files)}'
     except BaseException:
@@ -188,9 +192,9 @@ def _try_one(attack: str, number: int, root: Path, make: Callable, verdict: Call
         _put(root, before)
 
 
-def _refused(error: UserError, attack: str, number: int, files: Files) -> tuple[str, str]:
+def _refused(error: UserError, attack: str, number: int, files: Files, root: Path) -> tuple[str, str]:
     try:
-        return one_line(error), ''
+        return one_line(error, [str(root), *(Path(name).name for name in files)]), ''
     except WrongError as wrong:
         return 'wrong', f'{wrong}; {_kept(attack, number, files)}'
 

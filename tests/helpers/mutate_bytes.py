@@ -18,7 +18,7 @@ def _overwrite(data: bytearray, rng: random.Random, other: bytes) -> bytearray:
 
 
 def _truncate(data: bytearray, rng: random.Random, other: bytes) -> bytearray:
-    return data[: rng.choice((0, 1, 8, rng.randrange(len(data)), len(data) - rng.randrange(1, min(20, len(data)))))]
+    return data[: rng.choice((0, 1, 8, rng.randrange(len(data)), len(data) - rng.randrange(1, 20)))]
 
 
 def _delete(data: bytearray, rng: random.Random, other: bytes) -> bytearray:

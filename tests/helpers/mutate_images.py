@@ -1,4 +1,4 @@
-"""PNG and JPEG files of another structure: chunks that lie with the right checksum, other kinds of pixels, other ids."""
+"""PNG and JPEG files changed: chunks that lie with the right checksum, other kinds of pixels, other ids."""
 
 import io
 import random
@@ -31,6 +31,11 @@ def png_of(chunks: Chunks) -> bytes:
     return _SIGNATURE + b''.join(parts)
 
 
+def _contents(chunks: Chunks) -> bytes:
+    """Bytes to splice in."""
+    return b''.join(content for _, content in chunks) + b'\0'
+
+
 def _position(chunks: Chunks, kind: bytes) -> int:
     return next(index for index, chunk in enumerate(chunks) if chunk[0] == kind)
 
@@ -51,9 +56,13 @@ def _header(chunks: Chunks, rng: random.Random) -> Chunks:
 
 
 def _other_chunk(chunks: Chunks, rng: random.Random) -> Chunks:
-    kind = rng.choice((b'PLTE', b'tRNS', b'gAMA', b'sBIT', b'iCCP', b'zTXt', b'acTL', b'fcTL', b'fdAT', b'eXIf', b'IEND'))
+    kind = rng.choice(
+        (b'PLTE', b'tRNS', b'gAMA', b'sBIT', b'iCCP', b'zTXt', b'acTL', b'fcTL', b'fdAT', b'eXIf', b'IEND')
+    )
     bomb = zlib.compress(bytes(2**20))
-    content = rng.choice((b'', bytes(1), bytes(4), bytes(26), b'a\0\0' + bomb, bytes(range(256)) * 3, rng.randbytes(30)))
+    content = rng.choice(
+        (b'', bytes(1), bytes(4), bytes(26), b'a\0\0' + bomb, bytes(range(256)) * 3, rng.randbytes(30))
+    )
     place = rng.randrange(len(chunks) + 1)
     return [*chunks[:place], (kind, content), *chunks[place:]]
 
@@ -80,14 +89,18 @@ def _stream(chunks: Chunks, rng: random.Random) -> Chunks:
     compressed = chunks[place][1]
     way = rng.randrange(5)
     if way == 0:
-        compressed = damaged(compressed, rng, compressed)
+        compressed = damaged(compressed or b'\0', rng, _contents(chunks))
     elif way == 1:
         compressed = compressed[: rng.randrange(max(len(compressed), 1))]
     elif way == 2:
-        split = rng.randrange(len(compressed))
+        split = rng.randrange(len(compressed) + 1)
         return [*chunks[:place], (b'IDAT', compressed[:split]), (b'IDAT', compressed[split:]), *chunks[place + 1 :]]
     else:
-        compressed = zlib.compress(damaged(zlib.decompress(compressed), rng, compressed), rng.choice((0, 1, 9)))
+        try:
+            pixels = zlib.decompress(compressed)
+        except zlib.error:  # it was changed before
+            pixels = compressed
+        compressed = zlib.compress(damaged(pixels or b'\0', rng, _contents(chunks)), rng.choice((0, 1, 9)))
     return [*chunks[:place], (b'IDAT', compressed), *chunks[place + 1 :]]
 
 
@@ -130,7 +143,13 @@ def _other_ids(data: bytes, rng: random.Random) -> bytes:
     return cv2.imencode('.png', pixels[..., ::-1])[1].tobytes()
 
 
-_CHUNK_CHANGES: tuple[Callable[[Chunks, random.Random], Chunks], ...] = (_header, _header, _other_chunk, _disorder, _stream)
+_CHUNK_CHANGES: tuple[Callable[[Chunks, random.Random], Chunks], ...] = (
+    _header,
+    _header,
+    _other_chunk,
+    _disorder,
+    _stream,
+)
 
 
 def mutated_png(data: bytes, rng: random.Random, other: bytes) -> bytes:
@@ -162,7 +181,9 @@ def _segment(data: bytes, rng: random.Random) -> bytes:
     elif way == 1:
         changed[place + 2 : place + 4] = rng.choice((b'\0\0', b'\xff\xff', b'\0\2'))
     else:
-        changed[place + 4 + rng.randrange(8) if place + 12 < len(data) else place] = rng.choice((0, 1, 3, 4, 8, 12, 255))
+        changed[place + 4 + rng.randrange(8) if place + 12 < len(data) else place] = rng.choice(
+            (0, 1, 3, 4, 8, 12, 255)
+        )
     return bytes(changed)
 
 
@@ -173,10 +194,14 @@ def _other_jpeg(data: bytes, rng: random.Random) -> bytes:
     if rng.random() < 0.5:
         exif[0x0112] = rng.randrange(10)  # the orientation
     mode = rng.choice(('RGB', 'L', 'CMYK'))
-    image.convert(mode).save(buffer, 'JPEG', progressive=rng.random() < 0.5, quality=rng.choice((1, 75, 100)), exif=exif)
+    image.convert(mode).save(
+        buffer, 'JPEG', progressive=rng.random() < 0.5, quality=rng.choice((1, 75, 100)), exif=exif
+    )
     return buffer.getvalue()
 
 
 def mutated_jpeg(data: bytes, rng: random.Random, other: bytes) -> bytes:
     """Another JPEG, or what is none any more."""
-    return rng.choice((lambda: damaged(data, rng, other), lambda: _segment(data, rng), lambda: _other_jpeg(data, rng)))()
+    return rng.choice(
+        (lambda: damaged(data, rng, other), lambda: _segment(data, rng), lambda: _other_jpeg(data, rng))
+    )()

@@ -78,7 +78,8 @@ def _repeat(content: dict, rng: random.Random, found: list[tuple]) -> dict:
     place = rng.choice(lists)
     old = value_at(content, place)
     item = copy.deepcopy(rng.choice(old))
-    return replaced(content, place, rng.choice((old + [item], old[::-1], old[:-1], old + [rng.choice(VALUES)], old * 5)))
+    longer = [*old, rng.choice((item, *VALUES))]
+    return replaced(content, place, rng.choice((longer, [*old, item], old[::-1], old[:-1], old * 5)))
 
 
 def _rename(content: dict, rng: random.Random, found: list[tuple]) -> dict:

@@ -1,10 +1,9 @@
 """Any value of a JSON file replaced by any other one: a sample as before, or an error of one line."""
 
-import copy
 import json
-from collections.abc import Iterator
 
 import pytest
+from helpers.mutate_json import VALUES, places, replaced
 from helpers.panoptic_files import PanopticFiles
 from helpers.pq_cases import random_case, write_files
 from hypothesis import HealthCheck, given, settings
@@ -17,48 +16,7 @@ from mmpanoptic.evaluation.metrics import InstanceMetric
 from mmpanoptic.evaluation.panoptic_files import evaluate_files
 from mmpanoptic.utils import UserError
 
-VALUES = (
-    None,
-    True,
-    -1,
-    0,
-    1,
-    3.7,
-    float('nan'),
-    float('inf'),
-    10**30,
-    '',
-    'x',
-    '../a\0',
-    [],
-    {},
-    [[]],
-    [{}],
-    {'a': 1},
-    'DROP',
-)
 FUZZ = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-
-
-def places(node, path: tuple = ()) -> Iterator[tuple]:
-    """Paths to all values below a node."""
-    items = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
-    for key, value in items:
-        yield (*path, key)
-        yield from places(value, (*path, key))
-
-
-def replaced(content: dict, place: tuple, value) -> dict:
-    """A copy of the content with another value in a place, or without it."""
-    content = copy.deepcopy(content)
-    node = content
-    for key in place[:-1]:
-        node = node[key]
-    if value == 'DROP':
-        del node[place[-1]]
-    else:
-        node[place[-1]] = value
-    return content
 
 
 @pytest.fixture(scope='module')
@@ -67,7 +25,7 @@ def files(tmp_path_factory) -> PanopticFiles:
 
 
 @FUZZ
-@given(data=st.data(), value=st.sampled_from(VALUES), kind=st.sampled_from(['panoptic', 'instances']))
+@given(data=st.data(), value=st.sampled_from((*VALUES, 'DROP')), kind=st.sampled_from(['panoptic', 'instances']))
 def test_annotations(files, data, value, kind):
     content = json.loads(json.dumps(getattr(files, kind)))
     place = data.draw(st.sampled_from(list(places(content))))
@@ -101,7 +59,7 @@ def scored(tmp_path_factory) -> tuple:
 
 
 @FUZZ
-@given(data=st.data(), value=st.sampled_from(VALUES), side=st.sampled_from([0, 2]))
+@given(data=st.data(), value=st.sampled_from((*VALUES, 'DROP')), side=st.sampled_from([0, 2]))
 def test_scoring(scored, data, value, side):
     """Ground truth and predictions; nothing scores above 1."""
     text = scored[side].read_text()

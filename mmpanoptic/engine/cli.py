@@ -32,26 +32,40 @@ def run(main: Callable[[], None]) -> None:
     stopped = None
     try:
         main()
-    except KeyboardInterrupt:
-        stopped = Stopped(signal.SIGINT, 'at once')
-    except Stopped as error:
-        stopped = error.with_traceback(None)  # what it refers to ends in its usual way, data loaders above all
-    except UserError as error:
-        flag = f' (--{error.argument.replace("_", "-")})' if error.argument else ''
-        print(f'error: {one_line(error)}{flag}', file=sys.stderr)
-        sys.exit(1)
-    except URLError as error:
-        print(f'error: a file could not be fetched ({error.reason}): give a local path instead', file=sys.stderr)
-        sys.exit(1)
-    except OSError as error:
-        if error.errno is None:  # not of the system: nobody can tell from its text what went wrong where
-            raise
-        print(f'error: {one_line(error)}', file=sys.stderr)
-        sys.exit(1)
+    except BaseException as error:
+        stopped = _stop_of(error)
+        if stopped is None:
+            line = _line_of(error)
+            if line is None:
+                raise
+            print(f'error: {line}', file=sys.stderr)
+            sys.exit(1)
     if stopped is None:
         end_process_of_group()
     else:
         _leave(stopped)
+
+
+def _stop_of(error: BaseException | None) -> Stopped | None:
+    """The stop that an error comes of; libraries catch what a signal raises in them, and raise something else."""
+    while error is not None:
+        if isinstance(error, KeyboardInterrupt):
+            return Stopped(signal.SIGINT, 'at once')
+        if isinstance(error, Stopped):
+            return error.with_traceback(None)  # what it refers to ends in its usual way, data loaders above all
+        error = error.__context__
+    return None
+
+
+def _line_of(error: BaseException) -> str | None:
+    """What to tell of an error that is the user's to mend, or of the system; None of any other one."""
+    if isinstance(error, UserError):
+        return one_line(error) + (f' (--{error.argument.replace("_", "-")})' if error.argument else '')
+    if isinstance(error, URLError):
+        return f'a file could not be fetched ({error.reason}): give a local path instead'
+    if isinstance(error, OSError) and error.errno is not None:  # else nobody can tell from its text what went wrong
+        return one_line(error)
+    return None
 
 
 def _end(number: int, frame: FrameType | None) -> None:

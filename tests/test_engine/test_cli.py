@@ -1,5 +1,8 @@
 """What a user reads when a tool ends."""
 
+import os
+import signal
+import time
 from urllib.error import URLError
 
 import pytest
@@ -36,3 +39,25 @@ def test_other_errors_keep_their_traceback(error):
 
     with pytest.raises(type(error)):
         cli.run(main)
+
+
+@pytest.mark.parametrize(('number', 'status'), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_stop_that_a_library_makes_an_error_of(number, status, capsys):
+    """As mmengine does while it formats a config: ``except:`` and then ``raise SyntaxError``."""
+
+    def main() -> None:
+        try:
+            os.kill(os.getpid(), number)
+            time.sleep(1)
+        except BaseException:
+            raise SyntaxError('in the config') from None
+
+    handlers = {each: signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        with pytest.raises(SystemExit) as ending:
+            cli.run(main)
+    finally:
+        for each, handler in handlers.items():
+            signal.signal(each, handler)
+    assert ending.value.code == status
+    assert capsys.readouterr().err == f'stopped by {number.name} at once\n'

@@ -10,7 +10,7 @@ import pytest
 import torch
 from helpers.repo import ROOT
 
-pytest_plugins = ['fixtures.cityscapes', 'fixtures.mapillary', 'fixtures.tiny_run']
+pytest_plugins = ['fixtures.cityscapes', 'fixtures.mapillary', 'fixtures.tiny_run', 'fixtures.writers']
 
 
 @pytest.fixture(scope='session')

@@ -3,76 +3,22 @@
 import gc
 import logging
 import os
-import random
 import resource
 import signal
 import warnings
 
-import numpy as np
 import pytest
 import torch
-from mmengine.config import Config
-from mmengine.evaluator import BaseMetric
+from helpers.toy_training import KINDS, NUM, PER_EPOCH, toy_runner, weights
 from mmengine.hooks import Hook
-from mmengine.model import BaseModel
-from torch import nn
 from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
-from mmpanoptic.engine.checkpoint_files import latest_checkpoint, use_strict_loading
+from mmpanoptic.engine.checkpoint_files import latest_checkpoint
 from mmpanoptic.engine.devices import Stopped
 from mmpanoptic.engine.hooks import CheckpointHook
-from mmpanoptic.engine.runner import LogFile, ToolRunner
-from mmpanoptic.registry import DATASETS, METRICS, MODELS
+from mmpanoptic.engine.runner import LogFile
 from mmpanoptic.utils import UserError
 from mmpanoptic.visualization import PanopticVisualizer
-
-NUM, BATCH = 10, 2  # samples, so that an epoch has 5 batches, an odd number for two workers
-PER_EPOCH = NUM // BATCH
-
-
-@DATASETS.register_module()
-class Noisy(torch.utils.data.Dataset):
-    """Samples with noise of every generator, as augmentations add it."""
-
-    metainfo = dict(classes=('a',))
-
-    def __init__(self, num=NUM):
-        self.num = num
-
-    def __len__(self):
-        return self.num
-
-    def __getitem__(self, index):
-        noise = random.random() + np.random.rand() + torch.rand(()).item() + np.random.normal()
-        return dict(x=torch.tensor([index, noise]))
-
-    def get_data_info(self, index):
-        return dict(width=1 + index % 2, height=1.5)
-
-
-@MODELS.register_module()
-class DropoutLine(BaseModel):
-    """A line with dropout, as RoI heads draw their samples from the generator of the process."""
-
-    def __init__(self):
-        super().__init__()
-        self.line = nn.Linear(2, 1)
-
-    def forward(self, x, mode):
-        x = torch.stack(x)
-        assert len(x)
-        if mode == 'loss':
-            return dict(loss=nn.functional.dropout(self.line(x), 0.5, self.training).square().mean() * 1e-2)
-        return [torch.rand(())]  # a validation that uses the generator
-
-
-@METRICS.register_module()
-class Count(BaseMetric):
-    def process(self, data_batch, data_samples):
-        self.results.append(0)
-
-    def compute_metrics(self, results):
-        return dict(n=len(results))
 
 
 class FullDisk(Hook):
@@ -101,53 +47,11 @@ class Kill(Hook):
             os.kill(os.getpid(), signal.SIGTERM)
 
 
-def run(
-    work_dir, workers=0, persistent=False, by_epoch=True, sampler='DefaultSampler', resume=None, num=NUM, **options
-):
+def run(work_dir, resume=None, **options):
     """Train, interrupted where ``options`` say; the runner, or None if it was interrupted."""
     kill = {key: options.pop(key) for key in ('at', 'in_validation') if key in options}
-    loading = dict(num_workers=workers, persistent_workers=persistent)
     full_at = options.pop('full_at', None)
-    batch_sampler = options.pop('batch_sampler', None)
-    checkpoint = dict(type='CheckpointHook', by_epoch=by_epoch, interval=options.pop('interval', 1 if by_epoch else 4))
-    length = dict(max_epochs=3, val_interval=1) if by_epoch else dict(max_iters=3 * PER_EPOCH, val_interval=4)
-    cfg = Config(
-        dict(
-            default_scope='mmpanoptic',
-            model=dict(type='DropoutLine'),
-            work_dir=str(work_dir),
-            train_dataloader=dict(
-                dataset=dict(type='Noisy', num=num),
-                sampler=dict(type=sampler, shuffle=True),
-                batch_sampler=batch_sampler,
-                batch_size=BATCH,
-                **loading,
-            ),
-            train_cfg=dict(type='EpochBasedTrainLoop' if by_epoch else 'IterBasedTrainLoop', **length),
-            optim_wrapper=dict(optimizer=dict(type='SGD', lr=1e-3, momentum=0.9)),
-            param_scheduler=dict(
-                type='LinearLR', start_factor=0.1, by_epoch=by_epoch, begin=0, end=3 if by_epoch else 9
-            ),
-            val_dataloader=dict(
-                dataset=dict(type='Noisy', num=3),
-                sampler=dict(type='DefaultSampler', shuffle=False),
-                batch_size=1,
-                **loading,
-            ),
-            val_cfg=dict(),
-            val_evaluator=dict(type='Count'),
-            default_hooks=dict(
-                checkpoint=checkpoint | dict(max_keep_ckpts=1, **options), stop=dict(type='StopHook'), logger=None
-            ),
-            randomness=dict(seed=3),
-            log_level='ERROR',
-            experiment_name=f'{work_dir.name}{random.getrandbits(64)}',
-            resume=bool(resume),
-            load_from=resume,
-        )
-    )
-    use_strict_loading()
-    runner = ToolRunner.from_cfg(cfg)
+    runner = toy_runner(work_dir, resume, **options)
     runner.register_hook(Kill(**kill), priority='VERY_HIGH')
     if full_at is not None:
         runner.register_hook(FullDisk(full_at))
@@ -172,21 +76,6 @@ def run(
                     found._shutdown_workers()
     assert stopped.value.code == 128 + signal.SIGTERM
     return None
-
-
-def weights(runner):
-    state = runner.model.state_dict()
-    return torch.cat([state[name].flatten() for name in sorted(state)])
-
-
-KINDS = {
-    'no workers': dict(),
-    'workers': dict(workers=2),
-    'persistent workers': dict(workers=2, persistent=True),
-    'by iterations': dict(by_epoch=False, sampler='InfiniteSampler', workers=2, persistent=True),
-    'by iterations, epochs': dict(by_epoch=False, workers=2),
-    'aspect ratios': dict(batch_sampler=dict(type='AspectRatioBatchSampler'), workers=2),
-}
 
 
 @pytest.mark.slow

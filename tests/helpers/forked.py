@@ -1,0 +1,125 @@
+"""Tools in forks of the process that tests run in, to be limited, held and killed there. Linux."""
+
+import io
+import os
+import resource
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import pytest
+import torch
+
+from mmpanoptic.engine import cli
+
+
+class Process:
+    """A writer in a fork, so that nothing is imported twice.
+
+    Args:
+        main: What it runs.
+        log: What it prints, stderr under the name with ``.err``.
+        limit: See :class:`Writer`.
+        hold: Name of an output: the process stops before this is on the disk, until ``go()``.
+    """
+
+    def __init__(self, main: Callable, log: Path, limit: int | None = None, hold: str | None = None) -> None:
+        self.log, self.start = log, time.monotonic()
+        self.wait_status: int | None = None
+        for earlier in ('.err', '.held', '.go'):
+            log.with_suffix(earlier).unlink(missing_ok=True)
+        self._held, self._go = log.with_suffix('.held'), log.with_suffix('.go')
+        self.pid = os.fork()
+        if self.pid == 0:
+            try:
+                os._exit(self._run(main, limit, hold))
+            finally:
+                os._exit(99)
+
+    def _run(self, main: Callable, limit: int | None, hold: str | None) -> int:
+        printed, errors = sys.stdout, sys.stderr = io.StringIO(), io.StringIO()  # a file would be limited, too
+        torch.set_num_threads(1)
+        cv2.setNumThreads(0)
+        if hold:
+            self._hold(hold)
+        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit or soft, hard))
+        try:
+            cli.run(main)
+            code = 0
+        except SystemExit as end:
+            code = end.code
+        except BaseException:
+            traceback.print_exc()
+            code = 98
+        for number in (signal.SIGTERM, signal.SIGINT):  # the tool has ended, the process soon will
+            signal.signal(number, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        self.log.write_text(printed.getvalue())
+        self.log.with_suffix('.err').write_text(errors.getvalue())
+        return code
+
+    def _hold(self, name: str) -> None:
+        fsync = os.fsync
+
+        def held(file: int) -> None:
+            if f'/.{name}.{os.getpid()}.part' in os.readlink(f'/proc/self/fd/{file}'):
+                self._held.touch()
+                while not self._go.exists():
+                    time.sleep(0.01)
+            fsync(file)
+
+        os.fsync = held
+
+    @property
+    def is_held(self) -> bool:
+        """Whether it has stopped where ``hold`` says."""
+        return self._held.exists()
+
+    def wait_until_held(self) -> 'Process':
+        while not self.is_held:
+            assert time.monotonic() < self.start + 60 and not self.has_ended(), self.stderr
+            time.sleep(0.01)
+        return self
+
+    def go(self) -> int:
+        self._go.touch()
+        return self.wait()
+
+    def kill(self) -> None:
+        os.kill(self.pid, signal.SIGKILL)
+        self.wait_status = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+
+    def has_ended(self) -> bool:
+        """Whether it has, by itself or not."""
+        if self.wait_status is None:
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
+            if pid:
+                self.wait_status = os.waitstatus_to_exitcode(status)
+        return self.wait_status is not None
+
+    def wait(self) -> int:
+        """The exit status."""
+        while not self.has_ended():
+            if time.monotonic() > self.start + 40:
+                self.kill()
+                pytest.fail(f'it hangs: {self.stderr}')
+            time.sleep(0.01)
+        return self.wait_status
+
+    @property
+    def stderr(self) -> str:
+        """What it printed there, without warnings of libraries."""
+        file = self.log.with_suffix('.err')
+        lines = file.read_text().splitlines(keepends=True) if file.exists() else []
+        return ''.join(line for line in lines if 'Warning' not in line and 'warn' not in line)
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    """All files but locks and logs; what is left unfinished beside the outputs too."""
+    files = (path for path in folder.rglob('*') if path.is_file() and 'work' not in path.relative_to(folder).parts)
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files if path.suffix != '.lock'}

@@ -9,7 +9,7 @@ PYTHON ?= $(shell for p in python3.12 python3.11 python3.10 python3; do \
 	done; echo python3)
 
 .DEFAULT_GOAL := help
-.PHONY: help install test lint demo clean
+.PHONY: help install test lint attack demo clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## */  make \1\t/p' Makefile | expand -t 18
@@ -27,6 +27,10 @@ lint: install  ## ruff and codespell over the whole tree
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
 	$(RUN) -m codespell_lib
+
+attack: install  ## all attacks in full, and a table of them in work_dirs/attack.md (docs/reliability.md)
+	mkdir -p work_dirs
+	ATTACK_SHARE=1 ATTACK_TABLE=work_dirs/attack.md $(RUN) -m pytest tests/attack $(PYTEST_ARGS)
 
 demo: install  ## dataset, training, PQ and pictures, all small: minutes without a GPU
 	@$(RUN) tools/misc/demo.py

@@ -13,8 +13,10 @@ from pathlib import Path
 import cv2
 import pytest
 import torch
+from mmengine.logging import MessageHub, MMLogger
 
 from mmpanoptic.engine import cli
+from mmpanoptic.visualization import PanopticVisualizer
 
 
 class Process:
@@ -44,6 +46,8 @@ class Process:
         printed, errors = sys.stdout, sys.stderr = io.StringIO(), io.StringIO()  # a file would be limited, too
         torch.set_num_threads(1)
         cv2.setNumThreads(0)
+        for kind in (MMLogger, MessageHub, PanopticVisualizer):  # of the parent: their threads did not come along
+            kind._instance_dict.clear()
         if hold:
             self._hold(hold)
         soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)

@@ -1,7 +1,6 @@
 """Files and folders are whole or not there; one writer at a time."""
 
 import os
-import resource
 import signal
 import subprocess
 import sys
@@ -9,20 +8,10 @@ import time
 from pathlib import Path
 
 import pytest
+from helpers.disks import files_up_to
 from helpers.process_memory import needs_linux
 
 from mmpanoptic.utils import UserError, WriteError, part_of, sole_writer, whole_file, whole_folder, write_whole
-
-
-@pytest.fixture
-def small_files(monkeypatch):
-    """No file of this process may grow beyond 1000 bytes, as if the disk were full."""
-    old = resource.getrlimit(resource.RLIMIT_FSIZE)
-    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, old[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, old)
-    signal.signal(signal.SIGXFSZ, handler)
 
 
 def test_content_is_there_at_the_end_alone(tmp_path):
@@ -37,12 +26,12 @@ def test_content_is_there_at_the_end_alone(tmp_path):
 
 
 @pytest.mark.parametrize('before', [None, 'old'])
-def test_full_disk(tmp_path, small_files, before):
+def test_full_disk(tmp_path, before):
     path = tmp_path / 'a.txt'
     if before:
         path.write_text(before)
     words = r'a\.txt cannot be written \(File too large\)' + ('; .*is what it was' if before else '$')
-    with pytest.raises(UserError, match=words):
+    with files_up_to(1000), pytest.raises(UserError, match=words):
         write_whole(path, 'x' * 2000)
     assert os.listdir(tmp_path) == (['a.txt'] if before else [])
     assert not before or path.read_text() == before
@@ -181,13 +170,14 @@ def test_an_error_leaves_the_old_folder_and_errors_of_reading_stay(tmp_path):
 
 
 @pytest.mark.parametrize('before', [False, True])
-def test_full_disk_in_a_folder(tmp_path, small_files, before):
+def test_full_disk_in_a_folder(tmp_path, before):
     out = tmp_path / 'out'
     if before:
         fill(out)
     for write in ((lambda path: path.write_text('x' * 2000)), (lambda path: write_whole(path, 'x' * 2000))):
         words = r'out cannot be written \(File too large\)' + ('; .*out is what it was' if before else '$')
-        with pytest.raises(WriteError, match=words), whole_folder(out, 'tools/a.py', '--out') as staged:
+        made = whole_folder(out, 'tools/a.py', '--out')
+        with files_up_to(1000), pytest.raises(WriteError, match=words), made as staged:
             write(staged / 'z')
     assert content(tmp_path) == ({'out/x': 'x', 'out/deep/y': 'deep/y'} if before else {})
 

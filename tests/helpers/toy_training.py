@@ -94,11 +94,17 @@ def toy_runner(
         by_epoch: Whether epochs are counted, or iterations.
         sampler: Of the training.
         num: Samples.
-        options: ``batch_sampler``, and what else goes to the hook that writes checkpoints.
+        options: ``batch_sampler``, ``checkpoint_by_epoch`` if other than ``by_epoch``, and what else goes to the hook
+            that writes checkpoints.
     """
     loading = dict(num_workers=workers, persistent_workers=persistent)
     batch_sampler = options.pop('batch_sampler', None)
-    checkpoint = dict(type='CheckpointHook', by_epoch=by_epoch, interval=options.pop('interval', 1 if by_epoch else 4))
+    checkpoint = dict(
+        type='CheckpointHook',
+        by_epoch=options.pop('checkpoint_by_epoch', by_epoch),
+        interval=options.pop('interval', 1 if by_epoch else 4),
+        max_keep_ckpts=1,
+    )
     length = dict(max_epochs=3, val_interval=1) if by_epoch else dict(max_iters=3 * PER_EPOCH, val_interval=4)
     cfg = Config(
         dict(
@@ -125,9 +131,7 @@ def toy_runner(
             ),
             val_cfg=dict(),
             val_evaluator=dict(type='Count'),
-            default_hooks=dict(
-                checkpoint=checkpoint | dict(max_keep_ckpts=1, **options), stop=dict(type='StopHook'), logger=None
-            ),
+            default_hooks=dict(checkpoint=checkpoint | options, stop=dict(type='StopHook'), logger=None),
             randomness=dict(seed=3),
             log_level='ERROR',
             experiment_name=f'{work_dir.name}{random.getrandbits(64)}',

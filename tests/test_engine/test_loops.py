@@ -106,6 +106,17 @@ def test_from_a_regular_checkpoint(kind, tmp_path):
     assert torch.equal(weights(resumed), weights(straight))
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize('kind', ['no workers', 'workers', 'persistent workers', 'aspect ratios'])
+def test_from_a_checkpoint_within_an_epoch(kind, tmp_path):
+    """Epochs are counted, and checkpoints are written by iterations."""
+    options = dict(KINDS[kind], checkpoint_by_epoch=False, max_keep_ckpts=-1)
+    straight = run(tmp_path / 'straight', **options)
+    for done in (3, PER_EPOCH, 2 * PER_EPOCH - 1):
+        resumed = run(tmp_path / 'resumed', resume=str(tmp_path / f'straight/iter_{done}.pth'), **options)
+        assert torch.equal(weights(resumed), weights(straight))
+
+
 @pytest.mark.parametrize('interval', [1, 2])
 @pytest.mark.parametrize('kind', ['no workers', 'persistent workers', 'by iterations'])
 def test_interrupted_in_a_validation(kind, interval, tmp_path):

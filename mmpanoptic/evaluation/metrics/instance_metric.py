@@ -3,6 +3,7 @@
 import contextlib
 import os
 import tempfile
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,8 +12,9 @@ import torch
 from mmdet.evaluation import CocoMetric
 from mmdet.structures.mask import encode_mask_results
 from mmengine.evaluator import BaseMetric
-from mmengine.fileio import dump
-from mmengine.logging import MMLogger
+from mmengine.fileio import dump, load
+from mmengine.logging import MMLogger, print_log
+from pycocotools.cocoeval import COCOeval
 
 from mmpanoptic.evaluation.tables import class_table
 from mmpanoptic.formats.coco_api import load_coco
@@ -21,6 +23,8 @@ from mmpanoptic.structures import INSTANCE_OFFSET, labels_of_ids
 from mmpanoptic.utils import UserError, require_folder, sole_writer, write_whole
 
 from .written_results import after_scores
+
+_COCO_LIMIT = 100  # detections of a class in an image
 
 
 def _require(sample: dict, key: str, remedy: str) -> dict:
@@ -84,19 +88,53 @@ class InstanceMetric(CocoMetric):
     def _score(self, results: list) -> dict[str, float]:
         """mmdet's, whose files get their names when they are whole and the scores are there."""
         prefix = self.outfile_prefix
-        if prefix is None:
-            return super().compute_metrics(results)
         with tempfile.TemporaryDirectory() as scratch:
             try:
-                self.outfile_prefix = os.path.join(scratch, os.path.basename(prefix))
+                self.outfile_prefix = os.path.join(scratch, os.path.basename(prefix or 'results'))
                 scores = super().compute_metrics(results)
+                scores |= {} if self.format_only else self._ap_of_crowded_images()
             finally:
                 self.outfile_prefix = prefix
+            if prefix is None:
+                return scores
             with contextlib.nullcontext() if self.format_only else after_scores(self):
                 require_folder(os.path.dirname(prefix), 'outfile_prefix')
                 with sole_writer(prefix, 'outfile_prefix'):
                     for file in Path(scratch).iterdir():
                         write_whole(os.path.join(os.path.dirname(prefix), file.name), file.read_bytes())
+        return scores
+
+    def _ap_of_crowded_images(self) -> dict[str, float]:
+        """mAP where COCO's limit of 100 detections of a class in an image would cut off objects.
+
+        pycocotools takes mAP at exactly 100, and gives -1 if ``proposal_nums`` does not name that; the other scores are
+        at the last of ``proposal_nums``, and so is what is given here.
+        """
+        annotations = self._coco_api.dataset['annotations']
+        counts = Counter((a['image_id'], a['category_id']) for a in annotations if not a.get('iscrowd'))
+        most, limit = max(counts.values(), default=0), max(self.proposal_nums)
+        if most > limit:
+            raise UserError(
+                f'an image has {most} objects of one class, and {limit} detections of a class are scored: set '
+                f'proposal_nums=(100, 300, {most}) of InstanceMetric'
+            )
+        if most <= _COCO_LIMIT and _COCO_LIMIT in self.proposal_nums:
+            return {}
+        scores = {}
+        for kind in {'bbox', 'segm'} & set(self.metrics):
+            found = load(f'{self.outfile_prefix}.{kind}.json')
+            if not found:
+                continue
+            if kind == 'segm':
+                found = [{key: value for key, value in one.items() if key != 'bbox'} for one in found]
+            evaluation = COCOeval(self._coco_api, self._coco_api.loadRes(found), kind)
+            evaluation.params.catIds, evaluation.params.imgIds = self.cat_ids, self.img_ids
+            evaluation.params.iouThrs, evaluation.params.maxDets = self.iou_thrs, [limit]
+            evaluation.evaluate()
+            evaluation.accumulate()
+            precision = evaluation.eval['precision'][:, :, :, 0, -1]  # of all areas
+            scores[f'{kind}_mAP'] = round(float(precision[precision > -1].mean()), 3)
+        print_log(f'An image has {most} objects of one class: mAP counts up to {limit} detections, not 100', 'current')
         return scores
 
     def _check_ann_file(self, image_ids: set) -> None:

@@ -14,6 +14,7 @@ from mmengine.dist import is_main_process
 
 from mmpanoptic.formats.images import MAX_PIXELS, set_max_pixels
 from mmpanoptic.utils import UserError
+from mmpanoptic.utils.processes import handle_here
 
 from .configs import one_line
 from .devices import Stopped, end_process_of_group
@@ -28,7 +29,7 @@ def run(main: Callable[[], None]) -> None:
     warnings.filterwarnings('ignore', message='Initializing zero-element tensors')  # an error follows, of the classes
     warnings.filterwarnings('ignore', message='Image size .* exceeds limit')  # Pillow; an error follows
     warnings.filterwarnings('ignore', message='`broadcast_buffers` is deprecated', category=FutureWarning)
-    signal.signal(signal.SIGTERM, _end)
+    handle_here(signal.SIGTERM, _end)
     stopped = None
     try:
         main()

@@ -7,6 +7,9 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Callable
+from types import FrameType
+from typing import Any
 
 _PR_SET_PDEATHSIG = 1  # of linux/prctl.h
 
@@ -30,6 +33,22 @@ def die_with_parent() -> None:
             os._exit(1)
     else:
         threading.Thread(target=_exit_after, args=(parent,), daemon=True).start()
+
+
+def handle_here(number: int, handler: Callable[[int, FrameType | None], None]) -> Any:
+    """Handle a signal in this process; one that it forks, which has the handler too, ends as it would without.
+
+    Returns:
+        The handler that there was.
+    """
+    process = os.getpid()
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        if os.getpid() != process:
+            os._exit(128 + number)
+        handler(number, frame)
+
+    return signal.signal(number, handle)
 
 
 def _die_of_sigterm() -> None:

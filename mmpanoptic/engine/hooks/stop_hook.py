@@ -1,6 +1,5 @@
 """A training that is told to stop does so between two iterations, with a checkpoint."""
 
-import os
 import signal
 import threading
 from types import FrameType
@@ -13,6 +12,7 @@ from mmengine.runner import Runner
 from mmpanoptic.engine.devices import Stopped
 from mmpanoptic.engine.loops import ResumableLoop
 from mmpanoptic.registry import HOOKS
+from mmpanoptic.utils.processes import handle_here
 
 from .checkpoint_hook import checkpoint_hook
 
@@ -36,13 +36,12 @@ class StopHook(Hook):
     def __init__(self, interval: int = 10) -> None:
         self.interval = interval
         self._received = 0
-        self._process = os.getpid()
         self._old_handlers: dict[int, object] = {}
 
     def before_train(self, runner: Runner) -> None:
         """Listen to the signals."""
         if threading.current_thread() is threading.main_thread():
-            self._old_handlers = {number: signal.signal(number, self._receive) for number in _SIGNALS}
+            self._old_handlers = {number: handle_here(number, self._receive) for number in _SIGNALS}
 
     def after_train(self, runner: Runner) -> None:
         """Leave the signals to whom they were."""
@@ -69,8 +68,6 @@ class StopHook(Hook):
             self._stop(runner, self._received, validating=True)
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
-        if os.getpid() != self._process:  # of a worker that has just started
-            os._exit(128 + number)
         if number == self._received == signal.SIGINT:
             raise Stopped(number, 'at once, as it was told so twice')
         self._received = number

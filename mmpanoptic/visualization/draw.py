@@ -10,7 +10,8 @@ from collections.abc import Iterator, Sequence
 import cv2
 import numpy as np
 
-FONT = cv2.FONT_HERSHEY_SIMPLEX
+from .text import put_text, text_box, text_scale
+
 CONTOUR_COLOR = (255, 255, 255)
 HEADER_COLOR = (32, 32, 32)
 
@@ -162,8 +163,8 @@ def draw_instances(
             left, top, right, bottom = np.rint(boxes[i]).astype(int).tolist()
             cv2.rectangle(picture, (left, top), (right - 1, bottom - 1), colors[i].tolist(), 2 * width)
     for i in from_behind:
-        x, y = _place_at(corners[i], _text_box(texts[i], scale)[:2], picture.shape)
-        _put_text(picture, texts[i], x, y, scale, colors[i].tolist())
+        x, y = _place_at(corners[i], text_box(texts[i], scale)[:2], picture.shape)
+        put_text(picture, texts[i], x, y, scale, colors[i].tolist())
     return picture
 
 
@@ -172,35 +173,6 @@ def _place_at(corner: Sequence[int], size: Sequence[int], shape: Sequence[int]) 
     (left, top), (width, height) = corner, size
     y = top - height if top >= height else top
     return max(0, min(left, shape[1] - width)), max(0, min(y, shape[0] - height))
-
-
-def text_scale(shape: Sequence[int], smallest: float = 0.42, pixels_per_scale: float = 1100) -> float:
-    """OpenCV's font scale that reads well on a picture of this (height, width): it grows with the short side."""
-    return max(smallest, min(shape[:2]) / pixels_per_scale)
-
-
-def contrasting(color: Sequence[int]) -> tuple[int, int, int]:
-    """Black or white, whichever stands out more against a colour, by its luma (ITU-R BT.601)."""
-    return (0, 0, 0) if np.dot(color, (0.299, 0.587, 0.114)) > 140 else (255, 255, 255)
-
-
-def _text_box(text: str, scale: float) -> tuple[int, int, int]:
-    """Width and height of a text with its margins, and the offset from its top to its base line, in pixels."""
-    (width, height), below = cv2.getTextSize(text, FONT, scale, _text_thickness(scale))
-    margin = max(2, round(6 * scale))
-    return width + 2 * margin, height + below + margin, height + margin // 2 + 1
-
-
-def _text_thickness(scale: float) -> int:
-    return max(1, round(1.4 * scale))
-
-
-def _put_text(picture: np.ndarray, text: str, x: int, y: int, scale: float, color: Sequence[int]) -> None:
-    """Write a text with its background box, the top left corner of the box at (x, y)."""
-    width, height, base = _text_box(text, scale)
-    picture[y : y + height, x : x + width] = color
-    position = (x + max(2, round(6 * scale)), y + base)
-    cv2.putText(picture, text, position, FONT, scale, contrasting(color), _text_thickness(scale), cv2.LINE_AA)
 
 
 def _poles(inside: np.ndarray, mask: np.ndarray, size: tuple[int, int], tries: int) -> Iterator[tuple[int, int]]:
@@ -262,7 +234,7 @@ def draw_labels(
         label = segments[i]['label']
         limit = areas[i] * (max_cover if label in named else max_cover_first)
         for text in segments[i]['texts']:
-            width, height, _ = _text_box(text, scale)
+            width, height, _ = text_box(text, scale)
             if width > columns or height > rows or width * height > limit:
                 continue
             places = _poles(inside, (indices == i + 1).view(np.uint8), (width, height), tries)
@@ -271,7 +243,7 @@ def draw_labels(
                 x, y = place
                 taken[y : y + height, x : x + width] = True
                 named.add(label)
-                _put_text(picture, text, x, y, scale, colors[i].tolist())
+                put_text(picture, text, x, y, scale, colors[i].tolist())
                 break
     return picture
 
@@ -279,9 +251,9 @@ def draw_labels(
 def with_header(picture: np.ndarray, title: str) -> np.ndarray:
     """The picture with a strip above it that holds a title."""
     scale = 1.2 * text_scale(picture.shape)
-    _, height, _ = _text_box(title, scale)
+    _, height, _ = text_box(title, scale)
     strip = np.full((height + 2, picture.shape[1], 3), HEADER_COLOR, np.uint8)
-    _put_text(strip, title, 0, 1, scale, HEADER_COLOR)
+    put_text(strip, title, 0, 1, scale, HEADER_COLOR)
     return np.concatenate([strip, picture])
 
 

@@ -16,6 +16,7 @@ from mmpanoptic.registry import VISUALIZERS
 from mmpanoptic.structures import rgb_to_id
 from mmpanoptic.visualization import PanopticVisualizer, draw
 from mmpanoptic.visualization.panoptic_visualizer import segment_texts
+from mmpanoptic.visualization.text import contrasting
 
 CLASSES = ['person', 'car', 'sky']
 PALETTE = [(220, 20, 60), (0, 0, 142), (70, 130, 180)]
@@ -67,7 +68,7 @@ def _instances() -> InstanceData:
 def spied(monkeypatch: pytest.MonkeyPatch) -> dict:
     """Titles of the panels and all texts that were written."""
     seen: dict = {'titles': [], 'texts': []}
-    header, put = draw.with_header, draw._put_text
+    header, put = draw.with_header, draw.put_text
 
     def with_header(picture: np.ndarray, title: str) -> np.ndarray:
         seen['titles'].append(title)
@@ -78,7 +79,7 @@ def spied(monkeypatch: pytest.MonkeyPatch) -> dict:
         put(picture, text, *args)
 
     monkeypatch.setattr(draw, 'with_header', with_header)
-    monkeypatch.setattr(draw, '_put_text', put_text)
+    monkeypatch.setattr(draw, 'put_text', put_text)
     return seen
 
 
@@ -174,7 +175,7 @@ def test_labels_stay_inside_do_not_overlap_and_spare_small_segments():
 
 def test_text_that_does_not_fit_into_the_picture_gives_way_to_a_shorter_one(monkeypatch):
     written = []
-    monkeypatch.setattr(draw, '_put_text', lambda picture, text, *args: written.append(text))
+    monkeypatch.setattr(draw, 'put_text', lambda picture, text, *args: written.append(text))
     indices = np.ones((100, 60), np.uint16)
     segments = [{'label': 0, 'texts': ['playingfield 0.77', 'dog']}]
     draw.draw_labels(np.zeros((100, 60, 3), np.uint8), indices, segments, np.zeros((1, 3), np.uint8))
@@ -183,7 +184,7 @@ def test_text_that_does_not_fit_into_the_picture_gives_way_to_a_shorter_one(monk
 
 @pytest.mark.parametrize(('color', 'text'), [((255, 255, 0), (0, 0, 0)), ((0, 0, 142), (255, 255, 255))])
 def test_contrasting(color, text):
-    assert draw.contrasting(color) == text
+    assert contrasting(color) == text
 
 
 def test_segment_texts():
@@ -224,11 +225,11 @@ def test_boxes_have_the_colours_of_their_instances_the_first_one_above_the_other
 
 def test_texts_stand_above_their_boxes_and_inside_the_picture(monkeypatch):
     places = {}
-    monkeypatch.setattr(draw, '_put_text', lambda _, text, x, y, *args: places.update({text: (x, y)}))
+    monkeypatch.setattr(draw, 'put_text', lambda _, text, x, y, *args: places.update({text: (x, y)}))
     boxes = np.array([[20.0, 60, 80, 120], [-5, 3, 50, 40], [290, 195, 300, 200], [0, 0, 300, 200]])
     texts = ['cat', 'dog', 'a long name', 'as long a name as no picture of this width has room for']
     draw.draw_instances(GREY, boxes, None, np.zeros((4, 3), np.uint8), texts)
-    sizes = {text: draw._text_box(text, draw.text_scale(GREY.shape))[:2] for text in texts}
+    sizes = {text: draw.text_box(text, draw.text_scale(GREY.shape))[:2] for text in texts}
     assert places['cat'] == (20, 60 - sizes['cat'][1])
     assert places['dog'] == (0, 3)
     assert places['a long name'] == (300 - sizes['a long name'][0], 195 - sizes['a long name'][1])
@@ -239,7 +240,7 @@ def test_texts_stand_above_their_boxes_and_inside_the_picture(monkeypatch):
 def test_without_boxes_texts_go_to_the_masks(spied):
     picture = draw.draw_instances(GREY, None, _masks(), COLORS, ['a', 'b'])
     assert spied['texts'] == ['b', 'a']
-    _, height, _ = draw._text_box('a', draw.text_scale(GREY.shape))
+    _, height, _ = draw.text_box('a', draw.text_scale(GREY.shape))
     np.testing.assert_array_equal(picture[60 - height, 20], COLORS[0])
     np.testing.assert_array_equal(picture[100 - height, 60], COLORS[1])
 

@@ -78,6 +78,12 @@ class InstanceMetric(CocoMetric):
 
     def compute_metrics(self, results: list) -> dict[str, float]:
         """See :class:`mmdet.evaluation.CocoMetric`."""
+        for image_id, times in Counter(ground_truth['img_id'] for ground_truth, _ in results).most_common(1):
+            if times > 1:
+                raise UserError(
+                    f'{times} tested images have the id {image_id!r}, and AP tells images apart by their ids: give '
+                    'those of several datasets ids of their own, or test one at a time'
+                )
         if self._coco_api is not None:
             self._check_ann_file({ground_truth['img_id'] for ground_truth, _ in results})
         scores = self._score(results)

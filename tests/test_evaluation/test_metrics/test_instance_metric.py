@@ -266,3 +266,12 @@ def test_more_objects_than_are_scored(tmp_path):
     ):
         crowd_of([1200], tmp_path)
     assert crowd_of([1200], tmp_path, proposal_nums=(100, 300, 1200))['coco/bbox_mAP'] == 1.0
+
+
+def test_ids_that_repeat_between_datasets(dataset, samples):
+    """Of two datasets, as of a ConcatDataset; pycocotools would score one image by the objects of both."""
+    for same in (samples[:1] * 2, [*samples, samples[-1]]):
+        with pytest.raises(
+            UserError, match=r'^2 tested images have the id \S+, and AP tells images apart by their ids'
+        ):
+            score(InstanceMetric(metric='bbox'), dataset.metainfo, same)

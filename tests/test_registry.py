@@ -16,8 +16,8 @@ from mmpanoptic.registry import DATASETS, TRANSFORMS
 KINDS = sorted(name for name, value in vars(registry).items() if isinstance(value, Registry))
 # One name of each place: a class of ours where there is one, mmdet's where it has one, mmengine's where it has one.
 NAMES = {
-    'HOOKS': ['PanopticCheckHook', 'NumClassCheckHook', 'CheckpointHook'],
-    'LOOPS': [None, 'TeacherStudentValLoop', 'EpochBasedTrainLoop'],
+    'HOOKS': ['PanopticCheckHook', 'NumClassCheckHook', 'EMAHook'],
+    'LOOPS': [None, 'TeacherStudentValLoop', 'ValLoop'],
     'RUNNERS': [None, None, 'Runner'],
     'RUNNER_CONSTRUCTORS': [None, None, None],
     'OPTIM_WRAPPERS': [None, None, 'AmpOptimWrapper'],

@@ -53,6 +53,7 @@ def test_a_stop_that_a_library_makes_an_error_of(number, status, capsys):
             raise SyntaxError('in the config') from None
 
     handlers = {each: signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT)}
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell has background jobs ignore it
     try:
         with pytest.raises(SystemExit) as ending:
             cli.run(main)

@@ -49,14 +49,18 @@ class ResumableLoop:
             begins: Whether a pass over the training data begins then.
         """
         seeds = seeds_to_draw(self.dataloader) if begins else 0
-        validates = self.runner.val_loop is not None and done >= self.val_begin
-        if validates:
-            interval = self.dynamic_intervals[bisect.bisect(self.dynamic_milestones, done + 1) - 1]
-            validates = done % interval == 0 or done == last
+        validates = self._validates(done, last)
         if validates and not (self._has_validated() and self.runner.val_loop.dataloader.persistent_workers):
             seeds += 1
         self.batches.promise(seeds)
         return dict(self.batches.state(), validated=validates or self._has_validated())
+
+    def _validates(self, done: int, last: int) -> bool:
+        """Whether a validation follows when ``done`` of ``last`` epochs or iterations are done."""
+        if self.runner.val_loop is None or done < self.val_begin:
+            return False
+        interval = self.dynamic_intervals[bisect.bisect(self.dynamic_milestones, done + 1) - 1]
+        return done % interval == 0 or done == last
 
     def _has_validated(self) -> bool:
         """Whether a validation has begun, in this process or before the interruption."""
@@ -108,7 +112,8 @@ class IterBasedTrainLoop(ResumableLoop, MMEngineIterBasedTrainLoop):
     def run_iter(self, data_batch: Any) -> None:
         """One iteration."""
         super().run_iter(data_batch)
-        self._state_after(self._iter)
+        if self._validates(self._iter, self._max_iters):
+            self._state_after(self._iter)  # the validation may use the generators as it likes
 
     def random_state(self) -> dict[str, Any]:
         """See :class:`ResumableLoop`."""

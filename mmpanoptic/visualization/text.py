@@ -10,8 +10,6 @@ from collections.abc import Sequence
 
 import cv2
 import numpy as np
-from fontTools.ttLib import TTFont, TTLibError
-from matplotlib import font_manager
 from PIL import Image, ImageDraw, ImageFont
 
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
@@ -75,6 +73,8 @@ def _font_of(text: str, scale: float) -> ImageFont.FreeTypeFont | None:
 @functools.lru_cache(maxsize=1024)
 def _file_of(characters: str) -> str | None:
     """A file of a font that has all the characters."""
+    from matplotlib import font_manager  # few texts need it, and it looks for fonts when it is imported
+
     installed = sorted(font_manager.findSystemFonts())
     files = [font_manager.findfont('DejaVu Sans'), *installed]
     return next((file for file in files if _characters_of(file).issuperset(map(ord, characters))), None)
@@ -82,6 +82,8 @@ def _file_of(characters: str) -> str | None:
 
 @functools.lru_cache(maxsize=256)
 def _characters_of(file: str) -> frozenset[int]:
+    from fontTools.ttLib import TTFont, TTLibError
+
     try:
         with TTFont(file, fontNumber=0, lazy=True) as font:
             return frozenset(font.getBestCmap() or ())

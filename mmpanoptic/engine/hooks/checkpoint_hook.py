@@ -74,7 +74,7 @@ class CheckpointHook(MMEngineCheckpointHook):
     which the next regular one replaces. And ``save_best`` knows that PQ, SQ, RQ and AP are better when larger.
     """
 
-    _default_greater_keys = [*MMEngineCheckpointHook._default_greater_keys, 'PQ', 'SQ', 'RQ', 'AP', 'IoU']
+    _default_greater_keys = [*MMEngineCheckpointHook._default_greater_keys, 'PQ', 'SQ', 'RQ', '/AP', 'IoU']
 
     _states: list[dict] | None = None
     _interrupting = False

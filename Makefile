@@ -20,8 +20,14 @@ install:  ## make .venv with torch, the operators and this package (once; a few 
 	{ echo "make install: '$$py' is no Python that runs and is new enough; install Python 3.10 to 3.12, or name one:" \
 	"make install PYTHON=/path/to/python3.11" >&2; exit 1; }; "$$py" tools/misc/install.py
 
+# As many processes as cores, with one thread each; then what compares times, with nothing beside it. pytest ends with 5
+# where PYTEST_ARGS selects nothing of a part.
 test: install lint  ## install if need be, then lint and the whole test suite
-	PYTHONUNBUFFERED=1 $(RUN) -m pytest --durations=15 $(PYTEST_ARGS)
+	@export PYTHONUNBUFFERED=1; \
+	OMP_NUM_THREADS=1 $(RUN) -m pytest -n logical --maxprocesses 8 -m 'not timing' --durations=15 $(PYTEST_ARGS); beside=$$?; \
+	$(RUN) -m pytest -m timing $(PYTEST_ARGS); alone=$$?; \
+	for status in $$beside $$alone; do [ $$status -eq 0 ] || [ $$status -eq 5 ] || exit $$status; done; \
+	[ $$beside$$alone != 55 ]
 
 lint: install  ## ruff and codespell over the whole tree
 	$(RUN) -m ruff check .

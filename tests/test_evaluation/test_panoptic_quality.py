@@ -331,6 +331,7 @@ def test_names_of_classes_are_no_markup():
         assert all(f' {name} ' in table for name in names)
 
 
+@pytest.mark.timing
 @pytest.mark.usefixtures('one_thread')
 @pytest.mark.parametrize('dtype', [np.int32, np.int64])
 def test_cost_against_the_official_way_of_counting(dtype):

@@ -423,6 +423,7 @@ def test_real_image(shared_data, visualizer, tmp_path):
     assert cv2.imread(str(tmp_path / 'x.png')).shape[1] == 2 * 640 + 6
 
 
+@pytest.mark.timing
 def test_drawing_is_cheap_next_to_writing_the_file():
     rng = np.random.default_rng(0)
     indices = cv2.resize(np.arange(1, 21, dtype=np.uint8).reshape(4, 5), (640, 480), interpolation=cv2.INTER_NEAREST)

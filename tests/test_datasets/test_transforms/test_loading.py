@@ -79,6 +79,7 @@ def test_one_pass_equals_the_slow_reference(coco_sample):
     assert masks > 150
 
 
+@pytest.mark.timing
 @pytest.mark.usefixtures('one_thread', 'kept_memory')  # one thread: as mmengine sets OpenCV for every run
 def test_time_of_loading(coco_sample):
     """Masks, semantic and panoptic map in at most 1.8 times what decoding the PNGs takes."""

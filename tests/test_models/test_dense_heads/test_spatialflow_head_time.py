@@ -16,6 +16,7 @@ def head_of(kind):
 
 
 @pytest.mark.slow
+@pytest.mark.timing
 @pytest.mark.usefixtures('one_thread')
 @torch.no_grad()
 def test_time_of_the_sub_networks_follows_their_operations():

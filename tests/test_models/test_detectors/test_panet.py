@@ -302,6 +302,7 @@ def forward(heads, inputs):
 
 
 @pytest.mark.slow
+@pytest.mark.timing
 @pytest.mark.usefixtures('one_thread')
 def test_time_of_the_heads_follows_their_operations():
     """512 box and 128 mask RoIs, the numbers of a training step; forward, without RoIAlign."""

@@ -551,6 +551,7 @@ def upsample(logits, size):
     return F.interpolate(logits[None], scale_factor=4, mode='bilinear')[0, :, : size[0], : size[1]]
 
 
+@pytest.mark.timing
 @pytest.mark.slow
 @pytest.mark.parametrize('threads', [1, 0], ids=['one_thread', 'all_threads'])
 def test_at_least_as_fast_as_pasting_upsampling_and_merging(shared_data, trained_scene, threads):

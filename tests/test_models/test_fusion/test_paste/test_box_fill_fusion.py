@@ -171,6 +171,7 @@ def test_the_authors_merges(shared_data, kind):
 
 
 @pytest.mark.slow
+@pytest.mark.timing
 @pytest.mark.usefixtures('one_thread')
 @pytest.mark.parametrize('as_logits', [False, True], ids=['labels', 'logits'])
 @pytest.mark.parametrize('kind', ['objects', 'halves'])

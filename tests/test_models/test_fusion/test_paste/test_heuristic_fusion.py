@@ -377,6 +377,7 @@ def seconds(function):
     return time.perf_counter() - start, result
 
 
+@pytest.mark.timing
 @pytest.mark.slow
 def test_at_least_three_times_as_fast_as_mmdet():
     instances, logits = street_of_ellipses()

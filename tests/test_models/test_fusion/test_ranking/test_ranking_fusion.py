@@ -450,6 +450,7 @@ def test_memory_at_full_size():
 
 
 @pytest.mark.slow
+@pytest.mark.timing
 @pytest.mark.usefixtures('one_thread')
 @pytest.mark.parametrize(('size', 'network'), [((800, 1333), None), ((480, 640), (800, 1067))])
 def test_scores_take_little_of_the_time_of_the_module(size, network):

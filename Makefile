@@ -8,23 +8,30 @@ PYTHON ?= $(shell for p in python3.12 python3.11 python3.10 python3; do \
 	$$p -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))' >/dev/null 2>&1 && echo $$p && exit; \
 	done; echo python3)
 
+INSTALL = py="$(PYTHON)"; "$$py" -c 'import sys; sys.exit(sys.version_info < (3, 8))' >/dev/null 2>&1 || \
+	{ echo "make install: '$$py' is no Python that runs and is new enough; install Python 3.10 to 3.12, or name one:" \
+	"make install PYTHON=/path/to/python3.11" >&2; exit 1; }; "$$py" tools/misc/install.py
+
 .DEFAULT_GOAL := help
-.PHONY: help install test lint attack demo clean
+.PHONY: help install wheels test lint attack demo clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## */  make \1\t/p' Makefile | expand -t 18
 	@echo '  PYTHON=python3.11 chooses the Python of .venv; PYTEST_ARGS="-k fusion" goes to pytest.'
 
 install:  ## make .venv with torch, the operators and this package (once; a few minutes on two cores)
-	@py="$(PYTHON)"; "$$py" -c 'import sys; sys.exit(sys.version_info < (3, 8))' >/dev/null 2>&1 || \
-	{ echo "make install: '$$py' is no Python that runs and is new enough; install Python 3.10 to 3.12, or name one:" \
-	"make install PYTHON=/path/to/python3.11" >&2; exit 1; }; "$$py" tools/misc/install.py
+	@$(INSTALL) $(if $(OFFLINE),--offline) $(if $(WHEELS),--wheels "$(WHEELS)")
+
+wheels:  ## install, and fill the folder WHEELS for machines without a network: make install OFFLINE=1 WHEELS=DIR
+	@[ -n "$(WHEELS)" ] || { echo "make wheels: name the folder: make wheels WHEELS=DIR" >&2; exit 1; }; \
+	$(INSTALL) --save "$(WHEELS)"
 
 # As many processes as cores, with one thread each; then what compares times, with nothing beside it. pytest ends with 5
 # where PYTEST_ARGS selects nothing of a part.
 test: install lint  ## install if need be, then lint and the whole test suite
 	@export PYTHONUNBUFFERED=1; \
-	OMP_NUM_THREADS=1 $(RUN) -m pytest -n logical --maxprocesses 8 -m 'not timing' --durations=15 $(PYTEST_ARGS); beside=$$?; \
+	OMP_NUM_THREADS=1 $(RUN) -m pytest -n logical --maxprocesses 8 --dist loadscope \
+		-m 'not timing' --durations=15 $(PYTEST_ARGS); beside=$$?; \
 	$(RUN) -m pytest -m timing $(PYTEST_ARGS); alone=$$?; \
 	for status in $$beside $$alone; do [ $$status -eq 0 ] || [ $$status -eq 5 ] || exit $$status; done; \
 	[ $$beside$$alone != 55 ]

@@ -1,11 +1,15 @@
 """Packaging. Imports neither torch nor mmpanoptic, so that plain pip can read it in an empty environment."""
 
+import os
 import re
+import shutil
 from pathlib import Path
 
 from setuptools import find_packages, setup
+from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).resolve().parent
+SHIPPED = ('configs', 'tools', 'model-index.yml')  # to mmpanoptic/.mim, where mim and mmengine look for them
 
 
 def read_version() -> str:
@@ -14,19 +18,36 @@ def read_version() -> str:
     return re.search(r"^__version__ = '([^']+)'", source, re.MULTILINE).group(1)
 
 
-def read_requirements() -> tuple[list[str], list[str]]:
-    """Requirements at run time, and those of the tests: what stands below the line ``# tests`` of requirements.txt."""
-    parts: tuple[list[str], list[str]] = ([], [])
-    part = 0
+def read_requirements() -> dict[str, list[str]]:
+    """Requirements by the parts of requirements.txt, which begin with lines such as ``# tests: ...``."""
+    parts, part = {}, []
     for line in (ROOT / 'requirements.txt').read_text(encoding='utf-8').splitlines():
-        if line.startswith('# tests'):
-            part = 1
+        if match := re.match(r'# (\w+): ', line):
+            part = parts[match.group(1)] = []
         elif line.strip() and not line.startswith('#'):
-            parts[part].append(line.strip())
+            part.append(line.strip())
     return parts
 
 
-runtime, tests = read_requirements()
+class BuildWithConfigs(build_py):
+    """Put configs and tools into the package: copies into a wheel, links into a checkout that is installed editable."""
+
+    def run(self) -> None:
+        """Build the package, then its folder ``.mim``."""
+        super().run()
+        folder = Path('mmpanoptic' if self.editable_mode else os.path.join(self.build_lib, 'mmpanoptic'), '.mim')
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+        for name in SHIPPED:
+            if self.editable_mode:
+                (folder / name).symlink_to(os.path.join('..', '..', name))
+            elif os.path.isdir(name):
+                shutil.copytree(name, folder / name, ignore=shutil.ignore_patterns('__pycache__', '*.pyc'))
+            else:
+                shutil.copy2(name, folder)
+
+
+requirements = read_requirements()
 setup(
     name='mmpanoptic',
     version=read_version(),
@@ -36,6 +57,8 @@ setup(
     license='Apache-2.0',
     packages=find_packages(include=['mmpanoptic', 'mmpanoptic.*']),
     python_requires='>=3.10,<3.13',
-    install_requires=runtime,
-    extras_require={'tests': tests},
+    install_requires=requirements['package'],
+    extras_require={'tests': requirements['tests']},
+    entry_points={'console_scripts': ['mmpanoptic = mmpanoptic.__main__:main']},
+    cmdclass={'build_py': BuildWithConfigs},
 )

@@ -2,11 +2,31 @@
 mmengine's.
 
 A parent is searched only among what has been imported already; therefore each location below imports its mmdet
-counterpart.
+counterpart. This module is the first to import mmdet, so that its notices can be dropped here.
 """
+
+import contextlib
+import io
+import sys
+import warnings
 
 from mmdet import registry as mmdet_registry
 from mmengine.registry import Registry
+
+
+def _import_mmdet_quietly() -> None:
+    """Import ``mmdet.datasets``; pass on what it prints, without the notice that OneDL is not installed."""
+    captured = io.StringIO()
+    with contextlib.redirect_stdout(captured):
+        import mmdet.datasets  # noqa: F401
+    for line in captured.getvalue().splitlines():
+        if 'OneDL' not in line:
+            print(line, file=sys.stderr)
+
+
+_import_mmdet_quietly()
+# mmdet.evaluation warns of it on import, of a metric that nothing here uses.
+warnings.filterwarnings('ignore', message='faster_coco_eval is not installed')
 
 
 def _child(name: str, location: str) -> Registry:

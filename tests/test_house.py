@@ -60,7 +60,7 @@ def upward(path: Path) -> list[str]:
     found = []
     for name in imported_modules(path):
         other = name.split('.')
-        if parts[0] in ('__init__',):
+        if parts[0] in ('__init__', '__main__'):
             continue
         if other[0] == parts[0] == 'models':
             if parts[1] == '__init__':  # it gathers all of them
@@ -77,7 +77,7 @@ def upward(path: Path) -> list[str]:
 
 
 def test_every_room_has_a_floor():
-    rooms = {path.relative_to(PACKAGE).with_suffix('').parts[0] for path in sources()} - {'__init__'}
+    rooms = {path.relative_to(PACKAGE).with_suffix('').parts[0] for path in sources()} - {'__init__', '__main__'}
     assert rooms == {room for row in FLOORS for room in row}
     model_rooms = {path.parent.name for path in PACKAGE.glob('models/*/__init__.py')}
     assert model_rooms == {room for row in MODEL_FLOORS for room in row}
@@ -169,8 +169,8 @@ PUBLIC = {
         'labels_of_ids panoptic_to_coco rgb_to_id segments_of_map'
     ),
     'mmpanoptic.utils': (
-        'DatasetError UserError WriteError check_replaceable check_storage is_local part_of read_bytes require_choice '
-        'require_file require_folder sole_writer tracked_map whole_file whole_folder write_whole'
+        'DatasetError UserError WriteError check_replaceable check_storage find_config is_local part_of read_bytes '
+        'require_choice require_file require_folder shipped sole_writer tracked_map whole_file whole_folder write_whole'
     ),
     'mmpanoptic.visualization': 'PanopticVisualizer',
 }

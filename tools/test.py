@@ -9,7 +9,6 @@ import contextlib
 import os.path as osp
 from collections.abc import Iterator
 
-from mmdet.datasets import CocoDataset
 from mmengine.config import Config, ConfigDict
 from mmengine.dist import barrier, broadcast_object_list, is_main_process
 from mmengine.runner import Runner
@@ -75,7 +74,7 @@ def evaluators(config: Config, names: list[str]) -> list[dict]:
         built.append(next((e for e in own if e['type'] == 'PanopticMetric'), dict(type='PanopticMetric')))
     if wanted & {'bbox', 'segm'}:
         dataset = config.test_dataloader.dataset
-        of_instances = issubclass(DATASETS.get(dataset.type), (CocoDataset, CocoInstanceDataset))
+        of_instances = issubclass(DATASETS.get(dataset.type), (DATASETS.get('mmdet.CocoDataset'), CocoInstanceDataset))
         key = 'ann_file' if of_instances else 'inst_ann_file'
         ann_file = dataset.get(key)
         if ann_file is not None:

@@ -10,7 +10,7 @@ from mmengine.config import Config
 from mmengine.runner import Runner
 
 from mmpanoptic.datasets.pipelines import list_steps
-from mmpanoptic.utils import UserError
+from mmpanoptic.utils import UserError, find_config
 
 # Keys of a config that mmengine or a tool reads although no argument of mmengine's Runner has their name.
 _OTHER_KEYS = {
@@ -43,7 +43,7 @@ def load_config(path: str, options: dict | None = None, work_dir: str | None = N
     """Read a config, apply options to it and choose its work dir; its pipelines become lists.
 
     Args:
-        path: The config file.
+        path: The config file, or its place below the ``configs/`` that come with the package.
         options: Values by dotted key, such as ``{'train_cfg.max_epochs': 3}``.
         work_dir: Folder for logs and checkpoints; None: the config's own, or ``work_dirs/<config name>``.
 
@@ -51,6 +51,7 @@ def load_config(path: str, options: dict | None = None, work_dir: str | None = N
         UserError: If there is no such file, it cannot be read, a step of a pipeline is none, or an option does not
             fit or would change nothing.
     """
+    path = find_config(path)
     if not osp.isfile(path):
         raise UserError(f'config {path} does not exist: see configs/')
     try:

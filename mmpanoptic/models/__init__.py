@@ -1,3 +1,6 @@
+import mmpanoptic.registry  # noqa: F401  (before mmdet, whose notices it drops)
+
+# isort: split
 import mmdet.models  # noqa: F401  (a parent registry is searched only among what is imported)
 
 from .dense_heads import *  # noqa: F403

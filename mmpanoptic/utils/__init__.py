@@ -4,6 +4,7 @@ from .files import check_storage, is_local, read_bytes
 from .outputs import WriteError, check_replaceable, part_of, sole_writer, whole_file, whole_folder, write_whole
 from .paths import require_file, require_folder
 from .progress import tracked_map
+from .shipped import find_config, shipped
 
 __all__ = [
     'DatasetError',
@@ -11,12 +12,14 @@ __all__ = [
     'WriteError',
     'check_replaceable',
     'check_storage',
+    'find_config',
     'is_local',
     'part_of',
     'read_bytes',
     'require_choice',
     'require_file',
     'require_folder',
+    'shipped',
     'sole_writer',
     'tracked_map',
     'whole_file',

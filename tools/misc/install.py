@@ -6,6 +6,7 @@ out and exit status 1; what pip said lies in ``.venv/install.log``.
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import json
 import os
@@ -18,11 +19,13 @@ import sys
 import time
 from pathlib import Path
 
-from install_operators import build_operators
+from install_operators import build_operators, copy_whole
 from install_plan import (
     BUILD_TOOLS,
     MMCV,
+    PROBE,
     TORCH,
+    TORCH_END,
     TORCH_MIN,
     InstallError,
     cache_dir,
@@ -32,45 +35,36 @@ from install_plan import (
     last_progress,
     nvcc_version,
     stamp,
+    way_out_of_downloads,
     wheel_key,
 )
 
 ROOT = Path(__file__).resolve().parents[2]
 
-# Asked of the venv's Python. `_ext` is loaded as a file: `import mmcv` needs mmengine, which is installed later.
-PROBE = """
-import glob, importlib.util, json, os, sys, sysconfig
-found = dict(tag=f'cp{sys.version_info[0]}{sys.version_info[1]}', include=sysconfig.get_paths()['include'],
-             cflags=sysconfig.get_config_var('CFLAGS') or '')
-try:
-    import torch
-    from torch.utils import cpp_extension
-    found.update(torch=torch.__version__, cuda=torch.version.cuda, cuda_home=cpp_extension.CUDA_HOME)
-    caps = {torch.cuda.get_device_capability(i) for i in range(torch.cuda.device_count())}
-    found['gpus'] = sorted('%d.%d' % c for c in caps)
-    spec = importlib.util.find_spec('mmcv')
-    if spec:
-        files = glob.glob(os.path.join(os.path.dirname(spec.origin), '_ext*'))
-        if not files:
-            raise ImportError('mmcv has no compiled operators')
-        ext = importlib.util.spec_from_file_location('mmcv._ext', files[0])
-        module = importlib.util.module_from_spec(ext)
-        ext.loader.exec_module(module)
-        found['ops_cuda'] = module.get_compiling_cuda_version()
-except Exception as e:
-    found['error'] = f'{type(e).__name__}: {e}'
-print('PROBE' + json.dumps(found))
-"""
-
 
 class Installer:
-    """One run of the installation into ``venv``; ``say`` is all that the user sees of it."""
+    """One run of the installation into ``venv``; ``say`` is all that the user sees of it.
 
-    def __init__(self, root: Path, venv: Path, env: dict[str, str]) -> None:
+    Args:
+        root: The checkout.
+        venv: The venv to make or to complete.
+        env: The environment.
+        wheels: Folder that :meth:`save` filled; pip looks there too.
+        offline: Whether pip may look nowhere else.
+    """
+
+    def __init__(
+        self, root: Path, venv: Path, env: dict[str, str], wheels: Path | None = None, offline: bool = False
+    ) -> None:
         self.root, self.venv, self.log = root, venv, venv / 'install.log'
         self.python = venv / 'bin' / 'python'
         self.env = {**env, 'PYTHONUNBUFFERED': '1', 'PIP_NO_INPUT': '1', 'PIP_ROOT_USER_ACTION': 'ignore'}
         self.env.pop('PYTHONHOME', None)
+        self.wheels, self.offline = wheels, offline
+        if wheels:
+            self.env['PIP_FIND_LINKS'] = f'{wheels.resolve().as_uri()} {env.get("PIP_FIND_LINKS", "")}'.strip()
+        if offline:
+            self.env['PIP_NO_INDEX'] = '1'
 
     def say(self, text: str) -> None:
         """Print one line at once."""
@@ -123,7 +117,10 @@ class Installer:
 
     def pip(self, title: str, *args: str, env: dict[str, str] | None = None) -> None:
         """One step that is a call of the venv's pip."""
-        self.step(title, [str(self.python), '-m', 'pip', '--disable-pip-version-check', *args], env)
+        try:
+            self.step(title, [str(self.python), '-m', 'pip', '--disable-pip-version-check', *args], env)
+        except InstallError as error:
+            raise InstallError(f'{error}{way_out_of_downloads(str(error), self.offline, self.wheels)}') from None
 
     def probe(self) -> dict:
         """What the venv's Python finds: tag, include, torch, cuda, cuda_home, gpus, ops_cuda, error."""
@@ -179,7 +176,7 @@ class Installer:
         """Keep the torch that is there if it will do, else install it; returns the probe."""
         found = self.probe()
         version = re.match(r'(\d+)\.(\d+)', found.get('torch', ''))
-        if version and tuple(map(int, version.groups())) >= TORCH_MIN:
+        if version and TORCH_MIN <= tuple(map(int, version.groups())) < TORCH_END:
             self.say(f'Keeping torch {found["torch"]}')
             return found
         self.pip(f'Installing torch {TORCH} (the download is large: some minutes)', 'install', f'torch=={TORCH}')
@@ -199,6 +196,9 @@ class Installer:
             self.say(f'Keeping the operators of mmcv {MMCV} ({plan})')
             return
         folder = cache_dir(self.env) / 'wheels' / key
+        given = self.wheels and self.wheels / 'operators' / key
+        if given and given.is_dir() and not folder.is_dir():
+            copy_whole(given, folder)
         for _ in range(2):
             wheels = sorted(folder.glob('*.whl'))
             if not wheels:
@@ -240,11 +240,45 @@ class Installer:
         done.write_text(stamp(self.root, self.venv))
         self.say('Installed. Next: make demo')
 
+    def save(self, folder: Path) -> None:
+        """Fill a folder with all that an installation needs, for machines without a network.
 
-def main() -> int:
+        It holds wheels of torch, the build tools and the requirements, and ``operators/<key>``. What is there is kept.
+        """
+        key = (self.venv / 'operators.key').read_text()
+        operators = folder / 'operators' / key
+        if not operators.is_dir():
+            copy_whole(cache_dir(self.env) / 'wheels' / key, operators)
+        links = f'{operators.resolve().as_uri()} {self.env.get("PIP_FIND_LINKS", "")}'.strip()
+        self.pip(
+            f'Saving all of it to {folder}',
+            *('wheel', '--wheel-dir', str(folder), '-c', str(self.venv / 'constraints.txt'), *BUILD_TOOLS),
+            *('-r', 'requirements.txt'),
+            env={**self.env, 'PIP_FIND_LINKS': links},
+        )
+        self.say(f'Saved. On a machine of the same kind: make install OFFLINE=1 WHEELS={folder}')
+
+
+def parse_args(argv: list[str] | None) -> argparse.Namespace:
+    """Arguments of the command line; ``make`` passes them on."""
+    parser = argparse.ArgumentParser(description='Install everything into .venv of this checkout (make install)')
+    parser.add_argument('--wheels', type=Path, metavar='DIR', help='folder of files to install from (make: WHEELS=DIR)')
+    parser.add_argument('--offline', action='store_true', help='download nothing (make: OFFLINE=1)')
+    parser.add_argument('--save', type=Path, metavar='DIR', help='then fill DIR for --wheels (make wheels WHEELS=DIR)')
+    args = parser.parse_args(argv)
+    if args.wheels and not args.wheels.is_dir():
+        parser.error(f'--wheels {args.wheels} is no folder')
+    return args
+
+
+def main(argv: list[str] | None = None) -> int:
     """Install; the exit status is 0, 1 after an error that was printed, or 130 when interrupted."""
+    args = parse_args(argv)
     try:
-        Installer(ROOT, ROOT / '.venv', dict(os.environ)).run()
+        installer = Installer(ROOT, ROOT / '.venv', dict(os.environ), args.wheels, args.offline)
+        installer.run()
+        if args.save:
+            installer.save(args.save)
     except (InstallError, OSError) as e:
         print(f'make install: {e}', file=sys.stderr)
         return 1

@@ -12,9 +12,11 @@ import fcntl
 import math
 import os
 import re
+import resource
 import shutil
 import tarfile
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -71,6 +73,7 @@ def build_operators(
         scratch = temporary / 'scratch'
         scratch.mkdir()
         build_env['TMPDIR'] = str(scratch)
+        start, used_before = time.time(), sum(resource.getrusage(resource.RUSAGE_CHILDREN)[:2])
         title = f'Building the operators of mmcv {MMCV} for {plan} on {jobs} cores'
         more = '' if plan == 'cpu' else ', with CUDA several times that'
         try:
@@ -86,6 +89,8 @@ def build_operators(
                 minutes = f'about {math.ceil(PLAIN_CPU_MINUTES / jobs)} minutes{more}'
                 whole = build_wheel(f'{title} ({minutes})', source, build_env, pip)
             whole.rename(folder)
+            used = sum(resource.getrusage(resource.RUSAGE_CHILDREN)[:2]) - used_before
+            say(f'Built in {(time.time() - start) / 60:.1f} minutes, with {used / 60:.1f} minutes of CPU')
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
 
@@ -174,6 +179,24 @@ def unite(source: Path) -> int:
 def compiler_flags(flags: str) -> str:
     """Python's flags for its extensions without debug information, which takes half of the time, and warnings."""
     return ' '.join([*(flag for flag in flags.split() if not flag.startswith(('-g', '-W'))), '-g0'])
+
+
+def copy_whole(source: Path, target: Path) -> None:
+    """Copy a folder; the copy appears when it is whole.
+
+    Raises:
+        InstallError: The folder cannot be read, or the place cannot be written to.
+    """
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        half = Path(tempfile.mkdtemp(prefix='.copying-', dir=target.parent))
+        try:
+            shutil.copytree(source, half / target.name)
+            (half / target.name).rename(target)
+        finally:
+            shutil.rmtree(half, ignore_errors=True)
+    except OSError as error:
+        raise InstallError(f'{source} cannot be copied to {target}: {error.strerror or error}') from error
 
 
 @contextlib.contextmanager

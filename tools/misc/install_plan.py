@@ -10,10 +10,36 @@ import subprocess
 from pathlib import Path
 
 # The versions of all that requirements.txt leaves out.
-TORCH, TORCH_MIN = '2.13.0', (2, 4)
+TORCH, TORCH_MIN, TORCH_END = '2.13.0', (2, 4), (2, 14)  # the end is the first one that mmcv does not compile with
 MMCV = '2.3.6'
 PYTHON_MIN, PYTHON_MAX = (3, 10), (3, 12)
 BUILD_TOOLS = ('pip>=23.1', 'setuptools>=80', 'wheel', 'ninja', 'psutil', 'packaging>=24.2')
+
+
+# Asked of the venv's Python. `_ext` is loaded as a file: `import mmcv` needs mmengine, which is installed later.
+PROBE = """
+import glob, importlib.util, json, os, sys, sysconfig
+found = dict(tag=f'cp{sys.version_info[0]}{sys.version_info[1]}', include=sysconfig.get_paths()['include'],
+             cflags=sysconfig.get_config_var('CFLAGS') or '')
+try:
+    import torch
+    from torch.utils import cpp_extension
+    found.update(torch=torch.__version__, cuda=torch.version.cuda, cuda_home=cpp_extension.CUDA_HOME)
+    caps = {torch.cuda.get_device_capability(i) for i in range(torch.cuda.device_count())}
+    found['gpus'] = sorted('%d.%d' % c for c in caps)
+    spec = importlib.util.find_spec('mmcv')
+    if spec:
+        files = glob.glob(os.path.join(os.path.dirname(spec.origin), '_ext*'))
+        if not files:
+            raise ImportError('mmcv has no compiled operators')
+        ext = importlib.util.spec_from_file_location('mmcv._ext', files[0])
+        module = importlib.util.module_from_spec(ext)
+        ext.loader.exec_module(module)
+        found['ops_cuda'] = module.get_compiling_cuda_version()
+except Exception as e:
+    found['error'] = f'{type(e).__name__}: {e}'
+print('PROBE' + json.dumps(found))
+"""
 
 
 class InstallError(Exception):
@@ -104,6 +130,28 @@ def failure_reason(log: str) -> str:
             if re.search(pattern, line):
                 return line[:200]
     return lines[-1][:200] if lines else 'it printed nothing'
+
+
+def way_out_of_downloads(reason: str, offline: bool, wheels: Path | None) -> str:
+    """What to do when pip could not get a file: the end of an error's text, '' for other failures.
+
+    Args:
+        reason: What :func:`failure_reason` found.
+        offline: Whether nothing may be downloaded.
+        wheels: Folder of files to install from, if one was named.
+    """
+    unreachable = r'No matching distribution|Could not (find|fetch)|[Cc]onnection|Timeout|Name or service|SSLError'
+    if not re.search(unreachable, reason):
+        return ''
+    fill = 'fill it on a machine of this kind that has a network, with this Python: make wheels WHEELS=DIR'
+    if offline and wheels:
+        return f'; {wheels} lacks it: {fill}'
+    if offline:
+        return f'; name a folder: make install OFFLINE=1 WHEELS=DIR, and {fill}'
+    return (
+        '; check the network and run make install again, which goes on where it was; pip takes a mirror from '
+        f'PIP_INDEX_URL and a proxy from HTTPS_PROXY; without a network: make install OFFLINE=1 WHEELS=DIR, and {fill}'
+    )
 
 
 def last_progress(log: str) -> str:

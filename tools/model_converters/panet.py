@@ -10,9 +10,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 import torch
-from mmdet.datasets import CocoDataset
 from torch import Tensor
 
+from mmpanoptic.datasets import CocoDataset
 from mmpanoptic.engine import cli
 from mmpanoptic.engine.checkpoint_files import read_checkpoint
 from mmpanoptic.engine.released_checkpoints import check_tensors, save_converted

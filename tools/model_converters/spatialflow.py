@@ -16,12 +16,12 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import torch
-from mmdet.datasets import CocoPanopticDataset
 from torch import Tensor
 
 from mmpanoptic.engine import cli
 from mmpanoptic.engine.checkpoint_files import read_checkpoint
 from mmpanoptic.engine.released_checkpoints import check_tensors, save_converted
+from mmpanoptic.registry import DATASETS
 from mmpanoptic.utils import UserError
 
 BASIC = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3)}  # blocks of each stage of ResNets with two convolutions a block
@@ -267,7 +267,7 @@ def main() -> None:
     old_meta = content.get('meta') if isinstance(content.get('meta'), dict) else {}
     meta = {key: old_meta[key] for key in ('epoch', 'iter') if isinstance(old_meta.get(key), int)}
     if (sizes.things, sizes.stuff) == COCO:
-        meta['dataset_meta'] = CocoPanopticDataset.METAINFO
+        meta['dataset_meta'] = DATASETS.get('mmdet.CocoPanopticDataset').METAINFO
     save_converted(args.dst, args.src, converted, meta)
 
     changed = sum(value.dtype != torch.float32 for name, value in weights.items() if not _is_counter(name))

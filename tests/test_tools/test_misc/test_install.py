@@ -177,7 +177,9 @@ def test_stamp_follows_requirements_and_installed_versions(tmp_path):
     assert len(set(seen)) == len(seen)
 
 
-@pytest.mark.parametrize(('version', 'installs'), [('2.4.0', 0), ('2.13.0+cu130', 0), ('2.3.1', 1), (None, 1)])
+@pytest.mark.parametrize(
+    ('version', 'installs'), [('2.4.0', 0), ('2.13.0+cu130', 0), ('2.3.1', 1), ('2.14.0', 1), (None, 1)]
+)
 def test_torch_is_kept_where_it_will_do(tmp_path, version, installs):
     installer = Installer(tmp_path)
     installer.found = installer.found | {'torch': version} if version else {'error': 'no torch'}
@@ -212,6 +214,80 @@ def test_operators_are_built_of_few_files_and_the_sources_are_kept(tmp_path):
     shutil.rmtree(first.folder)
     first.operators(first.found)
     assert (first.builds, first.downloads) == (2, 1)
+
+
+def test_operators_of_a_folder_are_taken_and_kept(tmp_path):
+    """`WHEELS=DIR`: the folder is left as it is, even where what it holds does not load."""
+    for name, works, builds in (('fits', 0, 0), ('does not', 1, 1)):
+        given = tmp_path / name / 'operators' / KEY
+        given.mkdir(parents=True)
+        (given / 'onedl_mmcv-given.whl').touch()
+        installer = Installer(tmp_path / name / 'clone', works=works)
+        installer.wheels = tmp_path / name
+        installer.operators(installer.found)
+        assert (installer.builds, [p.name for p in given.iterdir()]) == (builds, ['onedl_mmcv-given.whl'])
+        assert [p.name for p in installer.folder.iterdir()] == [f'onedl_mmcv-{builds or "given"}.whl']
+        assert sorted(p.name for p in installer.folder.parent.iterdir()) == [KEY]
+
+
+def test_pip_is_told_of_the_folder_and_of_no_other_place(tmp_path):
+    folder = tmp_path / 'a folder'
+    installer = install.Installer(ROOT, tmp_path, {'PIP_FIND_LINKS': '/mine'}, folder, offline=True)
+    assert (
+        installer.env['PIP_FIND_LINKS'].split() == [folder.as_uri(), '/mine'] and installer.env['PIP_NO_INDEX'] == '1'
+    )
+    assert not {'PIP_FIND_LINKS', 'PIP_NO_INDEX'} & set(install.Installer(ROOT, tmp_path, {}).env)
+
+
+def test_saving_holds_the_operators_once(tmp_path):
+    installer = Installer(tmp_path).put_wheel()
+    (installer.venv / 'operators.key').write_text(KEY)
+    calls = []
+    installer.pip = lambda title, *args, env: calls.append((args, env))
+    for _ in range(2):
+        installer.save(tmp_path / 'saved')
+    assert [p.name for p in (tmp_path / 'saved/operators' / KEY).iterdir()] == ['onedl_mmcv-old.whl']
+    assert [p.name for p in (tmp_path / 'saved/operators').iterdir()] == [KEY]
+    (args, env), _ = calls
+    assert args[:3] == ('wheel', '--wheel-dir', str(tmp_path / 'saved')) and 'requirements.txt' in args
+    assert (tmp_path / 'saved/operators' / KEY).as_uri() in env['PIP_FIND_LINKS']
+
+
+@pytest.mark.parametrize(
+    'reason',
+    [
+        'ERROR: No matching distribution found for torch==2.13.0',
+        'WARNING: Retrying after connection broken by NewConnectionError: Name or service not known',
+        "ERROR: Could not install packages due to an OSError: HTTPSConnectionPool(host='x', port=443): Read timed out.",
+        'pip._vendor.urllib3.exceptions.ReadTimeoutError',
+    ],
+)
+def test_a_failed_download_says_what_to_do(reason, tmp_path):
+    online = plan.way_out_of_downloads(reason, False, None)
+    assert (
+        'make install OFFLINE=1 WHEELS=DIR' in online
+        and 'make wheels WHEELS=DIR' in online
+        and 'PIP_INDEX_URL' in online
+    )
+    assert 'make install OFFLINE=1 WHEELS=DIR' in plan.way_out_of_downloads(reason, True, None)
+    assert f'{tmp_path} lacks it' in plan.way_out_of_downloads(reason, True, tmp_path)
+    assert plan.way_out_of_downloads('x.cpp: error: no such thing', False, None) == ''
+
+
+def test_pip_without_a_network_is_one_line(tmp_path):
+    installer = install.Installer(ROOT, tmp_path, dict(os.environ), tmp_path, offline=True)
+    installer.python = Path(sys.executable)
+    with pytest.raises(plan.InstallError) as error:
+        installer.pip('Installing', 'install', 'no-such-package-at-all')
+    assert f'{tmp_path} lacks it' in one_line(error) and 'no-such-package-at-all' in str(error.value)
+
+
+def test_help_installs_nothing(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(install, 'Installer', None)
+    for arguments in (['--help'], ['--wheels', str(tmp_path / 'none')], ['--ofline']):
+        with pytest.raises(SystemExit):
+            install.main(arguments)
+    assert '--offline' in capsys.readouterr().out
 
 
 def test_united_files_include_each_part_once(tmp_path):
@@ -361,7 +437,7 @@ def test_setup_needs_no_torch_and_splits_the_requirements():
     code = (
         'import runpy, setuptools, sys, json\n'
         'sys.modules.update(torch=None, mmpanoptic=None)\n'
-        'setuptools.setup = lambda **kw: print(json.dumps(kw))\n'
+        'setuptools.setup = lambda **kw: print(json.dumps(kw, default=str))\n'
         "runpy.run_path('setup.py')\n"
     )
     run = subprocess.run([sys.executable, '-c', code], cwd=ROOT, capture_output=True, text=True, check=True)
@@ -370,11 +446,16 @@ def test_setup_needs_no_torch_and_splits_the_requirements():
     runtime, tests = setup['install_requires'], setup['extras_require']['tests']
     assert any(r.startswith('onedl-mmengine') for r in runtime) and any(r.startswith('pytest') for r in tests)
     assert not any(re.match(r'torch|torchvision|panopticapi|onedl-mmcv|pytest|ruff', r) for r in runtime)
+    everything = [line for line in (ROOT / 'requirements.txt').read_text().splitlines() if line and line[0] != '#']
+    machine = [r for r in everything if r not in runtime + tests]
+    assert [re.match(r'[\w-]+', r).group() for r in machine] == ['onedl-mmcv', 'torch']
+    low, end = ('.'.join(map(str, version)) for version in (plan.TORCH_MIN, plan.TORCH_END))
+    assert machine == [f'onedl-mmcv>={plan.MMCV}', f'torch>={low},<{end}']
 
 
 def test_import_prints_nothing_and_leaves_out_what_is_no_dependency():
     code = (
-        'import sys, mmpanoptic, mmdet.apis, mmdet.evaluation, mmdet.models\n'
+        'import sys, mmpanoptic.registry, mmdet.apis, mmdet.evaluation, mmdet.models\n'
         "sys.exit(bool({'torchvision', 'panopticapi'} & set(sys.modules)))"
     )
     run = subprocess.run([sys.executable, '-c', code], cwd=ROOT, capture_output=True, text=True)

@@ -11,7 +11,7 @@ import re
 import sys
 from pathlib import Path
 
-from mmpanoptic import __version__
+from mmpanoptic import __version__, missing_package
 from mmpanoptic.utils import shipped
 
 # Scripts that serve a checkout alone.
@@ -32,10 +32,6 @@ usage: mmpanoptic TOOL [ARGUMENTS]
 {tools}
 Configs may be named by their place in the package: mmpanoptic train panoptic_fpn/panoptic-fpn_r18_fpn_shapes.py
 """
-MISSING = (
-    'error: {name} is not installed, and which build of it fits depends on the machine: '
-    'pip install "torch<2.14" ninja && pip install --no-build-isolation onedl-mmcv'
-)
 
 
 def commands() -> dict[str, Path]:
@@ -97,9 +93,10 @@ def main() -> None:
     try:
         run_script(script)
     except ModuleNotFoundError as error:
-        if error.name not in ('torch', 'mmcv', 'mmcv._ext'):
+        text = missing_package(error.name)
+        if text is None:
             raise
-        sys.exit(MISSING.format(name='torch' if error.name == 'torch' else 'mmcv with its operators'))
+        sys.exit(f'error: {text}')
 
 
 if __name__ == '__main__':

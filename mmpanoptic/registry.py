@@ -9,22 +9,34 @@ import contextlib
 import io
 import sys
 import warnings
+from types import ModuleType
 
-from mmdet import registry as mmdet_registry
-from mmengine.registry import Registry
+import mmpanoptic
 
 
-def _import_mmdet_quietly() -> None:
-    """Import ``mmdet.datasets``; pass on what it prints, without the notice that OneDL is not installed."""
+def _import_mmdet_quietly() -> tuple[type, ModuleType]:
+    """Import ``mmdet.datasets``; pass on what it prints, without the notice that OneDL is not installed.
+
+    Returns:
+        mmengine's ``Registry`` and ``mmdet.registry``.
+
+    Raises:
+        ModuleNotFoundError: A package is missing; where it depends on the machine, with the way out.
+    """
     captured = io.StringIO()
-    with contextlib.redirect_stdout(captured):
-        import mmdet.datasets  # noqa: F401
+    try:
+        with contextlib.redirect_stdout(captured):
+            import mmdet.datasets
+            from mmengine.registry import Registry
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(mmpanoptic.missing_package(error.name) or str(error), name=error.name) from None
     for line in captured.getvalue().splitlines():
         if 'OneDL' not in line:
             print(line, file=sys.stderr)
+    return Registry, mmdet.registry
 
 
-_import_mmdet_quietly()
+Registry, mmdet_registry = _import_mmdet_quietly()
 # mmdet.evaluation warns of it on import, of a metric that nothing here uses.
 warnings.filterwarnings('ignore', message='faster_coco_eval is not installed')
 

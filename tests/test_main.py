@@ -87,6 +87,13 @@ def test_a_missing_package_is_one_line_with_the_command(missing, name):
     assert line.startswith(f'error: {name} is not installed') and 'pip install' in line
 
 
+@pytest.mark.parametrize('missing', ['torch', 'mmcv'])
+def test_an_import_without_a_package_says_so_too(missing):
+    code = f'import sys; sys.modules[{missing!r}] = None; import mmpanoptic; import mmpanoptic.models'
+    line = run(sys.executable, '-c', code).stderr.splitlines()[-1]
+    assert line.startswith(f'ModuleNotFoundError: {missing}') and 'pip install' in line
+
+
 def test_importing_the_package_loads_torch_alone():
     code = 'import mmpanoptic, sys; print([n for n in ("torch", "mmdet", "mmcv", "mmengine") if n in sys.modules])'
     assert run(sys.executable, '-c', code).stdout == "['torch']\n"

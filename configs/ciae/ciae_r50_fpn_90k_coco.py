@@ -5,4 +5,7 @@ _base_ = [
     '../_base_/iteration_runtime.py',
 ]
 
-train_dataloader = dict(sampler=dict(type='InfiniteSampler', shuffle=True))
+train_dataloader = dict(
+    sampler=dict(type='InfiniteSampler', shuffle=True),
+    dataset=dict(filter_cfg=dict(filter_empty_gt=False)),  # all of train2017, stuff-only images too
+)

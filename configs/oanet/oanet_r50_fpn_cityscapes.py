@@ -3,6 +3,8 @@ _base_ = '../panoptic_fpn/panoptic-fpn_r50_fpn_cityscapes.py'
 
 model = dict(
     type='OANet',
+    rpn_head=dict(loss_bbox=dict(type='SmoothL1Loss', beta=1.0 / 9.0)),
+    roi_head=dict(bbox_head=dict(loss_bbox=dict(type='SmoothL1Loss', beta=1.0))),
     semantic_head=dict(type='OANetStuffHead', loss_seg=dict(avg_non_ignore=True, loss_weight=0.25)),
     panoptic_fusion_head=dict(
         type='RankingFusion',

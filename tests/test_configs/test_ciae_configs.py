@@ -43,7 +43,7 @@ ROWS = {
         f'{TABLES}table5_momentum-{name}': (COCO, {'model.semantic_head.momentum': value})
         for name, value in {'0': 0.0, '99': 0.99, '999': 0.999, '99999': 0.99999}.items()
     },
-    f'{TABLES}table6_all': (COCO, loss(filter_scale=None)),
+    f'{TABLES}table6_all': (COCO, loss(filter_scale=None), {'model.panoptic_fusion_head.box_scale': None}),
     **{f'{TABLES}table6_filter-{100 * value:.0f}': (COCO, loss(filter_scale=value)) for value in (1.0, 1.2, 2.0)},
     **{f'{TABLES}table7_margin-{100 * value:03.0f}': (COCO, loss(margin=value)) for value in (0.0, 0.1, 0.2, 0.3)},
     **{

@@ -2,8 +2,13 @@
 
 import pytest
 from fixtures.config_tables import flat
+from helpers.models import on_meta
 from helpers.repo import CONFIGS
 from mmengine.config import Config
+from mmengine.registry import init_default_scope
+from torch import nn
+
+from mmpanoptic.registry import MODELS
 
 FOLDER = CONFIGS / 'panet'
 
@@ -54,6 +59,49 @@ def test_families():
         assert model.rpn_head.loss_bbox.beta == pytest.approx(1 / 9)
         assert model.roi_head.bbox_roi_extractor.roi_layer.sampling_ratio == 2
         assert model.train_cfg.rpn_proposal.max_per_img == 2000
+
+
+# What gives results, and what Mask R-CNN has too: section 4.2 puts the norm after all new layers.
+WITHOUT_NORM = ('fc_cls', 'fc_reg', 'conv_logits', 'mask_fc', 'upsample')
+
+
+@pytest.mark.parametrize(
+    'name',
+    [
+        'ablations/table3_mst-mbn',
+        'ablations/table3_mst-mbn_det',
+        'ablations/table3_mst-mbn-bpa-afp-ff',
+        'panet_r50_fpn_syncbn_ms-160k_coco',
+        'panet-det_r50_fpn_syncbn_ms-80k_coco',
+        'panet_r50_fpn_syncbn_24k_cityscapes',
+        'panet_r50_fpn_syncbn_80k_mapillary',
+    ],
+)
+def test_a_norm_follows_every_layer_of_neck_and_heads(name):
+    """In the SyncBN family; the released models have none behind the heavier head's fully-connected layer."""
+    assert layers_without_norm(name) <= set(WITHOUT_NORM)
+
+
+def test_layers_without_norm_as_released():
+    assert layers_without_norm('panet_r50-caffe_fpn_gn_180k_coco') == {'shared_fcs.0.fc', *WITHOUT_NORM}
+    assert layers_without_norm('panet-det-2fc_r50-caffe_fpn_gn_90k_coco') == {'fc_cls', 'fc_reg'}
+
+
+def layers_without_norm(name):
+    """Convolutions and fully-connected layers of neck and heads that no norm follows, by their names in there."""
+    config = load(name)
+    init_default_scope(config.default_scope)
+    model = on_meta(MODELS.build, config.model)
+    parts = [model.neck, model.roi_head.bbox_head, model.roi_head.mask_head if model.with_mask else nn.Identity()]
+    found = set()
+    for part in parts:
+        modules = dict(part.named_modules())
+        for path, module in modules.items():
+            if isinstance(module, (nn.Conv2d, nn.Linear, nn.ConvTranspose2d)):
+                block = modules[path.rpartition('.')[0]]
+                if getattr(block, 'norm_name', None) is None and not getattr(block, 'with_norm', False):
+                    found.add(path)
+    return found
 
 
 HEAD = 'model.roi_head.bbox_head'

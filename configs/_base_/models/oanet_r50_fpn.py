@@ -5,6 +5,9 @@ model = dict(
     type='OANet',
     share='neck',
     stuff_input='fpn',
+    # The original Mask R-CNN's (section 3.1): smooth L1, where mmdet has L1.
+    rpn_head=dict(loss_bbox=dict(type='SmoothL1Loss', beta=1.0 / 9.0)),
+    roi_head=dict(bbox_head=dict(loss_bbox=dict(type='SmoothL1Loss', beta=1.0))),
     semantic_head=dict(type='OANetStuffHead', loss_seg=dict(avg_non_ignore=True, loss_weight=0.25)),
     panoptic_fusion_head=dict(
         type='RankingFusion',

@@ -137,12 +137,14 @@ PUBLIC = {
     ),
     'mmpanoptic.engine.hooks': (
         'BranchGradientHook CheckpointHook FiniteLossHook LoggerHook PanopticCheckHook PanopticVisualizationHook '
-        'RankingConflictHook StopHook branch_gradients'
+        'RankingConflictHook StopHook SyncBuffersHook branch_gradients'
     ),
     'mmpanoptic.evaluation.metrics': (
         'CityscapesInstanceMetric InstanceMetric PanopticIoUMetric PanopticMetric PredictionDump'
     ),
-    'mmpanoptic.models.dense_heads': 'CIAEProposalHead CIAEProposals SpatialFlowHead SpatialFlowOutputs',
+    'mmpanoptic.models.dense_heads': (
+        'CIAEProposalHead CIAEProposals DetectronRPNHead SpatialFlowHead SpatialFlowOutputs'
+    ),
     'mmpanoptic.models.detectors': 'CIAE OANet PanopticDetector PanopticFPN SpatialFlow',
     'mmpanoptic.models.fusion': (
         'BaseFusionHead BoxFillFusion EmbeddingFusion HeuristicFusion RankingFusion SpatialRankingModule'

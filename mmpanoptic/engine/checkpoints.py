@@ -43,7 +43,7 @@ class RequireAllWeights(Hook):
         if not self.allow_nan:
             require_finite(checkpoint if self.resuming else weights, path)
         dataset = (runner.train_dataloader if self.resuming else runner.test_dataloader).dataset
-        trained = (meta.get('dataset_meta') or {}).get('classes', ())
+        trained = class_names(meta)
         classes = dataset.metainfo.get('classes', ())
         other = next((i for i, names in enumerate(zip(trained, classes, strict=False)) if names[0] != names[1]), None)
         if len(trained) == len(classes) and other is not None:  # of another number, the heads do not fit
@@ -73,6 +73,22 @@ def weights_and_meta(checkpoint: Any, path: str) -> tuple[dict[str, Tensor], dic
     if not isinstance(meta, dict) or not isinstance(meta.get('dataset_meta') or {}, dict):
         raise UserError(f'{path} has meta that is no dict, or dataset_meta in it that is none: save it without meta')
     return {name.removeprefix('module.'): value for name, value in weights.items()}, meta
+
+
+def class_names(meta: dict) -> tuple[str, ...]:
+    """Names of the classes that a checkpoint was trained with, in the order of their labels; () where it has none.
+
+    They are in ``dataset_meta.classes``, in files of mmdet 3.0's release candidates in ``dataset_meta.CLASSES``, and in
+    those of mmdet 2.x in ``CLASSES``.
+
+    Args:
+        meta: See :func:`weights_and_meta`.
+    """
+    of_dataset = meta.get('dataset_meta') or {}
+    for names in (of_dataset.get('classes'), of_dataset.get('CLASSES'), meta.get('CLASSES')):
+        if isinstance(names, (list, tuple)) and names and all(isinstance(name, str) for name in names):
+            return tuple(names)
+    return ()
 
 
 def require_finite(content: dict, path: str) -> None:

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from mmpanoptic.engine.checkpoints import first_not_finite, weights_and_meta
+from mmpanoptic.engine.checkpoints import class_names, first_not_finite, weights_and_meta
 from mmpanoptic.utils import UserError
 
 ONE = torch.ones(1)
@@ -31,6 +31,22 @@ def test_weights_and_meta():
 def test_other_contents_are_one_line(content, words):
     with pytest.raises(UserError, match=rf'^x\.pth {words}'):
         weights_and_meta(content, 'x.pth')
+
+
+@pytest.mark.parametrize(
+    ('meta', 'names'),
+    [
+        (dict(dataset_meta=dict(classes=('a', 'b'))), ('a', 'b')),
+        (dict(dataset_meta=dict(CLASSES=['a', 'b'])), ('a', 'b')),  # mmdet 3.0rc
+        (dict(CLASSES=('a', 'b'), PALETTE=None), ('a', 'b')),  # mmdet 2.x
+        (dict(dataset_meta=None, CLASSES=None), ()),
+        (dict(CLASSES='person'), ()),
+        (dict(CLASSES=[1, 2]), ()),
+        ({}, ()),
+    ],
+)
+def test_names_of_classes(meta, names):
+    assert class_names(meta) == names
 
 
 NAN = torch.tensor([1.0, float('nan')])

@@ -135,6 +135,8 @@ def test_checkpoints(error_of, tiny_run: TinyRun, tmp_path: Path):
     message = "swapped.pth was trained with class 0 being 'tie', which is 'person' in the dataset of the config"
     assert message in error_of('test', tiny_run.config, 'swapped.pth', *test)
     assert message in error_of('train', tiny_run.config, '--resume', 'swapped.pth', *test)
+    torch.save({'state_dict': weights, 'meta': dict(CLASSES=swapped['classes'])}, tmp_path / 'swapped.pth')  # mmdet 2.x
+    assert message in error_of('test', tiny_run.config, 'swapped.pth', *test)
 
 
 def test_checkpoints_that_do(tiny_run: TinyRun, tmp_path: Path):

@@ -1,7 +1,12 @@
 # How Detectron and its descendants, the released PANet among them, count pixels: a box includes its last one, RoIAlign
-# is not shifted by half a one, anchors have rounded sides. A released model needs these for the released numbers.
+# is not shifted by half a one, anchors have rounded sides, proposals are cut to the padded input. A released model
+# needs these for the released numbers.
 _release_conventions = dict(
-    rpn_head=dict(anchor_generator=dict(type='DetectronAnchorGenerator'), bbox_coder=dict(type='DetectronBBoxCoder')),
+    rpn_head=dict(
+        type='DetectronRPNHead',
+        anchor_generator=dict(type='DetectronAnchorGenerator'),
+        bbox_coder=dict(type='DetectronBBoxCoder'),
+    ),
     roi_head=dict(
         type='DetectronRoIHead',
         bbox_roi_extractor=dict(roi_layer=dict(aligned=False)),

@@ -7,6 +7,7 @@ from .conflict_hook import RankingConflictHook
 from .finite_hook import FiniteLossHook
 from .logger_hook import LoggerHook
 from .stop_hook import StopHook
+from .sync_hook import SyncBuffersHook
 from .visualization_hook import PanopticVisualizationHook
 
 __all__ = [
@@ -18,5 +19,6 @@ __all__ = [
     'PanopticVisualizationHook',
     'RankingConflictHook',
     'StopHook',
+    'SyncBuffersHook',
     'branch_gradients',
 ]

@@ -1,4 +1,5 @@
 from .ciae_proposal_head import CIAEProposalHead, CIAEProposals
+from .detectron_rpn_head import DetectronRPNHead
 from .spatialflow_head import SpatialFlowHead, SpatialFlowOutputs
 
-__all__ = ['CIAEProposalHead', 'CIAEProposals', 'SpatialFlowHead', 'SpatialFlowOutputs']
+__all__ = ['CIAEProposalHead', 'CIAEProposals', 'DetectronRPNHead', 'SpatialFlowHead', 'SpatialFlowOutputs']

@@ -26,7 +26,8 @@ class CategoryMemory(nn.Module):
     Row c becomes L2norm(λ row + (1 - λ) mean), with the mean a unit vector, where c is present, and stays otherwise.
     λ is :func:`scheduled_momentum` of the iteration and the number of iterations that the runner tells.
 
-    ``embeddings`` of shape (C, D) is a buffer: saved with the model, never touched by the optimizer.
+    ``embeddings`` of shape (C, D) is a buffer: saved with the model, never touched by the optimizer. Processes whose
+    random generators differ draw other rows each: the first update in training hands all of them those of the first.
 
     Source: CIAE, section III, https://arxiv.org/abs/2009.13342
 
@@ -43,6 +44,7 @@ class CategoryMemory(nn.Module):
         super().__init__()
         self.momentum = momentum
         self.max_iters = max_iters
+        self._is_shared = False
         self.register_buffer('embeddings', F.normalize(torch.randn(num_categories, dims), dim=1))
 
     def current_momentum(self) -> float:
@@ -67,6 +69,9 @@ class CategoryMemory(nn.Module):
         """
         if not self.training:
             return
+        if not self._is_shared:
+            dist.broadcast(self.embeddings)
+            self._is_shared = True
         everything = torch.cat([sums, present[:, None].to(sums.dtype)], dim=1)
         dist.all_reduce(everything)
         means = F.normalize(everything[:, :-1], dim=1).to(self.embeddings.dtype)

@@ -231,3 +231,58 @@ def test_two_processes_are_one_on_the_joined_batch(tmp_path):
         for name in ('weight', 'bias', 'loss_cae', 'loss_iae'):
             assert torch.allclose(its[name], one[name], atol=1e-6, rtol=1e-5), name
     assert one['weight'].abs().max() > 1e-3
+
+
+SEEDS = """
+import torch
+from helpers.ranks import join, leave
+from mmengine.hooks import Hook
+from mmengine.model import BaseModel
+from mmengine.runner import Runner, set_random_seed
+from mmpanoptic.models import CategoryMemory
+from mmpanoptic.registry import HOOKS
+
+class Model(BaseModel):
+    def __init__(self):
+        super().__init__()
+        self.layer, self.norm, self.memory = torch.nn.Linear(1, 1), torch.nn.BatchNorm1d(2), CategoryMemory(3, 4)
+
+    def forward(self, present=True):
+        self.memory.update(torch.eye(3, 4), torch.tensor([True, present, False]))
+        return self.layer.weight.sum()
+
+rank, world_size = join()
+result = {}
+for name in ('bare', 'wrapped', 'hook'):
+    set_random_seed(5, diff_rank_seed=True)
+    model = Model()
+    result[f'{name} at first'] = model.memory.embeddings.clone()
+    wrapped = model
+    if name == 'wrapped' and world_size > 1:
+        wrapped = torch.nn.parallel.DistributedDataParallel(model, broadcast_buffers=False)
+    if name == 'hook':
+        hook = HOOKS.build(dict(type='SyncBuffersHook'))
+        model.norm.running_mean.fill_(rank)
+        runner = type('Runner', (), dict(model=model))
+        hook.after_train_epoch(runner)
+        hook.before_val_epoch(runner)
+        result['statistics'] = model.norm.running_mean.clone()
+    else:
+        wrapped()
+    result[name] = model.memory.embeddings.clone()
+leave(result)
+"""
+
+
+@pytest.mark.slow
+def test_seeds_that_differ_between_processes(tmp_path):
+    """As with randomness.diff_rank_seed: the rows are those of one process, with a wrapper that synchronizes and
+    without, and they are never averaged."""
+    one, two = run_one_and_two(tmp_path, '-c', SEEDS)
+    assert not torch.equal(two[0]['bare at first'], two[1]['bare at first'])
+    for name in ('bare', 'wrapped'):
+        assert torch.equal(two[0][name], two[1][name])
+        assert torch.equal(two[0][name][2], one['bare at first'][2]), 'a class that was not seen'
+        assert torch.allclose(two[0][name], one[name], atol=1e-6, rtol=0)
+    assert torch.equal(two[1]['hook'], two[1]['hook at first'])
+    assert [its['statistics'].tolist() for its in two] == [[0.5, 0.5]] * 2

@@ -174,6 +174,7 @@ def test_every_kind_has_the_released_conventions(kind):
     assert len(extractors) == 1 + ('mask' in kind)
     for layer in (layer for extractor in extractors for layer in extractor.roi_layers):
         assert (layer.aligned, layer.sampling_ratio) == (False, 2)
+    assert type(model.rpn_head).__name__ == 'DetectronRPNHead'
     assert type(model.roi_head).__name__ == 'DetectronRoIHead'
     assert model.backbone.style == 'caffe'
     assert not model.data_preprocessor._channel_conversion
@@ -231,6 +232,23 @@ def test_proposals_are_the_same(pair, features):
     assert len(np.unique(scores)) == 100
     np.testing.assert_allclose(found.scores, scores, rtol=1e-6)
     np.testing.assert_allclose(found.bboxes, boxes, atol=1e-3)
+
+
+def test_proposals_are_cut_to_the_padded_input(pair, features):
+    """In testing, although the image ends before; in training to the image."""
+    released, model = pair
+    meta = dict(META, img_shape=(50, 70), ori_shape=(40, 56), scale_factor=(1.25, 1.25))
+    with torch.no_grad():
+        outputs = [released.rpn(level) for level in features[0]]
+        maps = list(map(list, zip(*outputs, strict=True)))
+        (found,) = model.rpn_head.predict_by_feat(*maps, batch_img_metas=[meta], cfg=model.test_cfg.rpn)
+        model.rpn_head.train()
+        (cut,) = model.rpn_head.predict_by_feat(*maps, batch_img_metas=[meta], cfg=model.test_cfg.rpn)
+        model.rpn_head.eval()
+    boxes, _ = released_panet.proposals(outputs, 64, 96, limit=100)
+    np.testing.assert_allclose(found.bboxes, boxes, atol=1e-3)
+    assert found.bboxes[:, 2:].amax(0).tolist() == [95, 63]
+    assert cut.bboxes[:, 2:].amax(0).tolist() == [69, 49]
 
 
 ROIS = [[0, 0, 95, 63], [10, 5, 50, 40], [30.5, 20.25, 61.75, 60], [70, 3, 70, 3], [60, 30, 95, 63], [5, 33, 24, 52.0]]

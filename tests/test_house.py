@@ -136,8 +136,8 @@ PUBLIC = {
         'LoadAnnotations LoadImageFromFile LoadPanopticAnnotations PackPanopticInputs TestTimeAug'
     ),
     'mmpanoptic.engine.hooks': (
-        'BranchGradientHook CheckpointHook FiniteLossHook LoggerHook PanopticCheckHook PanopticVisualizationHook '
-        'RankingConflictHook StopHook SyncBuffersHook branch_gradients'
+        'BranchGradientHook CheckpointHook ClassTransferHook FiniteLossHook LoggerHook PanopticCheckHook '
+        'PanopticVisualizationHook RankingConflictHook StopHook SyncBuffersHook branch_gradients'
     ),
     'mmpanoptic.evaluation.metrics': (
         'CityscapesInstanceMetric InstanceMetric PanopticIoUMetric PanopticMetric PredictionDump'

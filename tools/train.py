@@ -31,6 +31,9 @@ def parse_args() -> argparse.Namespace:
         metavar='CHECKPOINT',
         help='go on from CHECKPOINT; without a value, from the last complete one of the work dir',
     )
+    parser.add_argument(
+        '--strict', action='store_true', help='refuse a load_from that does not fit the model and classes in everything'
+    )
     parser.add_argument('--cfg-options', nargs='+', action=cli.Options, help='config values to override, key=value')
     cli.add_checkpoint_arguments(parser)
     cli.add_image_arguments(parser)
@@ -78,6 +81,8 @@ def main() -> None:
         config.resume, config.load_from = True, args.resume
     if args.allow_nan and config.get('default_hooks', {}).get('finite'):
         config.default_hooks.finite.allow_nan = True
+    if args.strict:
+        config.setdefault('default_hooks', {}).setdefault('transfer', dict(type='ClassTransferHook')).strict = True
     if config.get('load_from'):
         require_file(config.load_from, 'checkpoint')
 

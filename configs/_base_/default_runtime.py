@@ -9,6 +9,7 @@ default_hooks = dict(
     sampler_seed=dict(type='DistSamplerSeedHook'),
     finite=dict(type='FiniteLossHook'),
     stop=dict(type='StopHook'),
+    transfer=dict(type='ClassTransferHook'),  # what load_from may have: other classes
     visualization=dict(type='PanopticVisualizationHook'),
 )
 custom_hooks = [

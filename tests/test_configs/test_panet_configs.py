@@ -1,9 +1,11 @@
 """What PANet's configs say, held against the paper and the released code; building them shows none of it."""
 
 import pytest
+from cityscapesscripts.helpers.labels import labels
 from fixtures.config_tables import flat
 from helpers.models import on_meta
 from helpers.repo import CONFIGS
+from mmdet.datasets import CocoDataset
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from torch import nn
@@ -11,6 +13,7 @@ from torch import nn
 from mmpanoptic.registry import MODELS
 
 FOLDER = CONFIGS / 'panet'
+CITYSCAPES_THINGS = tuple(label.name for label in labels if label.hasInstances and not label.ignoreInEval)
 
 
 def load(name):
@@ -32,6 +35,7 @@ def changed(name, base):
         ('panet_r50-caffe_fpn_gn_180k_coco', 180000, [120000, 160000]),
         ('panet-det-2fc_r50-caffe_fpn_gn_90k_coco', 90000, [60000, 80000]),
         ('panet_r50_fpn_syncbn_24k_cityscapes', 24000, [18000]),
+        ('panet_r50_fpn_syncbn_4k_cityscapes_coco-init', 4000, [3000]),
         ('panet_r50_fpn_syncbn_80k_mapillary', 80000, [60000]),
     ],
 )
@@ -59,6 +63,19 @@ def test_families():
         assert model.rpn_head.loss_bbox.beta == pytest.approx(1 / 9)
         assert model.roi_head.bbox_roi_extractor.roi_layer.sampling_ratio == 2
         assert model.train_cfg.rpn_proposal.max_per_img == 2000
+
+
+def test_cityscapes_from_coco():
+    """Section 4.3: the classes of the same meaning, of which one has another name; all else is Cityscapes'."""
+    name, base = 'panet_r50_fpn_syncbn_4k_cityscapes_coco-init', 'panet_r50_fpn_syncbn_24k_cityscapes'
+    mapping = load(name).default_hooks.transfer.mapping
+    coco, things = CocoDataset.METAINFO['classes'], CITYSCAPES_THINGS
+    sources = [mapping.get(thing, thing) for thing in things]
+    assert sources == ['person', 'person', 'car', 'truck', 'bus', 'train', 'motorcycle', 'bicycle']
+    assert set(sources) <= set(coco) and set(mapping) <= set(things)
+    schedule = ('train_cfg', 'param_scheduler', 'default_hooks.checkpoint', 'default_hooks.transfer', 'load_from')
+    assert all(path.startswith(schedule) for path in changed(name, base))
+    assert load(name).auto_scale_lr.base_batch_size == 8
 
 
 # What gives results, and what Mask R-CNN has too: section 4.2 puts the norm after all new layers.

@@ -8,11 +8,13 @@ from .finite_hook import FiniteLossHook
 from .logger_hook import LoggerHook
 from .stop_hook import StopHook
 from .sync_hook import SyncBuffersHook
+from .transfer_hook import ClassTransferHook
 from .visualization_hook import PanopticVisualizationHook
 
 __all__ = [
     'BranchGradientHook',
     'CheckpointHook',
+    'ClassTransferHook',
     'FiniteLossHook',
     'LoggerHook',
     'PanopticCheckHook',

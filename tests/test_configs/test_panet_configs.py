@@ -78,6 +78,15 @@ def test_cityscapes_from_coco():
     assert load(name).auto_scale_lr.base_batch_size == 8
 
 
+def test_limits_follow_mapillary():
+    """More than 100 things an image, and no limit in its own evaluation."""
+    for name in ('panet_r50_fpn_syncbn_80k_mapillary', 'panet_r50_fpn_syncbn_80k_mapillary_tta'):
+        config = load(name)
+        limit = config.model.test_cfg.rcnn.max_per_img
+        assert 100 < limit <= min(config.test_evaluator.proposal_nums)
+        assert limit <= config.model.test_cfg.rpn.max_per_img
+
+
 # What gives results, and what Mask R-CNN has too: section 4.2 puts the norm after all new layers.
 WITHOUT_NORM = ('fc_cls', 'fc_reg', 'conv_logits', 'mask_fc', 'upsample')
 

@@ -361,3 +361,26 @@ def test_hook_compares_classes(files, tmp_path):
     val.save()
     with pytest.raises(DatasetError, match='differ in class 0'):
         PanopticCheckHook().before_run(runner(train=files.dataset(), val=val.dataset()))
+
+
+@pytest.mark.parametrize('rcnn', [True, False])
+def test_hook_warns_of_images_with_more_things_than_are_detected(rcnn, files, monkeypatch):
+    said = []
+    monkeypatch.setattr('mmpanoptic.engine.hooks.check_hook.print_log', lambda text, *_: said.append(text))
+    dataset = files.dataset(test_mode=True)
+    most = max(
+        sum(not one['ignore_flag'] for one in info['instances'])
+        for info in map(dataset.get_data_info, range(len(dataset)))
+    )
+    assert most
+    for limit, warns in ((most - 1, True), (most, False), (-1, False)):
+        model, said[:] = Model(), []
+        model.test_cfg = dict(rcnn=dict(max_per_img=limit)) if rcnn else dict(max_per_img=limit)
+        PanopticCheckHook().before_run(runner(model, train=dataset))
+        assert not said, 'training has no such limit'
+        PanopticCheckHook().before_run(runner(model, val=dataset))
+        assert len(said) == warns
+    key = 'test_cfg.rcnn.max_per_img' if rcnn else 'test_cfg.max_per_img'
+    model.test_cfg = dict(rcnn=dict(max_per_img=0)) if rcnn else dict(max_per_img=0)
+    PanopticCheckHook().before_run(runner(model, test=dataset))
+    assert said[-1].endswith(f'the model detects at most 0 in one: set model.{key} to more')

@@ -29,5 +29,6 @@ val_dataloader = dict(
 )
 test_dataloader = val_dataloader
 
-val_evaluator = dict(ann_file='data/mapillary/annotations/instances_validation.json')
+# As many detections of a class in an image as there are: Vistas' own evaluation has no limit, COCO's is 100.
+val_evaluator = dict(ann_file='data/mapillary/annotations/instances_validation.json', proposal_nums=(500, 700, 1000))
 test_evaluator = val_evaluator

@@ -1,5 +1,7 @@
 """Refuse a dataset that does not fit the model or itself, before anything is trained or scored."""
 
+import logging
+
 import torch
 from mmdet.models.dense_heads import RPNHead
 from mmdet.models.dense_heads.base_dense_head import BaseDenseHead
@@ -7,10 +9,12 @@ from mmdet.models.roi_heads.bbox_heads import BBoxHead
 from mmdet.models.roi_heads.mask_heads import FCNMaskHead
 from mmengine.dist import barrier, is_main_process
 from mmengine.hooks import Hook
+from mmengine.logging import print_log
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from mmengine.runner.base_loop import BaseLoop
 
+from mmpanoptic.datasets import CocoPanopticDataset
 from mmpanoptic.datasets.validation import check_panoptic_pngs, check_same_classes, panoptic_datasets
 from mmpanoptic.registry import HOOKS
 from mmpanoptic.utils import UserError
@@ -43,6 +47,9 @@ class PanopticCheckHook(Hook):
             if self.check_pngs and is_main_process():
                 check_panoptic_pngs(dataset)
         barrier()
+        for loop in built:
+            for dataset in panoptic_datasets(loop.dataloader.dataset) if loop is not runner._train_loop else ():
+                warn_of_few_detections(model, dataset)
 
 
 def check_classes(model: torch.nn.Module, meta: dict, path: str) -> None:
@@ -65,3 +72,19 @@ def check_classes(model: torch.nn.Module, meta: dict, path: str) -> None:
                 f'{path} has {things} thing and {stuff} stuff classes, but `model{"." + name if name else ""}` is made '
                 f'for {own}: set its numbers of classes to {data}'
             )
+
+
+def warn_of_few_detections(model: torch.nn.Module, dataset: CocoPanopticDataset) -> None:
+    """Warn where an image has more things than the model can detect in one: the others would count as missed."""
+    config = getattr(model, 'test_cfg', None) or {}
+    key = 'test_cfg.rcnn.max_per_img' if 'rcnn' in config else 'test_cfg.max_per_img'
+    limit = (config.get('rcnn') or config).get('max_per_img', -1)
+    counts = (sum(not one['ignore_flag'] for one in dataset.get_data_info(i)['instances']) for i in range(len(dataset)))
+    most = max(counts, default=0)
+    if 0 <= limit < most:
+        print_log(
+            f'{dataset.ann_file}: an image has {most} things, and the model detects at most {limit} in one: set '
+            f'model.{key} to more',
+            'current',
+            logging.WARNING,
+        )

@@ -10,6 +10,7 @@ from fixtures.config_tables import (
     R18_BACKBONE,
     R101_BACKBONE,
     SHAPES_DATA,
+    X101_BACKBONE,
     backbone_channels,
     check,
     check_that_noticed,
@@ -206,6 +207,7 @@ ROWS = {
         views((1500, 1000), (1800, 1200), (2100, 1400)),
     ),
     f'{DCN}_release': (DCN, RELEASE),
+    DCN.replace('r101', 'x101-64x4d'): (DCN, X101_BACKBONE),
     # Illegible in the paper: lambda, learning rate, overlap, stuff area; schedule and crops are Panoptic FPN's.
     CITYSCAPES: (
         COCO,

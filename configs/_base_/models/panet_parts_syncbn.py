@@ -9,3 +9,19 @@ _panet = dict(
         bbox_head=dict(norm_cfg=_norm_cfg, fc_norm_cfg=_norm_cfg), mask_head=dict(norm_cfg=_norm_cfg, fc_relu=False)
     ),
 )
+
+# Multi-GPU batch norm (MBN) for the baseline, whose box head is the usual one, with norms behind its layers.
+_mbn = dict(
+    backbone=dict(frozen_stages=-1, norm_cfg=_norm_cfg, norm_eval=False),
+    neck=dict(norm_cfg=_norm_cfg),
+    roi_head=dict(
+        bbox_head=dict(
+            type='AdaptivePoolingBBoxHead',
+            num_shared_convs=0,
+            num_shared_fcs=2,
+            num_levels=1,
+            fc_norm_cfg=_norm_cfg,
+        ),
+        mask_head=dict(norm_cfg=_norm_cfg),
+    ),
+)

@@ -1,0 +1,3 @@
+_base_ = './table9_baseline.py'
+
+model = _base_._mbn

@@ -140,7 +140,7 @@ PUBLIC = {
         'PanopticVisualizationHook RankingConflictHook StopHook SyncBuffersHook branch_gradients'
     ),
     'mmpanoptic.evaluation.metrics': (
-        'CityscapesInstanceMetric InstanceMetric PanopticIoUMetric PanopticMetric PredictionDump'
+        'CityscapesInstanceMetric InstanceMetric MapillaryResults PanopticIoUMetric PanopticMetric PredictionDump'
     ),
     'mmpanoptic.models.dense_heads': (
         'CIAEProposalHead CIAEProposals DetectronRPNHead SpatialFlowHead SpatialFlowOutputs'

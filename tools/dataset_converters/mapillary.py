@@ -3,8 +3,8 @@
 ROOT holds config.json and {training,validation}/{images,instances}/. In the 16-bit instance PNGs a value is 256 times
 the place of its label in config.json plus the number of the instance. The thing classes are the labels that config.json
 marks `instances` (37 in v1.2). The archive of v2.0 is read as well: config_v1.2.json, SPLIT/v1.2/instances/; the
-classes stay those of v1.2. The result is ROOT/annotations/instances_SPLIT.json; a category's id is the place of its
-label plus one.
+classes stay those of v1.2. The images for the test server, testing/images/, have no instances. The result is
+ROOT/annotations/instances_SPLIT.json; a category's id is the place of its label plus one.
 
 https://www.mapillary.com/dataset/vistas
 """
@@ -85,12 +85,13 @@ def find_images(root: Path, split: str, instances: str) -> list[str]:
         DatasetError: If a folder is missing or empty, or images and instance maps are not of the same names.
     """
     stems = {}
-    for folder, suffix in (('images', '.jpg'), (instances, '.png')):
+    folders = (('images', '.jpg'), (instances, '.png'))
+    for folder, suffix in folders[: 1 if split == 'testing' else 2]:
         path = root / split / folder
         if not path.is_dir():
             raise DatasetError(f'{path} is no folder: ROOT must hold {split}/images/ and {split}/{instances}/')
         stems[folder] = {file.stem for file in path.glob(f'*{suffix}')}
-    for here, there in (('images', instances), (instances, 'images')):
+    for here, there in (('images', instances), (instances, 'images')) if len(stems) > 1 else ():
         if missing := sorted(stems[here] - stems[there]):
             raise DatasetError(
                 f'{root / split / there} lacks {len(missing)} of the {len(stems[here])} images of '
@@ -105,6 +106,9 @@ def convert(stem: str, folder: Path, instances: str, labels: list[dict[str, Any]
     """One image of the split in ``folder``."""
     image, instance_map = folder / 'images' / f'{stem}.jpg', folder / instances / f'{stem}.png'
     height, width = image_size(image)  # as stored: a rotation that EXIF asks for is not in the instance maps either
+    entry = {'id': stem, 'file_name': image.name, 'width': width, 'height': height}
+    if folder.name == 'testing':
+        return InstanceItem(entry, [])
     values = load_label_map(instance_map, (height, width), 'its image')
     if values.ndim != 2:
         raise DatasetError(f'{instance_map} is of shape {values.shape}, no map of one channel: fetch it again')
@@ -117,10 +121,7 @@ def convert(stem: str, folder: Path, instances: str, labels: list[dict[str, Any]
     category_of_id = {
         value: value // IDS_PER_LABEL + 1 for value in present if labels[value // IDS_PER_LABEL]['instances']
     }
-    return InstanceItem(
-        {'id': stem, 'file_name': image.name, 'width': width, 'height': height},
-        instances_to_coco(values, category_of_id),
-    )
+    return InstanceItem(entry, instances_to_coco(values, category_of_id))
 
 
 def run(args: argparse.Namespace) -> None:
@@ -143,8 +144,8 @@ def run(args: argparse.Namespace) -> None:
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split('\n\n')[0])
     parser.add_argument('root', type=Path, help='folder that holds config.json, training/ and validation/')
-    parser.add_argument('--split', nargs='+', default=['training', 'validation'], choices=['training', 'validation'],
-                        help='default: both')  # fmt: skip
+    splits = ['training', 'validation', 'testing']
+    parser.add_argument('--split', nargs='+', default=splits[:2], choices=splits, help='default: the first two')
     parser.add_argument('--workers', type=int, default=2, help='number of processes (default: 2)')
     cli.add_image_arguments(parser)
     return parser.parse_args()

@@ -1,6 +1,14 @@
 from .cityscapes_instance_metric import CityscapesInstanceMetric
 from .instance_metric import InstanceMetric, PanopticIoUMetric
+from .mapillary_results import MapillaryResults
 from .panoptic_metric import PanopticMetric
 from .written_results import PredictionDump
 
-__all__ = ['CityscapesInstanceMetric', 'InstanceMetric', 'PanopticIoUMetric', 'PanopticMetric', 'PredictionDump']
+__all__ = [
+    'CityscapesInstanceMetric',
+    'InstanceMetric',
+    'MapillaryResults',
+    'PanopticIoUMetric',
+    'PanopticMetric',
+    'PredictionDump',
+]

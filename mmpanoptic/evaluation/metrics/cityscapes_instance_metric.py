@@ -8,18 +8,17 @@ from pathlib import Path
 
 import cityscapesscripts.evaluation.evalInstanceLevelSemanticLabeling as official  # noqa: N813
 import mmdet.evaluation  # noqa: F401  (gives numpy >= 2.4 back the np.in1d that the official evaluator calls)
-import numpy as np
 from cityscapesscripts.evaluation.instances2dict import instances2dict
 from cityscapesscripts.helpers.labels import name2label
 from mmengine.dist import is_main_process
 from mmengine.evaluator import BaseMetric
 from mmengine.logging import MMLogger
 
-from mmpanoptic.formats.images import encode_png, image_size, load_label_map
+from mmpanoptic.formats.images import image_size, load_label_map
 from mmpanoptic.registry import METRICS
-from mmpanoptic.utils import UserError, check_replaceable, require_folder, whole_folder
+from mmpanoptic.utils import UserError, check_replaceable, require_folder
 
-from .written_results import after_scores
+from .written_results import after_scores, instance_files, write_folder
 
 _IMAGE, _INSTANCES = '_leftImg8bit', '_gtFine_instanceIds.png'
 _MAKER = 'CityscapesInstanceMetric'
@@ -95,18 +94,14 @@ class CityscapesInstanceMetric(BaseMetric):
 
     def _files(self, stem: str, instances: dict) -> tuple[dict[str, bytes], dict[str, dict]]:
         """One image's files by name, and by the names of PNGs what the evaluator's ``readPredInfo`` would read."""
-        masks = instances['masks'].cpu().numpy().astype(np.uint8)
+        names = [self.dataset_meta['classes'][label] for label in instances['labels'].tolist()]
+        if other := [name for name in names if name not in self._args.instLabels]:
+            raise UserError(f'{stem}: {other[0]!r} is no instance class of Cityscapes: {self._args.instLabels}')
+        ids = [name2label[name].id for name in names]
+        files = instance_files(stem, instances, ids, f'{stem}_pred.txt')
         scores = instances['mask_scores' if 'mask_scores' in instances else 'scores'].tolist()
-        files, predicted, lines = {}, {}, []
-        for k, (mask, label, score) in enumerate(zip(masks, instances['labels'].tolist(), scores, strict=True)):
-            name = self.dataset_meta['classes'][label]
-            if name not in self._args.instLabels:
-                raise UserError(f'{stem}: {name!r} is no instance class of Cityscapes: {self._args.instLabels}')
-            png = f'{stem}_{k}.png'
-            files[png] = encode_png(255 * mask)
-            lines.append(f'{png} {name2label[name].id} {score}\n')
-            predicted[png] = {'labelID': name2label[name].id, 'conf': score}
-        return files | {f'{stem}_pred.txt': ''.join(lines).encode()}, predicted
+        pairs = zip(files, ids, scores, strict=False)  # the last file is the listing
+        return files, {png: {'labelID': number, 'conf': score} for png, number, score in pairs}
 
     def _match(self, path: str, stem: str, files: dict[str, bytes], predicted: dict[str, dict]) -> dict[str, dict]:
         """One image's entry in the evaluator's ``matches``; it reads files."""
@@ -136,7 +131,7 @@ class CityscapesInstanceMetric(BaseMetric):
         """
         logger = MMLogger.get_current_instance()
         if self.format_only:
-            self._write([files for _, _, files in results])
+            write_folder([files for _, _, files in results], self.outfile_prefix, _MAKER)
             return {}
         matches = {stem: of_image for stem, of_image, _ in results}
         averages = official.computeAverages(official.evaluateMatches(matches, self._args), self._args)
@@ -147,12 +142,5 @@ class CityscapesInstanceMetric(BaseMetric):
             scores |= {f'AP_{name}': ap['ap'] for name, ap in averages['classes'].items()}
         if self.outfile_prefix:
             with after_scores(self):
-                self._write([files for _, _, files in results])
+                write_folder([files for _, _, files in results], self.outfile_prefix, _MAKER)
         return {name: 100 * float(score) for name, score in scores.items()}
-
-    def _write(self, images: list[dict[str, bytes]]) -> None:
-        with whole_folder(self.outfile_prefix, _MAKER, 'outfile_prefix') as folder:
-            for files in images:
-                for name, content in files.items():
-                    (folder / name).write_bytes(content)
-        MMLogger.get_current_instance().info(f'Results of {len(images)} images written to {self.outfile_prefix}')

@@ -4,12 +4,14 @@ import contextlib
 import pickle
 from collections.abc import Iterator, Sequence
 
+import numpy as np
 from mmdet.evaluation import DumpDetResults
 from mmengine.evaluator import BaseMetric, Evaluator
 from mmengine.logging import MMLogger
 
+from mmpanoptic.formats.images import encode_png
 from mmpanoptic.registry import METRICS
-from mmpanoptic.utils import UserError, whole_file
+from mmpanoptic.utils import UserError, whole_file, whole_folder
 
 
 @contextlib.contextmanager
@@ -21,6 +23,39 @@ def after_scores(metric: BaseMetric) -> Iterator[None]:
     except UserError as error:
         metric.unwritten = error
         MMLogger.get_current_instance().error(str(error))
+
+
+def instance_files(stem: str, instances: dict, ids: Sequence[int], listing: str) -> dict[str, bytes]:
+    """One image's files for a test server as Cityscapes and Mapillary Vistas want them.
+
+    Args:
+        stem: What the names of PNGs begin with.
+        instances: ``masks``, of shape (N, H, W), and ``scores``, or ``mask_scores`` where they are.
+        ids: The server's number of the class of each.
+        listing: Name of the text file.
+
+    Returns:
+        By name: a PNG for each mask, 0 and 255, and the text, a line ``<PNG> <class> <score>`` for each.
+    """
+    masks = instances['masks'].cpu().numpy().astype(np.uint8)
+    scores = instances['mask_scores' if 'mask_scores' in instances else 'scores'].tolist()
+    names = [f'{stem}_{k}.png' for k in range(len(masks))]
+    lines = [f'{name} {number} {score}\n' for name, number, score in zip(names, ids, scores, strict=True)]
+    files = {name: encode_png(255 * mask) for name, mask in zip(names, masks, strict=True)}
+    return files | {listing: ''.join(lines).encode()}
+
+
+def write_folder(images: Sequence[dict[str, bytes]], folder: str, maker: str) -> None:
+    """Write the files of all images, and replace what the same metric wrote before.
+
+    Raises:
+        UserError: If the folder cannot be written, or holds anything else.
+    """
+    with whole_folder(folder, maker, 'outfile_prefix') as made:
+        for files in images:
+            for name, content in files.items():
+                (made / name).write_bytes(content)
+    MMLogger.get_current_instance().info(f'Results of {len(images)} images written to {folder}')
 
 
 def raise_unwritten(evaluator: Evaluator) -> None:

@@ -2,7 +2,6 @@
 
 import itertools
 import os
-import os.path as osp
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,13 +23,14 @@ from mmpanoptic.engine.checkpoint_files import read_checkpoint
 from mmpanoptic.engine.checkpoints import first_misfit, require_finite, weights_and_meta
 from mmpanoptic.engine.components import building
 from mmpanoptic.engine.configs import load_config, require_keys
-from mmpanoptic.formats.panoptic_json import dataset_meta, parse_categories, read_json
 from mmpanoptic.models.detectors.samples import add_predictions
 from mmpanoptic.registry import MODELS, TRANSFORMS
 from mmpanoptic.structures import Evidence, segments_of_map
 from mmpanoptic.utils import UserError, require_file
 from mmpanoptic.visualization import PanopticVisualizer
 from mmpanoptic.visualization.draw import upscale
+
+from .categories import meta_of_model
 
 IMAGE_EXTENSIONS = ('.bmp', '.jpeg', '.jpg', '.png', '.ppm', '.tif', '.tiff', '.webp')
 
@@ -104,10 +104,8 @@ class PanopticInferencer:
     ) -> None:
         config = config if isinstance(config, Config) else load_config(os.fspath(config))
         self.model, meta = load_model(config, checkpoint, device, trust_checkpoint, allow_nan)
-        #: ``classes``, ``palette`` and, from panoptic datasets, ``categories``.
-        self.dataset_meta: dict = meta.get('dataset_meta') or {}
-        if 'classes' not in self.dataset_meta:
-            self.dataset_meta = _meta_of_dataset(config, checkpoint)
+        #: ``classes``, ``palette`` and, where they can be had, ``categories``.
+        self.dataset_meta: dict = meta_of_model(meta, config, os.fspath(checkpoint))
         num_classes = getattr(getattr(self.model, 'panoptic_fusion_head', None), 'num_classes', None)
         if num_classes not in (None, len(self.dataset_meta['classes'])):
             raise UserError(f'{checkpoint}: names of {len(self.dataset_meta["classes"])} classes for a model of '
@@ -269,16 +267,6 @@ def list_images(images: Images) -> list[str | np.ndarray]:
     if files := [str(file) for file in files if file.is_file()]:
         return files
     raise UserError(f'folder {path} holds no image ({", ".join(IMAGE_EXTENSIONS)})')
-
-
-def _meta_of_dataset(config: Config, checkpoint: str | os.PathLike) -> dict:
-    """Names and colours of the classes from the annotations that the config tests on."""
-    dataset = config.get('test_dataloader', {}).get('dataset', {})
-    path = osp.join(dataset.get('data_root') or '', dataset.get('ann_file') or '')
-    if not osp.isfile(path):
-        raise UserError(f"{checkpoint} has no class names (meta['dataset_meta']), nor is there a JSON of the config's "
-                        f'test data ({path or "none"}): set test_dataloader.dataset.ann_file')  # fmt: skip
-    return dataset_meta(parse_categories(read_json(path).get('categories'), path))
 
 
 def _transforms(config: Config) -> tuple:

@@ -21,9 +21,9 @@ T, S = 3, 4
 class OnDevice:
     """What a fusion head does where the evidence is on a GPU, on the CPU."""
 
-    def _paste(self, instances, labels, order, semantic):
+    def _paste(self, instances, seen, order, semantic):
         grouped = groups.group_pixels(self._planes(instances), semantic)
-        values, pasted, stuff = self._decide(grouped, labels, order)
+        values, pasted, stuff = self._decide(grouped, seen.labels.tolist(), order)
         return torch.from_numpy(values)[grouped.group], pasted, stuff
 
 

@@ -77,13 +77,14 @@ class SecondDevice(TorchFunctionMode):
     Attributes:
         waits: Number of operations on the GPU, by name, after which the CPU needs a value or a size at once.
         uploads, downloads: Number of copies of tensors to the GPU and from it; the CPU waits for the latter.
+        downloaded: Number of numbers that were copied from the GPU.
         launches: Number of operations on the GPU that are more than views.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.waits: Counter[str] = Counter()
-        self.uploads = self.downloads = self.launches = 0
+        self.uploads = self.downloads = self.downloaded = self.launches = 0
 
     @property
     def stops(self) -> int:
@@ -104,6 +105,7 @@ class SecondDevice(TorchFunctionMode):
             return self._move(args[0], CUDA, {})
         if has_gpu and function in DOWNLOADS:
             self.downloads += 1
+            self.downloaded += self._plain(args)[0].numel()
             return function(*self._plain(args))
         if 'device' in kwargs:
             on_gpu = torch.device(kwargs.pop('device') or CPU).type == 'cuda'
@@ -156,8 +158,10 @@ class SecondDevice(TorchFunctionMode):
         is_on_gpu = isinstance(tensor, OnGPU)
         goes_on_gpu = is_on_gpu if device is None else device.type == 'cuda'
         self.uploads += goes_on_gpu and not is_on_gpu
-        self.downloads += is_on_gpu and not goes_on_gpu
         tensor = tensor.as_subclass(Tensor) if is_on_gpu else tensor
+        if is_on_gpu and not goes_on_gpu:
+            self.downloads += 1
+            self.downloaded += tensor.numel()
         if change:
             self.launches += is_on_gpu
             tensor = tensor.to(**change)

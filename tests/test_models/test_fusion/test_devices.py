@@ -1,5 +1,6 @@
 """All fusion heads, on a CPU and on a GPU that is none: the reference's maps, and no transfers that grow."""
 
+import warnings
 from dataclasses import replace
 
 import numpy as np
@@ -189,3 +190,61 @@ def test_fetch_brings_any_types_at_once():
     assert gpu.stops == gpu.downloads == 1
     for found, tensor in zip(fetched, tensors, strict=True):
         assert found.dtype == tensor.dtype and torch.equal(found, tensor)
+
+
+def moved(evidence, device='cuda'):
+    """Evidence on a real GPU."""
+    tensors = {name: value.to(device) for name, value in vars(evidence.stuff).items() if torch.is_tensor(value)}
+    return replace(evidence, instances=evidence.instances.to(device), stuff=replace(evidence.stuff, **tensors))
+
+
+def syncs_of(function):
+    """How often a GPU's driver says that the CPU waits; thrust's own waits are not among them."""
+    torch.cuda.set_sync_debug_mode('warn')
+    try:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter('always')
+            function()
+    finally:
+        torch.cuda.set_sync_debug_mode('default')
+    return sum('synchronizing CUDA operation' in str(warning.message) for warning in caught)
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason='no GPU')
+@pytest.mark.parametrize('case', CASES)
+def test_on_a_gpu(case):
+    """The maps of the CPU, and as many waits for 200 instances as for three."""
+    head_type, options, most = CASES[case]
+    head = head_type(T, S, **options).cuda()
+    on_cpu = head_type(T, S, **options)
+    on_cpu.load_state_dict(head.state_dict())
+    syncs = []
+    for number in (3, 60, 200):
+        draw = drawn_embedding if head_type is EmbeddingFusion else drawn_evidence
+        evidence = draw(0, number, (31, 40))
+        there = moved(evidence)
+        # Scores of two devices differ by rounding, and may be in another order.
+        order = [head.order(there)] if head_type is RankingFusion else []
+        expected, segments = on_cpu.fuse(evidence, *order)
+        found, segments_there = head.fuse(there, *order)
+        assert found.is_cuda and torch.equal(found.cpu(), expected) and segments_there == segments
+        syncs.append(syncs_of(lambda there=there: head.predict([there])))
+    assert syncs[0] == syncs[1] == syncs[2] <= most
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason='no GPU')
+@pytest.mark.parametrize('dtype', [torch.float32, torch.float16, torch.bfloat16])
+def test_ranking_scores_on_a_gpu(dtype):
+    """In half precision, the module's logits have 8 or 11 bits; the softmax has 24."""
+    evidence = drawn_evidence(0, 60, (31, 40))
+    torch.manual_seed(0)
+    head = RankingFusion(T, S)
+    expected = head.ranking_scores(evidence)
+    head.cuda()
+    with torch.autocast('cuda', dtype, enabled=dtype != torch.float32):
+        found = head.ranking_scores(moved(evidence))
+    assert found.dtype == torch.float32
+    # Convolutions are of TF32 as torch has it by default.
+    torch.testing.assert_close(found.cpu(), expected, atol=2e-2 if dtype == torch.bfloat16 else 2e-3, rtol=0)

@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from mmpanoptic.structures import MAX_ID, VOID_ID
 from mmpanoptic.structures.panoptic_map import look_up_ids, run_starts
@@ -31,9 +33,9 @@ class Overlaps(NamedTuple):
 
 
 def find_overlaps(
-    gt_ids: np.ndarray,
+    gt_ids: np.ndarray | Tensor,
     gt_segments_by_id: Sequence[Mapping[str, Any]],
-    pred_map: np.ndarray,
+    pred_map: np.ndarray | Tensor,
     pred_segments_by_id: Sequence[Mapping[str, Any]],
     void: int,
     name: str,
@@ -43,7 +45,7 @@ def find_overlaps(
     Args:
         gt_ids: Segment ids of the ground truth, shape (H, W).
         gt_segments_by_id: Its segments by ascending ``id``.
-        pred_map: Predicted segment ids, shape (H, W).
+        pred_map: Predicted segment ids, shape (H, W); both maps are arrays, or both are tensors on one device.
         pred_segments_by_id: The predicted segments by ascending ``id``.
         void: The value of ``pred_map`` that belongs to no segment.
         name: What to call the image in an error.
@@ -54,10 +56,7 @@ def find_overlaps(
     """
     gt_known = _checked_ids(gt_segments_by_id, VOID_ID, f'ground truth of {name}', DatasetError)
     pred_known = _checked_ids(pred_segments_by_id, void, f'prediction for {name}', UserError)
-    gt_ids, pred_map = gt_ids.ravel(), pred_map.ravel()
-    starts = run_starts(gt_ids, pred_map)
-    lengths = np.diff(starts, append=gt_ids.size)
-    gt_ids, pred_map = gt_ids[starts], pred_map[starts]
+    gt_ids, pred_map, lengths = (_pairs if isinstance(gt_ids, Tensor) else _runs)(gt_ids, pred_map)
     rows = _indices(gt_ids, gt_known, f'ground truth of {name}', DatasetError)
     # Index 1 is void and 0 an id 0 that is listed nowhere, which cannot occur where void is 0.
     columns = _indices(pred_map, [void, *pred_known], f'prediction for {name}', UserError)
@@ -71,6 +70,28 @@ def find_overlaps(
         missing = pred_known[int(np.flatnonzero(pred_area[2:] == 0)[0])]
         raise UserError(f'prediction for {name} lists segment id {missing} that its map lacks: drop it from the list')
     return Overlaps(gt, pred, pixels, sum_by(gt, pixels, len(gt_known) + 1), pred_area)
+
+
+def _runs(gt_ids: np.ndarray, pred_map: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Runs of pixels over which both maps are constant: the two ids and the number of pixels of each."""
+    gt_ids, pred_map = gt_ids.ravel(), pred_map.ravel()
+    starts = run_starts(gt_ids, pred_map)
+    return gt_ids[starts], pred_map[starts], np.diff(starts, append=gt_ids.size)
+
+
+def _pairs(gt_ids: Tensor, pred_map: Tensor) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Pairs of ids that occur: the two ids and the number of pixels of each.
+
+    They are counted where the maps are, and nothing else is brought to the CPU: three synchronisations.
+    """
+    maps = torch.stack([gt_ids.flatten().long(), pred_map.flatten().long()])
+    is_start = torch.ones_like(maps[0], dtype=torch.bool)
+    is_start[1:] = (maps[:, 1:] != maps[:, :-1]).any(dim=0)
+    starts = is_start.nonzero().flatten()  # of runs: there are far fewer of them to sort
+    lengths = torch.diff(starts, append=starts.new_full((1,), is_start.numel()))
+    pairs, pair_of_run = maps[:, starts].unique(dim=1, return_inverse=True)
+    pixels = lengths.new_zeros(pairs.shape[1]).scatter_add_(0, pair_of_run, lengths)
+    return tuple(torch.cat([pairs, pixels[None]]).cpu().numpy())
 
 
 def _checked_ids(segments: Sequence[Mapping[str, Any]], void: int, whose: str, error: type[UserError]) -> list[int]:

@@ -22,6 +22,7 @@ from operator import itemgetter
 from typing import Any, NamedTuple
 
 import numpy as np
+from torch import Tensor
 
 from mmpanoptic.structures import VOID_ID
 from mmpanoptic.utils import DatasetError, UserError
@@ -63,9 +64,9 @@ class PQStat(NamedTuple):
 
 
 def match_segments(
-    gt_ids: np.ndarray,
+    gt_ids: np.ndarray | Tensor,
     gt_segments: Sequence[Mapping[str, Any]],
-    pred_map: np.ndarray,
+    pred_map: np.ndarray | Tensor,
     pred_segments: Sequence[Mapping[str, Any]],
     void: int = VOID_ID,
     name: str = 'image',
@@ -75,7 +76,8 @@ def match_segments(
     Args:
         gt_ids: Segment ids as in the panoptic PNG, any integer type, shape (H, W); 0 is void.
         gt_segments: Ground-truth segments in the order of the JSON: ``id``, ``label``, ``area`` (pixels), ``iscrowd``.
-        pred_map: Predicted segment ids, any integer type, shape (H, W).
+        pred_map: Predicted segment ids, any integer type, shape (H, W). If both maps are tensors on one device, pixels
+            are counted there, and counts alone are brought to the CPU.
         pred_segments: Predicted segments: ``id`` and ``label``.
         void: The value of ``pred_map`` that belongs to no segment: 0 in files, ``num_classes`` in memory.
         name: What to call the image in an error.
@@ -91,7 +93,8 @@ def match_segments(
     """
     if gt_ids.shape != pred_map.shape:
         raise UserError(
-            f'{name}: the prediction is {pred_map.shape} (height, width), the ground truth {gt_ids.shape}: '
+            f'{name}: the prediction is {tuple(pred_map.shape)} (height, width), the ground truth '
+            f'{tuple(gt_ids.shape)}: '
             'predict at the original image size'
         )
     gt_segments_by_id = sorted(gt_segments, key=itemgetter('id'))

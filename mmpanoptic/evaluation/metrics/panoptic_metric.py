@@ -6,9 +6,11 @@ from itertools import zip_longest
 from operator import itemgetter
 
 import numpy as np
+import torch
 from mmengine.dist import is_main_process
 from mmengine.evaluator import BaseMetric
 from mmengine.logging import MMLogger
+from torch import Tensor
 
 from mmpanoptic.evaluation.panoptic_quality import ImageMatches, accumulate, average, match_segments, per_class
 from mmpanoptic.evaluation.tables import pq_table
@@ -93,18 +95,19 @@ class PanopticMetric(BaseMetric):
                     'score bbox and segm'
                 )
             prediction = sample['pred_panoptic_seg']
-            pred_map = prediction['sem_seg'].squeeze(0).cpu().numpy()
+            pred_map = prediction['sem_seg'].squeeze(0)
             segments = prediction.get('segments_info')
             if segments is None:
-                segments = segments_of_map(pred_map, void)
+                segments = segments_of_map(pred_map.cpu().numpy(), void)
             place, matches = (sample.get('sample_idx', 0), None)
             if not self.format_only:
                 place, gt_ids, gt_segments = self._ground_truth(sample)
-                matches = match_segments(gt_ids, gt_segments, pred_map, segments, void, sample['img_path'])
-            written = self._item(sample, pred_map, segments, void) if self.outfile_prefix else None
+                maps = _side_by_side(gt_ids, pred_map)
+                matches = match_segments(maps[0], gt_segments, maps[1], segments, void, sample['img_path'])
+            written = self._item(sample, pred_map.cpu().numpy(), segments, void) if self.outfile_prefix else None
             self.results.append((place, matches, written))
 
-    def _ground_truth(self, sample: dict) -> tuple[int, np.ndarray, list[dict]]:
+    def _ground_truth(self, sample: dict) -> tuple[int, Tensor, list[dict]]:
         """Place in the order of summation, ids of shape (H, W) and segments."""
         if self._annotations is None:
             if 'gt_panoptic_seg' not in sample:
@@ -113,14 +116,14 @@ class PanopticMetric(BaseMetric):
                     'the test pipeline, or give PanopticMetric an ann_file, or format_only=True'
                 )
             gt = sample['gt_panoptic_seg']
-            return gt['sample_idx'], gt['sem_seg'].squeeze(0).cpu().numpy(), gt['segments_info']
+            return gt['sample_idx'], gt['sem_seg'].squeeze(0), gt['segments_info']
         place, image, annotation = self._annotations.get(sample['img_id'], (0, None, None))
         if annotation is None:
             raise UserError(f'{self._ann_file} has no annotation of image {sample["img_id"]!r} ({sample["img_path"]})')
         self._check_classes()
         path = osp.join(self._seg_prefix, annotation['file_name'])
         ids = decode_panoptic_png(read_bytes(path, self.backend_args), path, (image['height'], image['width']))
-        return place, ids, parse_segments(annotation, self._category_of, self._ann_file)
+        return place, torch.from_numpy(ids), parse_segments(annotation, self._category_of, self._ann_file)
 
     def _check_classes(self) -> None:
         """Labels mean the same in ``ann_file`` and in the dataset, or every score would be wrong without an error."""
@@ -170,3 +173,14 @@ class PanopticMetric(BaseMetric):
         items = (PanopticItem(*of_image) for of_image in fields)
         write_panoptic(f'{self._png_folder}.json', items, self.dataset_meta['categories'])
         MMLogger.get_current_instance().info(f'Results written to {self._png_folder}.json and {self._png_folder}/')
+
+
+def _side_by_side(gt_ids: Tensor, pred_map: Tensor) -> tuple[np.ndarray, np.ndarray] | tuple[Tensor, Tensor]:
+    """Both maps where the prediction is: as arrays on a CPU, as tensors on a GPU.
+
+    In a test loop the ground truth is there already. With ``ann_file`` it is brought there: that are as many bytes as
+    the prediction has, and the GPU counts faster.
+    """
+    if pred_map.device.type == 'cpu':
+        return gt_ids.cpu().numpy(), pred_map.numpy()
+    return gt_ids.to(pred_map.device), pred_map

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from helpers.pq_cases import CATEGORIES, random_case, write_files
+from helpers.second_device import SecondDevice, to_gpu
 from mmdet.structures import DetDataSample
 from mmengine.evaluator import Evaluator
 from mmengine.logging import MMLogger
@@ -127,6 +128,26 @@ def test_annotation_file_instead_of_samples(files, meta_and_samples):
     random.Random(0).shuffle(bare)
     assert score(PanopticMetric(ann_file=str(gt_json)), meta, bare) == expected  # gt/ beside gt.json
     assert score(PanopticMetric(ann_file=str(gt_json), seg_prefix=str(gt_dir)), meta, bare) == expected
+
+
+@pytest.mark.parametrize('kind', ['sample', 'ann_file', 'no list', 'files'])
+def test_maps_on_a_gpu_are_scored_alike(kind, files, meta_and_samples, tmp_path):
+    """They stay there, unless they are to be written or the segments are not known."""
+    meta, samples = meta_and_samples
+    samples = [sample.new() for sample in samples]
+    for sample in samples if kind != 'no list' else ():
+        sem_seg = sample.pred_panoptic_seg.sem_seg
+        segments = [dict(id=id, label=id % INSTANCE_OFFSET) for id in sem_seg.unique().tolist()]
+        segments = [segment for segment in segments if segment['id'] != len(CATEGORIES)]
+        sample.pred_panoptic_seg = PixelData(sem_seg=sem_seg, metainfo=dict(segments_info=segments))
+    options = {'ann_file': dict(ann_file=str(files[0])), 'files': dict(outfile_prefix=str(tmp_path / 'results'))}
+    expected = score(PanopticMetric(), meta, samples)
+    if kind == 'ann_file':
+        samples = list(without_ground_truth(samples))
+    with SecondDevice() as gpu:
+        assert score(PanopticMetric(**options.get(kind, {})), meta, [to_gpu(sample) for sample in samples]) == expected
+    counts = gpu.uploads / len(samples), gpu.downloads / len(samples)
+    assert counts == {'sample': (0, 1), 'ann_file': (1, 1), 'no list': (0, 2), 'files': (0, 2)}[kind]
 
 
 def test_samples_of_padding_do_not_count(meta_and_samples):

@@ -7,12 +7,13 @@ from torch import Tensor
 from mmpanoptic.models.fusion.base import BaseFusionHead
 from mmpanoptic.models.fusion.segments import list_segments, thing_id
 from mmpanoptic.models.fusion.stuff import STUFF_AREA_MODES, paste_stuff
+from mmpanoptic.models.fusion.transfer import fetch
 from mmpanoptic.registry import MODELS
 from mmpanoptic.structures import EmbeddingMap, Evidence
 from mmpanoptic.utils import require_choice
 
-from .query_map import QueryMap
-from .search import best_queries, pixel_windows
+from .best_queries import best_queries, pixel_windows
+from .query_map import PixelMap, QueryMap
 
 CATEGORY_SOURCES = ('detector', 'embedding')
 
@@ -37,6 +38,8 @@ class EmbeddingFusion(BaseFusionHead):
         stuff_area_limit: Stuff that would get fewer pixels than this stays void.
         stuff_area_mode: What the limit applies to: 'segment', all pixels of a class in the image, or 'component', each
             8-connected component of them.
+        piece_pixels: How many pixels are worked on at once; bounds the memory. None: 2 ** 14 on a CPU, which fits in
+            its caches, 2 ** 18 elsewhere.
         init_cfg: As in mmengine's BaseModule.
 
     Raises:
@@ -54,6 +57,7 @@ class EmbeddingFusion(BaseFusionHead):
         category_from: str = 'detector',
         stuff_area_limit: float = 4096,
         stuff_area_mode: str = 'segment',
+        piece_pixels: int | None = None,
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(num_things_classes, num_stuff_classes, init_cfg=init_cfg)
@@ -62,6 +66,7 @@ class EmbeddingFusion(BaseFusionHead):
         self.category_from = category_from
         self.stuff_area_limit = stuff_area_limit
         self.stuff_area_mode = stuff_area_mode
+        self.piece_pixels = piece_pixels
         require_choice('category_from', category_from, CATEGORY_SOURCES)
         require_choice('stuff_area_mode', stuff_area_mode, STUFF_AREA_MODES)
 
@@ -73,9 +78,8 @@ class EmbeddingFusion(BaseFusionHead):
                 embedding map.
 
         Returns:
-            Panoptic map, int32 of shape (H, W) on the device of the evidence (on the CPU with
-            ``stuff_area_mode='component'``), and its ``segments_info``. Instances without a pixel are not in it; the
-            others are numbered in the order in which they are given.
+            Panoptic map, int32 of shape (H, W) on the device of the evidence, and its ``segments_info``. Instances
+            without a pixel are not in it; the others are numbered in the order in which they are given.
 
         Raises:
             ValueError: If the shapes do not fit.
@@ -86,14 +90,15 @@ class EmbeddingFusion(BaseFusionHead):
         kept, labels, scores = [], [], []
         boxes, queries = maps.embedding.new_zeros(0, 4), maps.stuff_queries[:0]
         if len(instances):
-            confident = instances.scores >= self.score_thr
-            kept = confident.nonzero().flatten().tolist()
-            boxes, queries = instances.bboxes[confident], instances.embeddings[confident]
+            scores, labels = fetch(instances.scores, instances.labels)
+            kept = (scores >= self.score_thr).nonzero().flatten()
+            boxes, queries = instances.bboxes, instances.embeddings
             if queries.shape[1:] != maps.stuff_queries.shape[1:]:
-                raise ValueError(
-                    f'embeddings of shape {tuple(instances.embeddings.shape)} for {len(maps.embedding)} dimensions'
-                )
-            labels, scores = instances.labels.tolist(), instances.scores.tolist()
+                raise ValueError(f'embeddings of shape {tuple(queries.shape)} for {len(maps.embedding)} dimensions')
+            if len(kept) < len(instances):
+                chosen = kept.to(boxes.device)
+                boxes, queries = boxes.index_select(0, chosen), queries.index_select(0, chosen)
+            kept, labels, scores = kept.tolist(), labels.tolist(), scores.tolist()
         windows = pixel_windows(boxes, evidence.output_size, self.box_scale)
         if maps.semantic is None:
             queries = torch.cat([maps.stuff_queries, queries.to(maps.stuff_queries)])
@@ -121,16 +126,18 @@ class EmbeddingFusion(BaseFusionHead):
         with torch.autocast(thing_queries.device.type, enabled=False):
             return (instances.embeddings @ thing_queries.T).argmax(dim=1)
 
-    def _best(self, evidence: Evidence, scored: Tensor, queries: Tensor | None, windows: Tensor) -> QueryMap:
+    def _best(self, evidence: Evidence, scored: Tensor, queries: Tensor | None, windows: Tensor) -> QueryMap | PixelMap:
         size, scale, stride = evidence.output_size, evidence.scale, evidence.stuff.stride
-        return best_queries(scored, queries, windows, size, scale, stride)
+        return best_queries(scored, queries, windows, size, scale, stride, self.piece_pixels)
 
     def _panoptic(
-        self, found: QueryMap, kept: list[int], labels: list[int], scores: list[float]
+        self, found: QueryMap | PixelMap, kept: list[int], labels: list[int], scores: list[float]
     ) -> tuple[Tensor, list[dict]]:
         """Panoptic map and segments of a map of queries: S stuff classes, then the instances in ``kept``."""
-        num_stuff = self.num_stuff_classes
-        counts = found.counts().tolist()
+        num_stuff, device = self.num_stuff_classes, found.device
+        if self.stuff_area_mode == 'component' and isinstance(found, PixelMap):  # OpenCV finds them, on the CPU
+            found = found.cpu()
+        counts = fetch(found.counts())[0].tolist()
         values = torch.full((len(counts),), self.num_classes, dtype=torch.int32)
         pasted = []
         for query, index in enumerate(kept, num_stuff):
@@ -141,22 +148,20 @@ class EmbeddingFusion(BaseFusionHead):
             stuff = [s for s in range(num_stuff) if counts[s] and counts[s] >= self.stuff_area_limit]
             values[stuff] = torch.tensor(stuff, dtype=torch.int32) + self.num_things_classes
             stuff_labels = [s + self.num_things_classes for s in stuff]
-            panoptic = found.render(values.to(found.cells.device))
+            panoptic = found.render(values.to(device))
         else:
-            values, stuff = torch.stack([values, torch.arange(len(values)).clamp(max=num_stuff)]).to(found.cells.device)
             panoptic, stuff_labels = paste_stuff(
-                found.render(values.int()).cpu(),
-                found.render(stuff),
+                found.render(values),
+                found.render(torch.arange(len(values)).clamp(max=num_stuff)),
                 self.num_things_classes,
                 num_stuff,
                 self.stuff_area_limit,
                 self.stuff_area_mode,
             )
-        return panoptic, list_segments(pasted, labels, scores, stuff_labels)
+        return panoptic.to(device), list_segments(pasted, labels, scores, stuff_labels)
 
 
-def _things_where(semantic: QueryMap, instances: QueryMap, thing: int) -> QueryMap:
+def _things_where(semantic: QueryMap | PixelMap, instances: QueryMap | PixelMap, thing: int) -> PixelMap:
     """Stuff of one map, and the instances of the other where the first says ``thing``."""
-    stuff = semantic.render(torch.arange(semantic.num_queries + 1, device=semantic.cells.device))
-    things = instances.render(torch.arange(instances.num_queries + 1, device=instances.cells.device) + thing)
-    return QueryMap.of_image(torch.where(stuff == thing, things, stuff), thing + instances.num_queries)
+    stuff = semantic.indices()
+    return PixelMap(torch.where(stuff == thing, instances.indices() + thing, stuff), thing + instances.num_queries)

@@ -1,4 +1,4 @@
-"""Maps of which cells, not pixels, say what is in them, and where the pixels of an image read a coarser map."""
+"""Which query every pixel of an image belongs to, and where these pixels read a coarser map."""
 
 from dataclasses import dataclass
 
@@ -32,11 +32,16 @@ class Axis:
             centres: Number of centres.
             device: Where the tensors go.
         """
-        position = ((torch.arange(size, dtype=torch.float64) + 0.5) * scale / stride - 0.5).clamp(0, centres - 1)
+        place = torch.arange(size, dtype=torch.float64, device=device) + 0.5
+        # By a number, a GPU would multiply by its reciprocal.
+        position = (place * scale / torch.full_like(place, stride) - 0.5).clamp(0, centres - 1)
         cell = position.long().clamp(max=max(centres - 2, 0))
-        cells = torch.arange(int(cell[-1]) + 2) if size else torch.zeros(1, dtype=torch.int64)
-        start = torch.searchsorted(cell, cells)
-        return cls(cell.to(device), (position - cell).float().to(device), start.to(device))
+        num_cells = 0
+        if size:
+            last = min(max((size - 0.5) * scale / stride - 0.5, 0), centres - 1)
+            num_cells = min(int(last), max(centres - 2, 0)) + 1
+        start = torch.searchsorted(cell, torch.arange(num_cells + 1, device=device))
+        return cls(cell, (position - cell).float(), start)
 
 
 @dataclass(frozen=True)
@@ -60,13 +65,6 @@ class QueryMap:
     columns: Axis
     num_queries: int
 
-    @classmethod
-    def of_image(cls, queries: Tensor, num_queries: int) -> 'QueryMap':
-        """Map of which the query of each pixel is known, given as integers of shape (H, W)."""
-        rows, columns = (Axis.of(size, 1, 1, size + 1, queries.device) for size in queries.shape)
-        none = queries.new_zeros(0)
-        return cls(queries, none, none, none, rows, columns, num_queries)
-
     def counts(self) -> Tensor:
         """Number of pixels of each query, int64 of shape (num_queries + 1,), the last one for those without."""
         sizes = (self.rows.start.diff()[:, None] * self.columns.start.diff()).double().flatten()
@@ -80,3 +78,50 @@ class QueryMap:
         image = columns.index_select(0, self.rows.cell)
         image.view(-1)[self.pixels] = values[self.queries]
         return image
+
+    def indices(self) -> Tensor:
+        """Query of each pixel, int64 of shape (H, W)."""
+        return self.render(torch.arange(self.num_queries + 1, device=self.device))
+
+    @property
+    def device(self) -> torch.device:
+        """Device of the map."""
+        return self.cells.device
+
+
+@dataclass(frozen=True)
+class PixelMap:
+    """What a :class:`QueryMap` says, pixel by pixel.
+
+    Attributes:
+        queries: Query of each pixel, int64 of shape (H, W).
+        num_queries: Number of queries, and the value of a pixel that is in no query's window.
+    """
+
+    queries: Tensor
+    num_queries: int
+
+    def counts(self) -> Tensor:
+        """See :meth:`QueryMap.counts`; a GPU is not waited for."""
+        queries = self.queries.flatten()
+        if self.device.type == 'cpu':
+            return torch.bincount(queries, minlength=self.num_queries + 1)
+        return queries.new_zeros(self.num_queries + 1).scatter_add_(0, queries, torch.ones_like(queries))
+
+    def render(self, values: Tensor) -> Tensor:
+        """See :meth:`QueryMap.render`."""
+        return values[self.queries]
+
+    def indices(self) -> Tensor:
+        """Query of each pixel, int64 of shape (H, W)."""
+        return self.queries
+
+    def cpu(self) -> 'PixelMap':
+        """The same on the CPU, in one transfer."""
+        queries = self.queries if self.device.type == 'cpu' else self.queries.int().cpu().long()
+        return PixelMap(queries, self.num_queries)
+
+    @property
+    def device(self) -> torch.device:
+        """Device of the map."""
+        return self.queries.device

@@ -63,9 +63,7 @@ class ScoredMap:
         cls, embedding: Tensor, queries: Tensor | None, confined_windows: Tensor, rows: Axis, columns: Axis
     ) -> 'ScoredMap':
         """Scored map of a network's map of any size and precision, and of the windows of the last queries."""
-        height, width = embedding.shape[1:]
-        embedding = embedding.float().expand(-1, max(height, 2), max(width, 2))
-        embedding = embedding[:, : len(rows.start), : len(columns.start)].contiguous()  # the rest is padding
+        embedding = centres_read(embedding, rows, columns)
         num_everywhere = len(embedding if queries is None else queries) - len(confined_windows)
         image = torch.tensor([[0, 0, len(columns.cell), len(rows.cell)]], device=embedding.device)
         windows = torch.cat([image.expand(num_everywhere, 4), confined_windows.to(embedding.device), image])
@@ -110,6 +108,13 @@ class ScoredMap:
         return across[column], down[row], across[column + 1], down[row + 1]
 
 
+def centres_read(embedding: Tensor, rows: Axis, columns: Axis) -> Tensor:
+    """The centres of a network's map that pixels read, two of each axis at least, float32; the rest is padding."""
+    height, width = embedding.shape[1:]
+    embedding = embedding.float().expand(-1, max(height, 2), max(width, 2))
+    return embedding[:, : len(rows.start), : len(columns.start)].contiguous()
+
+
 def windows_hold(windows: Sequence[Tensor], bounds: Sequence[Tensor]) -> Tensor:
     """Whether windows hold all pixels within bounds; both are (left, top, right, bottom) of shapes that go together."""
     left, top, right, bottom = windows
@@ -135,9 +140,11 @@ def lowest_best(scores: Tensor) -> tuple[Tensor, Tensor]:
     count = len(scores)
     if not count:
         return scores.new_full(scores.shape[1:], LOWEST), scores.new_zeros(scores.shape[1:], dtype=torch.int64)
-    # Three passes that are vectorised: on a CPU, ``max(dim=0)`` takes three times as long.
-    best = scores.amax(dim=0)
-    is_best = torch.eq(scores, best, out=torch.empty_like(scores))
-    falling = torch.arange(count, 0, -1, device=scores.device)[:, None]
-    place = count - is_best.mul_(falling).amax(dim=0).long()
-    return best, place.masked_fill_(best < LOWEST / 2, count)
+    if scores.device.type == 'cpu':  # three passes that are vectorised: ``max(dim=0)`` takes three times as long
+        best = scores.amax(dim=0)
+        is_best = torch.eq(scores, best, out=torch.empty_like(scores))
+        falling = torch.arange(count, 0, -1, device=scores.device)[:, None]
+        place = count - is_best.mul_(falling).amax(dim=0).long()
+    else:
+        best, place = scores.max(dim=0)
+    return best, place.masked_fill_(~(best >= LOWEST / 2), count)  # of NaN, too

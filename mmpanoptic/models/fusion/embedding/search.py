@@ -27,64 +27,18 @@ from .query_map import Axis, QueryMap
 from .scored_map import LOWEST, Candidates, ScoredMap, lowest_best, windows_hold, windows_miss
 
 
-def pixel_windows(boxes: Tensor, size: tuple[int, int], box_scale: float | None = 1.0) -> Tensor:
-    """Which pixels boxes hold: those of which the centre (x + .5, y + .5) has left <= x + .5 < right, and so with y.
+def search_coarse_to_fine(scored: ScoredMap, piece: int) -> QueryMap:
+    """The best query of each pixel.
 
     Args:
-        boxes: Boxes (left, top, right, bottom) in pixels, of shape (N, 4).
-        size: Height and width of the image.
-        box_scale: Boxes are enlarged by this factor about their centres before; None: they hold the whole image.
-
-    Returns:
-        (left, top, right, bottom) of the pixels, the last two exclusive, int64 of shape (N, 4), clipped to the image. A
-        box without pixels has right <= left or bottom <= top.
+        scored: The map, the queries and their windows.
+        piece: How many centres or pixels are worked on at once; bounds the memory.
     """
-    height, width = size
-    limits = torch.tensor([width, height, width, height], device=boxes.device)
-    if box_scale is None:
-        return torch.tensor([0, 0, width, height], device=boxes.device).expand(len(boxes), 4)
-    boxes = boxes.detach().double()
-    if box_scale != 1:
-        centres, halves = (boxes[:, 2:] + boxes[:, :2]) / 2, (boxes[:, 2:] - boxes[:, :2]) / 2 * box_scale
-        boxes = torch.cat([centres - halves, centres + halves], dim=1)
-    return torch.minimum((boxes - 0.5).ceil().clamp(min=0), limits.double()).long()
-
-
-@torch.no_grad()
-def best_queries(
-    embedding: Tensor,
-    queries: Tensor | None,
-    windows: Tensor,
-    size: tuple[int, int],
-    scale: tuple[float, float] = (1.0, 1.0),
-    stride: int = 4,
-    piece: int | None = None,
-) -> QueryMap:
-    """The query of the largest cosine similarity at each pixel, the lowest index of equals.
-
-    Args:
-        embedding: Network's map of shape (D, h, w), any length of vectors; pixel (x, y) reads it bilinearly at
-            ((x + .5) * scale_x / stride - .5, (y + .5) * scale_y / stride - .5), clamped to the map.
-        queries: Of shape (Q, D), of length 1 (or any, if the scalar product is to decide). None: the map's channels are
-            the scores of the queries themselves, D = Q.
-        windows: Of shape (N, 4), see :func:`pixel_windows`: the pixels that the last N of the queries are restricted
-            to. The Q - N others may win anywhere.
-        size: Height and width of the image.
-        scale: Pixels of the network's input for one of the image, across and down.
-        stride: Pixels of the network's input for a step of the map.
-        piece: How many centres or pixels are worked on at once; None: 2 ** 14 on the CPU, which fits in its caches,
-            2 ** 20 elsewhere.
-
-    Returns:
-        The best query of each pixel, on the device of the embedding.
-    """
-    rows = Axis.of(size[0], scale[1], stride, embedding.shape[1], embedding.device)
-    columns = Axis.of(size[1], scale[0], stride, embedding.shape[2], embedding.device)
-    scored = ScoredMap.of(embedding, queries, windows, rows, columns)
-    piece = piece or (2**14 if embedding.device.type == 'cpu' else 2**20)
     cell_queries, undecided = _search_cells(scored, piece)
     pixels, pixel_queries = _search_pixels(scored, undecided, piece)
-    return QueryMap(cell_queries, undecided.cell, pixels, pixel_queries, rows, columns, scored.num_queries)
+    return QueryMap(
+        cell_queries, undecided.cell, pixels, pixel_queries, scored.rows, scored.columns, scored.num_queries
+    )
 
 
 # ------------------------------------------------------------------------------- step 1: whole cells, by their corners

@@ -77,6 +77,8 @@ class BoxFillFusion(HeuristicFusion):
         box_fill_thr: A box is filled if at least this part of its pixels is void.
     """
 
+    fields = ('scores', 'labels', 'bboxes')
+
     def __init__(self, *args, box_fill_thr: float = 0.5, **kwargs) -> None:
         super().__init__(*args, **kwargs)
         self.box_fill_thr = box_fill_thr
@@ -86,17 +88,18 @@ class BoxFillFusion(HeuristicFusion):
         by_class = labels.sort(stable=True).indices
         return by_class[order_instances(scores[by_class], self.score_thr)].tolist()
 
-    def _paste_one_by_one(
-        self, instances: InstanceData, labels: list[int], order: Sequence[int], semantic: Tensor
+    def _complete(
+        self, panoptic: Tensor, pasted: list[int], seen: InstanceData, order: Sequence[int], semantic: Tensor
     ) -> tuple[Tensor, list[int], list[int]]:
-        panoptic, pasted, stuff = super()._paste_one_by_one(instances, labels, order, semantic)
-        if not len(labels):
+        panoptic, pasted, stuff = super()._complete(panoptic, pasted, seen, order, semantic)
+        if not order:
             return panoptic, pasted, stuff
-        filled = fill_boxes(panoptic, instances.bboxes, labels, order, pasted, self.box_fill_thr, self.num_classes)
+        labels = seen.labels.tolist()
+        filled = fill_boxes(panoptic, seen.bboxes, labels, order, pasted, self.box_fill_thr, self.num_classes)
         return *filled, stuff
 
     def _planes(self, instances: InstanceData) -> list[Tensor]:
-        """The masks, and the boxes, packed."""
+        """The masks and the boxes, packed."""
         return [*super()._planes(instances), groups.pack_boxes(instances.bboxes, instances.masks.shape[1:])]
 
     def _decide(

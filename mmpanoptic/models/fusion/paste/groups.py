@@ -5,7 +5,7 @@ are about a thousand groups where there are a million pixels. The greedy decisio
 :mod:`mmpanoptic.models.fusion.stuff` and :class:`~.box_fill_fusion.BoxFillFusion` depend on pixels by their numbers
 alone; so groups and their sizes are brought to the CPU, are decided there, and their values go back. The map is that of
 the functions above, bit for bit, and the number of transfers does not depend on the number of instances. Components of
-stuff are found by OpenCV; where these count, pasting goes one by one, on the CPU.
+stuff are found by OpenCV, on the CPU: where these count, the group of each pixel is brought there, too, by its runs.
 """
 
 from collections.abc import Sequence
@@ -17,10 +17,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mmpanoptic.models.fusion.segments import thing_id
+from mmpanoptic.models.fusion.transfer import fetch
 
 from .instances import require_masks
 
 _BYTES = 8  # of a word
+_PIECE = 64  # planes that are packed at once; bounds the memory
 
 
 class PixelGroups(NamedTuple):
@@ -31,7 +33,7 @@ class PixelGroups(NamedTuple):
             of 8, and planes beyond the last one are empty.
         labels: Label of stuff of each group, int64 of shape (G,), on the CPU.
         sizes: Number of pixels of each group, int64 of shape (G,), on the CPU.
-        group: Group of each pixel, int64 of shape (H, W), on the device of the planes.
+        group: Group of each pixel, int64 of shape (H, W), on the device of the planes or on the CPU.
     """
 
     members: list[np.ndarray]
@@ -40,19 +42,19 @@ class PixelGroups(NamedTuple):
     group: Tensor
 
 
-def group_pixels(planes: Sequence[Tensor], labels: Tensor) -> PixelGroups:
+def group_pixels(planes: Sequence[Tensor], labels: Tensor, on_cpu: bool = False) -> PixelGroups:
     """Group the pixels of an image: three synchronisations and no upload, whatever there is in it.
 
     Args:
         planes: Sets of planes, which pixels may lie in, as :func:`pack_masks` and :func:`pack_boxes` give them.
         labels: Integers of shape (H, W), from 0 on.
+        on_cpu: Whether the group of each pixel is wanted on the CPU.
     """
     keys = torch.cat([labels.reshape(1, -1).long(), join_bytes(torch.cat(list(planes)))])
     # Runs of equal pixels first: there are far fewer of them to sort.
     is_start = torch.ones(keys.shape[1], dtype=torch.bool, device=keys.device)
     is_start[1:] = (keys[:, 1:] != keys[:, :-1]).any(dim=0)
     starts = is_start.nonzero().flatten()
-    run_of_pixel = is_start.cumsum(0) - 1
     keys = keys[:, starts]
     lengths = F.pad(starts, (0, 1), value=is_start.numel()).diff()
 
@@ -67,11 +69,18 @@ def group_pixels(planes: Sequence[Tensor], labels: Tensor) -> PixelGroups:
     before = F.pad(lengths[order].cumsum(0), (1, 0))
     sizes = torch.diff(before[firsts], append=before[-1:])
 
-    table = torch.cat([sizes[None], keys[:, firsts]]).cpu().numpy()
+    table = torch.cat([sizes[None], keys[:, firsts]])
+    if on_cpu:  # in one transfer with the table
+        table, runs = fetch(table, torch.stack([group_of_run, lengths]))
+        group = torch.repeat_interleave(*runs)
+    else:
+        (table,) = fetch(table)
+        group = group_of_run[is_start.cumsum(0) - 1]
+    table = table.numpy()
     bits = np.unpackbits(np.ascontiguousarray(table[2:].T).view(np.uint8), axis=1, bitorder='little')
     bounds = np.cumsum([8 * len(part) for part in planes])
     members = np.split(bits[:, : bounds[-1]].astype(bool), bounds[:-1], axis=1)
-    return PixelGroups(members, table[1], table[0], group_of_run[run_of_pixel].view(labels.shape))
+    return PixelGroups(members, table[1], table[0], group.view(labels.shape))
 
 
 def pack_masks(masks: Tensor) -> Tensor:
@@ -84,7 +93,7 @@ def pack_masks(masks: Tensor) -> Tensor:
         TypeError: If masks are of another type.
     """
     require_masks(masks)
-    return torch.stack([_pack_byte(part.bool()) for part in masks.split(8)])
+    return torch.cat([_pack(part.bool()) for part in masks.split(_PIECE)])
 
 
 def pack_boxes(boxes: Tensor, size: tuple[int, int]) -> Tensor:
@@ -100,17 +109,19 @@ def pack_boxes(boxes: Tensor, size: tuple[int, int]) -> Tensor:
     packed = []
     # Of NaN and of numbers that no integer holds, devices make different integers.
     corners = boxes.detach().nan_to_num(nan=0.0).clamp(0, max(size)).long()
-    for part in corners.split(8):
+    for part in corners.split(_PIECE):
         left, top, right, bottom = part.T[..., None]
         down, across = (rows >= top) & (rows < bottom), (columns >= left) & (columns < right)
-        packed.append(_pack_byte(down[:, :, None] & across[:, None, :]))
-    return torch.stack(packed)
+        packed.append(_pack(down[:, :, None] & across[:, None, :]))
+    return torch.cat(packed)
 
 
-def _pack_byte(planes: Tensor) -> Tensor:
-    """Up to eight planes, bool of shape (K, H, W), as bits of one byte a pixel: uint8 of shape (H * W,)."""
-    weights = 2 ** torch.arange(len(planes), device=planes.device, dtype=torch.uint8)
-    return (planes.flatten(1).view(torch.uint8) * weights[:, None]).sum(dim=0, dtype=torch.uint8)
+def _pack(planes: Tensor) -> Tensor:
+    """Planes, bool of shape (K, H, W), as bits: uint8 of shape (max(1, ceil(K / 8)), H * W)."""
+    num_bytes = max(1, -(-len(planes) // 8))
+    bits = F.pad(planes.flatten(1).view(torch.uint8), (0, 0, 0, 8 * num_bytes - len(planes)))
+    weights = 2 ** torch.arange(8, dtype=torch.uint8, device=planes.device)
+    return (bits.view(num_bytes, 8, -1) * weights[:, None]).sum(dim=1, dtype=torch.uint8)
 
 
 def join_bytes(planes: Tensor) -> Tensor:

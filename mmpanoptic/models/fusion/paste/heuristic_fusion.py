@@ -10,6 +10,7 @@ from torch import Tensor
 from mmpanoptic.models.fusion.base import BaseFusionHead
 from mmpanoptic.models.fusion.segments import list_segments
 from mmpanoptic.models.fusion.stuff import STUFF_AREA_MODES, paste_stuff, stuff_labels
+from mmpanoptic.models.fusion.transfer import fetch
 from mmpanoptic.registry import MODELS
 from mmpanoptic.structures import Evidence
 from mmpanoptic.utils import require_choice
@@ -40,6 +41,9 @@ class HeuristicFusion(BaseFusionHead):
         ValueError: If ``stuff_area_mode`` is neither of the two.
     """
 
+    #: What of the instances is looked at on the CPU.
+    fields: tuple[str, ...] = ('scores', 'labels')
+
     def __init__(
         self,
         num_things_classes: int = 80,
@@ -59,7 +63,7 @@ class HeuristicFusion(BaseFusionHead):
 
     def order(self, evidence: Evidence) -> list[int]:
         """Indices of the instances to paste, the first one on top; those below ``score_thr`` are not in it."""
-        return self._order(evidence, *scores_and_labels(evidence.instances))
+        return self._order(evidence, *fetch(evidence.instances.scores, evidence.instances.labels))
 
     def _order(self, evidence: Evidence, scores: Tensor, labels: Tensor) -> list[int]:
         """The same, given scores and labels on the CPU."""
@@ -73,8 +77,7 @@ class HeuristicFusion(BaseFusionHead):
             order: Indices of the instances to paste, the first one on top; None: what the method ``order`` gives.
 
         Returns:
-            Panoptic map, int32 of shape (H, W) on the device of the evidence (on the CPU with
-            ``stuff_area_mode='component'``), and its ``segments_info``.
+            Panoptic map, int32 of shape (H, W) on the device of the evidence, and its ``segments_info``.
 
         Raises:
             ValueError: If masks or stuff are not of the size of the map, or the logits' channels are not what they say.
@@ -90,29 +93,46 @@ class HeuristicFusion(BaseFusionHead):
             )
         if not len(instances):
             no_masks = semantic.new_zeros((0, *semantic.shape), dtype=torch.bool)
-            empty = InstanceData(masks=no_masks, bboxes=semantic.new_zeros((0, 4)))
-            panoptic, pasted, stuff = self._paste(empty, [], [], semantic)
-            return panoptic, list_segments(pasted, [], [], stuff)
-        scores, labels = scores_and_labels(instances)
-        order = self._order(evidence, scores, labels) if order is None else order
-        panoptic, pasted, stuff = self._paste(instances, labels.tolist(), order, semantic)
-        return panoptic, list_segments(pasted, labels.tolist(), scores.tolist(), stuff)
+            instances = InstanceData(masks=no_masks, bboxes=semantic.new_zeros((0, 4)))
+            seen, order = InstanceData(scores=torch.zeros(0), labels=torch.zeros(0, dtype=torch.long)), []
+        else:
+            fetched = fetch(*(instances[name] for name in self.fields))
+            seen = InstanceData(**dict(zip(self.fields, fetched, strict=True)))
+            order = self._order(evidence, seen.scores, seen.labels) if order is None else order
+        panoptic, pasted, stuff = self._paste(instances, seen, order, semantic)
+        return panoptic, list_segments(pasted, seen.labels.tolist(), seen.scores.tolist(), stuff)
 
     def _paste(
-        self, instances: InstanceData, labels: list[int], order: Sequence[int], semantic: Tensor
+        self, instances: InstanceData, seen: InstanceData, order: Sequence[int], semantic: Tensor
     ) -> tuple[Tensor, list[int], list[int]]:
-        """The map, the indices of the instances in it, and the labels of the stuff in it."""
-        # Many small steps that each look at one count are slow on a GPU. Components are OpenCV's.
-        if semantic.device.type == 'cpu' or self.stuff_area_mode == 'component':
-            return self._paste_one_by_one(instances, labels, order, semantic)
-        grouped = groups.group_pixels(self._planes(instances.to(semantic.device)), semantic)
-        values, pasted, stuff = self._decide(grouped, labels, order)
-        return torch.from_numpy(values).to(semantic.device)[grouped.group], pasted, stuff
+        """The map, the indices of the instances in it, and the labels of the stuff in it.
 
-    def _paste_one_by_one(
-        self, instances: InstanceData, labels: list[int], order: Sequence[int], semantic: Tensor
+        Args:
+            instances: Instances with ``masks``.
+            seen: The same with ``fields`` alone, on the CPU.
+            order: See ``fuse``.
+            semantic: Stuff class of each pixel, int64 of shape (H, W).
+        """
+        instances, labels = instances.to(semantic.device), seen.labels.tolist()
+        if semantic.device.type == 'cpu':
+            panoptic, pasted = paste_instances(instances.masks, labels, order, self.overlap_thr, self.num_classes)
+            return self._complete(panoptic, pasted, seen, order, semantic)
+        # Many small steps that each look at one count are slow on a GPU.
+        if self.stuff_area_mode == 'segment':
+            grouped = groups.group_pixels(self._planes(instances), semantic)
+            values, pasted, stuff = self._decide(grouped, labels, order)
+            return torch.from_numpy(values).to(semantic.device)[grouped.group], pasted, stuff
+        # A component is no union of groups. OpenCV finds them, on the CPU.
+        grouped = groups.group_pixels([groups.pack_masks(instances.masks)], semantic, on_cpu=True)
+        values, pasted = groups.paste_instances(grouped, labels, order, self.overlap_thr, self.num_classes)
+        panoptic, semantic_on_cpu = (torch.from_numpy(found)[grouped.group] for found in (values, grouped.labels))
+        panoptic, pasted, stuff = self._complete(panoptic, pasted, seen, order, semantic_on_cpu)
+        return panoptic.to(semantic.device), pasted, stuff
+
+    def _complete(
+        self, panoptic: Tensor, pasted: list[int], seen: InstanceData, order: Sequence[int], semantic: Tensor
     ) -> tuple[Tensor, list[int], list[int]]:
-        panoptic, pasted = paste_instances(instances.masks, labels, order, self.overlap_thr, self.num_classes)
+        """What :meth:`_paste` gives, of a map with all instances on it and nothing else; all on the CPU."""
         classes = self.num_things_classes, self.num_stuff_classes
         panoptic, stuff = paste_stuff(panoptic, semantic, *classes, self.stuff_area_limit, self.stuff_area_mode)
         return panoptic, pasted, stuff
@@ -124,17 +144,8 @@ class HeuristicFusion(BaseFusionHead):
     def _decide(
         self, grouped: groups.PixelGroups, labels: list[int], order: Sequence[int]
     ) -> tuple[np.ndarray, list[int], list[int]]:
-        """The same as :meth:`_paste_one_by_one` for groups of pixels; their values instead of the map."""
+        """What :meth:`_paste` gives, by groups of pixels; their values instead of the map."""
         values, pasted = groups.paste_instances(grouped, labels, order, self.overlap_thr, self.num_classes)
         classes = self.num_things_classes, self.num_stuff_classes
         values, stuff = groups.paste_stuff(grouped, values, *classes, self.stuff_area_limit)
         return values, pasted, stuff
-
-
-def scores_and_labels(instances: InstanceData) -> tuple[Tensor, Tensor]:
-    """Scores and labels of instances on the CPU, in one transfer."""
-    scores, labels = instances.scores, instances.labels
-    if scores.device.type == 'cpu':
-        return scores, labels
-    both = torch.stack([scores.float().view(torch.int32), labels.int()]).cpu()
-    return both[0].view(torch.float32).to(scores.dtype), both[1].long()

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from mmpanoptic.models.fusion.paste import HeuristicFusion
 from mmpanoptic.models.fusion.paste.instances import order_instances
+from mmpanoptic.models.fusion.transfer import fetch
 from mmpanoptic.registry import MODELS
 from mmpanoptic.structures import Evidence
 from mmpanoptic.utils import require_choice
@@ -22,6 +23,7 @@ from .scores import (
     Window,
     conflict_pixels,
     instance_tensor,
+    join_masks,
     ranking_labels,
     ranking_scores,
     sample_at_centres,
@@ -54,7 +56,8 @@ class RankingFusion(HeuristicFusion):
         score_region: What an instance's score is averaged over: its whole 'mask', or only the pixels of it that are in
             'conflict'.
         loss_weight: Weight of the loss.
-        strip_pixels: How many pixels the module works on at once in testing; bounds the memory.
+        strip_pixels: How many pixels the module works on at once in testing; bounds the memory. None: 2 ** 18 on a CPU,
+            which fits in its caches, 2 ** 21 elsewhere.
         args, kwargs: See :class:`HeuristicFusion`.
 
     Raises:
@@ -70,7 +73,7 @@ class RankingFusion(HeuristicFusion):
         conflict: str = 'class',
         score_region: str = 'mask',
         loss_weight: float = 1.0,
-        strip_pixels: int = 2**18,
+        strip_pixels: int | None = None,
         **kwargs,
     ) -> None:
         super().__init__(*args, **kwargs)
@@ -136,7 +139,7 @@ class RankingFusion(HeuristicFusion):
             targets.append(its_targets)
         target = torch.cat(targets)
         if len(target):
-            total = F.cross_entropy(torch.cat(logits), target, reduction='sum')
+            total = F.cross_entropy(torch.cat(logits).float(), target, reduction='sum')
         else:  # every parameter needs a gradient in every iteration
             total = 0 * self.ranking(target.new_zeros((1, self.num_things_classes, 1, 1), dtype=torch.float)).sum()
         count = total.new_tensor(len(target))
@@ -153,17 +156,16 @@ class RankingFusion(HeuristicFusion):
         conflict = conflict_pixels(tensor if self.conflict == 'class' else masks)
         targets = ranking_labels(conflict, sample_at_centres(sem_seg, grid), self.num_things_classes)
         top, bottom, left, right = window = set_bounds(targets != IGNORED)
-        targets = targets[top:bottom, left:right]
-        counts = targets != IGNORED
-        if not targets.numel():
-            return targets.new_zeros((0, self.num_things_classes), dtype=torch.float), targets[counts]
-        return self.ranking.forward_window(tensor, classes, window)[:, counts].T, targets[counts]
+        targets = targets[top:bottom, left:right].flatten()
+        if not len(targets):
+            return targets.new_zeros((0, self.num_things_classes), dtype=torch.float), targets
+        counts = (targets != IGNORED).nonzero().flatten()
+        return self.ranking.forward_window(tensor, classes, window).flatten(1)[:, counts].T, targets[counts]
 
     def _grid(self, size: tuple[int, int]) -> tuple[int, int]:
         """Height and width of the ranking map of an input of that size."""
         return tuple(max(1, round(side / self.stride)) for side in size)
 
-    @torch.no_grad()
     def ranking_scores(self, evidence: Evidence) -> Tensor:
         """Scores of equation 3.
 
@@ -177,19 +179,27 @@ class RankingFusion(HeuristicFusion):
             Scores of shape (N,), float32; 0 below ``score_thr``. A mask between the centres of a coarser map's cells
             has the score of the cell that it lies in.
         """
+        return self._ranking_scores(evidence, *fetch(evidence.instances.scores, evidence.instances.labels))
+
+    @torch.no_grad()
+    def _ranking_scores(self, evidence: Evidence, scores: Tensor, labels: Tensor) -> Tensor:
+        """The same, given scores and labels on the CPU: two transfers on a GPU, whatever there is in the image."""
         instances = evidence.instances
-        scores = torch.zeros_like(instances.scores, dtype=torch.float32)
-        kept = instances.scores >= self.score_thr
-        if not kept.any():
-            return scores
-        if not kept.all():
-            instances = instances[kept]
-        masks, labels = instances.masks.bool(), instances.labels
+        result = torch.zeros_like(instances.scores, dtype=torch.float32)
+        kept = (scores >= self.score_thr).nonzero().flatten()
+        if not len(kept):
+            return result
+        labels = labels[kept]
+        classes, channels = labels.unique(return_inverse=True)
+        numbers = torch.cat([kept, labels, channels, classes]).to(result.device)
+        kept, labels, channels, classes = numbers.split([len(kept)] * 3 + [len(classes)])
+        masks = instances.masks if len(kept) == len(instances) else instances.masks.index_select(0, kept)
+        masks = masks.bool()
         grid = self._grid(evidence.input_size)
         sampled = with_a_cell_each(sample_masks(masks, grid), masks)
         bounds = sampled_bounds(sampled, masks)
         masks = sampled
-        tensor, classes = instance_tensor(masks, labels, bounds)
+        tensor = join_masks(masks, channels, len(classes), bounds)
         conflict = None
         if self.score_region == 'conflict':
             conflict = conflict_pixels(tensor if self.conflict == 'class' else masks)
@@ -197,12 +207,12 @@ class RankingFusion(HeuristicFusion):
         def logits_of(window: Window) -> Tensor:
             return self.ranking.forward_window(tensor, classes, window)
 
-        scores[kept] = ranking_scores(masks, labels, logits_of, conflict, self.strip_pixels, bounds)
-        return scores
+        found = ranking_scores(masks, labels, logits_of, conflict, self.strip_pixels, bounds)
+        return result.index_copy_(0, kept, found)
 
     def _order(self, evidence: Evidence, scores: Tensor, labels: Tensor) -> list[int]:
         """By descending ranking score; of equals, the more confident first."""
-        return order_instances(scores, self.score_thr, self.ranking_scores(evidence).cpu())
+        return order_instances(scores, self.score_thr, *fetch(self._ranking_scores(evidence, scores, labels)))
 
 
 def _pad(masks: Tensor, size: tuple[int, int]) -> Tensor:

@@ -13,22 +13,25 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mmpanoptic.models.fusion.paste.instances import mask_bounds
+from mmpanoptic.models.fusion.paste.instances import bounds_of, mask_bounds
+
+from .at_once import Window, join_at_once, scores_at_once
 
 CONFLICTS = ('class', 'instance')
 SCORE_REGIONS = ('mask', 'conflict')
 IGNORED = 255
 #: Sums of exponentials that are far from both ends of float32: the logits need no shift before the softmax.
 SAFE_SUMS = (1e-20, 1e20)
-
-Window = tuple[int, int, int, int]
+#: Cells of a strip: on a CPU, where it is in the caches, and elsewhere, where all of an image of COCO's size is one. Of
+#: that, a map of 80 classes takes 0.34 GB, and three are held.
+STRIP_PIXELS, GPU_STRIP_PIXELS = 2**18, 2**21
 
 
 def sample_at_centres(maps: Tensor, grid: tuple[int, int]) -> Tensor:
     """Values of maps of shape (..., H, W) at the centres of a grid's cells, of shape (..., *grid)."""
     if tuple(maps.shape[-2:]) == tuple(grid):
         return maps
-    rows, columns = (pixels.to(maps.device) for pixels in _pixels_at_centres(maps.shape[-2:], grid))
+    rows, columns = _pixels_at_centres(maps.shape[-2:], grid, maps.device)
     return maps.index_select(-2, rows).index_select(-1, columns)
 
 
@@ -59,17 +62,31 @@ def with_a_cell_each(sampled: Tensor, masks: Tensor) -> Tensor:
     (*_, height, width), (*_, rows, columns) = masks.shape, sampled.shape
     if rows >= height and columns >= width:  # every pixel is at the centre of a cell
         return sampled
-    unseen = [index for index, (top, bottom, *_) in enumerate(mask_bounds(sampled)) if top == bottom]
-    for index, (top, bottom, left, right) in zip(unseen, mask_bounds(masks[unseen]), strict=True):
-        if top < bottom:
-            sampled[index, (top + bottom) // 2 * rows // height, (left + right) // 2 * columns // width] = True
+    unseen = ~_is_set(bounds_of(sampled))
+    if masks.device.type == 'cpu':  # nearly all are seen: no need to read them all once more
+        index = unseen.nonzero().flatten()
+        masks, unseen = masks[index], unseen[index]
+    else:
+        index = torch.arange(len(masks), device=masks.device)
+    bounds = bounds_of(masks)
+    top, bottom, left, right = bounds.T
+    row, column = ((first + last) // 2 * cells // pixels for first, last, cells, pixels in
+                   ((top, bottom, rows, height), (left, right, columns, width)))  # fmt: skip
+    sampled[index, row, column] |= unseen & _is_set(bounds)
     return sampled
 
 
-def _pixels_at_centres(size: tuple[int, int], grid: tuple[int, int]) -> list[Tensor]:
+def _is_set(bounds: Tensor) -> Tensor:
+    """Whether masks of these bounds, of shape (N, 4), have a pixel."""
+    return bounds[:, 0] < bounds[:, 1]
+
+
+def _pixels_at_centres(
+    size: tuple[int, int], grid: tuple[int, int], device: torch.device | str = 'cpu'
+) -> list[Tensor]:
     """Rows and columns of a map of that size in which the centres of a grid's cells lie."""
     return [
-        ((2 * torch.arange(cells) + 1) * pixels).div(2 * cells, rounding_mode='floor')
+        ((2 * torch.arange(cells, device=device) + 1) * pixels).div(2 * cells, rounding_mode='floor')
         for pixels, cells in zip(size, grid, strict=True)
     ]
 
@@ -90,26 +107,39 @@ def sampled_bounds(sampled: Tensor, masks: Tensor) -> list[Window]:
     return [tuple(bound) for bound in np.concatenate(on_grid, axis=1).tolist()]
 
 
-def instance_tensor(masks: Tensor, labels: Tensor, bounds: list[Window] | None = None) -> tuple[Tensor, Tensor]:
+def instance_tensor(masks: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     """Where which class has an instance.
 
     Args:
         masks: Masks that may overlap, bool of shape (N, H, W).
         labels: Thing labels of shape (N,).
-        bounds: Bounds of the masks, if they are known: nothing else is read then.
 
     Returns:
         The instance tensor without its empty channels, bool of shape (P, H, W), and the classes of its P channels,
         rising, int64.
     """
     classes, channels = labels.unique(return_inverse=True)
-    tensor = masks.new_zeros((len(classes), *masks.shape[1:]), dtype=torch.bool)
+    return join_masks(masks, channels, len(classes)), classes
+
+
+def join_masks(masks: Tensor, channels: Tensor, num_channels: int, bounds: list[Window] | None = None) -> Tensor:
+    """Where any mask of a channel is, bool of shape (P, H, W).
+
+    Args:
+        masks: Masks that may overlap, bool of shape (N, H, W).
+        channels: Channel of each mask, from 0 to P - 1, of shape (N,).
+        num_channels: P.
+        bounds: Bounds of the masks, if they are known: nothing else is read then on a CPU.
+    """
+    if masks.device.type != 'cpu':
+        return join_at_once(masks, channels, num_channels)
+    tensor = masks.new_zeros((num_channels, *masks.shape[1:]), dtype=torch.bool)
     whole = (0, masks.shape[1], 0, masks.shape[2])
     for channel, mask, (top, bottom, left, right) in zip(
         channels.tolist(), masks, bounds or [whole] * len(masks), strict=True
     ):
         tensor[channel, top:bottom, left:right] |= mask[top:bottom, left:right]
-    return tensor, classes
+    return tensor
 
 
 def conflict_pixels(maps: Tensor) -> Tensor:
@@ -145,7 +175,7 @@ def ranking_scores(
     labels: Tensor,
     logits_of: Callable[[Window], Tensor],
     conflict: Tensor | None = None,
-    strip_pixels: int = 2**18,
+    strip_pixels: int | None = None,
     bounds: list[Window] | None = None,
 ) -> Tensor:
     """Equation 3: the mean, over an instance's mask, of the ranking map's probability of the instance's class.
@@ -159,16 +189,21 @@ def ranking_scores(
         logits_of: Gives the ranking map's logits in a window of the grid, (top, bottom, left, right) with the second
             and the last exclusive, as a tensor of shape (C, bottom - top, right - left), which is overwritten.
         conflict: bool of shape (H, W): the mean is over the mask's cells in it alone. None: over the whole mask.
-        strip_pixels: How many cells of the grid a strip has at most (but at least one row).
+        strip_pixels: How many cells of the grid a strip has at most (but at least one row). None: :data:`STRIP_PIXELS`
+            on the CPU, :data:`GPU_STRIP_PIXELS` elsewhere.
         bounds: Bounds of the masks, if they are known.
 
     Returns:
         Scores of shape (N,), float32, in [0, 1]; 0 where there is no cell to average over.
     """
+    on_cpu = masks.device.type == 'cpu'
     bounds = mask_bounds(masks) if bounds is None else bounds
-    sums = torch.zeros(len(masks), dtype=torch.float64, device=masks.device)
+    windows = strips(bounds, strip_pixels or (STRIP_PIXELS if on_cpu else GPU_STRIP_PIXELS))
+    if not on_cpu:
+        return scores_at_once(masks, labels, logits_of, windows, conflict)
+    sums = torch.zeros(len(masks), dtype=torch.float64)
     counts = torch.zeros_like(sums)
-    for window in strips(bounds, strip_pixels):
+    for window in windows:
         first, last, left, _ = window
         exponentials, total = softmax_parts(logits_of, window)
         for index, (label, (top, bottom, *sides)) in enumerate(zip(labels.tolist(), bounds, strict=True)):

@@ -100,5 +100,11 @@ class SpatialRankingModule(BaseModule):
         first_row, first_column = max(0, top - rows), max(0, left - columns)
         seen = tensor[:, first_row : bottom + rows, first_column : right + columns]
         # From bool, the conversion takes six times as long on a CPU.
-        logits = self(seen[None].view(torch.uint8).to(self.branches[0][0].weight.dtype), classes)[0]
+        logits = self(seen[None].view(torch.uint8).to(self._dtype(seen.device.type)), classes)[0]
         return logits[:, top - first_row : bottom - first_row, left - first_column : right - first_column]
+
+    def _dtype(self, device_type: str) -> torch.dtype:
+        """What the convolutions work in: the instance tensor is made of that type at once."""
+        if torch.is_autocast_enabled(device_type):
+            return torch.get_autocast_dtype(device_type)
+        return self.branches[0][0].weight.dtype

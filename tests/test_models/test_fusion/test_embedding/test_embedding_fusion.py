@@ -21,8 +21,8 @@ from mmengine.runner import set_random_seed
 from mmengine.structures import InstanceData
 
 from mmpanoptic.models.fusion import EmbeddingFusion, HeuristicFusion
+from mmpanoptic.models.fusion.embedding.best_queries import best_queries, pixel_windows
 from mmpanoptic.models.fusion.embedding.query_map import Axis
-from mmpanoptic.models.fusion.embedding.search import best_queries, pixel_windows
 from mmpanoptic.registry import DATASETS, MODELS
 from mmpanoptic.structures import EmbeddingMap, StuffLogits, rgb_to_id
 

@@ -1,11 +1,16 @@
 """SpatialRankingModule: sizes, operations, and windows that equal parts of the whole."""
 
+from collections import defaultdict
+
 import pytest
 import torch
+from helpers.drawn import S, T, drawn_evidence
 from helpers.models import giga_multiply_adds
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from mmpanoptic.analysis.operations import count_multiply_adds
-from mmpanoptic.models import SpatialRankingModule
+from mmpanoptic.models import RankingFusion, SpatialRankingModule
+from mmpanoptic.models.fusion.ranking.at_once import scores_at_once
 
 
 @pytest.mark.parametrize(
@@ -76,3 +81,40 @@ def test_ranking_module_operations(kernel, dual, stride, expected):
     for classes in (None, torch.arange(80, device='meta')):  # as get_flops.py counts, too
         counts = count_multiply_adds(module, lambda classes=classes: module(tensor, classes))
         assert sum(counts.values()) / 1e9 == pytest.approx(expected, abs=0.06)
+
+
+class Types(TorchDispatchMode):
+    """Type of the first argument of each operation, by name."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = defaultdict(set)
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        if args and isinstance(args[0], torch.Tensor):
+            self.seen[function.overloadpacket.__name__].add(args[0].dtype)
+        return function(*args, **(kwargs or {}))
+
+
+def test_half_precision_under_autocast():
+    """The convolutions' alone: the instance tensor is made in it at once, and the softmax is in float32."""
+    evidence = drawn_evidence(0, 30, (31, 40))
+    torch.manual_seed(0)
+    head = RankingFusion(T, S)
+    scores = head.ranking_scores(evidence)
+    with Types() as full:
+        head.ranking_scores(evidence)
+    with torch.autocast('cpu', torch.bfloat16), Types() as half:
+        found = head.ranking_scores(evidence)
+    convolution = next(name for name in full.seen if 'convolution' in name)
+    assert full.seen[convolution] == {torch.float32} and half.seen[convolution] == {torch.bfloat16}
+    assert half.seen['exp_'] == {torch.float32}
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found, scores, atol=2e-2, rtol=0)
+
+
+def test_softmax_at_once_is_in_float32():
+    masks, labels = torch.ones(2, 3, 4, dtype=torch.bool), torch.tensor([0, 1])
+    logits = torch.tensor([8.0, 0.0]).bfloat16()[:, None, None].expand(2, 3, 4)
+    found = scores_at_once(masks, labels, lambda window: logits, [(0, 3, 0, 4)])
+    torch.testing.assert_close(found, torch.tensor([8.0, 0.0]).softmax(0), atol=1e-7, rtol=1e-6)

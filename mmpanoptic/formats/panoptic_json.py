@@ -30,7 +30,15 @@ def read_json(path: str, backend_args: dict | None = None, remedy: str = 'set `a
     Raises:
         DatasetError: If it does not exist or cannot be read, is no JSON, or is no object at the top.
     """
-    content = read_bytes(path, backend_args, remedy)
+    return parse_json(read_bytes(path, backend_args, remedy), path)
+
+
+def parse_json(content: bytes, path: str) -> dict:
+    """Parse the contents of an annotation file.
+
+    Raises:
+        DatasetError: If it is no JSON, or is no object at the top.
+    """
     try:
         data = json.loads(content)
     except RecursionError:

@@ -11,7 +11,7 @@ from mmpanoptic.formats.panoptic_json import annotations_by_image, parse_categor
 from mmpanoptic.formats.panoptic_png import decode_panoptic_png
 from mmpanoptic.utils import DatasetError, UserError
 
-from .panoptic_quality import average, match_counts, per_class, stat_of
+from .panoptic_quality import Matching, average, match_counts, per_class, stat_of
 from .segment_counts import Counts, count_segments, join_counts
 
 Mapper = Callable[[Callable[[Any], Any], Sequence[Any]], Iterable[Any]]
@@ -63,12 +63,13 @@ def evaluate_files(
             predictions' PNGs and their JSON disagree.
     """
     counted = count_files(gt_json, gt_dir, [(pred_json, pred_dir)])
-    return scores_of(counted.sets[0], counted.categories)
+    counts = counted.sets[0]
+    return scores_of(counts, counted.categories, match_counts(counts))
 
 
-def scores_of(counts: Counts, categories: Sequence[Mapping[str, Any]]) -> dict[str, dict[Any, Any]]:
-    """What :func:`evaluate_files` returns, of counts."""
-    stat = stat_of(counts, match_counts(counts), len(categories))
+def scores_of(counts: Counts, categories: Sequence[Mapping[str, Any]], matching: Matching) -> dict[str, dict[Any, Any]]:
+    """What :func:`evaluate_files` returns, of counts and of what matches in them."""
+    stat = stat_of(counts, matching, len(categories))
     averages = {name: average(stat, categories, of) for name, of in (('All', None), ('Things', True), ('Stuff', False))}
     return averages | {'per_class': per_class(stat, categories)}
 

@@ -108,7 +108,7 @@ def read_json_of(path: str | Path) -> dict:
         UserError: As :func:`~.panoptic_json.read_json` and :meth:`FileSource.json_name`.
     """
     if not is_zip(path):
-        return read_json(str(path), remedy='name a JSON in COCO\'s panoptic format, or a zip with one in it')
+        return read_json(str(path), remedy="name a JSON in COCO's panoptic format, or a zip with one in it")
     source = FileSource(path)
     name = source.json_name()
     return parse_json(source.read(name, str(path), limit=_LARGEST_JSON), source.place(name))

@@ -57,8 +57,8 @@ def resample(
         seed: Of the draws.
 
     Returns:
-        For each set of predictions, by group (``All``, ``Things``, ``Stuff``) and by category id: PQ, SQ and RQ (0 to 1)
-        of each draw, float64 of shape (number, 3); NaN where nothing of it was drawn.
+        For each set of predictions, by group (``All``, ``Things``, ``Stuff``) and by category id: PQ, SQ and RQ (0 to
+        1) of each draw, float64 of shape (number, 3); NaN where nothing of it was drawn.
     """
     rng = np.random.default_rng(seed)
     num_images = len(sets[0].weight)

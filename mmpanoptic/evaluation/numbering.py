@@ -53,9 +53,9 @@ def check_numbering(counts: Counts, categories: Sequence[Mapping[str, Any]], nam
     best = max(found, key=found.__getitem__, default=None)
     if best is not None and found[best] >= max(2 * right, total / 2):
         raise UserError(
-            f'{name}: its category ids seem to be of another numbering: of {total} segments that are found {right} have '
-            f'the right class, and {found[best]} would with another one ({best}): write the category ids of the ground '
-            "truth's `categories`, or, if this is what the model says, pass trust_categories",
+            f'{name}: its category ids seem to be of another numbering: of {total} segments that are found {right} '
+            f'have the right class, and {found[best]} would with another one ({best}): write the category ids of the '
+            "ground truth's `categories`, or, if this is what the model says, pass trust_categories",
             argument='trust_categories',
         )
 

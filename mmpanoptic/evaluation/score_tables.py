@@ -64,8 +64,8 @@ def account_table(result: Mapping[str, Any]) -> str:
     table.add_row('100 - PQ', *sums, *numbers, '')
     of_all = account['All']
     strict = (
-        f'Left out by the rules: {of_all["excused"]} predictions on void and crowds, {of_all["crowds"]} crowds. Were void '
-        f'counted and nothing excused, PQ would be {of_all["strict_pq"]:.2f}.'
+        f'Left out by the rules: {of_all["excused"]} predictions on void and crowds, {of_all["crowds"]} crowds. Were '
+        f'void counted and nothing excused, PQ would be {of_all["strict_pq"]:.2f}.'
     )
     return render(table) + '\n' + strict
 

@@ -1,4 +1,4 @@
-"""Segments of images with the pixels that they share: all that a score and the account of its losses need of the maps."""
+"""Segments of images with the pixels that they share: all that a score and the account of its losses need."""
 
 from collections.abc import Mapping, Sequence
 from operator import itemgetter

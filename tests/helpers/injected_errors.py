@@ -1,7 +1,7 @@
 """Predictions made from a ground truth by errors of known kinds in known numbers, and what they have to cost.
 
-A scene is a row of cells on a background of sky (label 3); in each cell one thing goes wrong, or nothing. What that costs
-is written beside it, by hand.
+A scene is a row of cells on a background of sky (label 3); in each cell one thing goes wrong, or nothing. What that
+costs is written beside it, by hand.
 """
 
 from collections.abc import Sequence
@@ -99,7 +99,7 @@ ERRORS: dict[str, tuple[list[Part], list[Part], Cost]] = {
 
 
 def scene(kinds: Sequence[str]) -> Case:
-    """An image with one cell for each kind; the sky is behind them, and what it gains or loses is not in their costs."""
+    """An image with one cell for each kind; what the sky behind them gains or loses is not in their costs."""
     width = CELL * len(kinds)
     maps, segments = np.ones((2, 2 * CELL, width), np.int64), ([(1, SKY, 0)], [(1, SKY, 0)])
     for place, kind in enumerate(kinds):

@@ -5,8 +5,8 @@ from .oracles import BUNDLES, mended, oracle_table
 __all__ = [
     'BUNDLES',
     'CAUSES',
-    'Causes',
     'LOSSES',
+    'Causes',
     'Ledger',
     'balance',
     'find_causes',

@@ -145,7 +145,7 @@ class _Search:
         self._blame_gt(part & is_split[self.gt], _INDEX['split'])
 
     def merged(self) -> None:
-        """Segments that lie in one prediction would match it if they were one; or it matches one, and others are left."""
+        """Segments in one prediction would match it if they were one; or it matches one, and others are left."""
         inside = self.same_class & self.inside & self.open_gt[self.gt]
         size = len(self.counts.pred_id)
         number = np.bincount(self.pred[inside], minlength=size)

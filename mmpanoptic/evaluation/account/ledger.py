@@ -80,10 +80,10 @@ def ledger_of(counts: Counts, matching: Matching, causes: Causes, num_classes: i
 
 
 def points_of(ledger: Ledger) -> np.ndarray:
-    """Points of PQ that each class loses by each of :data:`LOSSES`, float64 of shape (C, M + K); a row sums to 100 - PQ.
+    """Points of PQ that each class loses by each of :data:`LOSSES`, float64 of shape (C, M + K); rows sum to 100 - PQ.
 
-    A match loses 1 - IoU, a false positive and a missed segment half a point each, of TP + FP / 2 + FN / 2. The row of a
-    class that does not occur is 0.
+    A match loses 1 - IoU, a false positive and a missed segment 1 / 2 each, of TP + FP / 2 + FN / 2. The row of a class
+    that does not occur is 0.
     """
     lost = np.concatenate([ledger.masks, 0.5 * (ledger.fn + ledger.fp)], 1)
     return 100 * lost / np.where(ledger.weight > 0, ledger.weight, 1)[:, None]
@@ -99,9 +99,9 @@ def balance(ledger: Ledger, categories: Sequence[Mapping[str, Any]]) -> dict[str
     Returns:
         By group (``All``, ``Things``, ``Stuff``) and, under ``per_class``, by category id: ``pq``, in percent, of what
         the official mean is; ``points``, by cause, whose sum is 100 - ``pq``; ``fn`` and ``fp``, numbers by cause;
-        ``excused`` and ``crowds``, numbers of segments that the rules leave out; ``strict_pq``, what PQ would be if void
-        counted in unions and no prediction were excused. ``n`` in groups is the number of classes. A group or class that
-        does not occur has no points and a ``pq`` of 0.
+        ``excused`` and ``crowds``, numbers of segments that the rules leave out; ``strict_pq``, what PQ would be if
+        void counted in unions and no prediction were excused; ``n``, the number of classes. A group or class that does
+        not occur has no points and a ``pq`` of 0.
     """
     points, weight = points_of(ledger), ledger.weight
     pq = _quality(ledger.iou_sum, weight)

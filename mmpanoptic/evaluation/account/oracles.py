@@ -20,8 +20,8 @@ def mended(ledger: Ledger, causes: Collection[str]) -> tuple[np.ndarray, np.ndar
         causes: Names out of :data:`~.ledger.LOSSES`.
 
     Returns:
-        PQ in percent, float64 of shape (C,), and TP + FP / 2 + FN / 2 then, of the same shape; where that is 0 the class
-        does not occur.
+        PQ in percent, float64 of shape (C,), and TP + FP / 2 + FN / 2 then, of the same shape; where that is 0 the
+        class does not occur.
     """
     kept = np.array([name not in causes for name in CAUSES], float)
     fault = np.array([name in causes for name in MASKS], float)

@@ -155,7 +155,7 @@ def check_points(ledger, categories, missed, extra, lacking):
 
 
 def test_merged(real_images):
-    """Two segments of a class as one: the larger one is found, too large; of equals there is none, and of all a cause."""
+    """Two segments of a class as one: the larger one is found, too large; of equals none is."""
     found, categories = real_images
     images, merges = [Image(*image) for image in found], 0
     for image in images:

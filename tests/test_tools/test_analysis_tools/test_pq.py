@@ -1,4 +1,4 @@
-"""Scoring of files on the command line: the official numbers, whatever the files lie in, and one line for what is wrong."""
+"""Scoring of files on the command line: the official numbers, whatever the files lie in, and errors of one line."""
 
 import json
 import zipfile
@@ -126,7 +126,7 @@ def test_whatever_they_lie_in(run, files, tmp_path):
 
 def test_against(run, files, tmp_path):
     """The first predictions against a ground truth as prediction."""
-    gt_json, gt_dir, pred_json, pred_dir = files
+    gt_json, gt_dir, *_ = files
     perfect = json.loads(gt_json.read_text())
     for annotation in perfect['annotations']:
         for segment in annotation['segments_info']:

@@ -17,6 +17,7 @@ from mmpanoptic.evaluation.file_scores import Bootstrap, score_files
 from mmpanoptic.evaluation.score_tables import account_table, against_table, scores_table
 from mmpanoptic.formats.file_sources import default_folder
 from mmpanoptic.utils import UserError, require_folder, sole_writer, tracked_map, write_whole
+from mmpanoptic.utils.memory import keep_freed_memory
 
 
 def parse_args() -> argparse.Namespace:
@@ -56,6 +57,7 @@ def bootstrap_of(args: argparse.Namespace) -> Bootstrap | None:
 
 def main() -> None:
     args = parse_args()
+    keep_freed_memory()
     bootstrap = bootstrap_of(args)
     predictions = [(args.pred_json, args.pred_dir or default_folder(args.pred_json))]
     predictions += [tuple(args.against)] if args.against else []

@@ -35,6 +35,7 @@ def score_files(
     bootstrap: Bootstrap | None = None,
     trust_categories: bool = False,
     mapper: Mapper = map,
+    instances: tuple[str | Path, float] | None = None,
 ) -> dict[str, Any]:
     """Score one set of predictions, or one against another.
 
@@ -45,6 +46,7 @@ def score_files(
         bootstrap: How to make intervals; None: none.
         trust_categories: Whether to score predictions that seem to number the classes otherwise.
         mapper: See :func:`~.panoptic_files.count_files`.
+        instances: See there; with them the account knows what the fusion has hidden.
 
     Returns:
         ``categories`` (``id``, ``name``, ``isthing``), ``images`` (number), ``notes``, what :func:`scored` says of the
@@ -54,11 +56,12 @@ def score_files(
     Raises:
         UserError: As :func:`~.panoptic_files.evaluate_files` and :func:`~.numbering.check_numbering`.
     """
-    files = count_files(gt_json, gt_dir, predictions, mapper)
+    files = count_files(gt_json, gt_dir, predictions, mapper, instances)
     if not trust_categories:
         for (path, _), counts in zip(predictions, files.sets, strict=True):
             check_numbering(counts, files.categories, str(path))
-    results = [scored(counts, files.categories) for counts in files.sets]
+    known = [files.was_found] + [None] * (len(files.sets) - 1)
+    results = [scored(of, files.categories, was_found) for of, was_found in zip(files.sets, known, strict=True)]
     if bootstrap is not None:
         stats = [_stats(counts, len(files.images), len(files.categories)) for counts in files.sets]
         draws = resample(stats, files.categories, bootstrap.number, bootstrap.seed)
@@ -78,13 +81,15 @@ def score_files(
     }
 
 
-def scored(counts: Counts, categories: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def scored(
+    counts: Counts, categories: Sequence[Mapping[str, Any]], was_found: np.ndarray | None = None
+) -> dict[str, Any]:
     """``scores``, as :func:`~.panoptic_files.evaluate_files` gives them (0 to 1), ``account``
     (:func:`~.account.balance`) and ``oracles`` (:func:`~.account.oracle_table`), both in percent.
     """
     matching = match_counts(counts)
     isthing = np.array([c['isthing'] for c in sorted(categories, key=lambda category: category['label'])])
-    causes = find_causes(counts, matching, isthing)
+    causes = find_causes(counts, matching, isthing, was_found)
     ledger = ledger_of(counts, matching, causes, len(categories))
     return {
         'scores': scores_of(counts, categories, matching),

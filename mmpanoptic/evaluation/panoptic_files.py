@@ -5,12 +5,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from mmpanoptic.formats.file_sources import FileSource, read_json_of
 from mmpanoptic.formats.json_checks import check_types, entries
 from mmpanoptic.formats.panoptic_json import annotations_by_image, parse_categories, parse_segments
 from mmpanoptic.formats.panoptic_png import decode_panoptic_png
 from mmpanoptic.utils import DatasetError, UserError
 
+from .found_instances import Instance, found_segments, read_instances
 from .panoptic_quality import Matching, average, match_counts, per_class, stat_of
 from .segment_counts import Counts, count_segments, join_counts
 
@@ -24,21 +27,25 @@ class FileCounts(NamedTuple):
         categories: Parsed categories, in the order of the ground truth's JSON.
         images: Its images in the order of its ``annotations``: ``id``, ``file_name``, ``height``, ``width``.
         sets: Counts over all images, for each set of predictions.
+        was_found: Of which segments of the ground truth there was an instance before the fusion, bool by place; None if
+            no instances were given.
         notes: What is no error and yet worth a line, such as predictions that no ground truth is there for.
     """
 
     categories: list[dict]
     images: list[dict]
     sets: list[Counts]
+    was_found: np.ndarray | None
     notes: list[str]
 
 
 class _Job(NamedTuple):
-    """One image: its parsed size and the annotations of the ground truth and of each set of predictions."""
+    """One image: its size, the annotations of the ground truth and of each set of predictions, instances if any."""
 
     size: tuple[int, int]
     gt: dict
     predicted: list[dict]
+    instances: list[Instance] | None
 
 
 def evaluate_files(
@@ -79,6 +86,7 @@ def count_files(
     gt_dir: str | Path,
     predictions: Sequence[tuple[str | Path, str | Path]],
     mapper: Mapper = map,
+    instances: tuple[str | Path, float] | None = None,
 ) -> FileCounts:
     """Count what segments share; every PNG is decoded once, whatever is made of it later.
 
@@ -88,6 +96,8 @@ def count_files(
         predictions: (JSON, folder) of each set of predictions.
         mapper: ``mapper(function, jobs)`` calls a picklable function of every job, in any process, and gives its
             results in order.
+        instances: What the first predictions were fused from, as results of instance segmentation, and the score that
+            they must have (:func:`~.found_instances.read_instances`).
 
     Raises:
         UserError: See :func:`evaluate_files`.
@@ -103,11 +113,14 @@ def count_files(
         extra = predicted.keys() - {image['id'] for image, _ in pairs}
         if extra:
             notes.append(f'{path}: {len(extra)} predictions are of images that {gt_json} lacks, and are not scored')
+    images = [image for image, _ in pairs]
+    found = None if instances is None else read_instances(instances[0], categories, images, instances[1])
     jobs = [
         _Job(
             (image['height'], image['width']),
             gt,
             [_prediction_of(gt, of, str(path)) for (path, _), of in zip(predictions, by_image, strict=True)],
+            None if found is None else found.get(image['id'], []),
         )
         for image, gt in pairs
     ]
@@ -118,8 +131,9 @@ def count_files(
         predicted_from=[(str(path), FileSource(folder)) for path, folder in predictions],
     )
     counted = list(mapper(count, jobs))
-    sets = [join_counts([image[k] for image in counted]) for k in range(len(predictions))]
-    return FileCounts(categories, [image for image, _ in pairs], sets, notes)
+    sets = [join_counts([of_sets[k] for of_sets, _ in counted]) for k in range(len(predictions))]
+    was_found = None if found is None else np.concatenate([[False], *(places[1:] for _, places in counted)])
+    return FileCounts(categories, images, sets, was_found, notes)
 
 
 def _count_image(
@@ -127,7 +141,7 @@ def _count_image(
     category_of: Mapping[Any, Mapping[str, Any]],
     gt_from: tuple[str, FileSource],
     predicted_from: Sequence[tuple[str, FileSource]],
-) -> list[Counts]:
+) -> tuple[list[Counts], np.ndarray | None]:
     gt_json, gt_files = gt_from
     gt_name = job.gt['file_name']
     gt_png = decode_panoptic_png(gt_files.read(gt_name, gt_json, DatasetError), gt_files.place(gt_name), job.size)
@@ -139,7 +153,7 @@ def _count_image(
         segments = _predicted_segments(prediction, category_of, f'{pred_json}: {name}')
         shown = f'{job.gt["image_id"]!r} ({gt_files.place(gt_name)} against {files.place(name)})'
         counted.append(count_segments(gt_png, gt_segments, pred_png, segments, name=shown))
-    return counted
+    return counted, None if job.instances is None else found_segments(gt_png, gt_segments, job.instances)
 
 
 def _prediction_of(gt: Mapping[str, Any], predicted: Mapping[Any, dict], path: str) -> dict:

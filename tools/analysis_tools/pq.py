@@ -1,7 +1,7 @@
 """Score panoptic predictions in files as the official tool does, and account for every point that is lost.
 
 python tools/analysis_tools/pq.py GT_JSON GT_DIR PRED_JSON [PRED_DIR] [--classwise] [--bootstrap 1000]
-    [--against JSON DIR] [--workers N] [--out scores.json]
+    [--against JSON DIR] [--instances JSON] [--workers N] [--out scores.json]
 
 Everything is in COCO's panoptic format, whatever it comes from; Cityscapes' panoptic files are in it as well. A folder
 of PNGs may be a zip, and the predictions' JSON one that holds JSON and PNGs, as COCO's server takes it.
@@ -31,6 +31,12 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--confidence', type=float, default=0.95, help='of the intervals (default: 0.95)')
     parser.add_argument('--seed', type=int, default=0, help='of the draws (default: 0)')
     parser.add_argument('--against', nargs=2, metavar=('JSON', 'DIR'), help='other predictions to compare with')
+    parser.add_argument(
+        '--instances', metavar='JSON', help="what was fused, as COCO's results of instances: what did the fusion hide?"
+    )
+    parser.add_argument(
+        '--score-thr', type=float, default=0.5, metavar='S', help='of --instances those below are left out (0.5)'
+    )
     parser.add_argument('--trust-categories', action='store_true', help='score classes that seem to be mixed up')
     parser.add_argument('--workers', type=int, default=1, metavar='N', help='processes that decode (default: 1)')
     parser.add_argument('--out', metavar='FILE.json', help='write all of it')
@@ -66,7 +72,8 @@ def main() -> None:
         if osp.isdir(args.out):
             raise UserError(f'--out {args.out} is a folder: name a file')
     mapper = partial(tracked_map, workers=args.workers, description='Counting')
-    result = score_files(args.gt_json, args.gt_dir, predictions, bootstrap, args.trust_categories, mapper)
+    instances = (args.instances, args.score_thr) if args.instances else None
+    result = score_files(args.gt_json, args.gt_dir, predictions, bootstrap, args.trust_categories, mapper, instances)
     for note in result['notes']:
         print(f'note: {note}')
     print(scores_table(result, args.classwise))

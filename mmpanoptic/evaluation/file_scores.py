@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .account import balance, find_causes, ledger_of, oracle_table
+from .account import balance, find_causes, ledger_of, lost_segments, oracle_table
 from .bootstrap import ImageStats, differences, image_stats, intervals, resample
 from .numbering import check_numbering
 from .panoptic_files import Mapper, count_files, scores_of
@@ -36,6 +36,7 @@ def score_files(
     trust_categories: bool = False,
     mapper: Mapper = map,
     instances: tuple[str | Path, float] | None = None,
+    segments: bool = False,
 ) -> dict[str, Any]:
     """Score one set of predictions, or one against another.
 
@@ -47,6 +48,7 @@ def score_files(
         trust_categories: Whether to score predictions that seem to number the classes otherwise.
         mapper: See :func:`~.panoptic_files.count_files`.
         instances: See there; with them the account knows what the fusion has hidden.
+        segments: Whether to list every segment as well.
 
     Returns:
         ``categories`` (``id``, ``name``, ``isthing``), ``images`` (number), ``notes``, what :func:`scored` says of the
@@ -61,7 +63,8 @@ def score_files(
         for (path, _), counts in zip(predictions, files.sets, strict=True):
             check_numbering(counts, files.categories, str(path))
     known = [files.was_found] + [None] * (len(files.sets) - 1)
-    results = [scored(of, files.categories, was_found) for of, was_found in zip(files.sets, known, strict=True)]
+    images = files.images if segments else None
+    results = [scored(of, files.categories, found, images) for of, found in zip(files.sets, known, strict=True)]
     if bootstrap is not None:
         stats = [_stats(counts, len(files.images), len(files.categories)) for counts in files.sets]
         draws = resample(stats, files.categories, bootstrap.number, bootstrap.seed)
@@ -82,20 +85,36 @@ def score_files(
 
 
 def scored(
-    counts: Counts, categories: Sequence[Mapping[str, Any]], was_found: np.ndarray | None = None
+    counts: Counts,
+    categories: Sequence[Mapping[str, Any]],
+    was_found: np.ndarray | None = None,
+    images: Sequence[Mapping[str, Any]] | None = None,
 ) -> dict[str, Any]:
-    """``scores``, as :func:`~.panoptic_files.evaluate_files` gives them (0 to 1), ``account``
-    (:func:`~.account.balance`) and ``oracles`` (:func:`~.account.oracle_table`), both in percent.
+    """What counts say of one set of predictions.
+
+    Args:
+        counts: Segments of all images.
+        categories: Categories in the order of the JSON.
+        was_found: See :func:`~.account.find_causes`.
+        images: Images in their order, if every segment is to be listed.
+
+    Returns:
+        ``scores``, as :func:`~.panoptic_files.evaluate_files` gives them (0 to 1); ``account``
+        (:func:`~.account.balance`) and ``oracles`` (:func:`~.account.oracle_table`), both in percent; and, if asked
+        for, ``segments`` (:func:`~.account.lost_segments`).
     """
     matching = match_counts(counts)
     isthing = np.array([c['isthing'] for c in sorted(categories, key=lambda category: category['label'])])
     causes = find_causes(counts, matching, isthing, was_found)
     ledger = ledger_of(counts, matching, causes, len(categories))
-    return {
+    result = {
         'scores': scores_of(counts, categories, matching),
         'account': balance(ledger, categories),
         'oracles': oracle_table(ledger, categories),
     }
+    if images is not None:
+        result['segments'] = list(lost_segments(counts, matching, causes, ledger, categories, images))
+    return result
 
 
 def _stats(counts: Counts, num_images: int, num_classes: int) -> ImageStats:

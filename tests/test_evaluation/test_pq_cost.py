@@ -50,6 +50,7 @@ def files(shared_data, tmp_path_factory):
     return root / 'gt.json', sample / 'panoptic', root / 'pred.json', root / 'pred'
 
 
+@pytest.mark.timing
 @pytest.mark.usefixtures('one_thread', 'kept_memory')
 def test_against_hotcoco_and_the_official_way(files, monkeypatch):
     """hotcoco is written in Rust and checks little; the time of OpenCV's decoder alone is above all of hotcoco's."""
@@ -68,6 +69,7 @@ def test_against_hotcoco_and_the_official_way(files, monkeypatch):
         assert best['ours'] <= 2 * best['hotcoco']
 
 
+@pytest.mark.timing
 def test_the_account_costs_little(files):
     counted = count_files(*files[:2], [files[2:]])
 

@@ -40,6 +40,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--trust-categories', action='store_true', help='score classes that seem to be mixed up')
     parser.add_argument('--workers', type=int, default=1, metavar='N', help='processes that decode (default: 1)')
     parser.add_argument('--out', metavar='FILE.json', help='write all of it')
+    parser.add_argument('--segments', action='store_true', help='list every segment in --out: its cause and points')
     cli.add_image_arguments(parser)
     return parser.parse_args()
 
@@ -67,13 +68,17 @@ def main() -> None:
     bootstrap = bootstrap_of(args)
     predictions = [(args.pred_json, args.pred_dir or default_folder(args.pred_json))]
     predictions += [tuple(args.against)] if args.against else []
+    if args.segments and args.out is None:
+        raise UserError('--segments: say where the list of segments goes by --out')
     if args.out is not None:
         require_folder(osp.dirname(args.out), '--out')
         if osp.isdir(args.out):
             raise UserError(f'--out {args.out} is a folder: name a file')
     mapper = partial(tracked_map, workers=args.workers, description='Counting')
     instances = (args.instances, args.score_thr) if args.instances else None
-    result = score_files(args.gt_json, args.gt_dir, predictions, bootstrap, args.trust_categories, mapper, instances)
+    result = score_files(
+        args.gt_json, args.gt_dir, predictions, bootstrap, args.trust_categories, mapper, instances, args.segments
+    )
     for note in result['notes']:
         print(f'note: {note}')
     print(scores_table(result, args.classwise))

@@ -1,6 +1,7 @@
 from .causes import CAUSES, Causes, find_causes
 from .ledger import LOSSES, Ledger, balance, ledger_of, points_of
 from .oracles import BUNDLES, mended, oracle_table
+from .segments import lost_segments
 
 __all__ = [
     'BUNDLES',
@@ -11,6 +12,7 @@ __all__ = [
     'balance',
     'find_causes',
     'ledger_of',
+    'lost_segments',
     'mended',
     'oracle_table',
     'points_of',

@@ -2,6 +2,7 @@
 
 import json
 import zipfile
+from collections import Counter
 from pathlib import Path
 
 import cv2
@@ -147,6 +148,31 @@ def test_against(run, files, tmp_path):
     assert result['bootstrap'] == {'number': 50, 'seed': 0, 'confidence': 0.95}
 
 
+def test_segments(run, files):
+    """Every segment by itself: they add up to what is lost, and the ids are those of the files."""
+    result, _ = run(*files, '--segments')
+    rows = result['segments']
+    assert sum(row['points'] for row in rows) == pytest.approx(100 - 100 * result['scores']['All']['pq'], abs=1e-9)
+    for kind, side in (('missed', 'fn'), ('extra', 'fp')):
+        numbers = Counter(row['cause'] for row in rows if row['kind'] == kind)
+        counted = result['account']['All'][side]
+        assert counted == {cause: numbers[cause] for cause in counted}
+    listed = {}
+    for path, key in ((files[0], 'gt_id'), (files[2], 'pred_id')):
+        for annotation in json.loads(path.read_text())['annotations']:
+            for segment in annotation['segments_info']:
+                listed[annotation['image_id'], key, segment['id']] = segment['category_id']
+    partners = 0
+    for row in rows:
+        own, other = ('pred_id', 'gt_id') if row['kind'] == 'extra' else ('gt_id', 'pred_id')
+        assert listed[row['image_id'], own, row[own]] == row['category_id']
+        if row[other] is not None:
+            partners += 1
+            right_class = listed[row['image_id'], other, row[other]] == row['category_id']
+            assert right_class != (row['cause'] is not None and ' as ' in row['cause'])
+    assert partners > sum(row['kind'] == 'match' for row in rows) > 5
+
+
 def test_notes(run, files):
     _, _, pred_json, _ = files
     data = json.loads(pred_json.read_text())
@@ -213,6 +239,7 @@ def test_mixed_up_categories(files, error_of, run, tmp_path):
         (('--bootstrap', 10, '--confidence', 95), '--confidence 95.0: give a share'),
         (('--bootstrap', 10, '--seed', -1), '--seed -1: give a number'),
         (('--out', '.'), '--out . is a folder'),
+        (('--segments',), '--segments: say where'),
     ],
 )
 def test_options(option, words, files, error_of):

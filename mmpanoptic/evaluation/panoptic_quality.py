@@ -18,16 +18,15 @@ The last rule makes results equal to the official tool's (run in one process) to
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from operator import itemgetter
 from typing import Any, NamedTuple
 
 import numpy as np
 from torch import Tensor
 
 from mmpanoptic.structures import VOID_ID
-from mmpanoptic.utils import DatasetError, UserError
+from mmpanoptic.utils import UserError
 
-from .overlaps import Overlaps, find_overlaps, sum_by
+from .segment_counts import Counts, count_segments, shared_with
 
 MATCH_IOU = 0.5  # matching is unique only above one half (section 4.1 of the paper), so this is no parameter
 IGNORED_SHARE = 0.5
@@ -63,6 +62,24 @@ class PQStat(NamedTuple):
     fn: np.ndarray
 
 
+class Matching(NamedTuple):
+    """Which segments of :class:`~.segment_counts.Counts` match.
+
+    Attributes:
+        pair: Places of the matched pairs among all pairs, ascending.
+        iou: Their IoUs, float64.
+        is_fp: Which predicted segments are false positives, bool by place.
+        is_ignored: Which of them would be, were it not for void and crowds, bool by place.
+        is_fn: Which segments of the ground truth are missed, bool by place.
+    """
+
+    pair: np.ndarray
+    iou: np.ndarray
+    is_fp: np.ndarray
+    is_ignored: np.ndarray
+    is_fn: np.ndarray
+
+
 def match_segments(
     gt_ids: np.ndarray | Tensor,
     gt_segments: Sequence[Mapping[str, Any]],
@@ -91,82 +108,58 @@ def match_segments(
         UserError: If the maps differ in shape, the predicted map has an id that ``pred_segments`` lacks or the other
             way round, or predicted ids repeat.
     """
-    if gt_ids.shape != pred_map.shape:
-        raise UserError(
-            f'{name}: the prediction is {tuple(pred_map.shape)} (height, width), the ground truth '
-            f'{tuple(gt_ids.shape)}: '
-            'predict at the original image size'
-        )
-    gt_segments_by_id = sorted(gt_segments, key=itemgetter('id'))
-    pred_segments_by_id = sorted(pred_segments, key=itemgetter('id'))
-    overlaps = find_overlaps(gt_ids, gt_segments_by_id, pred_map, pred_segments_by_id, void, name)
-
-    _check_areas(overlaps, gt_segments_by_id, name)
-
-    gt_label = np.array([-1, *(s['label'] for s in gt_segments_by_id)])
-    pred_label = np.array([-2, -2, *(s['label'] for s in pred_segments_by_id)])
-    is_crowd = np.array([False, *(s['iscrowd'] == 1 for s in gt_segments_by_id)])
-    same_class = gt_label[overlaps.gt] == pred_label[overlaps.pred]
-    matched, iou = _match(overlaps, same_class & ~is_crowd[overlaps.gt])
-    gt_matched, pred_matched = overlaps.gt[matched], overlaps.pred[matched]
-
-    is_fp = ~_is_ignored(overlaps, same_class, gt_segments, gt_segments_by_id)
-    is_fp[pred_matched] = False
-    is_fn = ~is_crowd
-    is_fn[0] = False
-    is_fn[gt_matched] = False
+    counts = count_segments(gt_ids, gt_segments, pred_map, pred_segments, void, name)
+    matching = match_counts(counts)
+    gt_label = counts.gt_label[counts.overlaps.gt[matching.pair]]
     return ImageMatches(
-        tp=list(zip(gt_label[gt_matched].tolist(), iou.tolist(), strict=True)),
-        fp=pred_label[2:][is_fp[2:]].tolist(),
-        fn=gt_label[is_fn].tolist(),
+        tp=list(zip(gt_label.tolist(), matching.iou.tolist(), strict=True)),
+        fp=counts.pred_label[matching.is_fp].tolist(),
+        fn=counts.gt_label[matching.is_fn].tolist(),
     )
 
 
-def _check_areas(overlaps: Overlaps, gt_segments_by_id: Sequence[Mapping[str, Any]], name: str) -> None:
-    """Refuse a ground truth that states other areas than those of its map: IoUs would be wrong, even above 1."""
-    for segment, pixels in zip(gt_segments_by_id, overlaps.gt_area[1:].tolist(), strict=True):
-        if segment['area'] != pixels:
-            raise DatasetError(
-                f'ground truth of {name}: segment id {segment["id"]} has area {segment["area"]} in the JSON and '
-                f'{pixels} pixels in the map: write the number of pixels there'
-            )
-
-
-def _match(overlaps: Overlaps, is_candidate: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Pairs whose IoU exceeds one half.
-
-    Args:
-        overlaps: Pairs that share pixels.
-        is_candidate: Which of them may match: those of the same class, without crowds.
-
-    Returns:
-        The places of these pairs among all, ascending, and their IoUs.
-    """
-    on_void = overlaps.gt == 0
-    void_area = sum_by(overlaps.pred[on_void], overlaps.pixels[on_void], len(overlaps.pred_area))
-    candidates = np.flatnonzero(is_candidate)
-    gt, pred, shared = overlaps.gt[candidates], overlaps.pred[candidates], overlaps.pixels[candidates]
-    iou = shared / (overlaps.pred_area[pred] + overlaps.gt_area[gt] - shared - void_area[pred])
+def match_counts(counts: Counts) -> Matching:
+    """Match the predicted segments with those of the ground truth, of one image or of many at once."""
+    overlaps, same_class = counts.overlaps, counts.same_class
+    candidates = np.flatnonzero(same_class & ~counts.is_crowd[overlaps.gt])
+    iou = pair_iou(counts, candidates)
     matched = iou > MATCH_IOU
-    return candidates[matched], iou[matched]
+    pair = candidates[matched]
+
+    is_fp = np.arange(len(counts.pred_id)) > 1
+    is_fp[overlaps.pred[pair]] = False
+    ignored_area = shared_with(overlaps, (overlaps.gt == 0) | (same_class & counts.excuses[overlaps.gt]))
+    is_ignored = is_fp & (ignored_area > IGNORED_SHARE * overlaps.pred_area)
+    is_fn = ~counts.is_crowd
+    is_fn[0] = False
+    is_fn[overlaps.gt[pair]] = False
+    return Matching(pair, iou[matched], is_fp & ~is_ignored, is_ignored, is_fn)
 
 
-def _is_ignored(
-    overlaps: Overlaps,
-    same_class: np.ndarray,
-    gt_segments: Sequence[Mapping[str, Any]],
-    gt_segments_by_id: Sequence[Mapping[str, Any]],
-) -> np.ndarray:
-    """Whether more than half of a predicted segment lies on void and on the last listed crowd segment of its class.
+def pair_iou(counts: Counts, pairs: np.ndarray) -> np.ndarray:
+    """IoU of pairs of segments by their places among all pairs, void of the ground truth left out; float64."""
+    overlaps, void_area = counts.overlaps, counts.void_area
+    gt, pred, shared = overlaps.gt[pairs], overlaps.pred[pairs], overlaps.pixels[pairs]
+    return shared / (overlaps.pred_area[pred] + overlaps.gt_area[gt] - shared - void_area[pred])
 
-    Returns:
-        bool by place as in :class:`Overlaps`; of no meaning in the first two, which are no segments.
+
+def stat_of(counts: Counts, matching: Matching, num_classes: int) -> PQStat:
+    """The sums of :func:`accumulate`, to the last bit, of all images at once.
+
+    Raises:
+        UserError: If a label is not in [0, num_classes).
     """
-    last_crowd = {s['label']: s['id'] for s in gt_segments if s['iscrowd'] == 1}
-    takes_crowd = np.array([False, *(last_crowd.get(s['label']) == s['id'] for s in gt_segments_by_id)])
-    ignored = (overlaps.gt == 0) | (same_class & takes_crowd[overlaps.gt])
-    ignored_area = sum_by(overlaps.pred[ignored], overlaps.pixels[ignored], len(overlaps.pred_area))
-    return ignored_area > IGNORED_SHARE * overlaps.pred_area
+    for labels in (counts.gt_label[1:], counts.pred_label[2:]):
+        for label in (labels.min(initial=0), labels.max(initial=0)):
+            _check_label(int(label), num_classes)
+    label = counts.gt_label[counts.overlaps.gt[matching.pair]]
+    return PQStat(
+        # bincount adds one after the other, as the official tool does.
+        iou_sum=np.bincount(label, matching.iou, num_classes),
+        tp=np.bincount(label, minlength=num_classes),
+        fp=np.bincount(counts.pred_label[matching.is_fp], minlength=num_classes),
+        fn=np.bincount(counts.gt_label[matching.is_fn], minlength=num_classes),
+    )
 
 
 def accumulate(matches: Iterable[ImageMatches], num_classes: int) -> PQStat:

@@ -6,6 +6,7 @@ Format: https://cocodataset.org/#format-data (4. Panoptic Segmentation).
 import colorsys
 import json
 from collections.abc import Sequence
+from typing import Any
 
 from mmdet.datasets import CocoPanopticDataset as MMDetCocoPanopticDataset
 
@@ -30,15 +31,24 @@ def read_json(path: str, backend_args: dict | None = None, remedy: str = 'set `a
     Raises:
         DatasetError: If it does not exist or cannot be read, is no JSON, or is no object at the top.
     """
-    content = read_bytes(path, backend_args, remedy)
+    return parse_json(read_bytes(path, backend_args, remedy), path)
+
+
+def parse_json(content: bytes, path: str, top: type = dict) -> Any:
+    """Parse the contents of an annotation file, or of results, which are a ``list`` at the ``top``.
+
+    Raises:
+        DatasetError: If it is no JSON, or has something else at the top.
+    """
     try:
         data = json.loads(content)
     except RecursionError:
         raise DatasetError(f'{path} is nested too deeply for JSON of annotations: fetch or write it again') from None
     except ValueError as error:  # of the decoding, the JSON, or an integer of thousands of digits
         raise DatasetError(f'{path} is not valid JSON ({error}): fetch or write it again') from None
-    if not isinstance(data, dict):
-        raise DatasetError(f'{path} holds a {type(data).__name__}: a COCO annotation file is an object')
+    if not isinstance(data, top):
+        wanted = 'a COCO annotation file is an object' if top is dict else 'results are a list of objects'
+        raise DatasetError(f'{path} holds a {type(data).__name__}: {wanted}')
     return data
 
 

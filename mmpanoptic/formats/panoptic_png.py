@@ -3,14 +3,25 @@
 Format: https://cocodataset.org/#format-data (4. Panoptic Segmentation).
 """
 
+import struct
+import zlib
+
 import cv2
 import numpy as np
 
-from mmpanoptic.structures import MAX_ID, id_to_rgb
+try:
+    from kornia_rs import io as fast_png
+except ImportError:  # no wheel for this platform
+    fast_png = None
+
+from mmpanoptic.structures import MAX_ID, id_to_rgb, rgb_to_id
 from mmpanoptic.structures.panoptic_map import channels_to_id, ids_to_runs
 from mmpanoptic.utils import DatasetError
 
-from .images import check_size, decoding, encode_png, image_size
+from .images import check_pixels, check_size, decoding, encode_png, image_size
+
+_RGB_8_BITS = b'\x08\x02'  # bit depth and colour type in a PNG's header
+_END = b'\0\0\0\0IEND\xaeB`\x82'
 
 
 def decode_panoptic_png(data: bytes, name: str, size: tuple[int, int] | None = None) -> np.ndarray:
@@ -32,9 +43,12 @@ def decode_panoptic_png(data: bytes, name: str, size: tuple[int, int] | None = N
         raise DatasetError(f'{name} is not a PNG file: panoptic maps are 8-bit RGB PNGs')
     if b'IEND' not in data[-12:]:  # cv2 would return the rows it has and leave the rest black, that is: void
         raise DatasetError(f'{name} is truncated ({len(data)} bytes, no end marker): fetch or write it again')
-    claimed = image_size(data, name)
+    claimed = _claimed_size(data, name)
     if size is not None:
         check_size(claimed, size, name, 'its image')
+    rgb = _decode_fast(data, claimed)
+    if rgb is not None:
+        return rgb_to_id(rgb)
     with decoding(name):
         image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     if image is None:
@@ -44,6 +58,31 @@ def decode_panoptic_png(data: bytes, name: str, size: tuple[int, int] | None = N
     if image.shape[2] == 4:
         return channels_to_id(image, cv2.COLOR_BGRA2RGBA)
     return channels_to_id(image, cv2.COLOR_BGR2RGBA)
+
+
+def _claimed_size(data: bytes, name: str) -> tuple[int, int]:
+    """Height and width in the header, which Pillow need not open unless it is unusual, or that of an animation."""
+    whole = data[8:16] == b'\0\0\0\rIHDR' and zlib.crc32(data[12:29]) == int.from_bytes(data[29:33], 'big')
+    if not whole or b'acTL' in data[: data.find(b'IDAT')]:
+        return image_size(data, name)
+    width, height = struct.unpack('>II', data[16:24])
+    check_pixels(height, width, name)
+    return height, width
+
+
+def _decode_fast(data: bytes, size: tuple[int, int]) -> np.ndarray | None:
+    """Decode an 8-bit RGB PNG, in a third of OpenCV's time; None if that cannot be, and OpenCV is to say why.
+
+    Returns:
+        RGB, uint8 of shape (H, W, 3), or None.
+    """
+    # OpenCV's decoder is strict about what follows the pixels, this one is not.
+    if fast_png is None or data[12:16] != b'IHDR' or data[24:26] != _RGB_8_BITS or not data.endswith(_END):
+        return None
+    try:
+        return fast_png.decode_image_png_u8(data, size, 'rgb')
+    except Exception:  # damaged, or of a kind that it does not know: its one error class is Exception
+        return None
 
 
 def encode_panoptic_png(id_map: np.ndarray) -> bytes:

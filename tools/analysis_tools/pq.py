@@ -1,0 +1,94 @@
+"""Score panoptic predictions in files as the official tool does, and account for every point that is lost.
+
+python tools/analysis_tools/pq.py GT_JSON GT_DIR PRED_JSON [PRED_DIR] [--classwise] [--bootstrap 1000]
+    [--against JSON DIR] [--instances JSON] [--workers N] [--out scores.json]
+
+Everything is in COCO's panoptic format, whatever it comes from; Cityscapes' panoptic files are in it as well. A folder
+of PNGs may be a zip, and the predictions' JSON one that holds JSON and PNGs, as COCO's server takes it.
+"""
+
+import argparse
+import json
+import os.path as osp
+from functools import partial
+
+from mmpanoptic.engine import cli
+from mmpanoptic.evaluation.file_scores import Bootstrap, score_files
+from mmpanoptic.evaluation.score_tables import account_table, against_table, scores_table
+from mmpanoptic.formats.file_sources import default_folder
+from mmpanoptic.utils import UserError, require_folder, sole_writer, tracked_map, write_whole
+from mmpanoptic.utils.memory import keep_freed_memory
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description='Panoptic quality of files, and where it is lost')
+    parser.add_argument('gt_json', help="the ground truth's panoptic JSON, or a zip with one in it")
+    parser.add_argument('gt_dir', help='folder or zip of its PNGs')
+    parser.add_argument('pred_json', help="the predictions' JSON, or a zip with it and the PNGs")
+    parser.add_argument('pred_dir', nargs='?', help='folder or zip of their PNGs (default: named as the JSON)')
+    parser.add_argument('--classwise', action='store_true', help='list every class')
+    parser.add_argument('--bootstrap', type=int, metavar='N', help='intervals from N draws of images, such as 1000')
+    parser.add_argument('--confidence', type=float, default=0.95, help='of the intervals (default: 0.95)')
+    parser.add_argument('--seed', type=int, default=0, help='of the draws (default: 0)')
+    parser.add_argument('--against', nargs=2, metavar=('JSON', 'DIR'), help='other predictions to compare with')
+    parser.add_argument(
+        '--instances', metavar='JSON', help="what was fused, as COCO's results of instances: what did the fusion hide?"
+    )
+    parser.add_argument(
+        '--score-thr', type=float, default=0.5, metavar='S', help='of --instances those below are left out (0.5)'
+    )
+    parser.add_argument('--trust-categories', action='store_true', help='score classes that seem to be mixed up')
+    parser.add_argument('--workers', type=int, default=1, metavar='N', help='processes that decode (default: 1)')
+    parser.add_argument('--out', metavar='FILE.json', help='write all of it')
+    parser.add_argument('--segments', action='store_true', help='list every segment in --out: its cause and points')
+    cli.add_image_arguments(parser)
+    return parser.parse_args()
+
+
+def bootstrap_of(args: argparse.Namespace) -> Bootstrap | None:
+    """How to make intervals, if they are asked for.
+
+    Raises:
+        UserError: If there would be too few draws for one, the confidence is no share, or the seed is negative.
+    """
+    if args.bootstrap is None:
+        return None
+    if args.bootstrap < 10:
+        raise UserError(f'--bootstrap {args.bootstrap}: an interval needs at least 10 draws, 1000 for two digits')
+    if not 0 < args.confidence < 1:
+        raise UserError(f'--confidence {args.confidence}: give a share such as 0.95')
+    if args.seed < 0:
+        raise UserError(f'--seed {args.seed}: give a number from 0 on')
+    return Bootstrap(args.bootstrap, args.seed, args.confidence)
+
+
+def main() -> None:
+    args = parse_args()
+    keep_freed_memory()
+    bootstrap = bootstrap_of(args)
+    predictions = [(args.pred_json, args.pred_dir or default_folder(args.pred_json))]
+    predictions += [tuple(args.against)] if args.against else []
+    if args.segments and args.out is None:
+        raise UserError('--segments: say where the list of segments goes by --out')
+    if args.out is not None:
+        require_folder(osp.dirname(args.out), '--out')
+        if osp.isdir(args.out):
+            raise UserError(f'--out {args.out} is a folder: name a file')
+    mapper = partial(tracked_map, workers=args.workers, description='Counting')
+    instances = (args.instances, args.score_thr) if args.instances else None
+    result = score_files(
+        args.gt_json, args.gt_dir, predictions, bootstrap, args.trust_categories, mapper, instances, args.segments
+    )
+    for note in result['notes']:
+        print(f'note: {note}')
+    print(scores_table(result, args.classwise))
+    print(account_table(result))
+    if args.against:
+        print(against_table(result))
+    if args.out is not None:
+        with sole_writer(args.out, '--out'):
+            write_whole(args.out, json.dumps(result, indent=1))
+
+
+if __name__ == '__main__':
+    cli.run(main)

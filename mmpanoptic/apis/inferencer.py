@@ -20,6 +20,7 @@ from mmengine.structures import InstanceData, PixelData
 from torch import Tensor, nn
 
 from mmpanoptic.datasets import steps_of
+from mmpanoptic.datasets.wrappers import inner_datasets
 from mmpanoptic.engine.checkpoint_files import read_checkpoint
 from mmpanoptic.engine.checkpoints import first_misfit, require_finite, weights_and_meta
 from mmpanoptic.engine.components import building
@@ -273,7 +274,7 @@ def list_images(images: Images) -> list[str | np.ndarray]:
 
 def _meta_of_dataset(config: Config, checkpoint: str | os.PathLike) -> dict:
     """Names and colours of the classes from the annotations that the config tests on."""
-    dataset = config.get('test_dataloader', {}).get('dataset', {})
+    dataset = next(inner_datasets(config.get('test_dataloader', {}).get('dataset', {})))
     path = osp.join(dataset.get('data_root') or '', dataset.get('ann_file') or '')
     if not osp.isfile(path):
         raise UserError(f"{checkpoint} has no class names (meta['dataset_meta']), nor is there a JSON of the config's "

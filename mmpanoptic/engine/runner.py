@@ -9,6 +9,7 @@ from typing import Any
 
 from mmengine.config import Config
 from mmengine.dist import master_only
+from mmengine.evaluator import Evaluator
 from mmengine.logging import MMLogger
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
@@ -67,6 +68,23 @@ class ToolRunner(Runner):
         built = Runner.build_dataloader(dataloader, seed, diff_rank_seed)
         if not isinstance(built.worker_init_fn, WorkerStart):
             built.worker_init_fn = WorkerStart(built.worker_init_fn)
+        return built
+
+    def build_evaluator(self, evaluator: dict | list | Evaluator) -> Evaluator:
+        """See :class:`mmengine.runner.Runner`.
+
+        Raises:
+            UserError: If two metrics give scores of one name, which mmengine finds out when all images are done.
+        """
+        built = super().build_evaluator(evaluator)
+        seen = set()
+        for metric in built.metrics:
+            for kind in getattr(metric, 'metrics', [type(metric).__name__]):
+                if metric.prefix and (metric.prefix, kind) in seen:
+                    raise UserError(
+                        f'two metrics of an evaluator give {metric.prefix}/{kind}: set `prefix` of one of them'
+                    )
+                seen.add((metric.prefix, kind))
         return built
 
     @master_only

@@ -1,5 +1,6 @@
 from .cityscapes_instance_metric import CityscapesInstanceMetric
-from .instance_metric import InstanceMetric, PanopticIoUMetric
+from .instance_metric import InstanceMetric
+from .panoptic_iou_metric import PanopticIoUMetric
 from .panoptic_metric import PanopticMetric
 from .written_results import PredictionDump
 

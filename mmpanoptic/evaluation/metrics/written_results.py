@@ -11,6 +11,8 @@ from mmengine.logging import MMLogger
 from mmpanoptic.registry import METRICS
 from mmpanoptic.utils import UserError, whole_file
 
+from .arguments import check_gathering
+
 
 @contextlib.contextmanager
 def after_scores(metric: BaseMetric) -> Iterator[None]:
@@ -40,6 +42,10 @@ class PredictionDump(DumpDetResults):
 
     See :class:`mmdet.evaluation.DumpDetResults`, whose failure to write would lose the scores of other metrics.
     """
+
+    def __init__(self, *args, **kwargs) -> None:
+        super().__init__(*args, **kwargs)
+        check_gathering(self, kwargs)
 
     def compute_metrics(self, results: Sequence[dict]) -> dict:
         """Write the file; called on the first rank."""

@@ -4,7 +4,7 @@ import functools
 import logging
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from mmengine.config import Config
@@ -36,6 +36,10 @@ _FILE_ONLY = (
 )
 
 
+# Arguments of a data loader that torch refuses where there are no workers.
+_OF_WORKERS = ('persistent_workers', 'prefetch_factor', 'timeout')
+
+
 class ToolRunner(Runner):
     """mmengine's runner, which keeps the terminal to what a user reads while waiting."""
 
@@ -64,7 +68,9 @@ class ToolRunner(Runner):
 
     @staticmethod
     def build_dataloader(dataloader: DataLoader | dict, seed: int | None = None, diff_rank_seed: bool = False):
-        """A data loader whose workers do not outlive this process."""
+        """A data loader whose workers do not outlive this process; without any, their settings have no meaning."""
+        if isinstance(dataloader, Mapping) and dataloader.get('num_workers') == 0:
+            dataloader = {key: value for key, value in dataloader.items() if key not in _OF_WORKERS}
         built = Runner.build_dataloader(dataloader, seed, diff_rank_seed)
         if not isinstance(built.worker_init_fn, WorkerStart):
             built.worker_init_fn = WorkerStart(built.worker_init_fn)

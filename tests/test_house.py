@@ -129,7 +129,8 @@ def test_files_and_functions_are_short(path):
 PUBLIC = {
     'mmpanoptic.apis': 'Observation PanopticInferencer PanopticResult list_images load_model',
     'mmpanoptic.datasets': (
-        'CityscapesPanopticDataset CocoDataset CocoInstanceDataset CocoPanopticDataset MapillaryVistasDataset steps_of'
+        'CityscapesPanopticDataset CocoDataset CocoInstanceDataset CocoPanopticDataset ConcatDataset '
+        'MapillaryVistasDataset RepeatDataset steps_of'
     ),
     'mmpanoptic.datasets.shapes': 'CATEGORIES SPLITS Scene Segment render_scene scene_rng write_dataset write_split',
     'mmpanoptic.datasets.transforms': (

@@ -29,7 +29,7 @@ NAMES = {
     ],
     'PARAM_SCHEDULERS': [None, 'QuadraticWarmupLR', 'MultiStepLR'],
     'LOG_PROCESSORS': [None, None, 'LogProcessor'],
-    'DATASETS': ['CityscapesPanopticDataset', 'VOCDataset', 'RepeatDataset'],
+    'DATASETS': ['CityscapesPanopticDataset', 'VOCDataset', 'ClassBalancedDataset'],
     'DATA_SAMPLERS': [None, 'AspectRatioBatchSampler', 'DefaultSampler'],
     'TRANSFORMS': ['PackPanopticInputs', 'PackDetInputs', 'RandomChoice'],
     'MODELS': ['PanopticFPN', 'MaskRCNN', 'MomentumAnnealingEMA'],

@@ -4,25 +4,29 @@ python tools/predict.py CONFIG CHECKPOINT INPUT... --out DIR [--device cuda:0] [
 
 Inputs are images or folders of images. When all of them are done, DIR gets pictures/*.png and, in COCO's formats
 (https://cocodataset.org/#format-results), panoptic.json with panoptic/*.png or, from models of instances only,
-instances.json; what an earlier run made there is replaced. If one fails, DIR is what it was.
+instances.json; what an earlier run made there is replaced. Images that cannot be read are left out: they are listed at
+the end, and the exit status is 1. If none can be read, or a result cannot be written, DIR is what it was.
 """
 
 import argparse
+import contextlib
 import json
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 from mmdet.structures.mask import encode_mask_results
 
 from mmpanoptic.apis import PanopticInferencer, PanopticResult, list_images
+from mmpanoptic.apis.image_lists import IMAGE_EXTENSIONS, left_out
 from mmpanoptic.engine import cli
-from mmpanoptic.engine.configs import load_config
+from mmpanoptic.engine.configs import load_config, one_line
 from mmpanoptic.formats.images import check_complete, encode_png, image_size
 from mmpanoptic.formats.panoptic_png import encode_panoptic_png
 from mmpanoptic.formats.panoptic_writer import PanopticItem, fill_panoptic, image_ids
 from mmpanoptic.structures import panoptic_to_coco
-from mmpanoptic.utils import DatasetError, UserError, check_replaceable, read_bytes, tracked_map, whole_folder
+from mmpanoptic.utils import UserError, check_replaceable, read_bytes, tracked_map, whole_folder
 from mmpanoptic.visualization.files import picture_names
 
 MAKER = 'tools/predict.py'
@@ -42,28 +46,46 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def check_readable(paths: list[str]) -> None:
-    """Refuse files that are no images, end too early or claim to be too large, before anything is predicted.
-
-    Raises:
-        UserError: Naming the first five, and what is wrong with the first.
-    """
-    broken = {}
+def readable(paths: list[str]) -> tuple[list[str], list[UserError]]:
+    """Images that are whole and not too large by their headers, and what is wrong with the others."""
+    good, problems = [], []
     for path in paths:
         try:
             data = read_bytes(path)
             check_complete(data, path)
             image_size(data, path)
-        except DatasetError as error:
-            broken[path] = error
-    if len(broken) == 1:
-        raise next(iter(broken.values()))
-    if broken:
-        first, *others = broken
-        shown = ', '.join(others[:4]) + (', ...' if len(others) > 4 else '')
-        raise UserError(
-            f'{len(broken)} of {len(paths)} files are unusable: {broken[first]}; also {shown}', broken[first].argument
-        )
+            good.append(path)
+        except UserError as error:
+            problems.append(error)
+    return good, problems
+
+
+def report(problems: list[UserError], skipped: list[str], number: int, out: Path) -> None:
+    """Tell what was left out.
+
+    Args:
+        problems: What is wrong with images.
+        skipped: Files of formats that are not read.
+        number: How many images there were.
+        out: The folder of the results.
+
+    Raises:
+        UserError: If there are problems.
+    """
+    if skipped:
+        names = ', '.join(os.path.basename(path) for path in skipped)
+        print(f'{len(skipped)} files of other formats are left out ({", ".join(IMAGE_EXTENSIONS)} are read): {names}')
+    if len(problems) == number:
+        kept = f'nothing is predicted, and {out} is what it was'
+    else:
+        kept = f'{number - len(problems)} of {number} images are predicted: {out}/'
+    if len(problems) == 1:
+        raise UserError(f'{problems[0]}; {kept}', problems[0].argument)
+    for problem in problems:
+        print(f'left out: {one_line(problem)}', file=sys.stderr)
+    if problems:
+        raise UserError(f'{len(problems)} of {number} files are unusable, see above; {kept}', problems[0].argument)
+    print(f'{kept}')
 
 
 def to_panoptic(result: PanopticResult, image_id: int, name: str, categories: list[dict]) -> PanopticItem:
@@ -90,11 +112,14 @@ def to_instances(result: PanopticResult, image_id: int, categories: list[dict]) 
     return found
 
 
-def predict(inferencer: PanopticInferencer, paths: list[str], folder: Path, pictures: bool) -> None:
+def predict(inferencer: PanopticInferencer, paths: list[str], folder: Path, pictures: bool) -> list[UserError]:
     """Predict all images into an empty folder.
 
+    Returns:
+        What is wrong with images that cannot be decoded or predicted; the results are of the others.
+
     Raises:
-        UserError: If an image cannot be read, or the checkpoint does not know its categories.
+        UserError: If the checkpoint does not know its categories.
         OSError: If a file cannot be written.
     """
     names, ids = picture_names(paths), dict(zip(paths, image_ids(paths), strict=True))
@@ -103,8 +128,17 @@ def predict(inferencer: PanopticInferencer, paths: list[str], folder: Path, pict
         raise UserError('the checkpoint knows its classes by name only: train it on a dataset of mmpanoptic')
     categories = sorted(in_file_order, key=lambda category: category['label'])
 
+    problems = []
+
+    def result_of(path: str) -> PanopticResult | None:
+        try:
+            return next(inferencer(path))
+        except UserError as error:
+            problems.append(error)
+            return None
+
     def predicted() -> Iterator[PanopticResult]:
-        for result in tracked_map(lambda path: next(inferencer(path)), paths, 1, 'Predicting'):
+        for result in filter(None, tracked_map(result_of, paths, 1, 'Predicting')):
             if pictures:
                 (folder / 'pictures' / f'{names[result.path]}.png').write_bytes(encode_png(inferencer.draw(result)))
             yield result
@@ -121,18 +155,26 @@ def predict(inferencer: PanopticInferencer, paths: list[str], folder: Path, pict
     else:
         found = [one for r in predicted() for one in to_instances(r, ids[r.path], categories)]
         (folder / 'instances.json').write_text(json.dumps(found))
+    return problems
 
 
 def main() -> None:
     args = parse_args()
     check_replaceable(args.out, MAKER, '--out')
     paths = list(dict.fromkeys(list_images(args.inputs)))
-    check_readable(paths)
-    config = load_config(args.config, args.cfg_options)
-    with whole_folder(args.out, MAKER, '--out') as folder:
-        inferencer = PanopticInferencer(config, args.checkpoint, args.device, args.trust_checkpoint, args.allow_nan)
-        predict(inferencer, paths, folder, pictures=not args.no_pictures)
-    print(f'{len(paths)} images predicted: {args.out}/')
+    good, problems = readable(paths)
+    if good:
+        config = load_config(args.config, args.cfg_options)
+        with contextlib.suppress(_NothingPredictedError), whole_folder(args.out, MAKER, '--out') as folder:
+            inferencer = PanopticInferencer(config, args.checkpoint, args.device, args.trust_checkpoint, args.allow_nan)
+            problems += predict(inferencer, good, folder, pictures=not args.no_pictures)
+            if len(problems) == len(paths):
+                raise _NothingPredictedError
+    report(problems, left_out(args.inputs), len(paths), args.out)
+
+
+class _NothingPredictedError(Exception):
+    """What was made is not to replace what is there."""
 
 
 if __name__ == '__main__':

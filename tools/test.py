@@ -13,18 +13,17 @@ from mmengine.config import Config, ConfigDict
 from mmengine.dist import barrier, broadcast_object_list, is_main_process
 from mmengine.runner import Runner
 
-from mmpanoptic.datasets import CocoInstanceDataset
+from mmpanoptic.datasets.wrappers import with_changes
 from mmpanoptic.engine import cli
 from mmpanoptic.engine.checkpoint_files import use_strict_loading
 from mmpanoptic.engine.checkpoints import RequireAllWeights
+from mmpanoptic.engine.components import dataset_config
 from mmpanoptic.engine.configs import load_config, require_keys
 from mmpanoptic.engine.devices import set_local_rank
+from mmpanoptic.engine.evaluators import METRICS, as_list, evaluators
 from mmpanoptic.engine.runner import build_runner
 from mmpanoptic.evaluation.metrics.written_results import raise_unwritten
-from mmpanoptic.registry import DATASETS
 from mmpanoptic.utils import UserError, require_file, require_folder, sole_writer, whole_folder
-
-METRICS = ('PQ', 'bbox', 'segm', 'mIoU', 'cityscapes')
 
 
 def parse_args() -> argparse.Namespace:
@@ -48,53 +47,6 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def as_list(metrics: list | dict | None) -> list:
-    """A config's metrics as a list: they may be several, one or none."""
-    return list(metrics) if isinstance(metrics, (list, tuple)) else [metrics] if metrics else []
-
-
-def evaluators(config: Config, names: list[str]) -> list[dict]:
-    """Configs of the metrics that ``--eval`` names.
-
-    The config's own PanopticMetric keeps its settings, as does its CityscapesInstanceMetric, which it must have for
-    ``cityscapes``. AP is taken against the dataset's instances JSON where it has one, otherwise against the things of
-    the panoptic annotations.
-
-    Raises:
-        UserError: If a name is unknown, or the config does not say where the instance maps of Cityscapes are.
-    """
-    known = {metric.lower(): metric for metric in METRICS}
-    for name in names:
-        if name.lower() not in known:
-            raise UserError(f'--eval {name}: unknown metric, choose from {", ".join(METRICS)}')
-    wanted = {known[name.lower()] for name in names}
-    own = as_list(config.get('test_evaluator'))
-    built = []
-    if 'PQ' in wanted:
-        built.append(next((e for e in own if e['type'] == 'PanopticMetric'), dict(type='PanopticMetric')))
-    if wanted & {'bbox', 'segm'}:
-        dataset = config.test_dataloader.dataset
-        of_instances = issubclass(DATASETS.get(dataset.type), (DATASETS.get('mmdet.CocoDataset'), CocoInstanceDataset))
-        key = 'ann_file' if of_instances else 'inst_ann_file'
-        ann_file = dataset.get(key)
-        if ann_file is not None:
-            ann_file = osp.join(dataset.get('data_root') or '', ann_file)
-            require_file(ann_file, key)
-        types = [metric for metric in ('bbox', 'segm') if metric in wanted]
-        built.append(dict(type='InstanceMetric', metric=types, ann_file=ann_file))
-    if 'mIoU' in wanted:
-        built.append(dict(type='PanopticIoUMetric'))
-    if 'cityscapes' in wanted:
-        of_cityscapes = [e for e in own if e['type'] == 'CityscapesInstanceMetric']
-        if not of_cityscapes:
-            raise UserError(
-                '--eval cityscapes: test_evaluator of the config has no CityscapesInstanceMetric; add it with its '
-                'seg_prefix, as configs/_base_/datasets/cityscapes_instance.py does'
-            )
-        built.append(of_cityscapes[0])
-    return built
-
-
 def use_tta(config: Config) -> None:
     """Make a config test with augmentations: its ``tta_model`` around its model, its ``tta_pipeline`` for the images.
 
@@ -105,7 +57,8 @@ def use_tta(config: Config) -> None:
     if missing:
         raise UserError(f'--tta: the config has no {" and no ".join(missing)}; inherit them from configs/_base_/tta/')
     config.model = ConfigDict(config.tta_model, module=config.model)
-    config.test_dataloader.dataset.pipeline = config.tta_pipeline
+    dataset = dataset_config(config, 'test_dataloader')
+    config.test_dataloader.dataset = with_changes(dataset, dict(pipeline=config.tta_pipeline))
 
 
 @contextlib.contextmanager
@@ -141,7 +94,7 @@ def main() -> None:
     if args.tta:
         use_tta(config)
     if args.eval:
-        config.test_evaluator = evaluators(config, args.eval)
+        config.test_evaluator = evaluators(config, args.eval, args.cfg_options or {})
     if args.out is not None:
         if not args.out.endswith(('.pkl', '.pickle')):
             raise UserError(f'--out {args.out}: the name must end in .pkl')
@@ -153,7 +106,10 @@ def main() -> None:
             dict(type='PredictionDump', out_file_path=args.out),
         ]
     if args.show_dir is not None:
-        config.default_hooks.visualization.test_out_dir = args.show_dir
+        hooks = config.get('default_hooks') or {}
+        if not hooks.get('visualization'):
+            raise UserError('--show-dir: default_hooks has no visualization: add a PanopticVisualizationHook')
+        hooks['visualization'].test_out_dir = args.show_dir
 
     runner = build_runner(config)
     runner.register_hook(RequireAllWeights(allow_nan=args.allow_nan))

@@ -1,3 +1,4 @@
-from .inferencer import Observation, PanopticInferencer, PanopticResult, list_images, load_model
+from .image_lists import list_images
+from .inferencer import Observation, PanopticInferencer, PanopticResult, load_model
 
 __all__ = ['Observation', 'PanopticInferencer', 'PanopticResult', 'list_images', 'load_model']

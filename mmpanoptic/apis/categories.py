@@ -4,6 +4,7 @@ import os.path as osp
 
 from mmengine.config import Config
 
+from mmpanoptic.datasets.wrappers import inner_datasets
 from mmpanoptic.engine.checkpoints import class_names
 from mmpanoptic.formats.coco_categories import coco_meta
 from mmpanoptic.formats.panoptic_json import dataset_meta, parse_categories, read_json
@@ -35,7 +36,7 @@ def meta_of_model(meta: dict, config: Config, checkpoint: str) -> dict:
         return told
     names, searched = class_names(meta), []
     for split in SPLITS:
-        dataset = (config.get(f'{split}_dataloader') or {}).get('dataset') or {}
+        dataset = next(inner_datasets((config.get(f'{split}_dataloader') or {}).get('dataset') or {}))
         path = osp.join(dataset.get('data_root') or '', dataset.get('ann_file') or '')
         searched.append(path)
         if osp.isfile(path):

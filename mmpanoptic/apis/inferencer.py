@@ -2,9 +2,8 @@
 
 import itertools
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -26,16 +25,12 @@ from mmpanoptic.engine.configs import load_config, require_keys
 from mmpanoptic.models.detectors.samples import add_predictions
 from mmpanoptic.registry import MODELS, TRANSFORMS
 from mmpanoptic.structures import Evidence, segments_of_map
-from mmpanoptic.utils import UserError, require_file
+from mmpanoptic.utils import UserError
 from mmpanoptic.visualization import PanopticVisualizer
 from mmpanoptic.visualization.draw import upscale
 
 from .categories import meta_of_model
-
-IMAGE_EXTENSIONS = ('.bmp', '.jpeg', '.jpg', '.png', '.ppm', '.tif', '.tiff', '.webp')
-
-Image = str | os.PathLike | np.ndarray
-Images = Image | Sequence[Image]
+from .image_lists import Image, Images, list_images
 
 
 @dataclass(frozen=True, eq=False)
@@ -240,33 +235,6 @@ def load_model(
         return model.to(device).eval(), meta
     except (RuntimeError, AssertionError) as error:  # torch built without CUDA asserts
         raise UserError(f'device {device} cannot be used: {str(error).splitlines()[0]}') from None
-
-
-def list_images(images: Images) -> list[str | np.ndarray]:
-    """Images one by one.
-
-    Args:
-        images: A file, a folder, an image (uint8 RGB of shape (H, W, 3)), or several of these. Of a folder, the files
-            right in it that have a suffix of ``IMAGE_EXTENSIONS``, sorted by name.
-
-    Raises:
-        UserError: If a path does not exist, or there is no image in a folder.
-        ValueError: If an array is not of that type and shape.
-    """
-    if isinstance(images, np.ndarray):
-        if images.dtype != np.uint8 or images.ndim != 3 or images.shape[2] != 3:
-            raise ValueError(f'an image is uint8 RGB of shape (H, W, 3), not {images.dtype} of shape {images.shape}')
-        return [images]
-    if not isinstance(images, (str, os.PathLike)):
-        return [image for one in images for image in list_images(one)]
-    path = Path(images)
-    if not path.is_dir():
-        require_file(str(path), 'image')
-        return [str(path)]
-    files = sorted(file for file in path.iterdir() if file.suffix.lower() in IMAGE_EXTENSIONS and file.name[0] != '.')
-    if files := [str(file) for file in files if file.is_file()]:
-        return files
-    raise UserError(f'folder {path} holds no image ({", ".join(IMAGE_EXTENSIONS)})')
 
 
 def _transforms(config: Config) -> tuple:

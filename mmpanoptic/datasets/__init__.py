@@ -10,12 +10,15 @@ from .coco_panoptic import CocoPanopticDataset
 from .mapillary import MapillaryVistasDataset
 from .pipelines import steps_of
 from .transforms import *  # noqa: F403
+from .wrappers import ConcatDataset, RepeatDataset
 
 __all__ = [
     'CityscapesPanopticDataset',
     'CocoDataset',
     'CocoInstanceDataset',
     'CocoPanopticDataset',
+    'ConcatDataset',
     'MapillaryVistasDataset',
+    'RepeatDataset',
     'steps_of',
 ]

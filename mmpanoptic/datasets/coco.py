@@ -7,7 +7,7 @@ from mmpanoptic.registry import DATASETS
 from mmpanoptic.utils import DatasetError, check_storage
 
 from .pipelines import Pipeline, steps_of
-from .sample_files import check_files
+from .sample_files import check_entries, check_files
 
 
 @DATASETS.register_module()
@@ -26,6 +26,7 @@ class CocoDataset(mmdet.datasets.CocoDataset):
     COCOAPI = staticmethod(load_coco)
 
     def __init__(self, *args, pipeline: Pipeline = (), **kwargs) -> None:
+        check_entries(type(self).__name__, kwargs)
         super().__init__(*args, pipeline=steps_of(pipeline), **kwargs)
 
     def _join_prefix(self) -> None:

@@ -22,7 +22,7 @@ from mmpanoptic.registry import DATASETS
 from mmpanoptic.utils import DatasetError, check_storage
 
 from .pipelines import Pipeline, steps_of
-from .sample_files import check_files
+from .sample_files import check_entries, check_files
 
 
 @DATASETS.register_module()
@@ -47,11 +47,13 @@ class CocoPanopticDataset(BaseDetDataset):
         kwargs: See :class:`mmdet.datasets.BaseDetDataset`.
 
     Raises:
-        DatasetError: If files are missing or disagree, or if no image is left.
+        DatasetError: If files are missing or disagree, if no image is left, or if ``filter_cfg`` or ``data_prefix`` has
+            an entry that nothing reads.
     """
 
     def __init__(self, *args, inst_ann_file: str | None = None, pipeline: Pipeline = (), **kwargs) -> None:
         self.inst_ann_file = inst_ann_file
+        check_entries(type(self).__name__, kwargs)
         super().__init__(*args, pipeline=steps_of(pipeline), **kwargs)
 
     @property

@@ -1,10 +1,29 @@
-"""Whether what a dataset names is there."""
+"""Whether what a dataset names is there, and whether what it is told is read."""
 
 import os
 import os.path as osp
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from mmpanoptic.utils import DatasetError, check_storage, is_local
+
+# What datasets look up in their dicts of options.
+_ENTRIES = {'filter_cfg': ('filter_empty_gt', 'min_size'), 'data_prefix': ('img', 'seg')}
+
+
+def check_entries(dataset: str, options: Mapping) -> None:
+    """Refuse entries of ``filter_cfg`` and ``data_prefix`` that no dataset looks up.
+
+    Args:
+        dataset: What to call it.
+        options: Its arguments.
+
+    Raises:
+        DatasetError: Naming the first.
+    """
+    for name, known in _ENTRIES.items():
+        for entry in options.get(name) or ():
+            if entry not in known:
+                raise DatasetError(f'{dataset}: nothing reads {entry!r} of {name}: it takes {" and ".join(known)}')
 
 
 def check_files(samples: Sequence[dict], ann_file: str, backend_args: dict | None) -> None:

@@ -2,10 +2,9 @@
 
 import contextlib
 import hashlib
-import itertools
 import multiprocessing
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
@@ -20,33 +19,14 @@ from mmpanoptic.utils import DatasetError, is_local, read_bytes
 from mmpanoptic.utils.processes import die_with_parent
 
 from .coco_panoptic import CocoPanopticDataset
+from .wrappers import inner_datasets
 
 REMEMBER_FROM = 2000  # images; checking fewer takes seconds and is done every time
 
 
 def panoptic_datasets(dataset: BaseDataset) -> Iterator[CocoPanopticDataset]:
     """The panoptic datasets inside of wrappers (repeated, concatenated, ...)."""
-    if isinstance(dataset, CocoPanopticDataset):
-        yield dataset
-    for inner in getattr(dataset, 'datasets', [getattr(dataset, 'dataset', None)]):
-        if inner is not None:
-            yield from panoptic_datasets(inner)
-
-
-def check_same_classes(datasets: Sequence[CocoPanopticDataset]) -> None:
-    """Refuse datasets of one run whose labels mean different classes, which would give a PQ near 0 and no error.
-
-    Raises:
-        DatasetError: Naming the two files and the first label that differs.
-    """
-    for dataset in datasets[1:]:
-        first, other = (d.metainfo for d in (datasets[0], dataset))
-        for label, names in enumerate(itertools.zip_longest(first['classes'], other['classes'])):
-            if names[0] != names[1] or (label < len(first['thing_classes'])) != (label < len(other['thing_classes'])):
-                raise DatasetError(
-                    f'{datasets[0].ann_file} and {dataset.ann_file} differ in class {label} ({names[0]!r} against '
-                    f'{names[1]!r}): list the same `categories` in the same order, with the same isthing, in both'
-                )
+    return (inner for inner in inner_datasets(dataset) if isinstance(inner, CocoPanopticDataset))
 
 
 def check_png(info: dict) -> None:

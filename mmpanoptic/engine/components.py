@@ -23,6 +23,7 @@ from mmengine.registry import Registry, build_from_cfg
 from mmengine.runner import Runner
 
 from mmpanoptic import registry as registries
+from mmpanoptic.datasets.wrappers import with_changes
 from mmpanoptic.utils import UserError
 
 from .configs import one_line
@@ -80,16 +81,26 @@ def build_dataset(config: Mapping, part: str, **changes: Any) -> BaseDataset:
     Args:
         config: The config.
         part: The loader's key, such as 'test_dataloader'.
-        changes: What is to be different from the config.
+        changes: What is to be different from the config, in each of the datasets inside of wrappers.
 
     Raises:
         UserError: If there is no such loader, or its dataset cannot be built.
     """
+    dataset = dataset_config(config, part)
+    with building(config, part):
+        return registries.DATASETS.build(with_changes(dataset, changes))
+
+
+def dataset_config(config: Mapping, part: str) -> Mapping:
+    """What a data loader of a config, given by its key, has as its ``dataset``.
+
+    Raises:
+        UserError: If there is none.
+    """
     dataset = (config.get(part) or {}).get('dataset')
     if dataset is None:
         raise UserError(f'the config has no {part}.dataset: set it')
-    with building(config, part):
-        return registries.DATASETS.build({**dataset, **changes})
+    return dataset
 
 
 def _explain(error: Exception, config: Mapping) -> str | None:

@@ -1,5 +1,6 @@
 """Configs as the tools and the inferencer read them."""
 
+import difflib
 import inspect
 import os.path as osp
 import traceback
@@ -36,6 +37,13 @@ _KINDS = {
     (list,): ['custom_hooks'],
     (str,): ['work_dir', 'load_from', 'default_scope', 'experiment_name'],
 }
+# Dicts of which mmengine looks a few entries up, and takes no notice of others.
+_ENTRIES = {
+    'auto_scale_lr': {'enable', 'base_batch_size'},
+    'env_cfg': {'cudnn_benchmark', 'mp_cfg', 'dist_cfg', 'resource_limit'},
+    'randomness': {'seed', 'diff_rank_seed', 'deterministic'},
+}
+_ALIKE = 0.9  # share of letters, from which on a name is a misspelt one
 KNOWN_KEYS = frozenset(inspect.signature(Runner.__init__).parameters) - {'self', 'cfg'} | _OTHER_KEYS
 
 
@@ -62,14 +70,7 @@ def load_config(path: str, options: dict | None = None, work_dir: str | None = N
             f'config {path}{"".join(lines[-1:])} cannot be read: {type(error).__name__}, {one_line(error)}'
         ) from None
     for key in options or {}:
-        name = key.split('.')[0]
-        if name not in KNOWN_KEYS:
-            places = _places_of(name, config._cfg_dict)
-            way_out = f': keys of that name that do are {", ".join(places)}' if places else ''
-            raise UserError(
-                f'option {key}: nothing reads {name!r} of {path}, so setting it would change nothing{way_out}',
-                argument='cfg_options',
-            )
+        _check_read(key, config, path)
     try:
         config.merge_from_dict(options or {})
     except (KeyError, TypeError, IndexError, AttributeError, ValueError) as error:
@@ -81,6 +82,47 @@ def load_config(path: str, options: dict | None = None, work_dir: str | None = N
     elif config.get('work_dir') is None:
         config.work_dir = osp.join('work_dirs', osp.splitext(osp.basename(path))[0])
     return config
+
+
+def _check_read(key: str, config: Config, path: str) -> None:
+    """Refuse an option that nothing reads, as far as that can be told before anything is built.
+
+    That is the key of a variable of the config, the one that a flag of the tools sets anyway, one that a dict of a few
+    known entries does not have, and one that is new beside an entry of almost the same name.
+
+    Raises:
+        UserError: Naming the option, and what could have been meant.
+    """
+    name, *inner = key.split('.')
+
+    def refuse(reason: str) -> None:
+        raise UserError(f'option {key}: {reason}', argument='cfg_options')
+
+    if name == 'launcher':
+        refuse('the launcher is what --launcher says, so setting it would change nothing')
+    if name not in KNOWN_KEYS:
+        places = _places_of(name, config._cfg_dict)
+        way_out = f': keys of that name that do are {", ".join(places)}' if places else ''
+        refuse(f'nothing reads {name!r} of {path}, so setting it would change nothing{way_out}')
+    node, way = config.get(name), name
+    for part in inner:
+        if not isinstance(node, dict):
+            node = node[int(part)] if isinstance(node, (list, tuple)) and _is_place(part, node) else None
+        elif part in node:
+            node = node[part]
+        else:
+            known = _ENTRIES.get(way)
+            close = difflib.get_close_matches(part, node, n=1, cutoff=_ALIKE)
+            if known is not None and part not in known:
+                refuse(f'nothing reads {part!r} of {way}, which has {", ".join(sorted(known))}')
+            if known is None and close:
+                refuse(f'{way} has {close[0]!r} and no {part!r}, so setting it would change nothing')
+            return
+        way = f'{way}.{part}'
+
+
+def _is_place(part: str, values: list | tuple) -> bool:
+    return part.isascii() and part.isdecimal() and int(part) < len(values)
 
 
 def require_keys(config: Config, *keys: str) -> None:

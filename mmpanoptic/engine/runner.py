@@ -4,11 +4,12 @@ import functools
 import logging
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from mmengine.config import Config
 from mmengine.dist import master_only
+from mmengine.evaluator import Evaluator
 from mmengine.logging import MMLogger
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
@@ -33,6 +34,10 @@ _FILE_ONLY = (
     '"FileClient" will be deprecated',
     '"HardDiskBackend" is the alias',
 )
+
+
+# Arguments of a data loader that torch refuses where there are no workers.
+_OF_WORKERS = ('persistent_workers', 'prefetch_factor', 'timeout')
 
 
 class ToolRunner(Runner):
@@ -63,10 +68,29 @@ class ToolRunner(Runner):
 
     @staticmethod
     def build_dataloader(dataloader: DataLoader | dict, seed: int | None = None, diff_rank_seed: bool = False):
-        """A data loader whose workers do not outlive this process."""
+        """A data loader whose workers do not outlive this process; without any, their settings have no meaning."""
+        if isinstance(dataloader, Mapping) and dataloader.get('num_workers') == 0:
+            dataloader = {key: value for key, value in dataloader.items() if key not in _OF_WORKERS}
         built = Runner.build_dataloader(dataloader, seed, diff_rank_seed)
         if not isinstance(built.worker_init_fn, WorkerStart):
             built.worker_init_fn = WorkerStart(built.worker_init_fn)
+        return built
+
+    def build_evaluator(self, evaluator: dict | list | Evaluator) -> Evaluator:
+        """See :class:`mmengine.runner.Runner`.
+
+        Raises:
+            UserError: If two metrics give scores of one name, which mmengine finds out when all images are done.
+        """
+        built = super().build_evaluator(evaluator)
+        seen = set()
+        for metric in built.metrics:
+            for kind in getattr(metric, 'metrics', [type(metric).__name__]):
+                if metric.prefix and (metric.prefix, kind) in seen:
+                    raise UserError(
+                        f'two metrics of an evaluator give {metric.prefix}/{kind}: set `prefix` of one of them'
+                    )
+                seen.add((metric.prefix, kind))
         return built
 
     @master_only

@@ -1,5 +1,7 @@
 """COCO instances JSON files as pycocotools and mmdet have them, checked: pycocotools believes what it reads."""
 
+from collections.abc import Sequence
+
 from mmdet.datasets.api_wrappers import COCO
 
 from mmpanoptic.utils import DatasetError
@@ -42,9 +44,35 @@ def load_coco(
         for one in data['annotations']:
             where = f'{path}: annotation {one.get("id")!r} of image {one["image_id"]!r}'
             check_types(one, dict(id=(int, str), area=(int, float)), where)
+            one.setdefault('iscrowd', 0)  # which pycocotools takes for granted
             if score_masks:
                 _check_scorable(one['segmentation'], size_of[one['image_id']], where)
         refuse_repeats((one['id'] for one in data['annotations']), f'{path}: annotation id')
+    return _indexed(data)
+
+
+def load_cocos(paths: Sequence[str], *args, **kwargs) -> COCO:
+    """Several files as one, annotations numbered anew; of a single one see :func:`load_coco`, whose arguments follow.
+
+    Raises:
+        DatasetError: See there; or if categories differ, or two images have one id.
+    """
+    if not paths:
+        raise DatasetError('ann_file is an empty list: name a file')
+    first, *others = parts = [load_coco(path, *args, **kwargs) for path in paths]
+    if not others:
+        return first
+    for path, part in zip(paths[1:], others, strict=True):
+        if part.dataset['categories'] != first.dataset['categories']:
+            raise DatasetError(f'{paths[0]} and {path} have other `categories`: list the same ones in the same order')
+    images = [image for part in parts for image in part.dataset['images']]
+    refuse_repeats((image['id'] for image in images), f'{" and ".join(paths)}: image id')
+    annotations = [one for part in parts for one in part.dataset['annotations']]
+    numbered = [dict(one, id=number) for number, one in enumerate(annotations, 1)]
+    return _indexed(dict(first.dataset, images=images, annotations=numbered))
+
+
+def _indexed(data: dict) -> COCO:
     coco = COCO()
     coco.dataset = data
     coco.createIndex()

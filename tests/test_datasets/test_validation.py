@@ -21,9 +21,9 @@ from mmpanoptic.datasets import CocoPanopticDataset, validation
 from mmpanoptic.datasets.validation import (
     check_panoptic_pngs,
     check_png,
-    check_same_classes,
     panoptic_datasets,
 )
+from mmpanoptic.datasets.wrappers import check_same_classes
 from mmpanoptic.engine.hooks import PanopticCheckHook
 from mmpanoptic.engine.hooks.check_hook import check_classes
 from mmpanoptic.registry import DATASETS

@@ -115,6 +115,7 @@ def test_signals_leave_a_checkpoint_and_no_process(number, to_group, status, tin
         process = subprocess.Popen(
             [sys.executable, str(ROOT / 'tools/train.py'), *train, *LONG],
             cwd=tmp_path, env=tool_env(JOB=job), stdout=file, stderr=file, start_new_session=True,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # a shell's job may ignore it
         )  # fmt: skip
     wait_for_line(output, r'Epoch\(train\) +\[2\]', process)
     assert len(processes_of(job)) == 3

@@ -29,8 +29,9 @@ from mmpanoptic.analysis.instance_orders import (
     order_by_votes,
 )
 from mmpanoptic.apis import load_model
+from mmpanoptic.datasets.wrappers import inner_datasets
 from mmpanoptic.engine import cli
-from mmpanoptic.engine.components import build_dataset
+from mmpanoptic.engine.components import build_dataset, dataset_config
 from mmpanoptic.engine.configs import load_config
 from mmpanoptic.evaluation.panoptic_quality import accumulate, average, match_segments, per_class
 from mmpanoptic.models import HeuristicFusion, RankingFusion
@@ -60,21 +61,14 @@ def require_instances(config: Config, loader: str) -> None:
     """Refuse a dataloader, given by its name, whose dataset has no true order.
 
     Raises:
-        UserError: If the config has none, it is wrapped, or it has no instances JSON.
+        UserError: If the config has none, or it has no instances JSON, nor one inside of a wrapper.
     """
-    name, dataset_config = f'{loader}.dataset', (config.get(loader) or {}).get('dataset')
-    if dataset_config is None:
-        raise UserError(f'{config.filename} has no {name}: set it, with inst_ann_file')
-    if 'ann_file' not in dataset_config:  # RepeatDataset, ConcatDataset and the like
-        raise UserError(
-            f'{config.filename}: {name} is a {dataset_config["type"]}, which has no ann_file: set {name} to the '
-            'dataset in it, to one of them if there are several'
-        )
-    if not dataset_config.get('inst_ann_file'):
-        raise UserError(
-            f'{config.filename}: {name} ({dataset_config["ann_file"]}) has no inst_ann_file, so there is no true order '
-            'of overlaps: set it for training and testing'
-        )
+    for inner in inner_datasets(dataset_config(config, loader)):
+        if not inner.get('inst_ann_file'):
+            raise UserError(
+                f'{config.filename}: {loader}.dataset ({inner.get("ann_file")}) has no inst_ann_file, so there is no '
+                'true order of overlaps: set it for training and testing'
+            )
 
 
 def annotations_of(config: Config, loader: str, number: int | None) -> tuple[BaseDataset, Iterator[dict]]:

@@ -1,6 +1,7 @@
 """Refuse a dataset that does not fit the model or itself, before anything is trained or scored."""
 
 import logging
+from types import SimpleNamespace
 
 import torch
 from mmdet.models.dense_heads import RPNHead
@@ -13,16 +14,20 @@ from mmengine.logging import print_log
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from mmengine.runner.base_loop import BaseLoop
+from torch.utils.data import Dataset
 
 from mmpanoptic.datasets import CocoPanopticDataset
-from mmpanoptic.datasets.validation import check_panoptic_pngs, check_same_classes, panoptic_datasets
+from mmpanoptic.datasets.validation import check_panoptic_pngs, panoptic_datasets
+from mmpanoptic.datasets.wrappers import check_same_classes, inner_datasets
 from mmpanoptic.registry import HOOKS
 from mmpanoptic.utils import UserError
+
+NO_METRICS = SimpleNamespace(metrics=())  # of a loop that trains
 
 
 @HOOKS.register_module()
 class PanopticCheckHook(Hook):
-    """Checks classes and PNGs of every panoptic dataset of a run when it starts.
+    """Checks classes and PNGs of every panoptic dataset of a run, and ids where they tell images apart, when it starts.
 
     Args:
         check_pngs: Whether to compare every PNG with its JSON entry
@@ -39,6 +44,9 @@ class PanopticCheckHook(Hook):
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
         loops = (runner._train_loop, runner._val_loop, runner._test_loop)
         built = [loop for loop in loops if isinstance(loop, BaseLoop)]
+        for loop in built:
+            if any(getattr(metric, 'finds_by_id', False) for metric in getattr(loop, 'evaluator', NO_METRICS).metrics):
+                check_ids(loop.dataloader.dataset)
         datasets = [dataset for loop in built for dataset in panoptic_datasets(loop.dataloader.dataset)]
         check_same_classes(datasets)
         for dataset in datasets:
@@ -50,6 +58,25 @@ class PanopticCheckHook(Hook):
         for loop in built:
             for dataset in panoptic_datasets(loop.dataloader.dataset) if loop is not runner._train_loop else ():
                 warn_of_few_detections(model, dataset)
+
+
+def check_ids(dataset: Dataset) -> None:
+    """Refuse images of one id in a dataset whose images are told apart by their ids when they are scored.
+
+    Raises:
+        UserError: Naming two of them.
+    """
+    if next(inner_datasets(dataset)) is dataset:  # whose ids were compared when it was read
+        return
+    path_of = {}
+    for index in range(len(dataset)):
+        info = dataset.get_data_info(index)
+        if info['img_id'] in path_of:
+            raise UserError(
+                f'{path_of[info["img_id"]]} and {info["img_path"]} have the image id {info["img_id"]!r}, and are '
+                'scored by their ids: give images of several datasets ids of their own, or test each dataset by itself'
+            )
+        path_of[info['img_id']] = info['img_path']
 
 
 def check_classes(model: torch.nn.Module, meta: dict, path: str) -> None:

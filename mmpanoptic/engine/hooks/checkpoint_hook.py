@@ -1,6 +1,7 @@
 """Checkpoints that a training goes on from exactly, and of which a good one is always there."""
 
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -71,10 +72,11 @@ class CheckpointHook(MMEngineCheckpointHook):
 
     A checkpoint holds the random states of all processes and their workers, and a training resumes with them. An old
     checkpoint is removed when the next one is whole. :meth:`save_interrupted` writes one between the regular ones,
-    which the next regular one replaces. And ``save_best`` knows that PQ, SQ, RQ and AP are better when larger.
+    which the next regular one replaces. And ``save_best`` knows that PQ, SQ, RQ, AP and AR are better when larger, and
+    scores by their names without the prefix of the metric.
     """
 
-    _default_greater_keys = [*MMEngineCheckpointHook._default_greater_keys, 'PQ', 'SQ', 'RQ', '/AP', 'IoU']
+    _default_greater_keys = [*MMEngineCheckpointHook._default_greater_keys, 'PQ', 'SQ', 'RQ', '/AP', 'AR_', 'IoU']
 
     _states: list[dict] | None = None
     _interrupting = False
@@ -86,7 +88,16 @@ class CheckpointHook(MMEngineCheckpointHook):
             self._states = checkpoint.get('meta', {}).get('random_states')
 
     def before_train(self, runner: Runner) -> None:
-        """Go on with the random states."""
+        """Go on with the random states.
+
+        Raises:
+            UserError: If there is a ``save_best`` and no validation.
+        """
+        if self.save_best and runner._val_loop is None:
+            raise UserError(
+                'default_hooks.checkpoint.save_best has no effect, as the config has no val_dataloader: set val_*, or '
+                'drop save_best'
+            )
         super().before_train(runner)
         self.file_backend = LateRemoval(self.file_backend)
         if is_main_process():
@@ -136,14 +147,26 @@ class CheckpointHook(MMEngineCheckpointHook):
         Raises:
             UserError: If ``save_best`` names no score of this validation.
         """
-        for name in self.key_indicators if self.save_best else ():
-            if name != 'auto' and metrics and name not in metrics:
+        places = {name: [score for score in metrics if score.rpartition('/')[2] == name] for name in self._scores()}
+        metrics = metrics | {name: metrics[found[0]] for name, found in places.items() if len(found) == 1}
+        for name in self._scores():
+            if metrics and name not in metrics:
                 raise UserError(
                     f'default_hooks.checkpoint.save_best is {name!r}, and the validation gives {", ".join(metrics)}: '
                     f"choose one of them, or 'auto' for the first; {self.last_ckpt} is whole, go on with --resume"
                 )
         super().after_val_epoch(runner, metrics)
         self.file_backend.remove_now()
+
+    def _scores(self) -> list[str]:
+        """What ``save_best`` names."""
+        return [name for name in self.key_indicators if name != 'auto'] if self.save_best else []
+
+    def _init_rule(self, rules: list[str | None], key_indicators: list[str]) -> None:
+        """See mmengine's. Average precision is all of a name, or its beginning; other names may have the letters."""
+        rules = list(rules) * len(key_indicators) if len(rules) == 1 else rules
+        known = ['greater' if re.match(r'(.*/)?AP(_|\d|$)', name) else None for name in key_indicators]
+        super()._init_rule([rule or one for rule, one in zip(rules, known, strict=True)], key_indicators)
 
     def _save_checkpoint_with_step(self, runner: Runner, step: int, meta: dict) -> None:
         if isinstance(runner.train_loop, ResumableLoop):

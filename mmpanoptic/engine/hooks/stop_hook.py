@@ -24,7 +24,8 @@ class StopHook(Hook):
     """SIGTERM, which clusters send, and Ctrl-C end a training after the iteration that runs, with a checkpoint.
 
     The exit status is 128 and the number of the signal: 143 or 130. A second Ctrl-C ends it at once; SIGTERM may come
-    twice where a cluster sends it to all processes and the launcher passes it on.
+    twice where a cluster sends it to all processes and the launcher passes it on. A signal that the process ignores, as
+    jobs in the background of a shell ignore Ctrl-C, stays ignored.
 
     Args:
         interval: With several processes and GPUs, iterations between two questions whether one of them was told to
@@ -41,7 +42,8 @@ class StopHook(Hook):
     def before_train(self, runner: Runner) -> None:
         """Listen to the signals."""
         if threading.current_thread() is threading.main_thread():
-            self._old_handlers = {number: handle_here(number, self._receive) for number in _SIGNALS}
+            heard = [number for number in _SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+            self._old_handlers = {number: handle_here(number, self._receive) for number in heard}
 
     def after_train(self, runner: Runner) -> None:
         """Leave the signals to whom they were."""

@@ -11,6 +11,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from torch.utils.data import DataLoader, Dataset
 
+from mmpanoptic.datasets.wrappers import inner_datasets
 from mmpanoptic.registry import HOOKS
 from mmpanoptic.visualization.files import picture_names, read_image
 
@@ -114,10 +115,10 @@ class PanopticVisualizationHook(Hook):
 
 def _reading_of(dataset: Dataset) -> dict:
     """Arguments of :func:`read_image` by which images are what the dataset feeds."""
-    for transform in getattr(getattr(dataset, 'pipeline', None), 'transforms', ()):
-        if isinstance(transform, LoadImageFromFile):
-            return dict(
-                backend_args=transform.backend_args, flag=transform.color_type, decoder=transform.imdecode_backend
-            )
-    inner = [*getattr(dataset, 'datasets', ()), *filter(None, [getattr(dataset, 'dataset', None)])]
-    return next(filter(None, map(_reading_of, inner)), {})
+    for inner in inner_datasets(dataset):
+        for transform in getattr(getattr(inner, 'pipeline', None), 'transforms', ()):
+            if isinstance(transform, LoadImageFromFile):
+                return dict(
+                    backend_args=transform.backend_args, flag=transform.color_type, decoder=transform.imdecode_backend
+                )
+    return {}

@@ -1,6 +1,7 @@
 from .cityscapes_instance_metric import CityscapesInstanceMetric
-from .instance_metric import InstanceMetric, PanopticIoUMetric
+from .instance_metric import InstanceMetric
 from .mapillary_results import MapillaryResults
+from .panoptic_iou_metric import PanopticIoUMetric
 from .panoptic_metric import PanopticMetric
 from .written_results import PredictionDump
 

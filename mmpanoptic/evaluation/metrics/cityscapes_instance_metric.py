@@ -3,7 +3,7 @@
 import copy
 import os.path as osp
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import cityscapesscripts.evaluation.evalInstanceLevelSemanticLabeling as official  # noqa: N813
@@ -18,6 +18,7 @@ from mmpanoptic.formats.images import image_size, load_label_map
 from mmpanoptic.registry import METRICS
 from mmpanoptic.utils import UserError, check_replaceable, require_folder
 
+from .arguments import check_gathering
 from .written_results import after_scores, instance_files, write_folder
 
 _IMAGE, _INSTANCES = '_leftImg8bit', '_gtFine_instanceIds.png'
@@ -64,6 +65,7 @@ class CityscapesInstanceMetric(BaseMetric):
         **kwargs,
     ) -> None:
         super().__init__(**kwargs)
+        check_gathering(self, kwargs)
         if format_only and outfile_prefix is None:
             raise UserError('CityscapesInstanceMetric: format_only=True needs outfile_prefix, the place to write to')
         if not format_only and seg_prefix is None:
@@ -90,7 +92,7 @@ class CityscapesInstanceMetric(BaseMetric):
             stem = osp.splitext(osp.basename(path))[0]
             files, predicted = self._files(stem, sample['pred_instances'])
             matches = None if self.format_only else self._match(path, stem, files, predicted)
-            self.results.append((stem, matches, files if self.outfile_prefix else {}))
+            self.results.append((path, matches, files if self.outfile_prefix else {}))
 
     def _files(self, stem: str, instances: dict) -> tuple[dict[str, bytes], dict[str, dict]]:
         """One image's files by name, and by the names of PNGs what the evaluator's ``readPredInfo`` would read."""
@@ -133,7 +135,8 @@ class CityscapesInstanceMetric(BaseMetric):
         if self.format_only:
             write_folder([files for _, _, files in results], self.outfile_prefix, _MAKER)
             return {}
-        matches = {stem: of_image for stem, of_image, _ in results}
+        _check_names(path for path, _, _ in results)
+        matches = dict(enumerate(of_image for _, of_image, _ in results))  # also of an image that is tested twice
         averages = official.computeAverages(official.evaluateMatches(matches, self._args), self._args)
         lines = [f'{name:<12}{100 * ap["ap"]:8.2f}{100 * ap["ap50%"]:8.2f}' for name, ap in averages['classes'].items()]
         logger.info('\n'.join(['', f'{"":<12}{"AP":>8}{"AP50":>8}', *lines]))
@@ -144,3 +147,14 @@ class CityscapesInstanceMetric(BaseMetric):
             with after_scores(self):
                 write_folder([files for _, _, files in results], self.outfile_prefix, _MAKER)
         return {name: 100 * float(score) for name, score in scores.items()}
+
+
+def _check_names(paths: Iterable[str]) -> None:
+    """Refuse images of one name, which would have one ground truth."""
+    path_of: dict[str, str] = {}
+    for path in paths:
+        if (other := path_of.setdefault(osp.basename(path), path)) != path:
+            raise UserError(
+                f'{other} and {path} have one name, by which their ground truth is found in seg_prefix: test each '
+                'dataset by itself'
+            )

@@ -1,4 +1,4 @@
-"""Box and mask AP, and mIoU, on panoptic datasets."""
+"""Box and mask AP on panoptic datasets."""
 
 import contextlib
 import os
@@ -7,30 +7,22 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import torch
 from mmdet.evaluation import CocoMetric
 from mmdet.structures.mask import encode_mask_results
-from mmengine.evaluator import BaseMetric
 from mmengine.fileio import dump, load
-from mmengine.logging import MMLogger, print_log
+from mmengine.logging import print_log
 from pycocotools.cocoeval import COCOeval
 
-from mmpanoptic.evaluation.tables import class_table
-from mmpanoptic.formats.coco_api import load_coco
+from mmpanoptic.formats.coco_api import load_cocos
 from mmpanoptic.registry import METRICS
-from mmpanoptic.structures import INSTANCE_OFFSET, labels_of_ids
 from mmpanoptic.utils import UserError, require_folder, sole_writer, write_whole
 
+from .arguments import check_gathering, refuse_without, require_part
+from .coco_options import CocoOptions
 from .written_results import after_scores
 
 _COCO_LIMIT = 100  # detections of a class in an image
-
-
-def _require(sample: dict, key: str, remedy: str) -> dict:
-    if key not in sample:
-        raise UserError(f'{sample["img_path"]}: no {key}: {remedy}')
-    return sample[key]
 
 
 @METRICS.register_module()
@@ -42,27 +34,42 @@ class InstanceMetric(CocoMetric):
     scores; if that fails, the error is logged and kept in ``unwritten``.
 
     Args:
-        ann_file: See above; relative to where the program runs.
-        args, kwargs: See :class:`mmdet.evaluation.CocoMetric`; ``sort_categories`` has no meaning here.
+        ann_file: See above; relative to where the program runs. Several are put together.
+        args, kwargs: See :class:`mmdet.evaluation.CocoMetric`, and :class:`~.coco_options.CocoOptions` for
+            ``proposal_nums``, ``iou_thrs`` and ``metric_items``. ``sort_categories`` is refused.
 
     Raises:
-        UserError: If the model predicts no instances or no masks, the image has no ground truth, or ``ann_file`` lacks
-            it or numbers the classes in another order than the dataset.
+        UserError: If the model predicts no instances or no masks, the image has no ground truth, ``ann_file`` lacks it
+            or numbers the classes in another order than the dataset, two images have one id, or an argument would have
+            no effect.
     """
 
     default_prefix = 'coco'
+    finds_by_id = True
 
-    def __init__(self, ann_file: str | None = None, *args, **kwargs) -> None:
+    def __init__(self, ann_file: str | Sequence[str] | None = None, *args, **kwargs) -> None:
         super().__init__(None, *args, **kwargs)
-        if ann_file is not None:
+        check_gathering(self, kwargs)
+        if kwargs.get('sort_categories'):
+            raise UserError('InstanceMetric: sort_categories has no effect, as classes are found by name: drop it')
+        self.options = CocoOptions(self.metrics, self.proposal_nums, self.iou_thrs, self.metric_items, self.classwise)
+        self.iou_thrs, self.metric_items = self.options.iou_thrs, self.options.mmdet_items
+        if self.outfile_prefix is not None and not os.path.basename(self.outfile_prefix):
+            raise UserError(
+                f'InstanceMetric: outfile_prefix {self.outfile_prefix} is a folder: add the beginning of the names'
+            )
+        if ann_file is None:
+            refuse_without(self, 'ann_file', backend_args=self.backend_args)
+        else:
             remedy = 'set `ann_file` of InstanceMetric, which does not follow `data_root`'
-            self._coco_api = load_coco(ann_file, self.backend_args, remedy, score_masks='segm' in self.metrics)
+            paths = [ann_file] if isinstance(ann_file, str) else list(ann_file)
+            self._coco_api = load_cocos(paths, self.backend_args, remedy, score_masks='segm' in self.metrics)
 
     def process(self, data_batch: dict, data_samples: Sequence[dict]) -> None:
         """Collect predictions, and the ground truth where there is no ``ann_file``."""
         data_samples = [dict(sample) for sample in data_samples]  # other metrics see the same ones
         for sample in data_samples:
-            found = _require(
+            found = require_part(
                 sample, 'pred_instances', 'the model predicts no instances: bbox and segm cannot be scored'
             )
             if 'segm' in self.metrics and 'masks' not in found:
@@ -72,7 +79,7 @@ class InstanceMetric(CocoMetric):
                 )
             if self._coco_api is None:
                 sample['instances'] = _instances(
-                    _require(sample, 'gt_panoptic_seg', 'load annotations in the pipeline')
+                    require_part(sample, 'gt_panoptic_seg', 'load annotations in the pipeline')
                 )
         super().process(data_batch, data_samples)
 
@@ -84,12 +91,14 @@ class InstanceMetric(CocoMetric):
                     f'{times} tested images have the id {image_id!r}, and AP tells images apart by their ids: give '
                     'those of several datasets ids of their own, or test one at a time'
                 )
+        self.img_ids = [ground_truth['img_id'] for ground_truth, _ in results]  # of a file, also others than tested
         if self._coco_api is not None:
-            self._check_ann_file({ground_truth['img_id'] for ground_truth, _ in results})
+            self._check_ann_file(set(self.img_ids))
         scores = self._score(results)
         if not any(len(prediction['scores']) for _, prediction in results):  # of which mmdet gives no score at all
-            scores |= {f'{kind}_{name}': 0.0 for kind in self.metrics for name in ('mAP', 'mAP_50', 'mAP_75')}
-        return scores
+            kinds = [kind for kind in self.metrics if kind in ('bbox', 'segm')]
+            scores |= {f'{kind}_{name}': 0.0 for kind in kinds for name in ('mAP', 'mAP_50', 'mAP_75')}
+        return {} if self.format_only else self.options.named(scores)
 
     def _score(self, results: list) -> dict[str, float]:
         """mmdet's, whose files get their names when they are whole and the scores are there."""
@@ -97,7 +106,7 @@ class InstanceMetric(CocoMetric):
         with tempfile.TemporaryDirectory() as scratch:
             try:
                 self.outfile_prefix = os.path.join(scratch, os.path.basename(prefix or 'results'))
-                scores = super().compute_metrics(results)
+                scores = self._scores_of_mmdet(results)
                 scores |= {} if self.format_only else self._ap_of_crowded_images()
             finally:
                 self.outfile_prefix = prefix
@@ -110,12 +119,29 @@ class InstanceMetric(CocoMetric):
                         write_whole(os.path.join(os.path.dirname(prefix), file.name), file.read_bytes())
         return scores
 
+    def _scores_of_mmdet(self, results: list) -> dict[str, float]:
+        """Those of classes say whether they are of boxes or of masks if there are both, of which mmdet loses one."""
+        if not self.classwise or len(self.metrics) == 1:
+            return super().compute_metrics(results)
+        metrics, scores = self.metrics, {}
+        try:
+            for kind in metrics:
+                self.metrics = [kind]
+                for name, score in super().compute_metrics(results).items():
+                    scores[f'{kind}_{name}' if name.endswith('_precision') else name] = score
+        finally:
+            self.metrics = metrics
+        return scores
+
     def _ap_of_crowded_images(self) -> dict[str, float]:
         """mAP where COCO's limit of 100 detections of a class in an image would cut off objects.
 
         pycocotools takes mAP at exactly 100, and gives -1 if ``proposal_nums`` does not name that; the other scores are
         at the last of ``proposal_nums``, and so is what is given here.
         """
+        kinds = {'bbox', 'segm'} & set(self.metrics)
+        if not kinds:
+            return {}
         annotations = self._coco_api.dataset['annotations']
         counts = Counter((a['image_id'], a['category_id']) for a in annotations if not a.get('iscrowd'))
         most, limit = max(counts.values(), default=0), max(self.proposal_nums)
@@ -127,7 +153,7 @@ class InstanceMetric(CocoMetric):
         if most <= _COCO_LIMIT and _COCO_LIMIT in self.proposal_nums:
             return {}
         scores = {}
-        for kind in {'bbox', 'segm'} & set(self.metrics):
+        for kind in kinds:
             found = load(f'{self.outfile_prefix}.{kind}.json')
             if not found:
                 continue
@@ -188,50 +214,3 @@ def _instances(ground_truth: dict) -> list[dict]:
         )
         for segment, rle in zip(things, encode_mask_results(masks), strict=True)
     ]
-
-
-@METRICS.register_module()
-class PanopticIoUMetric(BaseMetric):
-    """mIoU over all classes, things and stuff, of the panoptic map read as semantics.
-
-    Void in the ground truth is ignored; void in the prediction is a miss. Classes that occur neither in the ground
-    truth nor in a prediction are left out of ``mIoU``, those that the ground truth lacks out of ``mAcc``.
-
-    Raises:
-        UserError: If an image has no ground truth or no panoptic prediction.
-    """
-
-    default_prefix = 'semantic'
-
-    def process(self, data_batch: dict, data_samples: Sequence[dict]) -> None:
-        """Count pixels by class of the ground truth and of the prediction."""
-        void = len(self.dataset_meta['classes'])
-        for sample in data_samples:
-            ground_truth = _require(sample, 'gt_panoptic_seg', 'load annotations in the test pipeline')
-            predicted = _require(sample, 'pred_panoptic_seg', 'the model gives no panoptic map, so mIoU is not defined')
-            ids = ground_truth['sem_seg'].squeeze(0).cpu().numpy()
-            labels = labels_of_ids(ids, ground_truth['segments_info'], void)
-            pairs = labels * (void + 1) + predicted['sem_seg'].squeeze(0).cpu().numpy() % INSTANCE_OFFSET
-            self.results.append(
-                np.bincount(pairs.ravel(), minlength=(void + 1) ** 2).reshape(void + 1, void + 1)[:void]
-            )
-
-    def compute_metrics(self, results: list[np.ndarray]) -> dict[str, float]:
-        """Add up the images.
-
-        Returns:
-            ``mIoU``, ``mAcc`` (mean recall of the classes) and ``aAcc`` (share of pixels that are right), in percent.
-        """
-        pixels = sum(results)  # (C, C + 1): rows are the ground truth, the last column is void
-        right, truth, predicted = np.diagonal(pixels), pixels.sum(1), pixels.sum(0)[:-1]
-        with np.errstate(invalid='ignore'):
-            iou, recall = 100 * right / (truth + predicted - right), 100 * right / truth
-        table = class_table(self.dataset_meta['classes'], {'IoU': iou, 'Acc': recall})
-        MMLogger.get_current_instance().info('\n' + table)
-        return dict(mIoU=_mean(iou), mAcc=_mean(recall), aAcc=_mean(100 * right.sum() / np.maximum(truth.sum(), 1)))
-
-
-def _mean(values: np.ndarray) -> float:
-    """Mean of what is defined; 0 if nothing is."""
-    values = np.atleast_1d(values)
-    return float(values[~np.isnan(values)].mean()) if not np.isnan(values).all() else 0.0

@@ -21,6 +21,7 @@ from mmpanoptic.registry import METRICS
 from mmpanoptic.structures import panoptic_to_coco, segments_of_map
 from mmpanoptic.utils import UserError, read_bytes
 
+from .arguments import check_gathering, refuse_without
 from .written_results import after_scores
 
 _GROUPS = (('', None), ('_th', True), ('_st', False))
@@ -47,7 +48,8 @@ class PanopticMetric(BaseMetric):
 
     Raises:
         UserError: If an image has no ground truth or no panoptic prediction, ``ann_file`` lists other classes than
-            the dataset, or at the place of ``outfile_prefix`` is something else than an earlier result.
+            the dataset, two images have the id of one in it, an argument has no effect without ``ann_file``, or at the
+            place of ``outfile_prefix`` is something else than an earlier result.
     """
 
     default_prefix = 'panoptic'
@@ -71,13 +73,22 @@ class PanopticMetric(BaseMetric):
         self.backend_args = backend_args
         self._ann_file = ann_file
         self._annotations = None
-        if ann_file is not None:
+        self._path_of: dict[int | str, str] = {}
+        check_gathering(self, kwargs)
+        if ann_file is None:
+            refuse_without(self, 'ann_file', seg_prefix=seg_prefix, backend_args=backend_args)
+        else:
             self._seg_prefix = seg_prefix or osp.splitext(ann_file)[0]
             remedy = 'set `ann_file` of PanopticMetric, which does not follow `data_root`'
             data = read_json(ann_file, backend_args, remedy)
             self._category_of = {c['id']: c for c in parse_categories(data.get('categories'), ann_file)}
             pairs = annotations_by_image(data, ann_file)
             self._annotations = {image['id']: (place, image, gt) for place, (image, gt) in enumerate(pairs)}
+
+    @property
+    def finds_by_id(self) -> bool:
+        """Whether the ground truth of an image is found by the image's id."""
+        return self._annotations is not None
 
     @property
     def _png_folder(self) -> str:
@@ -120,6 +131,12 @@ class PanopticMetric(BaseMetric):
         place, image, annotation = self._annotations.get(sample['img_id'], (0, None, None))
         if annotation is None:
             raise UserError(f'{self._ann_file} has no annotation of image {sample["img_id"]!r} ({sample["img_path"]})')
+        other = self._path_of.setdefault(sample['img_id'], sample['img_path'])
+        if other != sample['img_path']:
+            raise UserError(
+                f'{other} and {sample["img_path"]} have the image id {sample["img_id"]!r}, and {self._ann_file} knows '
+                'one image of it: drop ann_file of PanopticMetric, or give them ids of their own'
+            )
         self._check_classes()
         path = osp.join(self._seg_prefix, annotation['file_name'])
         ids = decode_panoptic_png(read_bytes(path, self.backend_args), path, (image['height'], image['width']))

@@ -13,6 +13,8 @@ from mmpanoptic.formats.images import encode_png
 from mmpanoptic.registry import METRICS
 from mmpanoptic.utils import UserError, whole_file, whole_folder
 
+from .arguments import check_gathering
+
 
 @contextlib.contextmanager
 def after_scores(metric: BaseMetric) -> Iterator[None]:
@@ -49,8 +51,10 @@ def write_folder(images: Sequence[dict[str, bytes]], folder: str, maker: str) ->
     """Write the files of all images, and replace what the same metric wrote before.
 
     Raises:
-        UserError: If the folder cannot be written, or holds anything else.
+        UserError: If the folder cannot be written, holds anything else, or an image was tested twice.
     """
+    if len({name for files in images for name in files}) < sum(map(len, images)):
+        raise UserError(f'outfile_prefix of {maker}: an image was tested twice: do not repeat it')
     with whole_folder(folder, maker, 'outfile_prefix') as made:
         for files in images:
             for name, content in files.items():
@@ -75,6 +79,10 @@ class PredictionDump(DumpDetResults):
 
     See :class:`mmdet.evaluation.DumpDetResults`, whose failure to write would lose the scores of other metrics.
     """
+
+    def __init__(self, *args, **kwargs) -> None:
+        super().__init__(*args, **kwargs)
+        check_gathering(self, kwargs)
 
     def compute_metrics(self, results: Sequence[dict]) -> dict:
         """Write the file; called on the first rank."""

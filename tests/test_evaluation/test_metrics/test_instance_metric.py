@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from helpers.coco_crowds import crowd_of
 from mmdet.structures import DetDataSample
 from mmengine.evaluator import Evaluator
 from mmengine.structures import InstanceData, PixelData
@@ -217,36 +218,6 @@ def test_files_come_after_the_scores(dataset, samples, tmp_path):
     metric = InstanceMetric(metric='bbox', outfile_prefix=str(tmp_path / 'file' / 'x'))
     assert score(metric, dataset.metainfo, samples) == expected
     assert 'file cannot be made' in str(metric.unwritten)
-
-
-def crowd_of(numbers: list[int], tmp_path: Path, missed: int = 0, **options) -> dict[str, float]:
-    """Scores of an image with so many objects of each class, found but for the last ``missed`` ones."""
-    labels = [label for label, number in enumerate(numbers) for _ in range(number)]
-    boxes = [[20 * (i % 40), 20 * (i // 40), 12, 12] for i in range(len(labels))]
-    annotations = [
-        dict(id=i + 1, image_id=1, category_id=label, bbox=box, area=144, iscrowd=0, segmentation=[rectangle(box)])
-        for i, (label, box) in enumerate(zip(labels, boxes, strict=True))
-    ]
-    names = ['a', 'b']
-    content = dict(
-        images=[dict(id=1, file_name='x', width=800, height=800)],
-        annotations=annotations,
-        categories=[dict(id=label, name=name) for label, name in enumerate(names)],
-    )
-    (tmp_path / 'gt.json').write_text(json.dumps(content))
-    metric = InstanceMetric(ann_file=str(tmp_path / 'gt.json'), metric='bbox', **options)
-    metric.dataset_meta = dict(classes=names, thing_classes=names)
-    kept = len(boxes) - missed
-    found = torch.tensor(boxes, dtype=torch.float)[:kept]
-    found[:, 2:] += found[:, :2]
-    instances = dict(bboxes=found, scores=torch.linspace(1, 0.5, kept), labels=torch.tensor(labels[:kept]))
-    metric.process({}, [dict(img_id=1, img_path='x', ori_shape=(800, 800), pred_instances=instances)])
-    return metric.evaluate(1)
-
-
-def rectangle(box: list[int]) -> list[int]:
-    x, y, w, h = box
-    return [x, y, x + w, y, x + w, y + h, x, y + h]
 
 
 @pytest.mark.parametrize(

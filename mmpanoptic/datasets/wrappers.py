@@ -1,0 +1,108 @@
+"""Datasets in wrappers: repeated, concatenated, balanced, mixed, and each of these in another."""
+
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import mmdet.datasets
+import mmengine.dataset
+
+from mmpanoptic.registry import DATASETS
+from mmpanoptic.utils import DatasetError
+
+
+def inner_datasets(dataset: Any) -> Iterator[Any]:
+    """The datasets inside of wrappers, whatever the depth; a dataset that is not wrapped gives itself.
+
+    Args:
+        dataset: A dataset, or the config of one.
+    """
+    inside = _inside(dataset)
+    if not inside:
+        yield dataset
+    for one in inside:
+        yield from inner_datasets(one)
+
+
+def _inside(dataset: Any) -> list:
+    several, single = (
+        dataset.get(key) if isinstance(dataset, Mapping) else getattr(dataset, key, None)
+        for key in ('datasets', 'dataset')
+    )
+    return list(several) if isinstance(several, (list, tuple)) else [] if single is None else [single]
+
+
+def with_changes(dataset: Mapping, changes: Mapping) -> dict:
+    """The config of a dataset, or of a wrapper, with other entries of the datasets inside.
+
+    A wrapper that has a pipeline (of mixed images) is left out where the changes have one: it would run after theirs.
+    """
+    inside = _inside(dataset)
+    if not inside:
+        return {**dataset, **changes}
+    changed = [with_changes(one, changes) for one in inside]
+    if 'datasets' in dataset:
+        return {**dataset, 'datasets': changed}
+    return changed[0] if 'pipeline' in dataset and 'pipeline' in changes else {**dataset, 'dataset': changed[0]}
+
+
+def check_same_classes(datasets: Sequence[Any]) -> None:
+    """Refuse datasets of one run whose labels mean different classes, which would give a PQ near 0 and no error.
+
+    Raises:
+        DatasetError: Naming the two files and the first label that differs.
+    """
+    for dataset in datasets[1:]:
+        first, other = (d.metainfo for d in (datasets[0], dataset))
+        things = [len(meta.get('thing_classes', meta.get('classes', ()))) for meta in (first, other)]
+        for label, names in enumerate(itertools.zip_longest(first.get('classes', ()), other.get('classes', ()))):
+            if names[0] != names[1] or (label < things[0]) != (label < things[1]):
+                raise DatasetError(
+                    f'{datasets[0].ann_file} and {dataset.ann_file} differ in class {label} ({names[0]!r} against '
+                    f'{names[1]!r}): list the same `categories` in the same order, with the same isthing, in both'
+                )
+
+
+@DATASETS.register_module()
+class ConcatDataset(mmdet.datasets.ConcatDataset):
+    """mmdet's dataset of that name, whose ``metainfo`` is that of the first dataset.
+
+    The classes have to be the same. Ids of categories, colours and what else the files say may differ, of which
+    mmdet's own makes a list that no metric takes.
+
+    Args:
+        datasets: Datasets or their configs.
+        lazy_init: Whether to read the annotations when they are needed.
+        ignore_keys: Keys of ``metainfo`` that may differ. All but the classes may.
+
+    Raises:
+        DatasetError: If there is none, or their classes differ.
+    """
+
+    def __init__(
+        self, datasets: Sequence[Any], lazy_init: bool = False, ignore_keys: str | list[str] | None = None
+    ) -> None:
+        if not datasets:
+            raise DatasetError('ConcatDataset: datasets is empty: list at least one')
+        self.datasets = [DATASETS.build(one) if isinstance(one, Mapping) else one for one in datasets]
+        self.ignore_keys = [ignore_keys] if isinstance(ignore_keys, str) else list(ignore_keys or ())
+        check_same_classes(list(inner_datasets(self)))
+        self._metainfo = self.datasets[0].metainfo
+        self._fully_initialized = False
+        if not lazy_init:
+            self.full_init()
+            self._metainfo['cumulative_sizes'] = self.cumulative_sizes
+
+    def get_cat_ids(self, idx: int) -> list[int]:
+        """Labels of the instances of an image, for a ``ClassBalancedDataset`` around this one."""
+        place, inner = self._get_ori_dataset_idx(idx)
+        return self.datasets[place].get_cat_ids(inner)
+
+
+@DATASETS.register_module()
+class RepeatDataset(mmengine.dataset.RepeatDataset):
+    """mmengine's dataset of that name, which can stand in a ``ClassBalancedDataset``."""
+
+    def get_cat_ids(self, idx: int) -> list[int]:
+        """See :meth:`ConcatDataset.get_cat_ids`."""
+        return self.dataset.get_cat_ids(self._get_ori_dataset_idx(idx))

@@ -134,7 +134,7 @@ PUBLIC = {
     ),
     'mmpanoptic.datasets.shapes': 'CATEGORIES SPLITS Scene Segment render_scene scene_rng write_dataset write_split',
     'mmpanoptic.datasets.transforms': (
-        'LoadAnnotations LoadImageFromFile LoadPanopticAnnotations PackPanopticInputs TestTimeAug'
+        'LoadAnnotations LoadImageFromFile LoadPanopticAnnotations PackPanopticInputs RandomFlip Resize TestTimeAug'
     ),
     'mmpanoptic.engine.hooks': (
         'BranchGradientHook CheckpointHook ClassTransferHook FiniteLossHook LoggerHook PanopticCheckHook '

@@ -10,6 +10,7 @@ from mmengine.runner import Runner
 from torch.utils.data import DataLoader
 
 from mmpanoptic.registry import LOOPS
+from mmpanoptic.utils import UserError
 
 from .data_loading import TrainBatches, end_workers, seeds_to_draw, skipping
 
@@ -19,6 +20,8 @@ class ResumableLoop:
 
     def __init__(self, runner: Runner, dataloader: DataLoader | dict, *args, **kwargs) -> None:
         super().__init__(runner, skipping(dataloader), *args, **kwargs)
+        if self.val_interval < 1:
+            raise UserError(f'train_cfg.val_interval is {self.val_interval}: 1 or more is needed')
         self.batches = TrainBatches(self.dataloader)
         self._validated = False
 

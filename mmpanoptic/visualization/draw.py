@@ -19,14 +19,19 @@ HEADER_COLOR = (32, 32, 32)
 # https://extremelearning.com.au/unreasonable-effectiveness-of-quasirandom-sequences/
 _SPREAD = 1.2207440846 ** -np.arange(1, 4)
 
+MAX_SIDE = 2**14  # pixels
+
 
 def upscale(image: np.ndarray, min_side: int) -> tuple[np.ndarray, int]:
     """Enlarge a small image by the least whole factor that brings its short side to ``min_side`` pixels.
 
+    Its long side gets no longer than :data:`MAX_SIDE`, though: a row of pixels stays thin.
+
     Returns:
         The image, of shape (f * H, f * W, 3), and the factor f; the image itself and 1 if it is large enough.
     """
-    factor = -(-min_side // max(1, min(image.shape[:2])))
+    short, long = sorted(image.shape[:2])
+    factor = min(-(-min_side // max(1, short)), MAX_SIDE // max(1, long))
     if factor <= 1:
         return image, 1
     return cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_CUBIC), factor

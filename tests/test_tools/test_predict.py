@@ -95,17 +95,82 @@ def test_image_ids():
     assert TOOL.image_ids(['7.png', 'x.png']) == [1, 2]
 
 
-def test_unreadable_images_are_named_before_anything_is_done(
+def damaged(tiny: TinyModel, folder: Path) -> list[str]:
+    """Write images that cannot be read; their names. Of the last one, the header is whole and the pixels are not."""
+    data = (tiny.images / '07.png').read_bytes()
+    start = data.index(b'IDAT') + 20
+    (folder / 'cut.png').write_bytes(data[:-40])
+    (folder / 'text.jpg').write_text('hello')
+    (folder / 'empty.png').touch()
+    (folder / 'pixels.png').write_bytes(data[:start] + bytes(200) + data[start + 200 :])
+    return ['cut.png', 'text.jpg', 'empty.png', 'pixels.png']
+
+
+def test_bad_images_among_others_are_left_out(
     predict: Callable, tiny: TinyModel, tmp_path: Path, capsys: pytest.CaptureFixture
 ):
-    (tmp_path / 'cut.png').write_bytes((tiny.images / '07.png').read_bytes()[:-40])
-    (tmp_path / 'text.jpg').write_text('hello')
-    (tmp_path / 'empty.png').touch()
+    bad = damaged(tiny, tmp_path)
+    with pytest.raises(SystemExit) as ending:
+        predict(tiny.images / '07.png', tmp_path, tiny.images / '12.png')
+    assert ending.value.code == 1
+    *reasons, line = capsys.readouterr().err.splitlines()
+    for name in bad:
+        assert sum(reason.startswith(f'left out: {tmp_path / name} ') for reason in reasons) == 1
+    out = tmp_path / 'results' / 'out'
+    assert line == f'error: 4 of 6 files are unusable, see above; 2 of 6 images are predicted: {out}/'
+    assert [image['file_name'] for image in json.loads((out / 'panoptic.json').read_text())['images']] == [
+        '07.png', '12.png'
+    ]  # fmt: skip
+    assert files_below(out) == [
+        'panoptic.json',
+        *(f'{f}/{n}.png' for f in ('panoptic', 'pictures') for n in ('07', '12')),
+    ]
+    alone = predict(tiny.images / '07.png', tiny.images / '12.png')  # the marker lets a later run replace it
+    assert 'panoptic/07.png' in files_below(alone)
+
+
+def test_nothing_but_bad_images(predict: Callable, tiny: TinyModel, tmp_path: Path, capsys: pytest.CaptureFixture):
+    out = predict(tiny.images / '07.png')
+    before = files_below(tmp_path)
+    bad = damaged(tiny, tmp_path)
+    capsys.readouterr()
     with pytest.raises(SystemExit):
-        predict(tiny.images, tmp_path, checkpoint='nowhere.pth')
-    line = error_line(capsys)
-    assert '3 of 6 files' in line and all(name in line for name in ('cut.png', 'text.jpg', 'empty.png'))
-    assert not (tmp_path / 'results').exists()
+        predict(tmp_path / bad[0])
+    assert f'{bad[0]} is truncated' in (line := error_line(capsys)) and f'and {out} is what it was' in line
+    with pytest.raises(SystemExit):
+        predict(tmp_path / bad[-1])
+    assert f'{bad[-1]} cannot be decoded' in (line := error_line(capsys)) and 'nothing is predicted' in line
+    with pytest.raises(SystemExit):
+        predict(tmp_path)
+    assert 'error: 4 of 4 files are unusable, see above; nothing is predicted' in capsys.readouterr().err
+    assert files_below(tmp_path) == sorted([*before, *bad])
+
+
+def test_other_formats_of_a_folder_are_named(
+    predict: Callable, tiny: TinyModel, tmp_path: Path, capsys: pytest.CaptureFixture
+):
+    (tmp_path / '07.png').write_bytes((tiny.images / '07.png').read_bytes())
+    for name in ('a.gif', 'b.AVIF', 'c.jp2', 'd.heic', 'notes.txt', '.hidden.gif'):
+        (tmp_path / name).touch()
+    predict(tmp_path, '--no-pictures')
+    assert '4 files of other formats are left out' in (printed := capsys.readouterr().out)
+    assert 'are read): a.gif, b.AVIF, c.jp2, d.heic\n' in printed and 'notes' not in printed
+
+
+@pytest.mark.parametrize('address', ['https://example.org/a.jpg', 's3://bucket/a.jpg'])
+def test_addresses_are_no_files(address: str, predict: Callable, capsys: pytest.CaptureFixture):
+    with pytest.raises(SystemExit):
+        predict(address)
+    assert error_line(capsys) == f'error: image {address} is an address: download it and give the path of the file'
+
+
+@pytest.mark.parametrize('size', [(1, 1), (1, 64), (64, 1), (3, 5000), (5000, 3)])
+def test_images_of_extreme_shapes(size: tuple[int, int], predict: Callable, tmp_path: Path):
+    cv2.imwrite(str(tmp_path / '1.png'), np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8))
+    out = predict(tmp_path / '1.png')
+    assert decode_panoptic_png((out / 'panoptic/1.png').read_bytes(), '').shape == size
+    height, width = cv2.imread(str(out / 'pictures/1.png')).shape[:2]
+    assert height % size[0] == 0 and width % size[1] == 0 and max(height, width) <= 2**14
 
 
 @pytest.mark.parametrize('kind', bombs.BOMBS)
@@ -115,10 +180,10 @@ def test_images_that_claim_too_much(
     path = tmp_path / f'bomb.{kind}'
     path.write_bytes(bombs.BOMBS[kind](16000, 16000))
     with pytest.raises(SystemExit):
-        predict(tiny.images, path, checkpoint='nowhere.pth')
+        predict(path, checkpoint='nowhere.pth')
     line = error_line(capsys)
     assert f'bomb.{kind} c' in line
-    assert line.endswith('set max_pixels (--max-pixels)') or kind == 'webp'
+    assert line.endswith('(--max-pixels)') or kind == 'webp'
     assert not (tmp_path / 'results').exists()
 
 

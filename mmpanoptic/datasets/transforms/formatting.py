@@ -17,22 +17,20 @@ class PackPanopticInputs(PackDetInputs):
     ``sample_idx``, the sample's place in the dataset.
 
     Raises:
-        DatasetError: If the semantic map or the masks are not of the image's size: a transform before, such as one that
-            mixes images, has changed one of them alone.
+        DatasetError: If, in training, the semantic map is not of the image's size: a transform before, such as one that
+            mixes images, has changed the image alone.
     """
 
     def transform(self, results: dict) -> dict:
         """Pack ``results`` into ``inputs`` (3, H, W) and ``data_samples``."""
-        size = results['img'].shape[:2]
-        for name in ('gt_seg_map', 'gt_masks'):
-            other = results[name].shape[:2] if name == 'gt_seg_map' and name in results else None
-            if name == 'gt_masks' and name in results:
-                other = results[name].height, results[name].width
-            if other is not None and other != size:
-                raise DatasetError(
-                    f'{results["img_path"]}: {name} is {other[0]}x{other[1]} (height x width) where the image is '
-                    f'{size[0]}x{size[1]}: a transform of the pipeline does not transform it, leave that one out'
-                )
+        semantic = results.get('gt_seg_map')
+        # In testing, annotations are of the original size, and the panoptic map is among them.
+        if semantic is not None and 'gt_panoptic_map' not in results and semantic.shape != results['img'].shape[:2]:
+            sizes = [f'{height}x{width}' for height, width in (semantic.shape, results['img'].shape[:2])]
+            raise DatasetError(
+                f'{results["img_path"]}: gt_seg_map is {sizes[0]} (height x width) where the image is {sizes[1]}: a '
+                'transform of the pipeline does not know it, leave that one out (or load with_panoptic in testing)'
+            )
         packed = super().transform(results)
         if 'gt_panoptic_map' in results:
             ground_truth = PixelData(sem_seg=torch.from_numpy(results['gt_panoptic_map'])[None])

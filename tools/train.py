@@ -1,6 +1,7 @@
 """Train a model.
 
-python tools/train.py CONFIG [--work-dir DIR] [--amp] [--resume [CHECKPOINT]] [--auto-scale-lr] [--cfg-options k=v ...]
+python tools/train.py CONFIG [--work-dir DIR] [--amp] [--resume [CHECKPOINT]] [--auto-scale-lr] [--strict]
+    [--cfg-options k=v ...]
 """
 
 import argparse

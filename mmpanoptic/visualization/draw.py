@@ -269,3 +269,10 @@ def side_by_side(panels: Sequence[np.ndarray], gap: int = 6) -> np.ndarray:
     for panel in panels[1:]:
         row += [spacer, panel]
     return np.concatenate(row, axis=1)
+
+
+def grid(panels: Sequence[np.ndarray], columns: int, gap: int = 6) -> np.ndarray:
+    """Panels of one size in full rows of so many ``columns``, ``gap`` white pixels between them."""
+    rows = [side_by_side(panels[start : start + columns], gap) for start in range(0, len(panels), columns)]
+    spacer = np.full((gap, *rows[0].shape[1:]), 255, np.uint8)
+    return np.concatenate([part for row in rows for part in (spacer, row)][1:])

@@ -83,14 +83,6 @@ def panels(
         yield 'ground truth', visualizer.draw_ground_truth(canvas, factor, sample)
 
 
-def arrange(pictures: list[np.ndarray], gap: int = 6) -> np.ndarray:
-    """Three in a row, or four in two rows."""
-    if len(pictures) < 4:
-        return draw.side_by_side(pictures, gap)
-    rows = draw.side_by_side(pictures[:2], gap), draw.side_by_side(pictures[2:], gap)
-    return np.concatenate([rows[0], np.full((gap, *rows[0].shape[1:]), 255, np.uint8), rows[1]])
-
-
 def main() -> None:
     args = parse_args()
     config = load_config(args.config, args.cfg_options)
@@ -111,7 +103,9 @@ def main() -> None:
         for path in track(paths, 'Drawing', transient=True):
             result, evidence, _ = inferencer.observe(path)
             drawn = [draw.with_header(p, title) for title, p in panels(visualizer, result, evidence, truths.get(path))]
-            (folder / f'{names[path]}.png').write_bytes(encode_png(arrange(drawn)))
+            (folder / f'{names[path]}.png').write_bytes(
+                encode_png(draw.grid(drawn, 2 if len(drawn) == 4 else len(drawn)))
+            )
     print(f'{len(paths)} pictures: {args.out}/')
 
 

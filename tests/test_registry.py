@@ -20,7 +20,7 @@ NAMES = {
     'LOOPS': [None, 'TeacherStudentValLoop', 'ValLoop'],
     'RUNNERS': [None, None, 'Runner'],
     'RUNNER_CONSTRUCTORS': [None, None, None],
-    'OPTIM_WRAPPERS': [None, None, 'AmpOptimWrapper'],
+    'OPTIM_WRAPPERS': ['AmpOptimWrapper', None, 'OptimWrapper'],
     'OPTIMIZERS': [None, None, 'AdamW'],
     'OPTIM_WRAPPER_CONSTRUCTORS': [
         None,
@@ -35,7 +35,7 @@ NAMES = {
     'MODELS': ['PanopticFPN', 'MaskRCNN', 'MomentumAnnealingEMA'],
     'MODEL_WRAPPERS': [None, None, 'MMDistributedDataParallel'],
     'WEIGHT_INITIALIZERS': [None, None, 'Pretrained'],
-    'TASK_UTILS': [None, 'MaxIoUAssigner', None],
+    'TASK_UTILS': ['MaxIoUAssigner', 'RandomSampler', None],
     'METRICS': ['PanopticMetric', 'CocoMetric', 'DumpResults'],
     'EVALUATOR': [None, 'MultiDatasetsEvaluator', 'Evaluator'],
     'VISUALIZERS': ['PanopticVisualizer', 'DetLocalVisualizer', 'Visualizer'],

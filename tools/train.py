@@ -1,20 +1,18 @@
 """Train a model.
 
-python tools/train.py CONFIG [--work-dir DIR] [--amp] [--resume [CHECKPOINT]] [--auto-scale-lr] [--strict]
-    [--cfg-options k=v ...]
+python tools/train.py CONFIG [--work-dir DIR] [--amp [float16|bfloat16]] [--resume [CHECKPOINT]] [--auto-scale-lr]
+    [--strict] [--cfg-options k=v ...]
 """
 
 import argparse
 import contextlib
-
-import torch
-from mmengine.config import Config
 
 from mmpanoptic.engine import cli
 from mmpanoptic.engine.checkpoint_files import latest_checkpoint, use_strict_loading
 from mmpanoptic.engine.checkpoints import RequireAllWeights
 from mmpanoptic.engine.configs import load_config, require_keys
 from mmpanoptic.engine.devices import is_first_process, set_local_rank
+from mmpanoptic.engine.precision import DTYPES, choose_precision
 from mmpanoptic.engine.runner import build_runner
 from mmpanoptic.utils import UserError, require_file, require_folder, sole_writer
 
@@ -23,7 +21,13 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description='Train a model')
     parser.add_argument('config', help='config file')
     parser.add_argument('--work-dir', help='where logs and checkpoints go (default: work_dirs/<config name>)')
-    parser.add_argument('--amp', action='store_true', help='mixed precision')
+    parser.add_argument(
+        '--amp',
+        nargs='?',
+        const='auto',
+        choices=['auto', *DTYPES],
+        help='mixed precision; without a value, float16 with a GPU, else bfloat16',
+    )
     parser.add_argument('--auto-scale-lr', action='store_true', help='scale the learning rate to the batch size')
     parser.add_argument(
         '--resume',
@@ -41,23 +45,6 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0)
     return parser.parse_args()
-
-
-def choose_precision(config: Config, amp: bool) -> None:
-    """Train in mixed precision if ``amp`` or the config says so.
-
-    Raises:
-        UserError: If there is no GPU to do that.
-    """
-    wrapper = config.optim_wrapper
-    if amp and wrapper.get('type') != 'AmpOptimWrapper':
-        wrapper.update(type='AmpOptimWrapper', loss_scale='dynamic')
-    kind = wrapper.get('type', 'OptimWrapper')  # mmengine's default
-    if kind == 'OptimWrapper':
-        wrapper.pop('loss_scale', None)  # of a config whose mixed precision was switched off
-    elif kind == 'AmpOptimWrapper' and not torch.cuda.is_available():
-        way_out = 'leave out --amp' if amp else 'train with --cfg-options optim_wrapper.type=OptimWrapper'
-        raise UserError(f'mixed precision (float16) needs a GPU, and this machine has none: {way_out}')
 
 
 def main() -> None:

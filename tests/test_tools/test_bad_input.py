@@ -57,9 +57,11 @@ def test_options(error_of, tiny_run: TinyRun):
     }.items():
         assert message in error_of('train', config, '--work-dir', 'work', '--cfg-options', option)
     if not torch.cuda.is_available():
-        assert 'has none: leave out --amp' in error_of('train', config, '--amp', '--work-dir', 'work')
-        half = write_config(Path('half.py'), tiny_run.data, extra="optim_wrapper = dict(type='AmpOptimWrapper')\n")
-        way_out = 'has none: train with --cfg-options optim_wrapper.type=OptimWrapper'
+        way_out = 'has none: take --amp bfloat16'
+        assert way_out in error_of('train', config, '--amp', 'float16', '--work-dir', 'work')
+        wrapper = "optim_wrapper = dict(type='AmpOptimWrapper', dtype='float16')\n"
+        half = write_config(Path('half.py'), tiny_run.data, extra=wrapper)
+        way_out = 'has none: take --cfg-options optim_wrapper.dtype=bfloat16'
         assert way_out in error_of('train', half, '--work-dir', 'work')
     assert 'checkpoint none.pth does not exist' in error_of(
         'train', config, '--resume', 'none.pth', '--work-dir', 'work'

@@ -17,6 +17,7 @@ import matplotlib
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 
+from mmpanoptic.analysis.short_training import only_train
 from mmpanoptic.engine import cli
 from mmpanoptic.engine.checkpoint_files import use_strict_loading
 from mmpanoptic.engine.components import build_dataset
@@ -47,18 +48,6 @@ def parse_args() -> argparse.Namespace:
 def epoch_length(config: Config) -> int:
     """Batches of a config that show every image of its training about once."""
     return -(-len(build_dataset(config, 'train_dataloader')) // config.train_dataloader['batch_size'])
-
-
-def only_train(config: Config, iterations: int) -> None:
-    """Make a config train so many iterations and do nothing else, in place.
-
-    Schedules stay: what they count in epochs is as in the first epoch of the config.
-    """
-    config.train_cfg = dict(type='IterBasedTrainLoop', max_iters=iterations)
-    config.val_cfg = config.val_dataloader = config.val_evaluator = None
-    config.test_cfg = config.test_dataloader = config.test_evaluator = None
-    config.default_hooks.checkpoint = None
-    config.log_processor.by_epoch = False
 
 
 def plot_rows(rows: Sequence[tuple[int, float, float]], path: str) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from mmengine.dist import get_rank
 from mmengine.hooks import Hook
-from mmengine.optim import AmpOptimWrapper
+from mmengine.optim import AmpOptimWrapper, OptimWrapper
 from mmengine.runner import Runner
 from torch import Tensor
 
@@ -50,8 +50,9 @@ class FiniteLossHook(Hook):
     weights_only=False)`` reads it.
 
     Args:
-        max_skipped: With mixed precision, how many iterations in a row may have such a loss. The loss scale is lowered
-            meanwhile, and the optimizer skips the step.
+        max_skipped: Where losses are scaled (float16), how many iterations in a row may have such a loss. Their
+            gradients are not finite either, and the scaler skips the step; a warning names them. Gradients alone that
+            overflow are the scaler's business. Without a scaler (float32, bfloat16) the first one ends the training.
         allow_nan: Whether checkpoints may hold values that are not finite.
     """
 
@@ -99,14 +100,25 @@ class FiniteLossHook(Hook):
         losses = dict(zip(names, values.get().tolist(), strict=True))
         wrong = [name for name, value in losses.items() if not math.isfinite(value)]
         self._skipped = self._skipped + 1 if wrong else 0
-        if not wrong or (isinstance(runner.optim_wrapper, AmpOptimWrapper) and self._skipped <= self.max_skipped):
+        if not wrong:
             return
         images = [sample.get('img_path', '?') for sample in (data_batch or {}).get('data_samples', [])]
+        what = (
+            f'iteration {iteration}: {", ".join(f"{name} is {losses[name]}" for name in wrong)} '
+            f'({", ".join(map(str, images[:4]))})'
+        )
+        if _skips_steps(runner.optim_wrapper) and self._skipped <= self.max_skipped:
+            runner.logger.warning(f'{what}: step skipped ({self._skipped} in a row, at most {self.max_skipped} may be)')
+            return
         file = Path(runner.work_dir) / 'non_finite' / f'iter_{iteration}_rank_{get_rank()}.pth'
         os.makedirs(file.parent, exist_ok=True)
         torch.save(dict(data_batch=data_batch, losses=losses), file)
         raise UserError(
-            f'iteration {iteration}: {", ".join(f"{name} is {losses[name]}" for name in wrong)} '
-            f'({", ".join(map(str, images[:4]))}); the batch is in {file}. Lower the learning rate, clip gradients '
-            '(optim_wrapper.clip_grad), or start from a checkpoint that is good'
+            f'{what}; the batch is in {file}. Lower the learning rate, clip gradients (optim_wrapper.clip_grad), or '
+            'start from a checkpoint that is good'
         )
+
+
+def _skips_steps(wrapper: OptimWrapper) -> bool:
+    """Whether steps whose gradients are not finite are not made."""
+    return isinstance(wrapper, AmpOptimWrapper) and wrapper.loss_scaler.is_enabled()

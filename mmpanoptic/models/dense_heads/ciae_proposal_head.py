@@ -14,6 +14,7 @@ from mmengine.config import ConfigDict
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
+from mmpanoptic.models.layers.precision import full
 from mmpanoptic.registry import MODELS
 
 # What the losses, the targets and the layers here take for granted.
@@ -25,7 +26,8 @@ class CIAEProposals(NamedTuple):
     """What the head gives, level by level.
 
     Attributes:
-        cls_scores: Class logits of shape (N, K, H_i, W_i).
+        cls_scores: Class logits of shape (N, K, H_i, W_i), float32 at least, as all but the embeddings: locations take
+            their type, and bfloat16 has no 1300.
         distances: Distances from the location to the left, upper, right and lower side of the box, of shape (N, 4, H_i,
             W_i), in pixels of the input.
         centernesses: Logits of shape (N, 1, H_i, W_i).
@@ -118,7 +120,7 @@ class CIAEProposalHead(FCOSHead):
         """One level; ``stride`` is not needed."""
         cls_score, bbox_pred, _, reg_feat = super(FCOSHead, self).forward_single(x)
         # In float32: half precision ends at exp(11).
-        outputs = cls_score, scale(bbox_pred).float().exp(), self.conv_centerness(reg_feat)
+        outputs = full(cls_score), scale(bbox_pred).float().exp(), full(self.conv_centerness(reg_feat))
         return (*outputs, self.conv_box_embedding(reg_feat)) if self.box_embedding_dims else outputs
 
     def loss(self, x: Sequence[Tensor], batch_data_samples: SampleList) -> dict[str, Tensor]:
@@ -180,10 +182,8 @@ class CIAEProposalHead(FCOSHead):
             centerness, ``labels`` (n,), and ``points`` (n, 2), int64: x and y of the pixel of the input that stands for
             the location that predicted the box, moved to the nearest one of ``img_shape`` if it is outside.
         """
-        # Locations take the dtype of the class scores, and bfloat16 has no 1300.
-        cls_scores = [level.float() for level in outputs.cls_scores]
         return self.predict_by_feat(
-            cls_scores,
+            [level.float() for level in outputs.cls_scores],  # mmcv's NMS takes nothing else
             outputs.distances,
             outputs.centernesses,
             batch_img_metas=batch_img_metas,

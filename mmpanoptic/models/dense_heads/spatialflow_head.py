@@ -12,6 +12,7 @@ from mmengine.config import ConfigDict
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
+from mmpanoptic.models.layers.precision import full, in_full_precision
 from mmpanoptic.registry import MODELS
 from mmpanoptic.utils import require_choice
 
@@ -25,8 +26,9 @@ class SpatialFlowOutputs(NamedTuple):
     """What the sub-networks give, level by level.
 
     Attributes:
-        cls_scores: Class logits of shape (N, A * K, H_i, W_i).
-        bbox_preds: Box deltas of shape (N, A * 4, H_i, W_i).
+        cls_scores: Class logits of shape (N, A * K, H_i, W_i), float32 at least: anchors take their type, and half
+            precision is too coarse for coordinates.
+        bbox_preds: Box deltas of shape (N, A * 4, H_i, W_i), float32 at least.
         thing_feats: Features of things, (N, C, H_i, W_i), of the first ``num_panoptic_levels``.
         stuff_feats: Features of stuff, (N, C, H_i, W_i), of the same levels.
     """
@@ -55,7 +57,8 @@ class DeformableStage(nn.Module):
             flow: Of shape (N, 27, H, W): offsets, (dy, dx) for each tap in turn, then the logits of the modulation.
         """
         offsets, modulation = flow[:, : self.num_offsets], flow[:, self.num_offsets :].sigmoid()
-        return self.conv(x, offsets.contiguous(), modulation.contiguous()).relu()
+        result = in_full_precision(self.conv, x, offsets.contiguous(), modulation.contiguous())
+        return result.to(x.dtype).relu()
 
 
 @MODELS.register_module()
@@ -185,7 +188,7 @@ class SpatialFlowHead(RetinaHead):
         levels = [self._forward_level(level, index < self.num_panoptic_levels) for index, level in enumerate(x)]
         cls_scores, bbox_preds, thing_feats, stuff_feats = map(list, zip(*levels, strict=True))
         panoptic = slice(self.num_panoptic_levels)
-        return SpatialFlowOutputs(cls_scores, bbox_preds, thing_feats[panoptic], stuff_feats[panoptic])
+        return SpatialFlowOutputs(full(cls_scores), full(bbox_preds), thing_feats[panoptic], stuff_feats[panoptic])
 
     def _forward_level(self, x: Tensor, panoptic: bool) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Logits, deltas and the features of things and stuff, which are ``x`` unless the level is ``panoptic``."""
@@ -279,7 +282,7 @@ class SpatialFlowHead(RetinaHead):
         Returns:
             ``bboxes`` of shape (N, 4), ``scores`` and ``labels`` of each image.
         """
-        # Anchors take the dtype of the class scores, and half precision is too coarse for coordinates.
+        # mmcv's NMS takes nothing but float32.
         return self.predict_by_feat(
             [level.float() for level in outputs.cls_scores],
             [level.float() for level in outputs.bbox_preds],

@@ -8,6 +8,7 @@ from mmengine.structures import InstanceData
 from torch import Tensor
 
 from mmpanoptic.models.dense_heads import CIAEProposals
+from mmpanoptic.models.layers.precision import full
 from mmpanoptic.models.losses import EMBEDDING_STRIDE, mean_queries, segment_sums
 from mmpanoptic.registry import MODELS
 from mmpanoptic.structures import EmbeddingMap, Evidence
@@ -106,8 +107,8 @@ class CIAE(PanopticDetector, SingleStageDetector):
         feats = self.extract_feat(batch_inputs)
         proposals = self._proposals(feats)
         pixels = self.semantic_head(feats, proposals.box_embeddings)
-        embeddings = pixels.embedding.float()
-        semantics = [None] * len(embeddings) if pixels.semantic is None else pixels.semantic.float()
+        embeddings = full(pixels.embedding)
+        semantics = [None] * len(embeddings) if pixels.semantic is None else pixels.semantic
         metas = [sample.metainfo for sample in batch_data_samples]
         if self.oracle:
             instances = [annotated_instances(*pair) for pair in zip(batch_data_samples, embeddings, strict=True)]

@@ -11,6 +11,7 @@ from mmengine.structures import InstanceData
 from torch import Tensor
 
 from mmpanoptic.models.dense_heads.spatialflow_head import SpatialFlowOutputs
+from mmpanoptic.models.layers.precision import full
 from mmpanoptic.registry import MODELS, TASK_UTILS
 from mmpanoptic.structures import Evidence
 
@@ -105,7 +106,7 @@ class SpatialFlow(PanopticDetector, SingleStageDetector):
 
     def mask_logits(self, thing_feats: Sequence[Tensor], boxes: list[Tensor]) -> Tensor:
         """Mask logits of shape (R, T, h, w) of the boxes of all images, from the sub-network for things."""
-        return self.mask_head(self.mask_roi_extractor(thing_feats, bbox2roi(boxes)))
+        return full(self.mask_head(self.mask_roi_extractor(thing_feats, bbox2roi(boxes))))
 
     @torch.no_grad()
     def _predict_instances(self, outputs: SpatialFlowOutputs, metas: list[dict], rescale: bool) -> list[InstanceData]:

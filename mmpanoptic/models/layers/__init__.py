@@ -1,3 +1,4 @@
+from . import precision  # noqa: F401  (registers)
 from .adaptive_pooling import AdaptivePooling, assigned_levels, count_sources
 from .category_memory import CategoryMemory, scheduled_momentum
 from .coord_conv import CoordConvModule

@@ -6,6 +6,7 @@ from mmdet.utils import reduce_mean
 from torch import Tensor, nn
 
 from mmpanoptic.models.layers.category_memory import CategoryMemory
+from mmpanoptic.models.layers.precision import full
 from mmpanoptic.registry import MODELS
 
 from .ciae_targets import EMBEDDING_STRIDE, EmbeddingTargets
@@ -89,8 +90,7 @@ class CIAELoss(nn.Module):
             ValueError: If targets are larger than the embeddings are once enlarged.
         """
         with torch.autocast(embedding.device.type, enabled=False):
-            if embedding.dtype in (torch.float16, torch.bfloat16):
-                embedding = embedding.float()
+            embedding = full(embedding)
             images = [self._sample(*pair) for pair in zip(embedding, targets, strict=True)]
             if memory is not None:
                 memory.update(*self._category_sums(images, len(memory.embeddings)))

@@ -3,13 +3,14 @@
 import cv2
 import numpy as np
 import torch
-from mmdet.models import StandardRoIHead
 from mmdet.structures import SampleList
 from mmdet.structures.bbox import bbox2roi
 from mmdet.utils import ConfigType, InstanceList
 from torch import Tensor
 
 from mmpanoptic.registry import MODELS
+
+from .standard_roi_head import StandardRoIHead
 
 __all__ = ['DetectronRoIHead', 'paste_mask']
 

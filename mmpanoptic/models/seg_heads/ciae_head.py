@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from mmpanoptic.models.layers.category_memory import CategoryMemory
 from mmpanoptic.models.layers.coord_conv import CoordConvModule
+from mmpanoptic.models.layers.precision import full
 from mmpanoptic.models.losses.ciae_targets import EMBEDDING_STRIDE, EmbeddingTargets, embedding_targets
 from mmpanoptic.models.losses.semantic_loss import semantic_loss
 from mmpanoptic.registry import MODELS
@@ -150,7 +151,7 @@ class CIAEHead(BaseModule):
                 raise ValueError('box_embedding_dims is not 0 and no box embeddings are given')
             fused = sum(self._resize(level, embedding) for level in box_embeddings)
             embedding = embedding + self.conv_box_embedding(fused)
-        return CIAEOutputs(embedding, None if self.conv_logits is None else self.conv_logits(feats))
+        return CIAEOutputs(embedding, None if self.conv_logits is None else full(self.conv_logits(feats)))
 
     @staticmethod
     def _resize(x: Tensor, like: Tensor) -> Tensor:
@@ -213,8 +214,7 @@ class CIAEHead(BaseModule):
         Returns:
             Unit vectors of shape (n, D): those of the enlarged map, which is not formed, in float32 at least.
         """
-        if embedding.dtype in (torch.float16, torch.bfloat16):
-            embedding = embedding.float()
+        embedding = full(embedding)
         size = embedding.new_tensor([embedding.size(2), embedding.size(1)]) * EMBEDDING_STRIDE
         grid = (points.to(embedding) + 0.5) / size * 2 - 1
         sampled = F.grid_sample(embedding[None], grid[None, None], padding_mode='border', align_corners=False)

@@ -8,6 +8,7 @@ from mmdet.structures import SampleList
 from mmengine.model import ModuleList
 from torch import Tensor, nn
 
+from mmpanoptic.models.layers.precision import full
 from mmpanoptic.models.losses.semantic_loss import semantic_loss
 from mmpanoptic.registry import MODELS
 from mmpanoptic.structures import StuffLogits
@@ -93,7 +94,7 @@ class OANetStuffHead(BaseSemanticHead):
         levels = [convs(level) for convs, level in zip(self.level_convs, x, strict=False)]
         levels[1:] = [F.interpolate(level, size, mode='bilinear', align_corners=False) for level in levels[1:]]
         feats = self.fuse_conv(torch.cat(levels, dim=1))
-        return dict(seg_preds=self.conv_logits(feats), seg_feats=feats)
+        return dict(seg_preds=full(self.conv_logits(feats)), seg_feats=feats)
 
     def loss(self, x: tuple[Tensor, ...], batch_data_samples: SampleList) -> dict[str, Tensor]:
         """``loss_seg``, see :func:`semantic_loss`, from ``gt_sem_seg`` (contiguous labels, 255 is ignored)."""

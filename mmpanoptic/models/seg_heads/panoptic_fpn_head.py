@@ -3,6 +3,7 @@
 from mmdet.models import PanopticFPNHead as MMDetPanopticFPNHead
 from torch import Tensor
 
+from mmpanoptic.models.layers.precision import full
 from mmpanoptic.registry import MODELS
 from mmpanoptic.structures import StuffLogits
 
@@ -16,6 +17,11 @@ class PanopticFPNHead(MMDetPanopticFPNHead):
     Args:
         args, kwargs: See :class:`mmdet.models.PanopticFPNHead`.
     """
+
+    def forward(self, x: tuple[Tensor, ...]) -> dict[str, Tensor]:
+        """``seg_preds``, logits of shape (N, S + 1, H, W) of the finest level, and ``seg_feats``, see mmdet's head."""
+        outputs = super().forward(x)
+        return outputs | dict(seg_preds=full(outputs['seg_preds']))
 
     def predict(self, x: tuple[Tensor, ...], batch_img_metas: list[dict], rescale: bool = False) -> list[StuffLogits]:
         """Logits of stuff and 'other' of each image, at the original size or, without ``rescale``, as fed in.

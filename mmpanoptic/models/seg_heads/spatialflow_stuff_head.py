@@ -9,6 +9,7 @@ from mmengine.model import ModuleList
 from torch import Tensor, nn
 
 from mmpanoptic.models.fusion.stuff import best_channel
+from mmpanoptic.models.layers.precision import full
 from mmpanoptic.models.losses.semantic_loss import semantic_loss
 from mmpanoptic.registry import MODELS
 from mmpanoptic.structures import StuffLabels, StuffLogits
@@ -106,7 +107,7 @@ class SpatialFlowStuffHead(BaseSemanticHead):
             ``seg_preds`` of shape (N, S + 1 or T + S, H / 4, W / 4) and ``seg_feats``, what the last convolution sees.
         """
         feats = sum(convs(level) for convs, level in zip(self.lateral_convs, x, strict=True))
-        return dict(seg_preds=self.conv_logits(feats), seg_feats=feats)
+        return dict(seg_preds=full(self.conv_logits(feats)), seg_feats=feats)
 
     def _enlarge(self, logits: Tensor, size: tuple[int, int]) -> Tensor:
         return F.interpolate(logits, size, mode='bilinear', align_corners=self.align_corners)

@@ -14,9 +14,11 @@ from torch import Tensor
 
 from mmpanoptic.registry import TASK_UTILS
 
+from .priors import KeptPriors
+
 
 @TASK_UTILS.register_module()
-class DetectronAnchorGenerator(LegacyAnchorGenerator):
+class DetectronAnchorGenerator(KeptPriors, LegacyAnchorGenerator):
     """Anchors of which the sides are rounded before they are scaled.
 
     Source: ``generate_anchors`` of https://github.com/rbgirshick/py-faster-rcnn, which Detectron and the released PANet

@@ -20,13 +20,16 @@ def batch(name='a.png'):
 
 
 def train(hook, work_dir, losses, wrapper=None):
-    """Runs the hook over iterations with these losses; each is a dict by name."""
-    runner = SimpleNamespace(iter=0, work_dir=str(work_dir), optim_wrapper=wrapper)
+    """Runs the hook over iterations with these losses, each a dict by name; gives the warnings."""
+    warnings = []
+    logger = SimpleNamespace(warning=warnings.append)
+    runner = SimpleNamespace(iter=0, work_dir=str(work_dir), optim_wrapper=wrapper, logger=logger)
     for index, values in enumerate(losses):
         runner.iter = index
         logged = {name: torch.tensor(value) for name, value in values.items()}
         hook.after_train_iter(runner, index, batch(f'{index}.png'), logged)
     hook.after_train_epoch(runner)
+    return warnings
 
 
 @pytest.mark.parametrize('value', [NAN, INF, -INF])
@@ -49,12 +52,25 @@ def test_finite_losses_and_other_numbers_pass(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_mixed_precision_may_skip_some_steps(tmp_path):
+def scaling(enabled):
     wrapper = AmpOptimWrapper.__new__(AmpOptimWrapper)
-    bad, good = dict(loss=INF), dict(loss=1.0)
-    train(FiniteLossHook(max_skipped=2), tmp_path, [bad, bad, good, bad, bad, good], wrapper)
+    wrapper.loss_scaler = SimpleNamespace(is_enabled=lambda: enabled)
+    return wrapper
+
+
+def test_a_scaler_may_skip_some_steps(tmp_path):
+    bad, good = dict(loss=INF, loss_cls=NAN), dict(loss=1.0)
+    warnings = train(FiniteLossHook(max_skipped=2), tmp_path, [bad, bad, good, bad, bad, good], scaling(True))
+    assert len(warnings) == 4, 'each names the losses'
+    assert warnings[1].startswith('iteration 2: loss is inf, loss_cls is nan (1.png): step skipped (2 in a row')
     with pytest.raises(UserError, match='iteration 4: loss is inf'):
-        train(FiniteLossHook(max_skipped=2), tmp_path, [good, bad, bad, bad], wrapper)
+        train(FiniteLossHook(max_skipped=2), tmp_path, [good, bad, bad, bad], scaling(True))
+
+
+def test_without_a_scaler_no_step_is_skipped(tmp_path):
+    """bfloat16: the weights have had the step by now."""
+    with pytest.raises(UserError, match='iteration 2: loss is inf'):
+        train(FiniteLossHook(), tmp_path, [dict(loss=1.0), dict(loss=INF), dict(loss=1.0)], scaling(False))
 
 
 def test_losses_are_read_an_iteration_late(tmp_path):

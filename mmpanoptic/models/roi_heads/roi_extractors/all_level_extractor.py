@@ -6,6 +6,7 @@ import torch
 from mmdet.models.roi_heads.roi_extractors import BaseRoIExtractor
 from torch import Tensor
 
+from mmpanoptic.models.layers.precision import in_full_precision
 from mmpanoptic.registry import MODELS
 
 
@@ -32,8 +33,12 @@ class AllLevelRoIExtractor(BaseRoIExtractor):
             roi_scale_factor: Scale RoIs about their centres by this first.
 
         Returns:
-            Tensor of shape (R, L, C, h, w). In memory the levels come first, each of them contiguous.
+            Tensor of shape (R, L, C, h, w), of the type of the levels. In memory the levels come first, each of them
+            contiguous.
         """
+        return in_full_precision(self._pool, tuple(feats), rois, roi_scale_factor).to(feats[0].dtype)
+
+    def _pool(self, feats: Sequence[Tensor], rois: Tensor, roi_scale_factor: float | None) -> Tensor:
         rois = rois.type_as(feats[0])
         if roi_scale_factor is not None:
             rois = self.roi_rescale(rois, roi_scale_factor)

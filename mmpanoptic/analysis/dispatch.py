@@ -1,0 +1,72 @@
+"""Counting the operators that torch dispatches, and those among them that a GPU has to wait for."""
+
+from collections import Counter
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+#: Operators whose result, or the size of it, depends on values: the CPU waits until the device has computed them.
+WAITS = frozenset(
+    f'aten::{name}'
+    for name in (
+        '_local_scalar_dense',
+        '_unique2',
+        'bincount',
+        'equal',
+        'is_nonzero',
+        'masked_select',
+        'nonzero',
+        'repeat_interleave.Tensor',
+        'unique_consecutive',
+        'unique_dim',
+    )
+)
+_INDEXING = frozenset(
+    f'aten::{name}' for name in ('index.Tensor', 'index_put', 'index_put_', '_index_put_impl_', '_unsafe_index.Tensor')
+)
+_CASTS = frozenset(('aten::_to_copy', 'aten::copy_'))
+
+
+class DispatchCounter(TorchDispatchMode):
+    """Counts what is dispatched inside of it, below autograd and autocast, so that their casts are counted as well.
+
+    Extensions that do not register with the dispatcher, such as most of mmcv's operators, are not seen.
+
+    Attributes:
+        operators: How often each operator was called, by its name (``aten::add.Tensor``).
+        views: Calls that give a view of their argument: they cost Python time, and start nothing on a device.
+        waits: Calls that a GPU has to be waited for: ``WAITS``, and indexing with masks, which looks for what is set.
+        transfers: Copies from one device to another. On a CPU alone there are none.
+        casts: Copies that change the floating-point type.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.operators: Counter[str] = Counter()
+        self.views = self.waits = self.transfers = self.casts = 0
+
+    @property
+    def launches(self) -> int:
+        """Calls that are not views: about one kernel each on a GPU."""
+        return self.operators.total() - self.views
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
+        """Count a call and make it."""
+        result = func(*args, **(kwargs or {}))
+        name = func.name()
+        self.operators[name] += 1
+        self.views += func.is_view or name == 'aten::detach'
+        self.waits += name in WAITS or (name in _INDEXING and _has_mask(args[1]))
+        if name in _CASTS:
+            # copy_(target, source); _to_copy(source) gives the target
+            target, source = (args[0], args[1]) if name == 'aten::copy_' else (result, args[0])
+            self.transfers += target.device != source.device
+            self.casts += target.dtype != source.dtype and target.is_floating_point() and source.is_floating_point()
+        return result
+
+
+def _has_mask(indices: Any) -> bool:
+    return any(isinstance(one, Tensor) and one.dtype in (torch.bool, torch.uint8) for one in tree_leaves(indices))

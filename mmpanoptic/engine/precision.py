@@ -1,0 +1,92 @@
+"""Mixed precision in training: which type, and an optimizer wrapper that needs no GPU for bfloat16."""
+
+import torch
+from mmengine import optim
+from mmengine.config import Config
+
+from mmpanoptic.registry import OPTIM_WRAPPERS
+from mmpanoptic.utils import UserError, require_choice
+
+DTYPES = ('float16', 'bfloat16')
+
+
+@OPTIM_WRAPPERS.register_module()
+class AmpOptimWrapper(optim.AmpOptimWrapper):
+    """mmengine's, which trains in bfloat16 on a CPU as well, and scales losses only where that is needed.
+
+    bfloat16 has the range of float32: nothing underflows that scaling could save, and there is no scaler. Checkpoints
+    of either type are resumed by the other.
+
+    Args:
+        loss_scale: See :class:`mmengine.optim.AmpOptimWrapper`; without effect in bfloat16.
+        dtype: 'float16' or 'bfloat16'; None: float16 with a GPU, otherwise bfloat16.
+        kwargs: See there.
+
+    Raises:
+        ValueError: If ``dtype`` is neither of them, or float16 on a CPU.
+    """
+
+    def __init__(
+        self, loss_scale: str | float | dict = 'dynamic', dtype: str | None = None, use_fsdp: bool = False, **kwargs
+    ) -> None:
+        has_gpu = torch.cuda.is_available()
+        dtype = dtype or default_dtype()
+        require_choice('dtype', dtype, DTYPES)
+        if has_gpu:
+            super().__init__(loss_scale, dtype, use_fsdp, **kwargs)
+        else:
+            if dtype == 'float16':
+                raise ValueError("dtype 'float16' needs a GPU: take 'bfloat16'")
+            optim.OptimWrapper.__init__(self, **kwargs)  # what is left out asks for a GPU
+            self.cast_dtype, self._scale_update_param = torch.bfloat16, None
+        if dtype == 'bfloat16':
+            self.loss_scaler = torch.amp.GradScaler('cuda' if has_gpu else 'cpu', enabled=False)
+
+    def load_state_dict(self, state_dict: dict) -> None:
+        """Take over a state; the scaler's only if both have one."""
+        if not state_dict.get('loss_scaler', True):  # of a training in bfloat16
+            state_dict.pop('loss_scaler')
+        super().load_state_dict(state_dict)
+
+
+def default_dtype() -> str:
+    """The type that mixed precision has where none is said."""
+    return 'float16' if torch.cuda.is_available() else 'bfloat16'
+
+
+def choose_precision(config: Config, amp: str | None) -> None:
+    """Train in mixed precision if ``amp`` or the config says so; which type is written into the config.
+
+    Args:
+        config: Its ``optim_wrapper`` is changed.
+        amp: A type of ``DTYPES``, 'auto' for the device's, or None: as the config says.
+
+    Raises:
+        UserError: If the device cannot do that.
+    """
+    wrapper = config.optim_wrapper
+    if amp is not None:
+        if wrapper.get('type') != 'AmpOptimWrapper':
+            wrapper.update(type='AmpOptimWrapper', loss_scale='dynamic')
+        if amp != 'auto':
+            wrapper.dtype = amp
+    kind = wrapper.get('type', 'OptimWrapper')  # mmengine's default
+    if kind == 'OptimWrapper':
+        for key in ('loss_scale', 'dtype'):  # of a config whose mixed precision was switched off
+            wrapper.pop(key, None)
+    elif kind == 'AmpOptimWrapper':
+        said = wrapper.get('dtype')
+        wrapper.dtype = said or default_dtype()
+        if wrapper.dtype not in DTYPES:
+            raise UserError(f'optim_wrapper.dtype is {wrapper.dtype!r}: mixed precision has {" and ".join(DTYPES)}')
+        _require_dtype(wrapper.dtype, '--amp bfloat16' if amp else '--cfg-options optim_wrapper.dtype=bfloat16')
+        if said is None and wrapper.dtype == 'bfloat16':
+            print('mixed precision is bfloat16: this machine has no GPU for float16')
+
+
+def _require_dtype(dtype: str, way_out: str) -> None:
+    has_gpu = torch.cuda.is_available()
+    if dtype == 'float16' and not has_gpu:
+        raise UserError(f'mixed precision in float16 needs a GPU, and this machine has none: take {way_out}')
+    if dtype == 'bfloat16' and has_gpu and not torch.cuda.is_bf16_supported():
+        raise UserError('this GPU has no bfloat16: take --amp float16 (optim_wrapper.dtype=float16)')

@@ -137,7 +137,7 @@ PUBLIC = {
     ),
     'mmpanoptic.engine.hooks': (
         'BranchGradientHook CheckpointHook FiniteLossHook LoggerHook PanopticCheckHook PanopticVisualizationHook '
-        'RankingConflictHook StopHook branch_gradients'
+        'RankingConflictHook SpeedHook StopHook branch_gradients'
     ),
     'mmpanoptic.evaluation.metrics': (
         'CityscapesInstanceMetric InstanceMetric PanopticIoUMetric PanopticMetric PredictionDump'

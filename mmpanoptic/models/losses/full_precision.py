@@ -1,7 +1,7 @@
 """mmdet's losses of logits, deltas and boxes, in float32 whatever the precision of what they are given.
 
-Under autocast torch sends its own losses to float32, on a GPU. mmcv's sigmoid focal loss it does not see, and in float16
-that is NaN where a logit is far from 0; nor the sums and means that mmdet takes itself, which overflow at 65504.
+Under autocast torch sends its own losses to float32, on a GPU. It sees neither mmcv's sigmoid focal loss, which in
+float16 is NaN where a logit is far from 0, nor the sums and means that mmdet takes itself, which overflow at 65504.
 """
 
 from mmdet.models import losses

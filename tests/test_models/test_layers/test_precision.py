@@ -24,7 +24,7 @@ def scope():
 
 
 def test_full():
-    pair = namedtuple('pair', 'a b')  # noqa: PYI024
+    pair = namedtuple('pair', 'a b')
     half, double = torch.ones(2, dtype=torch.bfloat16), torch.ones(2, dtype=torch.float64)
     found = full(pair([half, None], (double, 3)))
     assert isinstance(found, pair) and found.a[0].dtype == torch.float32 and found.b[0] is double

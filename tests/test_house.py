@@ -138,7 +138,7 @@ PUBLIC = {
     ),
     'mmpanoptic.engine.hooks': (
         'BranchGradientHook CheckpointHook ClassTransferHook FiniteLossHook LoggerHook PanopticCheckHook '
-        'PanopticVisualizationHook RankingConflictHook StopHook SyncBuffersHook branch_gradients'
+        'PanopticVisualizationHook RankingConflictHook SpeedHook StopHook SyncBuffersHook branch_gradients'
     ),
     'mmpanoptic.evaluation.metrics': (
         'CityscapesInstanceMetric InstanceMetric MapillaryResults PanopticIoUMetric PanopticMetric PredictionDump'

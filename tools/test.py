@@ -21,6 +21,7 @@ from mmpanoptic.engine.components import dataset_config
 from mmpanoptic.engine.configs import load_config, require_keys
 from mmpanoptic.engine.devices import set_local_rank
 from mmpanoptic.engine.evaluators import METRICS, as_list, evaluators
+from mmpanoptic.engine.hooks import SpeedHook
 from mmpanoptic.engine.runner import build_runner
 from mmpanoptic.evaluation.metrics.written_results import raise_unwritten
 from mmpanoptic.utils import UserError, require_file, require_folder, sole_writer, whole_folder
@@ -39,6 +40,7 @@ def parse_args() -> argparse.Namespace:
         help='folder to make, or to make again, of pictures: image, ground truth, prediction',
     )
     parser.add_argument('--tta', action='store_true', help='test with the tta_model and tta_pipeline of the config')
+    parser.add_argument('--compile', action='store_true', help='compile backbone and neck (docs/speed.md)')
     parser.add_argument('--cfg-options', nargs='+', action=cli.Options, help='config values to override, key=value')
     cli.add_checkpoint_arguments(parser)
     cli.add_image_arguments(parser)
@@ -113,6 +115,8 @@ def main() -> None:
 
     runner = build_runner(config)
     runner.register_hook(RequireAllWeights(allow_nan=args.allow_nan))
+    if args.compile:
+        runner.register_hook(SpeedHook(compile=True))
     with outputs(runner, args):
         runner.test()
     raise_unwritten(runner.test_loop.evaluator)

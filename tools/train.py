@@ -12,6 +12,7 @@ from mmpanoptic.engine.checkpoint_files import latest_checkpoint, use_strict_loa
 from mmpanoptic.engine.checkpoints import RequireAllWeights
 from mmpanoptic.engine.configs import load_config, require_keys
 from mmpanoptic.engine.devices import is_first_process, set_local_rank
+from mmpanoptic.engine.hooks import SpeedHook
 from mmpanoptic.engine.precision import DTYPES, choose_precision
 from mmpanoptic.engine.runner import build_runner
 from mmpanoptic.utils import UserError, require_file, require_folder, sole_writer
@@ -28,6 +29,7 @@ def parse_args() -> argparse.Namespace:
         choices=['auto', *DTYPES],
         help='mixed precision; without a value, float16 with a GPU, else bfloat16',
     )
+    parser.add_argument('--compile', action='store_true', help='compile backbone and neck (docs/speed.md)')
     parser.add_argument('--auto-scale-lr', action='store_true', help='scale the learning rate to the batch size')
     parser.add_argument(
         '--resume',
@@ -77,6 +79,8 @@ def main() -> None:
     require_folder(config.work_dir, 'work_dir')
     with sole_writer(config.work_dir, 'work_dir') if is_first_process() else contextlib.nullcontext():
         runner = build_runner(config)
+        if args.compile:
+            runner.register_hook(SpeedHook(compile=True))
         if config.get('resume'):
             runner.register_hook(RequireAllWeights(resuming=True, allow_nan=args.allow_nan))
         runner.train()

@@ -27,6 +27,7 @@ WAITS = frozenset(
 _INDEXING = frozenset(
     f'aten::{name}' for name in ('index.Tensor', 'index_put', 'index_put_', '_index_put_impl_', '_unsafe_index.Tensor')
 )
+_FREE = frozenset(('aten::detach', 'aten::_unsafe_view', 'aten::alias'))
 _CASTS = frozenset(('aten::_to_copy', 'aten::copy_'))
 
 
@@ -58,7 +59,7 @@ class DispatchCounter(TorchDispatchMode):
         result = func(*args, **(kwargs or {}))
         name = func.name()
         self.operators[name] += 1
-        self.views += func.is_view or name == 'aten::detach'
+        self.views += func.is_view or name in _FREE
         self.waits += name in WAITS or (name in _INDEXING and _has_mask(args[1]))
         if name in _CASTS:
             # copy_(target, source); _to_copy(source) gives the target

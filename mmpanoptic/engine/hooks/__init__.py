@@ -6,6 +6,7 @@ from .checkpoint_hook import CheckpointHook
 from .conflict_hook import RankingConflictHook
 from .finite_hook import FiniteLossHook
 from .logger_hook import LoggerHook
+from .speed_hook import SpeedHook
 from .stop_hook import StopHook
 from .sync_hook import SyncBuffersHook
 from .transfer_hook import ClassTransferHook
@@ -20,6 +21,7 @@ __all__ = [
     'PanopticCheckHook',
     'PanopticVisualizationHook',
     'RankingConflictHook',
+    'SpeedHook',
     'StopHook',
     'SyncBuffersHook',
     'branch_gradients',

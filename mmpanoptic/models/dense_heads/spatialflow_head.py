@@ -5,7 +5,6 @@ from typing import NamedTuple
 
 from mmcv.cnn import ConvModule
 from mmcv.ops import ModulatedDeformConv2d
-from mmdet.models.dense_heads import RetinaHead
 from mmdet.models.utils import unpack_gt_instances
 from mmdet.structures import SampleList
 from mmengine.config import ConfigDict
@@ -15,6 +14,8 @@ from torch import Tensor, nn
 from mmpanoptic.models.layers.precision import full, in_full_precision
 from mmpanoptic.registry import MODELS
 from mmpanoptic.utils import require_choice
+
+from .anchor_heads import RetinaHead
 
 FLOWS = ('reg2cls', 'reg2stuff', 'reg2thing', 'stuff2thing')
 FLOW_SOURCES = ('reg', 'cls')
@@ -236,11 +237,11 @@ class SpatialFlowHead(RetinaHead):
         index = stage - (max(self.num_stages['thing'], 1) - len(convs))
         return convs[index](stuff) if len(convs) and index >= 0 else None
 
-    def loss(self, x: Sequence[Tensor], batch_data_samples: SampleList) -> dict[str, list[Tensor]]:
-        """``loss_cls`` and ``loss_bbox`` of each level, see :meth:`detection_loss`."""
+    def loss(self, x: Sequence[Tensor], batch_data_samples: SampleList) -> dict[str, Tensor]:
+        """``loss_cls`` and ``loss_bbox``, see :meth:`detection_loss`."""
         return self.detection_loss(self(x), batch_data_samples)
 
-    def detection_loss(self, outputs: SpatialFlowOutputs, batch_data_samples: SampleList) -> dict[str, list[Tensor]]:
+    def detection_loss(self, outputs: SpatialFlowOutputs, batch_data_samples: SampleList) -> dict[str, Tensor]:
         """Losses of classification and regression, those of RetinaNet.
 
         Args:
@@ -252,7 +253,7 @@ class SpatialFlowHead(RetinaHead):
 
     def loss_and_predict(
         self, x: Sequence[Tensor], batch_data_samples: SampleList, proposal_cfg: ConfigDict | None = None
-    ) -> tuple[dict[str, list[Tensor]], list[InstanceData]]:
+    ) -> tuple[dict[str, Tensor], list[InstanceData]]:
         """Losses as of ``loss``, and boxes by ``proposal_cfg``, see :meth:`detect`."""
         outputs = self(x)
         losses = self.detection_loss(outputs, batch_data_samples)

@@ -1,6 +1,6 @@
 """mmdet's losses of logits, deltas and boxes, in float32 whatever the precision of what they are given.
 
-Under autocast torch sends its own losses to float32, on a GPU. It does not see mmcv's sigmoid focal loss, which in
+Under autocast torch sends its own losses to float32, on a GPU. It sees neither mmcv's sigmoid focal loss, which in
 float16 is NaN where a logit is far from 0, nor the sums and means that mmdet takes itself, which overflow at 65504.
 """
 

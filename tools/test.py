@@ -1,7 +1,7 @@
 """Test a model.
 
-python tools/test.py CONFIG CHECKPOINT --eval PQ [bbox segm mIoU cityscapes] [--show-dir DIR] [--out results.pkl]
-    [--tta]
+python tools/test.py CONFIG CHECKPOINT --eval PQ [bbox segm mIoU cityscapes] [--classwise] [--show-dir DIR]
+    [--out results.pkl [--evidence]] [--tta]
 """
 
 import argparse
@@ -20,10 +20,11 @@ from mmpanoptic.engine.checkpoints import RequireAllWeights
 from mmpanoptic.engine.components import dataset_config
 from mmpanoptic.engine.configs import load_config, require_keys
 from mmpanoptic.engine.devices import set_local_rank
-from mmpanoptic.engine.evaluators import METRICS, as_list, evaluators
+from mmpanoptic.engine.evaluators import METRICS, as_list, evaluators, list_classes
 from mmpanoptic.engine.hooks import SpeedHook
 from mmpanoptic.engine.runner import build_runner
 from mmpanoptic.evaluation.metrics.written_results import raise_unwritten
+from mmpanoptic.models.fusion import BaseFusionHead
 from mmpanoptic.utils import UserError, require_file, require_folder, sole_writer, whole_folder
 
 
@@ -32,8 +33,12 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('config', help='config file')
     parser.add_argument('checkpoint', help='checkpoint file')
     parser.add_argument('--eval', nargs='+', metavar='METRIC', help=f"{', '.join(METRICS)} (default: the config's)")
+    parser.add_argument('--classwise', action='store_true', help='list every class: PQ, AP, IoU')
     parser.add_argument('--work-dir', help='where logs and metrics go (default: work_dirs/<config name>)')
-    parser.add_argument('--out', metavar='FILE.pkl', help='write all predictions; large: panoptic maps are whole')
+    parser.add_argument(
+        '--out', metavar='FILE.pkl', help='write all predictions, for tools/analysis_tools/results.py; large'
+    )
+    parser.add_argument('--evidence', action='store_true', help='with --out, what maps were fused from as well')
     parser.add_argument(
         '--show-dir',
         metavar='DIR',
@@ -97,6 +102,10 @@ def main() -> None:
         use_tta(config)
     if args.eval:
         config.test_evaluator = evaluators(config, args.eval, args.cfg_options or {})
+    if args.classwise:
+        config.test_evaluator = list_classes(config.get('test_evaluator'))
+    if args.evidence and args.out is None:
+        raise UserError('--evidence is written by --out FILE.pkl: give both')
     if args.out is not None:
         if not args.out.endswith(('.pkl', '.pickle')):
             raise UserError(f'--out {args.out}: the name must end in .pkl')
@@ -117,6 +126,9 @@ def main() -> None:
     runner.register_hook(RequireAllWeights(allow_nan=args.allow_nan))
     if args.compile:
         runner.register_hook(SpeedHook(compile=True))
+    for module in runner.model.modules() if args.evidence else ():
+        if isinstance(module, BaseFusionHead):
+            module.keep_evidence = True
     with outputs(runner, args):
         runner.test()
     raise_unwritten(runner.test_loop.evaluator)

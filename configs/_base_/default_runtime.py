@@ -5,7 +5,13 @@ default_hooks = dict(
     logger=dict(type='LoggerHook', interval=50),
     param_scheduler=dict(type='ParamSchedulerHook'),
     # More than one: the newest may be incomplete if the process is killed while it is written.
-    checkpoint=dict(type='CheckpointHook', interval=1, max_keep_ckpts=3),
+    checkpoint=dict(
+        type='CheckpointHook',
+        interval=1,
+        max_keep_ckpts=3,
+        save_best='auto',  # by the first score of the validation: PQ, or box AP of models of instances only
+        last_link='last.pth',
+    ),
     sampler_seed=dict(type='DistSamplerSeedHook'),
     finite=dict(type='FiniteLossHook'),
     stop=dict(type='StopHook'),

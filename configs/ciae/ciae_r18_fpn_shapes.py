@@ -23,7 +23,7 @@ model = dict(
 # The factors of the box distances are five numbers: at the rate of the others they would hardly move. The rate of all
 # is twice that of the other systems. About eleven minutes on two cores.
 optim_wrapper = dict(optimizer=dict(lr=2e-3), paramwise_cfg=dict(custom_keys={'bbox_head.scales': dict(lr_mult=10.0)}))
-train_cfg = dict(max_epochs=8, val_interval=8)
+train_cfg = dict(max_epochs=8, val_interval=2)
 param_scheduler = _base_.param_scheduler
 param_scheduler[1].update(end=8)
 

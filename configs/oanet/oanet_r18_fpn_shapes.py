@@ -20,7 +20,7 @@ test_dataloader = val_dataloader
 optim_wrapper = dict(paramwise_cfg=dict(custom_keys={'panoptic_fusion_head.ranking': dict(lr_mult=10.0)}))
 
 # About ten minutes on two cores.
-train_cfg = dict(max_epochs=8, val_interval=8)
+train_cfg = dict(max_epochs=8, val_interval=2)
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=50),
     dict(type='CosineAnnealingLR', by_epoch=True, begin=0, end=8, convert_to_iter_based=True),

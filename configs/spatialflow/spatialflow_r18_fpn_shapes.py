@@ -20,7 +20,7 @@ model = dict(
 
 # About eight minutes on two cores.
 optim_wrapper = dict(optimizer=dict(lr=2e-3))
-train_cfg = dict(max_epochs=6, val_interval=6)
+train_cfg = dict(max_epochs=6, val_interval=2)
 param_scheduler = _base_.param_scheduler
 param_scheduler[1].update(end=6)
 

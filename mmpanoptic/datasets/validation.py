@@ -10,6 +10,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 from mmengine.dataset import BaseDataset
+from rich import get_console
 from rich.progress import track
 from scipy.ndimage import find_objects
 
@@ -94,7 +95,9 @@ def check_panoptic_pngs(dataset: CocoPanopticDataset, workers: int | None = None
     context = multiprocessing.get_context('fork')
     with context.Pool(workers, initializer=_start_worker) as pool:
         checked = pool.imap(check_png, infos, chunksize=16)
-        for _ in track(checked, f'Checking {len(infos)} panoptic PNGs', total=len(infos), transient=True):
+        hidden = not get_console().is_terminal  # elsewhere it would leave an empty line
+        text = f'Checking {len(infos)} panoptic PNGs'
+        for _ in track(checked, text, total=len(infos), transient=True, disable=hidden):
             pass
     if stamp is not None:
         with contextlib.suppress(OSError):  # a cache that cannot be written costs time, nothing else

@@ -32,6 +32,23 @@ from mmpanoptic.utils import UserError, require_file, require_folder, sole_write
 from . import closed_pickle, plain_checkpoint
 
 
+class FetchError(UserError):
+    """A checkpoint could not be fetched from where it is.
+
+    Args:
+        message: What and why.
+        source: How the caller called it, which may be a value of a config.
+    """
+
+    def __init__(self, message: str, source: str) -> None:
+        super().__init__(message)
+        self.source = source
+
+    def __reduce__(self) -> tuple:
+        """Both parts, see :class:`~mmpanoptic.utils.UserError`."""
+        return type(self), (*self.args, self.source)
+
+
 def read_checkpoint(source: str | os.PathLike, trust: bool = False) -> Any:
     """Content of a checkpoint, its tensors on the CPU: of any format of ``torch.save``, or a safetensors file.
 
@@ -45,7 +62,7 @@ def read_checkpoint(source: str | os.PathLike, trust: bool = False) -> Any:
             values and is not trusted.
     """
     source = os.fspath(source)
-    fetched = _fetch(_address(source))
+    fetched = _fetch(_address(source), source)
     # A file in the cache has a name of its own, under which it can be removed.
     place = f'{source} ({fetched})' if '://' in source and isinstance(fetched, str) else source
     try:
@@ -130,15 +147,17 @@ def _address(source: str) -> str:
     return address if '://' in address else os.path.join(_get_mmengine_home(), address)
 
 
-def _fetch(address: str) -> str | io.BytesIO:
-    """A file on this machine, or the bytes of one elsewhere."""
+def _fetch(address: str, source: str) -> str | io.BytesIO:
+    """A file on this machine, or the bytes of one elsewhere; the caller calls it ``source``."""
     if '://' not in address:
         require_file(os.path.expanduser(address), 'checkpoint')
         return os.path.expanduser(address)
+    kept = ''
     try:
         if not address.startswith(('http://', 'https://')):
             return io.BytesIO(fileio.get(address))
         file = Path(torch.hub.get_dir()) / 'checkpoints' / PurePosixPath(urlparse(address).path).name
+        kept = f'put it at {file}, or '
         try:
             if is_main_process():
                 _download(address, file)
@@ -147,9 +166,10 @@ def _fetch(address: str) -> str | io.BytesIO:
         _download(address, file)  # where the first process is on another machine
         return str(file)
     except Exception as error:  # of a client that is missing, of the network, of the disk
-        raise UserError(
+        raise FetchError(
             f'{address} could not be fetched ({type(error).__name__}: {" ".join(str(error).split())}): fetch it by '
-            'other means and give the file'
+            f'other means and {kept}give the file',
+            source,
         ) from None
 
 

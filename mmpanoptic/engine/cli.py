@@ -4,7 +4,6 @@ import argparse
 import re
 import signal
 import sys
-import warnings
 from collections.abc import Callable
 from types import FrameType
 from urllib.error import URLError
@@ -18,17 +17,12 @@ from mmpanoptic.utils.processes import handle_here
 
 from .configs import one_line
 from .devices import Stopped, end_process_of_group
+from .terminal import silence_warnings
 
 
 def run(main: Callable[[], None]) -> None:
     """Run a tool; a :class:`UserError` ends it with one line on stderr and exit status 1."""
-    # mmdet warns of the averaging that its own Panoptic FPN uses.
-    warnings.filterwarnings('ignore', message='Default ``avg_non_ignore``')
-    warnings.filterwarnings('ignore', message='Panoptic segmentation map will not be compressed')  # --out says so
-    warnings.filterwarnings('ignore', message='Setting ..._NUM_THREADS environment variable')
-    warnings.filterwarnings('ignore', message='Initializing zero-element tensors')  # an error follows, of the classes
-    warnings.filterwarnings('ignore', message='Image size .* exceeds limit')  # Pillow; an error follows
-    warnings.filterwarnings('ignore', message='`broadcast_buffers` is deprecated', category=FutureWarning)
+    silence_warnings()
     handle_here(signal.SIGTERM, _end)
     stopped = None
     try:

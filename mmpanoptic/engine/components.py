@@ -26,6 +26,7 @@ from mmpanoptic import registry as registries
 from mmpanoptic.datasets.wrappers import with_changes
 from mmpanoptic.utils import UserError
 
+from .checkpoint_files import FetchError
 from .configs import one_line
 
 _PACKAGE = osp.dirname(osp.dirname(osp.abspath(__file__)))
@@ -60,13 +61,18 @@ def building(config: Mapping, *parts: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def running(config: Mapping) -> Iterator[None]:
-    """Name a value of a config that is of a wrong type, if there is one and what is done inside fails.
+    """Name a value of a config that is of a wrong type or cannot be fetched, if what is done inside fails.
 
     Raises:
         UserError: See above.
     """
     try:
         yield
+    except FetchError as error:
+        top = {key: config.get(key) for key in config}
+        places = [('', top), *((f'{path}.', node) for path, node in _nodes(top))]
+        keys = (prefix + str(key) for prefix, node in places for key, value in node.items() if value == error.source)
+        raise UserError(f'{error} as {next(keys, "the checkpoint")}') from error
     except (TypeError, ValueError, AttributeError, AssertionError) as error:
         parts = {key: config.get(key) for key in config}
         lines = (line for path, node in _nodes(parts) for line in _wrong_values(_class_of(node), node, path))

@@ -136,6 +136,25 @@ def require_keys(config: Config, *keys: str) -> None:
         raise UserError(f'{config.filename or "the config"} has no {" and no ".join(missing)}: inherit or set them')
 
 
+def value_at(config: Config, key: str) -> Any:
+    """The value at a dotted key of a config; a part of it as a Config with the last name of the key.
+
+    Raises:
+        UserError: If there is none, naming what there is instead.
+    """
+    node: Any = config._cfg_dict.to_dict()
+    parts = key.split('.')
+    for place, part in enumerate(parts):
+        keys = dict(enumerate(node)) if isinstance(node, (list, tuple)) else node if isinstance(node, dict) else {}
+        index = int(part) if part.isdecimal() and not isinstance(node, dict) else part
+        if index not in keys:
+            where = '.'.join(parts[:place]) or 'the config'
+            there = f'there are {", ".join(map(str, keys))}' if keys else 'there is nothing below it'
+            raise UserError(f'{where} has no {part!r}: {there}', 'key')
+        node = keys[index]
+    return Config({parts[-1]: node}) if isinstance(node, (dict, list, tuple)) and not parts[-1].isdecimal() else node
+
+
 def check_kinds(config: Config) -> None:
     """Refuse values at the top of a config that are not of the kind that its readers take for granted.
 

@@ -108,3 +108,8 @@ def instances_files(config: Config) -> str | list[str] | None:
             'set inst_ann_file of all of them, or of none'
         )
     return files[0] if len(files) == 1 else files
+
+
+def list_classes(metrics: list | dict | None) -> list[dict]:
+    """Configs of metrics that keep the scores of classes where they can."""
+    return [dict(one, classwise=True) if one.get('type') in _KINDS else one for one in as_list(metrics)]

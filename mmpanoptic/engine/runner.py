@@ -3,7 +3,6 @@
 import functools
 import logging
 import os
-import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -12,7 +11,7 @@ from mmengine.dist import master_only
 from mmengine.evaluator import Evaluator
 from mmengine.logging import MMLogger
 from mmengine.registry import RUNNERS
-from mmengine.runner import Runner
+from mmengine.runner import EpochBasedTrainLoop, Runner
 from torch import nn
 from torch.utils.data import DataLoader
 
@@ -24,17 +23,7 @@ from .checkpoint_files import latest_checkpoint
 from .components import building, running
 from .data_loading import WorkerStart
 from .devices import set_up_devices
-
-# Beginnings of messages that go to the log file only: hundreds of lines, or deprecations inside of mmengine.
-_FILE_ONLY = (
-    f'\n{"-" * 60}\nSystem environment',
-    'Config:\n',
-    'Hooks will be executed',
-    'Distributed training is not used',
-    '"FileClient" will be deprecated',
-    '"HardDiskBackend" is the alias',
-)
-
+from .terminal import LogFile, is_for_terminal, without_printed_noise
 
 # Arguments of a data loader that torch refuses where there are no workers.
 _OF_WORKERS = ('persistent_workers', 'prefetch_factor', 'timeout')
@@ -58,13 +47,29 @@ class ToolRunner(Runner):
         logger = super().build_logger(*args, **kwargs)
         for handler in list(logger.handlers):
             if not isinstance(handler, logging.FileHandler):
-                handler.addFilter(lambda record: not record.getMessage().startswith(_FILE_ONLY))
+                handler.addFilter(is_for_terminal)
             elif not isinstance(handler, LogFile):
                 logger.removeHandler(handler)
                 handler.close()
                 logger.addHandler(LogFile.like(handler))
         logger.info(f'Environment, config and hooks are written to {self._log_dir}')
         return logger
+
+    def resume(self, *args, **kwargs) -> None:
+        """See :class:`mmengine.runner.Runner`; says so if nothing is left to train."""
+        super().resume(*args, **kwargs)
+        by_epoch = isinstance(self.train_loop, EpochBasedTrainLoop)
+        unit, done, last = ('epochs', self.epoch, self.max_epochs) if by_epoch else ('iters', self.iter, self.max_iters)
+        if done >= last:
+            self.logger.info(
+                f'This training is finished: {done} of {last} {unit} are done. To go on, resume with more of them '
+                f'(--cfg-options train_cfg.max_{unit}={2 * last}), and with a param_scheduler that reaches so far'
+            )
+
+    def load_checkpoint(self, *args, **kwargs) -> dict:
+        """See :class:`mmengine.runner.Runner`."""
+        with without_printed_noise():
+            return super().load_checkpoint(*args, **kwargs)
 
     @staticmethod
     def build_dataloader(dataloader: DataLoader | dict, seed: int | None = None, diff_rank_seed: bool = False):
@@ -111,31 +116,6 @@ class ToolRunner(Runner):
             if newest is None:
                 raise
             raise UserError(f'{error}; {newest} is whole: make room and go on from it with --resume') from None
-
-
-class LogFile(logging.FileHandler):
-    """A log file; when it cannot be written, that is said once and the run goes on."""
-
-    _said = False
-
-    @classmethod
-    def like(cls, handler: logging.FileHandler) -> 'LogFile':
-        """One that goes on with the file of another handler."""
-        new = cls(handler.baseFilename, 'a')
-        new.setFormatter(handler.formatter)
-        new.setLevel(handler.level)
-        for each in handler.filters:
-            new.addFilter(each)
-        return new
-
-    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  (of logging)
-        """Say it once."""
-        error = sys.exc_info()[1]
-        if not isinstance(error, OSError):
-            super().handleError(record)
-        elif not self._said:
-            self._said = True
-            print(f'{self.baseFilename} cannot be written ({error.strerror}): the run goes on', file=sys.stderr)
 
 
 # What a method of the runner builds, or initializes, and the keys of the config that it does so from.

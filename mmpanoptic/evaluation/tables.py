@@ -1,7 +1,10 @@
-"""Scores as text tables."""
+"""Scores as text tables: whatever metrics a run has, one table of them, in per cent."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
 
 from rich.console import Console
 from rich.table import Table
@@ -15,41 +18,122 @@ def render(table: Table) -> str:
     return capture.get().rstrip()
 
 
-def pq_table(
-    averages: Mapping[str, Mapping[str, float]],
-    classes: Mapping[Any, Mapping[str, float]] | None,
-    categories: Sequence[Mapping[str, Any]],
-) -> str:
-    """Panoptic quality as a table, in percent.
+@dataclass(frozen=True)
+class ClassScores:
+    """Scores of every class, which a metric keeps as ``class_scores``.
+
+    Attributes:
+        columns: By header of a column: by the name of a class, a percentage (nan where it is not defined) or a count.
+        means: By header, the mean over the classes as the metric takes it; counts have none.
+    """
+
+    columns: Mapping[str, Mapping[str, float | int]]
+    means: Mapping[str, float]
+
+
+class _Place(NamedTuple):
+    """Where a score stands in the table, and what makes a percentage of it."""
+
+    row: str
+    column: str
+    factor: float
+
+
+_COLUMNS = ('all', 'things', 'stuff')
+_SIZES = {'': '', '_50': '50', '_75': '75', '_s': ', small', '_m': ', medium', '_l': ', large'}
+# Keys of mmdet's metrics and of ours behind their prefix. COCO's are shares, the others percentages.
+_KEYS: tuple[tuple[str, object], ...] = (
+    (
+        r'(PQ|SQ|RQ)(|_th|_st)',
+        lambda name, group: _Place(name, _COLUMNS[('', '_th', '_st').index(group)], 1.0),
+    ),
+    (
+        r'(bbox|segm)_mAP(|_50|_75|_s|_m|_l)',
+        lambda kind, size: _Place(f'{dict(bbox="box", segm="mask")[kind]} AP{_SIZES[size]}', 'things', 100.0),
+    ),
+    (r'(AR_?[sml]?@\d+)', lambda name: _Place(name, 'things', 100.0)),
+    (r'(mIoU|mAcc|aAcc)', lambda name: _Place(name, 'all', 1.0)),
+    (r'(AP|AP50)', lambda name: _Place(f'Cityscapes {name}', 'things', 1.0)),
+)
+_OF_A_CLASS = re.compile(r'.+_precision|AP_.+')  # keys that metrics add with classwise=True
+_SHORT = ('PQ', 'box AP', 'mask AP', 'Cityscapes AP', 'mIoU')
+
+
+def _place_of(key: str) -> _Place | None:
+    for pattern, place in _KEYS:
+        if match := re.fullmatch(pattern, key.rpartition('/')[2]):
+            return place(*match.groups())
+    return None
+
+
+def _rows(scores: Mapping[str, float]) -> tuple[dict[str, dict[str, float]], dict[str, float]]:
+    """Percentages by row and column, and the scores of which the unit is not known."""
+    known: dict[str, dict[str, float]] = {}
+    others: dict[str, float] = {}
+    for key, value in scores.items():
+        place = _place_of(key)
+        if place is not None and place.column not in known.get(place.row, {}):
+            undefined = place.factor != 1.0 and value < 0  # COCO's mark of what there is nothing of
+            known.setdefault(place.row, {})[place.column] = math.nan if undefined else place.factor * value
+        elif not _OF_A_CLASS.fullmatch(key.rpartition('/')[2]):
+            others[key] = value
+    return known, others
+
+
+def _cell(value: float | int | None) -> str:
+    if value is None or value != value:
+        return '' if value is None else '-'
+    return str(value) if isinstance(value, int) else f'{value:.2f}'
+
+
+def score_table(scores: Mapping[str, float]) -> str:
+    """The scores of a run as one table, in per cent; those of which the unit is not known follow it as they are.
 
     Args:
-        averages: ``pq``, ``sq``, ``rq`` and ``n`` by suffix: '' (all), '_th' (things), '_st' (stuff).
-        classes: Quality by category id to list as well, or None.
-        categories: Categories with ``id`` and ``name``.
+        scores: By the keys of the metrics, such as ``panoptic/PQ_th`` or ``coco/bbox_mAP_50``.
     """
-    table = Table()
-    for header in ('', 'PQ', 'SQ', 'RQ', 'classes'):
-        table.add_column(header, justify='left' if header == '' else 'right')
-    for suffix, title in (('', 'All'), ('_th', 'Things'), ('_st', 'Stuff')):
-        values = averages[suffix]
-        table.add_row(title, *(f'{100 * values[key]:.2f}' for key in ('pq', 'sq', 'rq')), str(values['n']))
-    if classes is None:
-        return render(table)
-    details = Table()
-    for header in ('class', 'PQ', 'SQ', 'RQ', 'TP', 'FP', 'FN'):
-        details.add_column(header, justify='left' if header == 'class' else 'right')
-    for category in categories:
-        values = classes[category['id']]
-        shares = (f'{100 * values[key]:.2f}' for key in ('pq', 'sq', 'rq'))
-        details.add_row(category['name'], *shares, *(str(values[key]) for key in ('tp', 'fp', 'fn')))
-    return render(details) + '\n' + render(table)
+    known, others = _rows(scores)
+    headers = [name for name in _COLUMNS if any(name in row for row in known.values())]
+    table = Table('%', *(header for header in headers))
+    for column in table.columns[1:]:
+        column.justify = 'right'
+    for name, row in known.items():
+        table.add_row(name, *(_cell(row.get(header)) for header in headers))
+    lines = [render(table)] if known else []
+    return '\n'.join(lines + [f'{key}: {value}' for key, value in others.items()])
 
 
-def class_table(classes: Sequence[str], columns: Mapping[str, Sequence[float]]) -> str:
-    """Percentages of every class as a table; what is not defined (nan) is a dash."""
-    table = Table('class')
+def class_table(scores: Iterable[ClassScores]) -> str:
+    """The scores of classes by all metrics as one table, with a row of means, in per cent; counts are counts."""
+    columns: dict[str, Mapping[str, float | int]] = {}
+    means: dict[str, float] = {}
+    for one in scores:
+        columns |= one.columns
+        means |= one.means
+    names = list(dict.fromkeys(name for column in columns.values() for name in column))
+    table = Table('class, %')
     for header in columns:
         table.add_column(header, justify='right')
-    for name, *values in zip(classes, *columns.values(), strict=True):
-        table.add_row(name, *('-' if value != value else f'{value:.2f}' for value in values))
+    for name in names:
+        table.add_row(name, *(_cell(column.get(name)) for column in columns.values()))
+    table.add_section()
+    table.add_row('mean', *(_cell(means.get(header)) for header in columns))
     return render(table)
+
+
+def closing_tables(scores: Mapping[str, float], by_class: Sequence[ClassScores] = ()) -> str:
+    """What a test ends with: :func:`class_table` if a metric has scores of classes, then :func:`score_table`."""
+    return '\n'.join(([class_table(by_class)] if by_class else []) + [score_table(scores)])
+
+
+def score_line(scores: Mapping[str, float]) -> str:
+    """The main scores in a line, for a validation during a training; all of them where none is known."""
+    known, others = _rows(scores)
+    parts = []
+    for name in _SHORT:
+        if name not in known:
+            continue
+        first, *more = known[name].items()
+        groups = ', '.join(f'{column} {_cell(value)}' for column, value in more)
+        parts.append(f'{name} {_cell(first[1])}' + (f' ({groups})' if groups else ''))
+    return '  '.join(parts or [f'{key} {value:.4g}' for key, value in others.items()])

@@ -1,5 +1,7 @@
 """COCO instances JSON files as pycocotools and mmdet have them, checked: pycocotools believes what it reads."""
 
+import contextlib
+import io
 from collections.abc import Sequence
 
 from mmdet.datasets.api_wrappers import COCO
@@ -75,7 +77,8 @@ def load_cocos(paths: Sequence[str], *args, **kwargs) -> COCO:
 def _indexed(data: dict) -> COCO:
     coco = COCO()
     coco.dataset = data
-    coco.createIndex()
+    with contextlib.redirect_stdout(io.StringIO()):  # it says that it does so
+        coco.createIndex()
     coco.img_ann_map, coco.cat_img_map = coco.imgToAnns, coco.catToImgs
     return coco
 

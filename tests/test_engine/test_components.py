@@ -10,6 +10,7 @@ from mmengine.logging import MMLogger
 from mmengine.registry import DefaultScope, init_default_scope
 
 from mmpanoptic.engine import cli, components
+from mmpanoptic.engine.checkpoint_files import read_checkpoint
 from mmpanoptic.engine.components import build_dataset, building, running
 from mmpanoptic.engine.configs import load_config
 from mmpanoptic.registry import HOOKS, MODELS
@@ -253,3 +254,28 @@ def test_every_config_has_values_that_fit(tmp_path):
             for name, node in components._nodes({key: config.get(key) for key in config}):
                 if 'type' in node:
                     assert not list(components._wrong_values(components._class_of(node), node, name)), path
+
+
+ADDRESS = 'http://127.0.0.1:9/nets/resnet-0676ba61.pth'  # nothing listens there
+
+
+@pytest.mark.parametrize(
+    ('config', 'key'),
+    [
+        (
+            dict(model=dict(backbone=dict(init_cfg=dict(type='Pretrained', checkpoint=ADDRESS)))),
+            'model.backbone.init_cfg.checkpoint',
+        ),
+        (dict(load_from=ADDRESS, model=dict(type='X')), 'load_from'),
+        (dict(), 'the checkpoint'),
+    ],
+)
+def test_a_failed_download_names_the_address_the_key_and_the_way_out(config, key, tmp_path, monkeypatch):
+    monkeypatch.setenv('TORCH_HOME', str(tmp_path))
+    monkeypatch.setattr(torch.hub, '_hub_dir', None)
+    with pytest.raises(UserError) as caught, running(config):
+        read_checkpoint(ADDRESS)
+    place = tmp_path / 'hub/checkpoints/resnet-0676ba61.pth'
+    line = str(caught.value)
+    assert line.startswith(f'{ADDRESS} could not be fetched (URLError: ') and '\n' not in line
+    assert line.endswith(f'fetch it by other means and put it at {place}, or give the file as {key}')

@@ -1,6 +1,9 @@
 """Configs as tools read them, and errors on one line."""
 
-from mmpanoptic.engine.configs import one_line
+import pytest
+from helpers.repo import CONFIGS
+
+from mmpanoptic.engine.configs import load_config, one_line, value_at
 from mmpanoptic.utils import DatasetError, UserError
 
 
@@ -11,3 +14,19 @@ def test_messages_of_workers():
     assert one_line(DatasetError(caught)) == 'a.png: IOError: bad second line'
     assert one_line(UserError('SyntaxError: x\n y')) == 'SyntaxError: x y'
     assert one_line(UserError('a  b.png')) == 'a  b.png', 'names stay as they are'
+
+
+def test_value_at_a_key():
+    config = load_config(str(CONFIGS / 'panoptic_fpn/panoptic-fpn_r18_fpn_shapes.py'))
+    assert value_at(config, 'train_cfg.max_epochs') == 3
+    assert value_at(config, 'param_scheduler.1').get('type') == 'CosineAnnealingLR'
+    assert value_at(config, 'optim_wrapper').optim_wrapper.optimizer.lr == 1e-3
+    for key, words in {
+        'optim_wrapper.optimzer': "optim_wrapper has no 'optimzer': there are type, optimizer, clip_grad",
+        'param_scheduler.7': "param_scheduler has no '7': there are 0, 1",
+        'train_cfg.max_epochs.x': "train_cfg.max_epochs has no 'x': there is nothing below it",
+        'nothing': "the config has no 'nothing': there are ",
+    }.items():
+        with pytest.raises(UserError) as caught:
+            value_at(config, key)
+        assert str(caught.value).startswith(words)

@@ -6,6 +6,7 @@ import os
 import resource
 import signal
 import warnings
+from pathlib import Path
 
 import pytest
 import torch
@@ -16,7 +17,7 @@ from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 from mmpanoptic.engine.checkpoint_files import latest_checkpoint
 from mmpanoptic.engine.devices import Stopped
 from mmpanoptic.engine.hooks import CheckpointHook
-from mmpanoptic.engine.runner import LogFile
+from mmpanoptic.engine.terminal import LogFile
 from mmpanoptic.utils import UserError
 from mmpanoptic.visualization import PanopticVisualizer
 
@@ -211,3 +212,25 @@ def test_save_best_of_what_there_is_not(tmp_path):
 def test_save_best_auto(tmp_path):
     run(tmp_path, save_best='auto', greater_keys=['n'])
     assert (tmp_path / 'best_n_epoch_1.pth').exists()
+
+
+def test_last_link(tmp_path):
+    """It follows the newest checkpoint, also one that an interruption wrote; files of that name in the way are left."""
+    run(tmp_path, at=6, last_link='last.pth')
+    assert (tmp_path / 'last.pth').readlink() == Path('iter_7.pth')
+    run(tmp_path, resume=str(tmp_path / 'last.pth'), last_link='last.pth')
+    assert (tmp_path / 'last.pth').readlink() == Path('epoch_3.pth')
+    assert sorted(path.name for path in tmp_path.glob('*.pth')) == ['epoch_3.pth', 'last.pth']
+    assert not list(tmp_path.glob('.*part'))
+
+
+@pytest.mark.parametrize(('kind', 'words'), [('no workers', '3 of 3 epochs'), ('by iterations', '15 of 15 iters')])
+def test_a_finished_training_says_so(kind, words, tmp_path):
+    run(tmp_path, **KINDS[kind])
+    runner = toy_runner(tmp_path, latest_checkpoint(str(tmp_path)), **KINDS[kind])
+    messages = []
+    runner.logger.info = messages.append
+    runner.train()
+    (told,) = (message for message in messages if message.startswith('This training is finished: '))
+    unit = words.split()[-1]
+    assert words in told and f'train_cfg.max_{unit}={2 * int(words.split()[0])}' in told

@@ -57,7 +57,7 @@ def test_same_bits_on_two_processes(tiny_run: TinyRun, tmp_path: Path):
     found = scores(tmp_path / 'one')
     assert found['panoptic/PQ'] > 0
     assert scores(tmp_path / 'two') == found
-    assert two.stdout.count('Things') == 1, 'one rank reports'
+    assert two.stdout.count('│ PQ ') == 1, 'one rank reports'
     assert len((tmp_path / 'dumps').read_text().splitlines()) == 1, 'one rank writes the scores'
     assert len(list((tmp_path / 'pictures').glob('*.png'))) == NUM_IMAGES['val']
     written = [json.loads((tmp_path / f'{name}_files.panoptic.json').read_text()) for name in ('one', 'two')]

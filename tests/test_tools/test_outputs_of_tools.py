@@ -35,7 +35,7 @@ def test_full_disk(writer, tmp_path, earlier):
     assert ('is what it was' in line) == (earlier or writer.scratch)
     assert content(tmp_path / 'x') == before
     if writer.out.suffix == '.pkl':
-        assert 'panoptic/PQ: ' in (tmp_path / 'second').read_text(), 'scores are lost'
+        assert '│ PQ ' in (tmp_path / 'second').read_text(), 'scores are lost'
 
 
 def test_kill_and_two_at_once(writer, tmp_path):

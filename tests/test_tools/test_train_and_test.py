@@ -1,7 +1,6 @@
 """tools/train.py and tools/test.py as a user calls them: what they write and print, and their options."""
 
 import json
-import pickle
 import re
 import shutil
 from pathlib import Path
@@ -25,7 +24,10 @@ def log_lines(work_dir: Path) -> list[dict]:
 
 def test_training_logs_and_files(tiny_run: TinyRun):
     work_dir = tiny_run.work_dir
-    assert {path.name for path in work_dir.glob('*.pth')} == {f'epoch_{i + 1}.pth' for i in range(EPOCHS)}
+    regular = {f'epoch_{i + 1}.pth' for i in range(EPOCHS)}
+    best = f'best_panoptic_PQ_epoch_{EPOCHS}.pth'
+    assert {path.name for path in work_dir.glob('*.pth')} == regular | {best, 'last.pth'}
+    assert (work_dir / 'last.pth').readlink() == Path(f'epoch_{EPOCHS}.pth')
     assert len(list(work_dir.glob('*/vis_data/events.out.tfevents*'))) == 1
     lines = log_lines(work_dir)
     losses = [line['loss'] for line in lines if 'loss' in line]
@@ -35,12 +37,50 @@ def test_training_logs_and_files(tiny_run: TinyRun):
 
     terminal = tiny_run.output
     assert len(re.findall(r'Epoch\(train\)', terminal)) == len(losses)
-    assert f'{lines[-1]["panoptic/PQ"]:.4f}' in terminal
+    assert f'PQ {lines[-1]["panoptic/PQ"]:.2f} (things ' in terminal
     log = next(work_dir.glob('*/*.log')).read_text()
-    for noise in ('System environment', 'optim_wrapper = dict', 'Hooks will be executed'):
+    for noise in ('System environment', 'optim_wrapper = dict', 'Hooks will be executed', 'panoptic/PQ: ', '│ person'):
         assert noise in log and noise not in terminal
     assert 'Warning' not in terminal
     assert len(terminal.splitlines()) < 60
+
+
+# Every line that a user may see in a training and a test. What is not here helps nobody: keep it from the terminal.
+STAMP = r'\d\d/\d\d \d\d:\d\d:\d\d - mmengine - INFO - '
+SEEN = re.compile(
+    rf'{STAMP}(Environment, config and hooks are written to \S+'
+    r'|Checkpoints will be saved to \S+'
+    r'|Load checkpoint from \S+'
+    r'|Epoch\((train|val|test)\) .*'
+    r'|Saving checkpoint at \d+ epochs'
+    r'|Validation after epoch \d+: PQ .*'
+    r'|The best checkpoint with [\d.]+ panoptic/PQ at \d+ epoch is saved to \S+'
+    r'|Predictions written to \S+'
+    r'|Results written to \S+ and \S+'
+    r')?'  # a table begins on the next line
+    r'|[┏┃┡│├└].*'
+)
+
+
+def unwanted(output: str) -> list[str]:
+    return [line for line in output.splitlines() if not SEEN.fullmatch(line.rstrip())]
+
+
+def test_a_training_says_what_a_user_reads(tiny_run: TinyRun):
+    assert unwanted(tiny_run.output) == []
+    assert all(len(line) < 400 for line in tiny_run.output.splitlines())
+
+
+def test_the_check_of_lines():
+    """The check itself."""
+    stamp = '11/27 17:33:57 - mmengine - INFO - '
+    noise = [
+        'Could not import OneDL. Skipping OneDL datasets.', f'{stamp}paramwise_options -- a:lr=0.02', '',
+        f'{stamp}Exp name: tiny', 'Done (t=0.00s)', '  return _VF.meshgrid(tensors, **kwargs)',
+        f'{stamp}bbox_mAP_copypaste: 0.000', 'Loads checkpoint by checked backend from path: a.pth',
+        '11/27 17:33:57 - mmengine - WARNING - The prefix is not set in metric class PredictionDump.',
+    ]  # fmt: skip
+    assert unwanted('\n'.join([*noise, f'{stamp}Epoch(train) [1][1/4]  lr: 1', '│ PQ │'])) == noise
 
 
 def test_all_metrics_pictures_and_results(tiny_run: TinyRun, tmp_path: Path):
@@ -51,13 +91,13 @@ def test_all_metrics_pictures_and_results(tiny_run: TinyRun, tmp_path: Path):
         cwd=tmp_path,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert done.stderr == ''
+    assert done.stderr == '' and unwanted(done.stdout) == []
+    assert done.stdout.count('│ PQ ') == done.stdout.count('│ mask AP ') == 1, 'one table'
     scores = json.loads(next((tmp_path / 'work').glob('*/*.json')).read_text())
     assert {'panoptic/PQ', 'panoptic/PQ_th', 'coco/bbox_mAP', 'coco/segm_mAP_50', 'semantic/mIoU'} <= scores.keys()
-    assert 'person' in done.stdout and 'Things' in done.stdout
 
     assert len(list((tmp_path / 'new/pictures').glob('*.png'))) == NUM_IMAGES['val']
-    results = pickle.loads((tmp_path / 'new/results/all.pkl').read_bytes())
+    results = torch.load(tmp_path / 'new/results/all.pkl', weights_only=True)
     assert len(results) == NUM_IMAGES['val']
     assert {'pred_panoptic_seg', 'pred_instances', 'img_path'} <= results[0].keys()
 
@@ -122,7 +162,7 @@ def test_slurm_scripts(tiny_run: TinyRun, slurm_env: dict[str, str], tmp_path: P
         '--work-dir', 'w', cwd=tmp_path, env=slurm_env,
     )  # fmt: skip
     assert test.returncode == 0, test.stderr
-    assert 'panoptic/PQ' in test.stdout
+    assert '│ PQ ' in test.stdout
     arguments = (tmp_path / 'srun_arguments').read_text().splitlines()
     assert arguments[:9] == [
         '-p', 'part', '--job-name=job', '--gres=gpu:2', '--ntasks=4', '--ntasks-per-node=2', '--cpus-per-task=3',

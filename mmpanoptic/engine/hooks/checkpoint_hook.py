@@ -1,5 +1,6 @@
 """Checkpoints that a training goes on from exactly, and of which a good one is always there."""
 
+import contextlib
 import os
 import re
 from pathlib import Path
@@ -45,6 +46,16 @@ def _inode(path: str) -> int | None:
     return os.stat(path).st_ino if os.path.exists(path) else None
 
 
+def _link(file: str, name: str) -> None:
+    """Make or change a relative link beside a file, in one step."""
+    link = Path(file).with_name(name)
+    part = link.with_name(f'.{name}.{os.getpid()}.part')
+    with contextlib.suppress(OSError):  # not every file system has links, and none is needed
+        part.unlink(missing_ok=True)
+        part.symlink_to(os.path.basename(file))
+        part.replace(link)
+
+
 def _without_wrapper(model: nn.Module) -> nn.Module:
     return model.module if is_model_wrapper(model) else model
 
@@ -74,6 +85,11 @@ class CheckpointHook(MMEngineCheckpointHook):
     checkpoint is removed when the next one is whole. :meth:`save_interrupted` writes one between the regular ones,
     which the next regular one replaces. And ``save_best`` knows that PQ, SQ, RQ, AP and AR are better when larger, and
     scores by their names without the prefix of the metric.
+
+    Args:
+        args, kwargs: See :class:`mmengine.hooks.CheckpointHook`.
+        last_link: Name of a symbolic link to the newest checkpoint, beside it, such as 'last.pth'; None for no link.
+            Where the storage knows no links, there is none.
     """
 
     _default_greater_keys = [*MMEngineCheckpointHook._default_greater_keys, 'PQ', 'SQ', 'RQ', '/AP', 'AR_', 'IoU']
@@ -81,6 +97,10 @@ class CheckpointHook(MMEngineCheckpointHook):
     _states: list[dict] | None = None
     _interrupting = False
     _saved_at: int | None = None
+
+    def __init__(self, *args, last_link: str | None = None, **kwargs) -> None:
+        super().__init__(*args, **kwargs)
+        self.last_link = last_link
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Remember the random states of a training that goes on."""
@@ -176,6 +196,8 @@ class CheckpointHook(MMEngineCheckpointHook):
         runner.message_hub.update_info('interrupted_ckpt', path)
         super()._save_checkpoint_with_step(runner, step, meta)
         self._saved_at = meta['iter']
+        if self.last_link is not None and is_main_process() and os.path.isfile(self.last_ckpt):
+            _link(self.last_ckpt, self.last_link)
         if interrupted and interrupted != self.last_ckpt and is_main_process() and os.path.isfile(interrupted):
             self.file_backend.remove(interrupted)
         self.file_backend.remove_now()

@@ -105,7 +105,7 @@ class PanopticVisualizationHook(Hook):
     ) -> None:
         runner.visualizer.add_datasample(
             name,
-            read_image(data_sample.img_path, **_reading_of(dataloader.dataset)),
+            read_image(data_sample.img_path, **reading_of(dataloader.dataset)),
             data_sample=data_sample,
             pred_score_thr=self.score_thr,
             out_file=out_file,
@@ -113,7 +113,7 @@ class PanopticVisualizationHook(Hook):
         )
 
 
-def _reading_of(dataset: Dataset) -> dict:
+def reading_of(dataset: Dataset) -> dict:
     """Arguments of :func:`read_image` by which images are what the dataset feeds."""
     for inner in inner_datasets(dataset):
         for transform in getattr(getattr(inner, 'pipeline', None), 'transforms', ()):

@@ -12,8 +12,8 @@ from cityscapesscripts.evaluation.instances2dict import instances2dict
 from cityscapesscripts.helpers.labels import name2label
 from mmengine.dist import is_main_process
 from mmengine.evaluator import BaseMetric
-from mmengine.logging import MMLogger
 
+from mmpanoptic.evaluation.tables import ClassScores
 from mmpanoptic.formats.images import image_size, load_label_map
 from mmpanoptic.registry import METRICS
 from mmpanoptic.utils import UserError, check_replaceable, require_folder
@@ -42,7 +42,7 @@ class CityscapesInstanceMetric(BaseMetric):
     Args:
         seg_prefix: Folder of the split with ``<city>/<image id>_gtFine_instanceIds.png``, which
             ``tools/dataset_converters/cityscapes.py`` makes where they are missing. Needed unless ``format_only``.
-        classwise: Whether to give the AP of every class as well.
+        classwise: Whether to give the AP of every class as well, and keep it as ``class_scores``.
         format_only: Write the files of ``outfile_prefix`` and score nothing, as for the test server.
         outfile_prefix: Folder for the server's files: ``<image>_pred.txt`` and one PNG an instance. It is written when
             all images are done and scored, and replaces that of an earlier run. If that fails, the error is logged and
@@ -74,6 +74,7 @@ class CityscapesInstanceMetric(BaseMetric):
         self.classwise = classwise
         self.format_only = format_only
         self.outfile_prefix = outfile_prefix
+        self.class_scores: ClassScores | None = None
         self._args = copy.copy(official.args)
         self._args.quiet = True
         official.setInstanceLabels(self._args)
@@ -131,18 +132,23 @@ class CityscapesInstanceMetric(BaseMetric):
             ``AP`` (mean over IoU .5 to .95) and ``AP50``, with ``classwise`` also ``AP_<class>``, in percent; NaN where
             there is no ground truth; empty with ``format_only``.
         """
-        logger = MMLogger.get_current_instance()
         if self.format_only:
             write_folder([files for _, _, files in results], self.outfile_prefix, _MAKER)
             return {}
         _check_names(path for path, _, _ in results)
         matches = dict(enumerate(of_image for _, of_image, _ in results))  # also of an image that is tested twice
         averages = official.computeAverages(official.evaluateMatches(matches, self._args), self._args)
-        lines = [f'{name:<12}{100 * ap["ap"]:8.2f}{100 * ap["ap50%"]:8.2f}' for name, ap in averages['classes'].items()]
-        logger.info('\n'.join(['', f'{"":<12}{"AP":>8}{"AP50":>8}', *lines]))
         scores = {'AP': averages['allAp'], 'AP50': averages['allAp50%']}
         if self.classwise:
             scores |= {f'AP_{name}': ap['ap'] for name, ap in averages['classes'].items()}
+            of_classes = averages['classes'].items()
+            self.class_scores = ClassScores(
+                {
+                    f'Cityscapes {header}': {name: 100 * float(ap[key]) for name, ap in of_classes}
+                    for header, key in (('AP', 'ap'), ('AP50', 'ap50%'))
+                },
+                {f'Cityscapes {name}': 100 * float(scores[name]) for name in ('AP', 'AP50')},
+            )
         if self.outfile_prefix:
             with after_scores(self):
                 write_folder([files for _, _, files in results], self.outfile_prefix, _MAKER)

@@ -11,18 +11,21 @@ import torch
 from mmdet.evaluation import CocoMetric
 from mmdet.structures.mask import encode_mask_results
 from mmengine.fileio import dump, load
-from mmengine.logging import print_log
+from mmengine.logging import MMLogger, print_log
 from pycocotools.cocoeval import COCOeval
 
+from mmpanoptic.evaluation.tables import ClassScores
 from mmpanoptic.formats.coco_api import load_cocos
 from mmpanoptic.registry import METRICS
 from mmpanoptic.utils import UserError, require_folder, sole_writer, write_whole
+from mmpanoptic.utils.logs import file_only, printed_to_log
 
 from .arguments import check_gathering, refuse_without, require_part
 from .coco_options import CocoOptions
 from .written_results import after_scores
 
 _COCO_LIMIT = 100  # detections of a class in an image
+_HEADERS = {'bbox': 'box AP', 'segm': 'mask AP'}
 
 
 @METRICS.register_module()
@@ -37,6 +40,7 @@ class InstanceMetric(CocoMetric):
         ann_file: See above; relative to where the program runs. Several are put together.
         args, kwargs: See :class:`mmdet.evaluation.CocoMetric`, and :class:`~.coco_options.CocoOptions` for
             ``proposal_nums``, ``iou_thrs`` and ``metric_items``. ``sort_categories`` is refused.
+            With ``classwise``, AP of every class is kept as ``class_scores`` too.
 
     Raises:
         UserError: If the model predicts no instances or no masks, the image has no ground truth, ``ann_file`` lacks it
@@ -50,6 +54,7 @@ class InstanceMetric(CocoMetric):
     def __init__(self, ann_file: str | Sequence[str] | None = None, *args, **kwargs) -> None:
         super().__init__(None, *args, **kwargs)
         check_gathering(self, kwargs)
+        self.class_scores: ClassScores | None = None
         if kwargs.get('sort_categories'):
             raise UserError('InstanceMetric: sort_categories has no effect, as classes are found by name: drop it')
         self.options = CocoOptions(self.metrics, self.proposal_nums, self.iou_thrs, self.metric_items, self.classwise)
@@ -106,8 +111,10 @@ class InstanceMetric(CocoMetric):
         with tempfile.TemporaryDirectory() as scratch:
             try:
                 self.outfile_prefix = os.path.join(scratch, os.path.basename(prefix or 'results'))
-                scores = self._scores_of_mmdet(results)
+                with file_only(), printed_to_log(MMLogger.get_current_instance()):
+                    scores = self._scores_of_mmdet(results)
                 scores |= {} if self.format_only else self._ap_of_crowded_images()
+                self.class_scores = self._class_scores(scores) if self.classwise else None
             finally:
                 self.outfile_prefix = prefix
             if prefix is None:
@@ -132,6 +139,16 @@ class InstanceMetric(CocoMetric):
         finally:
             self.metrics = metrics
         return scores
+
+    def _class_scores(self, scores: dict[str, float]) -> ClassScores:
+        columns, means = {}, {}
+        for kind in _HEADERS.keys() & set(self.metrics):
+            prefix = f'{kind}_' if len(self.metrics) > 1 else ''
+            found = {name: scores.get(f'{prefix}{name}_precision') for name in self.dataset_meta['classes']}
+            if f'{kind}_mAP' in scores:
+                columns[_HEADERS[kind]] = {name: 100 * float(ap) for name, ap in found.items() if ap is not None}
+                means[_HEADERS[kind]] = 100 * scores[f'{kind}_mAP']
+        return ClassScores({header: columns[header] for header in _HEADERS.values() if header in columns}, means)
 
     def _ap_of_crowded_images(self) -> dict[str, float]:
         """mAP where COCO's limit of 100 detections of a class in an image would cut off objects.
@@ -159,11 +176,12 @@ class InstanceMetric(CocoMetric):
                 continue
             if kind == 'segm':
                 found = [{key: value for key, value in one.items() if key != 'bbox'} for one in found]
-            evaluation = COCOeval(self._coco_api, self._coco_api.loadRes(found), kind)
-            evaluation.params.catIds, evaluation.params.imgIds = self.cat_ids, self.img_ids
-            evaluation.params.iouThrs, evaluation.params.maxDets = self.iou_thrs, [limit]
-            evaluation.evaluate()
-            evaluation.accumulate()
+            with printed_to_log(MMLogger.get_current_instance()):
+                evaluation = COCOeval(self._coco_api, self._coco_api.loadRes(found), kind)
+                evaluation.params.catIds, evaluation.params.imgIds = self.cat_ids, self.img_ids
+                evaluation.params.iouThrs, evaluation.params.maxDets = self.iou_thrs, [limit]
+                evaluation.evaluate()
+                evaluation.accumulate()
             precision = evaluation.eval['precision'][:, :, :, 0, -1]  # of all areas
             scores[f'{kind}_mAP'] = round(float(precision[precision > -1].mean()), 3)
         print_log(f'An image has {most} objects of one class: mAP counts up to {limit} detections, not 100', 'current')

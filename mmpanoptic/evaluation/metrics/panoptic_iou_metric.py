@@ -4,9 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 from mmengine.evaluator import BaseMetric
-from mmengine.logging import MMLogger
 
-from mmpanoptic.evaluation.tables import class_table
+from mmpanoptic.evaluation.tables import ClassScores
 from mmpanoptic.registry import METRICS
 from mmpanoptic.structures import INSTANCE_OFFSET, labels_of_ids
 
@@ -21,6 +20,7 @@ class PanopticIoUMetric(BaseMetric):
     truth nor in a prediction are left out of ``mIoU``, those that the ground truth lacks out of ``mAcc``.
 
     Args:
+        classwise: Whether to keep IoU and recall of every class, as ``class_scores``.
         kwargs: See :class:`mmengine.evaluator.BaseMetric`.
 
     Raises:
@@ -29,9 +29,11 @@ class PanopticIoUMetric(BaseMetric):
 
     default_prefix = 'semantic'
 
-    def __init__(self, **kwargs) -> None:
+    def __init__(self, classwise: bool = False, **kwargs) -> None:
         super().__init__(**kwargs)
         check_gathering(self, kwargs)
+        self.classwise = classwise
+        self.class_scores: ClassScores | None = None
 
     def process(self, data_batch: dict, data_samples: Sequence[dict]) -> None:
         """Count pixels by class of the ground truth and of the prediction."""
@@ -58,8 +60,12 @@ class PanopticIoUMetric(BaseMetric):
         right, truth, predicted = np.diagonal(pixels), pixels.sum(1), pixels.sum(0)[:-1]
         with np.errstate(invalid='ignore'):
             iou, recall = 100 * right / (truth + predicted - right), 100 * right / truth
-        table = class_table(self.dataset_meta['classes'], {'IoU': iou, 'Acc': recall})
-        MMLogger.get_current_instance().info('\n' + table)
+        if self.classwise:
+            names, columns = self.dataset_meta['classes'], {'IoU': iou, 'Acc': recall}
+            self.class_scores = ClassScores(
+                {header: dict(zip(names, values.tolist(), strict=True)) for header, values in columns.items()},
+                {header: _mean(values) for header, values in columns.items()},
+            )
         return dict(mIoU=_mean(iou), mAcc=_mean(recall), aAcc=_mean(100 * right.sum() / np.maximum(truth.sum(), 1)))
 
 

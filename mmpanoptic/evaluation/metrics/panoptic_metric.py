@@ -13,7 +13,7 @@ from mmengine.logging import MMLogger
 from torch import Tensor
 
 from mmpanoptic.evaluation.panoptic_quality import ImageMatches, accumulate, average, match_segments, per_class
-from mmpanoptic.evaluation.tables import pq_table
+from mmpanoptic.evaluation.tables import ClassScores
 from mmpanoptic.formats.panoptic_json import annotations_by_image, parse_categories, parse_segments, read_json
 from mmpanoptic.formats.panoptic_png import decode_panoptic_png, encode_panoptic_png
 from mmpanoptic.formats.panoptic_writer import PanopticItem, check_places, write_panoptic
@@ -38,7 +38,7 @@ class PanopticMetric(BaseMetric):
     Args:
         ann_file: Panoptic JSON. Needed only if the test pipeline loads no annotations.
         seg_prefix: Its folder of PNGs; by default the JSON's name without the suffix.
-        classwise: Whether to list every class.
+        classwise: Whether to keep the scores of every class, as ``class_scores``.
         format_only: Write the files of ``outfile_prefix`` and score nothing, as for a test server.
         outfile_prefix: Write ``<prefix>.panoptic.json`` and the PNGs in ``<prefix>.panoptic/``, COCO's result format
             (https://cocodataset.org/#format-results). They are written when all images are done and scored, and replace
@@ -71,6 +71,7 @@ class PanopticMetric(BaseMetric):
         self.format_only = format_only
         self.outfile_prefix = outfile_prefix
         self.backend_args = backend_args
+        self.class_scores: ClassScores | None = None
         self._ann_file = ann_file
         self._annotations = None
         self._path_of: dict[int | str, str] = {}
@@ -167,7 +168,6 @@ class PanopticMetric(BaseMetric):
             ``PQ``, ``SQ``, ``RQ`` over all classes, with suffix ``_th`` over things and ``_st`` over stuff, in percent;
             empty with ``format_only``.
         """
-        logger = MMLogger.get_current_instance()
         results = sorted(results, key=lambda result: result[0])
         if self.format_only:
             self._write([written for _, _, written in results])
@@ -176,7 +176,8 @@ class PanopticMetric(BaseMetric):
         # mmengine turns named tuples into plain ones when it collects results.
         stat = accumulate((ImageMatches(*matches) for _, matches, _ in results), len(categories))
         averages = {suffix: average(stat, categories, isthing) for suffix, isthing in _GROUPS}
-        logger.info('\n' + pq_table(averages, per_class(stat, categories) if self.classwise else None, categories))
+        if self.classwise:
+            self.class_scores = _class_scores(per_class(stat, categories), categories, averages[''])
         if self.outfile_prefix:
             with after_scores(self):
                 self._write([written for _, _, written in results])
@@ -201,3 +202,14 @@ def _side_by_side(gt_ids: Tensor, pred_map: Tensor) -> tuple[np.ndarray, np.ndar
     if pred_map.device.type == 'cpu':
         return gt_ids.cpu().numpy(), pred_map.numpy()
     return gt_ids.to(pred_map.device), pred_map
+
+
+def _class_scores(quality: dict, categories: Sequence[dict], means: dict) -> ClassScores:
+    """Quality by category id as columns; ``means`` is that of all classes."""
+    shares, counts = {'PQ': 'pq', 'SQ': 'sq', 'RQ': 'rq'}, {'TP': 'tp', 'FP': 'fp', 'FN': 'fn'}
+    columns = {
+        header: {c['name']: factor * quality[c['id']][key] for c in categories}
+        for keys, factor in ((shares, 100.0), (counts, 1))
+        for header, key in keys.items()
+    }
+    return ClassScores(columns, {header: 100 * means[key] for header, key in shares.items()})

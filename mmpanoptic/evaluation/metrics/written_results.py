@@ -1,10 +1,10 @@
 """Files of a test: they are written after the scores, so that a full disk costs the files alone."""
 
 import contextlib
-import pickle
 from collections.abc import Iterator, Sequence
 
 import numpy as np
+import torch
 from mmdet.evaluation import DumpDetResults
 from mmengine.evaluator import BaseMetric, Evaluator
 from mmengine.logging import MMLogger
@@ -75,10 +75,13 @@ def raise_unwritten(evaluator: Evaluator) -> None:
 
 @METRICS.register_module()
 class PredictionDump(DumpDetResults):
-    """All predictions as a pickle file, whole or not at all.
+    """All predictions in a file, whole or not at all: a list of what ``torch.load(weights_only=True)`` takes.
 
-    See :class:`mmdet.evaluation.DumpDetResults`, whose failure to write would lose the scores of other metrics.
+    See :class:`mmdet.evaluation.DumpDetResults`, which pickles them, so that whoever reads them runs what the file
+    says, and whose failure to write would lose the scores of other metrics.
     """
+
+    default_prefix = 'results'  # it has no scores; mmengine warns of a metric without a prefix
 
     def __init__(self, *args, **kwargs) -> None:
         super().__init__(*args, **kwargs)
@@ -88,6 +91,6 @@ class PredictionDump(DumpDetResults):
         """Write the file; called on the first rank."""
         with after_scores(self):
             with whole_file(self.out_file_path) as file:
-                pickle.dump(results, file, protocol=pickle.HIGHEST_PROTOCOL)
+                torch.save(results, file)
             MMLogger.get_current_instance().info(f'Predictions written to {self.out_file_path}')
         return {}

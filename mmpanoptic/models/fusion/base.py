@@ -7,8 +7,11 @@ from mmdet.models.seg_heads.panoptic_fusion_heads import BasePanopticFusionHead
 from mmengine.structures import PixelData
 from torch import Tensor
 
-from mmpanoptic.structures import INSTANCE_OFFSET, Evidence, StuffLabels, StuffLogits
+from mmpanoptic.structures import INSTANCE_OFFSET, EmbeddingMap, Evidence, StuffLabels, StuffLogits
+from mmpanoptic.structures.plain_evidence import to_plain
 from mmpanoptic.utils import UserError
+
+from .stuff import stuff_labels
 
 
 class BaseFusionHead(BasePanopticFusionHead):
@@ -28,6 +31,8 @@ class BaseFusionHead(BasePanopticFusionHead):
     """
 
     takes: tuple[type, ...] = (StuffLogits, StuffLabels)
+    #: Whether metainfo ``evidence`` of a map is what it was fused from (:mod:`mmpanoptic.structures.plain_evidence`).
+    keep_evidence = False
 
     def __init__(self, num_things_classes: int, num_stuff_classes: int, init_cfg: dict | None = None) -> None:
         if num_things_classes < 1:
@@ -67,7 +72,12 @@ class BaseFusionHead(BasePanopticFusionHead):
                 )
             panoptic, segments_info = self.fuse(found)
             sem_seg = panoptic[None].to(found.device)
-            results.append(PixelData(sem_seg=sem_seg, metainfo={'segments_info': segments_info}))
+            metainfo = {'segments_info': segments_info}
+            if self.keep_evidence:
+                counts = self.num_things_classes, self.num_stuff_classes
+                labels = None if isinstance(found.stuff, EmbeddingMap) else stuff_labels(found.stuff, *counts)
+                metainfo['evidence'] = to_plain(found, labels)
+            results.append(PixelData(sem_seg=sem_seg, metainfo=metainfo))
         return results
 
     @abstractmethod

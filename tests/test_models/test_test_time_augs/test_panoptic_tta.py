@@ -394,7 +394,7 @@ def test_tool(tmp_path: Path):
         assert len(other['pred_panoptic_seg']['sem_seg'].unique()) > 2
         assert torch.equal(own['pred_panoptic_seg']['sem_seg'], other['pred_panoptic_seg']['sem_seg'])
     _, printed = test(config, '--tta', '--eval', 'PQ', 'segm', '--show-dir', 'pictures')
-    assert re.search(r'panoptic/PQ: [\d.]+', printed) and 'coco/segm_mAP' in printed
+    assert re.search(r'│ PQ +│ +[\d.]+ │', printed) and '│ mask AP ' in printed
     assert len(list((tmp_path / 'pictures').glob('*.png'))) == 3
 
     other = tmp_path / 'instances.py'

@@ -1,0 +1,22 @@
+# What `make demo` trains: panoptic-fpn_r18_fpn_shapes.py on images of two thirds of the size, in fewer steps.
+_base_ = './panoptic-fpn_r18_fpn_shapes.py'
+
+model = dict(
+    # Objects are smaller and fewer than proposals would be on images of the full size.
+    rpn_head=dict(anchor_generator=dict(scales=[4])),
+    train_cfg=dict(rpn_proposal=dict(nms_pre=200, max_per_img=100), rcnn=dict(sampler=dict(num=32))),
+    test_cfg=dict(rpn=dict(nms_pre=200, max_per_img=100)),
+    panoptic_fusion_head=dict(stuff_area_limit=112),
+)
+# python tools/dataset_converters/shapes.py data/demo --train 600 --val 100 --size 128 192
+train_dataloader = dict(dataset=dict(data_root='data/demo/', pipeline=dict(resize=dict(scale=(192, 128)))))
+val_dataloader = dict(
+    # Few: for a curve and a first picture.
+    dataset=dict(data_root='data/demo/', indices=20, pipeline=dict(resize=dict(scale=(192, 128))))
+)
+test_dataloader = dict(dataset=dict(data_root='data/demo/', pipeline=dict(resize=dict(scale=(192, 128)))))
+val_evaluator = dict(classwise=False)
+test_evaluator = dict(classwise=False)
+
+optim_wrapper = dict(optimizer=dict(lr=2e-3))
+default_hooks = dict(visualization=dict(draw=True))

@@ -1,0 +1,29 @@
+"""Print a whole config, after inheritance and with its options: Python that a tool can read again.
+
+python tools/misc/print_config.py CONFIG [--key model.backbone] [--cfg-options k=v ...]
+"""
+
+import argparse
+
+from mmpanoptic.engine import cli
+from mmpanoptic.engine.configs import load_config, value_at
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description='Print a whole config, after inheritance')
+    parser.add_argument('config', help='config file')
+    parser.add_argument('--key', help='print this part alone, such as model.backbone or train_cfg.max_epochs')
+    parser.add_argument('--cfg-options', nargs='+', action=cli.Options, help='config values to override, key=value')
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = parse_args()
+    config = load_config(args.config, args.cfg_options)
+    if args.key is not None:
+        config = value_at(config, args.key)
+    print(getattr(config, 'pretty_text', config), end='' if hasattr(config, 'pretty_text') else '\n')
+
+
+if __name__ == '__main__':
+    cli.run(main)

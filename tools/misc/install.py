@@ -231,7 +231,8 @@ class Installer:
         found = self.torch()
         self.operators(found)
         constraints = self.venv / 'constraints.txt'  # so that no requirement exchanges the torch that the operators fit
-        constraints.write_text(f'torch=={found["torch"]}\nonedl-mmcv=={MMCV}\n')
+        # Without what follows a +: torch names it, the package that pip has installed need not.
+        constraints.write_text(f'torch=={found["torch"].partition("+")[0]}\nonedl-mmcv=={MMCV}\n')
         self.pip(
             'Installing the requirements (a minute or two)', 'install', '-c', str(constraints), '-r', 'requirements.txt'
         )

@@ -404,6 +404,16 @@ def test_broken_venv(tmp_path):
     assert 'remove it and run make install again' in one_line(error)
 
 
+def test_the_torch_that_is_there_stays(tmp_path):
+    """Torch calls itself 2.4.1+cu121 where the package that pip knows of is 2.4.1."""
+    installer = Installer(tmp_path, installed=True)
+    installer.found |= {'torch': '2.4.1+cu121'}
+    installer.make_venv = lambda: None
+    installer.step = lambda *_: None
+    installer.run()
+    assert (installer.venv / 'constraints.txt').read_text().splitlines()[0] == 'torch==2.4.1'
+
+
 def test_second_run_does_nothing(tmp_path, capsys):
     installer = Installer(tmp_path)
     (installer.venv / 'bin').mkdir()

@@ -21,6 +21,6 @@ def missing_package(name: str | None) -> str | None:
     )
 
 
-# mmcv's CUDA operators crash where they are loaded before torch, as `import mmcv.ops, mmdet` does.
+# mmcv loads cv2 before torch, and operators that were linked with a static libstdc++ crash then, with CUDA above all.
 with contextlib.suppress(ModuleNotFoundError):  # `mmpanoptic` says what to do without it
     import torch  # noqa: F401

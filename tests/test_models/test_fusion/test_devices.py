@@ -1,6 +1,5 @@
 """All fusion heads, on a CPU and on a GPU that is none: the reference's maps, and no transfers that grow."""
 
-import warnings
 from dataclasses import replace
 
 import numpy as np
@@ -8,6 +7,7 @@ import pytest
 import torch
 from helpers import plain_fusion
 from helpers.drawn import S, T, drawn_embedding, drawn_evidence, on_gpu
+from helpers.gpu import syncs_of
 from helpers.second_device import SecondDevice, from_gpu, to_gpu
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -196,18 +196,6 @@ def moved(evidence, device='cuda'):
     """Evidence on a real GPU."""
     tensors = {name: value.to(device) for name, value in vars(evidence.stuff).items() if torch.is_tensor(value)}
     return replace(evidence, instances=evidence.instances.to(device), stuff=replace(evidence.stuff, **tensors))
-
-
-def syncs_of(function):
-    """How often a GPU's driver says that the CPU waits; thrust's own waits are not among them."""
-    torch.cuda.set_sync_debug_mode('warn')
-    try:
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter('always')
-            function()
-    finally:
-        torch.cuda.set_sync_debug_mode('default')
-    return sum('synchronizing CUDA operation' in str(warning.message) for warning in caught)
 
 
 @pytest.mark.cuda

@@ -64,7 +64,6 @@ def bootstrap_of(args: argparse.Namespace) -> Bootstrap | None:
 
 def main() -> None:
     args = parse_args()
-    keep_freed_memory()
     bootstrap = bootstrap_of(args)
     predictions = [(args.pred_json, args.pred_dir or default_folder(args.pred_json))]
     predictions += [tuple(args.against)] if args.against else []
@@ -91,4 +90,5 @@ def main() -> None:
 
 
 if __name__ == '__main__':
+    keep_freed_memory()
     cli.run(main)

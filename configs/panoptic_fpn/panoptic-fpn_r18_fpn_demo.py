@@ -6,10 +6,14 @@ model = dict(
     rpn_head=dict(anchor_generator=dict(scales=[4])),
     train_cfg=dict(rpn_proposal=dict(nms_pre=200, max_per_img=100), rcnn=dict(sampler=dict(num=32))),
     test_cfg=dict(rpn=dict(nms_pre=200, max_per_img=100)),
-    panoptic_fusion_head=dict(stuff_area_limit=112),
+    # After so few steps, scores are lower than they will be.
+    panoptic_fusion_head=dict(score_thr=0.3, stuff_area_limit=112),
 )
-# python tools/dataset_converters/shapes.py data/demo --train 600 --val 100 --size 128 192
-train_dataloader = dict(dataset=dict(data_root='data/demo/', pipeline=dict(resize=dict(scale=(192, 128)))))
+# python tools/dataset_converters/shapes.py data/demo --train 500 --val 100 --size 128 192
+# Half the batch, and so twice the steps for the same images.
+train_dataloader = dict(
+    batch_size=2, dataset=dict(data_root='data/demo/', pipeline=dict(resize=dict(scale=(192, 128))))
+)
 val_dataloader = dict(
     # Few: for a curve and a first picture.
     dataset=dict(data_root='data/demo/', indices=20, pipeline=dict(resize=dict(scale=(192, 128))))
@@ -18,5 +22,6 @@ test_dataloader = dict(dataset=dict(data_root='data/demo/', pipeline=dict(resize
 val_evaluator = dict(classwise=False)
 test_evaluator = dict(classwise=False)
 
-optim_wrapper = dict(optimizer=dict(lr=2e-3))
+optim_wrapper = dict(optimizer=dict(lr=1.5e-3))
+auto_scale_lr = dict(base_batch_size=2)
 default_hooks = dict(visualization=dict(draw=True))

@@ -63,7 +63,7 @@ SEEN = re.compile(
 
 
 def unwanted(output: str) -> list[str]:
-    return [line for line in output.splitlines() if not SEEN.fullmatch(line.rstrip())]
+    return [line for line in output.splitlines() if not SEEN.fullmatch(line)]
 
 
 def test_a_training_says_what_a_user_reads(tiny_run: TinyRun):

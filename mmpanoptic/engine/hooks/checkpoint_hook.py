@@ -111,9 +111,9 @@ class CheckpointHook(MMEngineCheckpointHook):
         """Go on with the random states.
 
         Raises:
-            UserError: If there is a ``save_best`` and no validation.
+            UserError: If ``save_best`` names a score and there is no validation; 'auto' does without.
         """
-        if self.save_best and runner._val_loop is None:
+        if self.save_best not in (None, ['auto']) and runner._val_loop is None:
             raise UserError(
                 'default_hooks.checkpoint.save_best has no effect, as the config has no val_dataloader: set val_*, or '
                 'drop save_best'

@@ -39,7 +39,7 @@ SHIPPED = str(CONFIGS / 'panoptic_fpn/panoptic-fpn_r18_fpn_shapes.py')
         ('train_dataloader.batchsize', "train_dataloader has 'batch_size'"),
         ('train_dataloader.num_worker', "has 'num_workers'"),
         ('default_hooks.checkpoint.intervall', "has 'interval'"),  # mmengine takes any other argument
-        ('default_hooks.chekpoint.interval', "default_hooks has 'checkpoint'"),
+        ('default_hooks.checkpoints.interval', "default_hooks has 'checkpoint'"),
         ('model.test_cfg.rcnn.scoree_thr', "has 'score_thr'"),
         ('model.roi_head.bbox_head.num_class', "has 'num_classes'"),
         ('optim_wrapper.clip_grad.maxnorm', "has 'max_norm'"),

@@ -16,7 +16,7 @@ from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from mmpanoptic.engine.checkpoint_files import latest_checkpoint
 from mmpanoptic.engine.devices import Stopped
-from mmpanoptic.engine.hooks import CheckpointHook
+from mmpanoptic.engine.hooks import CheckpointHook, StopHook
 from mmpanoptic.engine.terminal import LogFile
 from mmpanoptic.utils import UserError
 from mmpanoptic.visualization import PanopticVisualizer
@@ -190,7 +190,10 @@ def test_checkpoint_without_random_states(tmp_path):
     assert run(tmp_path, resume=path).iter == 3 * PER_EPOCH
 
 
-@pytest.mark.parametrize('name', ['panoptic/PQ', 'panoptic/PQ_th', 'coco/segm_mAP', 'cityscapes/AP50', 'mIoU', 'x/SQ'])
+NAMES = 'panoptic/PQ panoptic/PQ_th coco/segm_mAP cityscapes/AP50 mIoU x/SQ AP AP50 AP_car PQ RQ_st coco/AR_s@1000'
+
+
+@pytest.mark.parametrize('name', NAMES.split())
 def test_scores_are_better_when_larger(name):
     for save_best in (name, [name, 'loss']):
         hook = CheckpointHook(save_best=save_best)
@@ -234,3 +237,63 @@ def test_a_finished_training_says_so(kind, words, tmp_path):
     (told,) = (message for message in messages if message.startswith('This training is finished: '))
     unit = words.split()[-1]
     assert words in told and f'train_cfg.max_{unit}={2 * int(words.split()[0])}' in told
+
+
+@pytest.mark.parametrize(
+    ('save_best', 'rule', 'kept'),
+    [
+        ('PQ', None, {'best_PQ_epoch_3.pth'}),
+        ('panoptic/PQ', None, {'best_panoptic_PQ_epoch_3.pth'}),
+        ('auto', None, {'best_panoptic_PQ_epoch_3.pth'}),
+        (['auto'], None, {'best_panoptic_PQ_epoch_3.pth'}),
+        (['PQ'], ['less'], {'best_PQ_epoch_1.pth'}),
+        (['PQ', 'mine/error'], ['greater', 'less'], {'best_PQ_epoch_3.pth', 'best_mine_error_epoch_1.pth'}),
+        (['panoptic/PQ', 'error'], 'greater', {'best_panoptic_PQ_epoch_3.pth', 'best_error_epoch_3.pth'}),
+    ],
+)
+def test_save_best_in_every_form(save_best, rule, kept, tmp_path, monkeypatch):
+    """A score that rises from epoch to epoch, and an error that does too."""
+    epochs = iter(range(1, 4))
+
+    def rising(self, results):
+        return dict.fromkeys(('panoptic/PQ', 'mine/error'), next(epochs))
+
+    monkeypatch.setattr('helpers.toy_training.Count.compute_metrics', rising)
+    run(tmp_path, save_best=save_best, rule=rule)
+    assert {path.name for path in tmp_path.glob('best_*.pth')} == kept
+
+
+def test_save_best_of_several_of_a_name(tmp_path, monkeypatch):
+    both = {'a/PQ': 1.0, 'b/PQ': 2.0}
+    monkeypatch.setattr('helpers.toy_training.Count.compute_metrics', lambda self, results: both)
+    with pytest.raises(UserError, match="save_best is 'PQ', and the validation gives a/PQ, b/PQ"):
+        run(tmp_path, save_best='PQ')
+
+
+def test_save_best_without_validation(tmp_path):
+    runner = toy_runner(tmp_path, save_best='auto')
+    runner._val_loop = None
+    with pytest.raises(UserError, match='save_best has no effect, as the config has no val_dataloader'):
+        runner.train()
+
+
+def test_intervals_of_nothing(tmp_path):
+    runner = toy_runner(tmp_path)
+    runner._train_loop['val_interval'] = 0
+    with pytest.raises(UserError, match='val_interval is 0: 1 or more is needed'):
+        runner.train()
+
+
+@pytest.mark.parametrize('ignored', [True, False])
+def test_signals_that_the_process_ignores(ignored):
+    """A shell starts jobs in the background so that Ctrl-C, which is for the foreground, does not end them."""
+    old = signal.signal(signal.SIGINT, signal.SIG_IGN if ignored else signal.default_int_handler)
+    hook = StopHook()
+    try:
+        hook.before_train(None)
+        assert (signal.getsignal(signal.SIGINT) is signal.SIG_IGN) == ignored
+        assert callable(signal.getsignal(signal.SIGTERM))
+        hook.after_train(None)
+        assert (signal.getsignal(signal.SIGINT) is signal.SIG_IGN) == ignored
+    finally:
+        signal.signal(signal.SIGINT, old)

@@ -184,3 +184,26 @@ def test_files_come_after_the_scores(cityscapes_root: Path, tmp_path: Path):
     assert (folder / f'{NAMES[1]}_leftImg8bit_pred.txt').exists()
     with pytest.raises(UserError, match=r'outfile_prefix: .*results holds notes\.txt'):
         build(cityscapes_root, outfile_prefix=str(folder)).process({}, samples)
+
+
+def test_images_of_one_name_and_images_that_repeat(cityscapes_root: Path, tmp_path: Path):
+    masks, labels = true_instances(cityscapes_root, NAMES[0])
+    first = sample(NAMES[0], masks, labels, [0.9] * len(labels))
+    empty = sample(NAMES[0], [], [], [])
+    metric = build(cityscapes_root)
+    metric.process({}, [first, empty])  # the first is found, the second is missed: neither replaces the other
+    assert 0 < metric.evaluate(2)['cityscapes/AP'] < build_and_score(cityscapes_root, first)
+    metric = build(cityscapes_root)
+    metric.process({}, [first, first | dict(img_path=f'/other/{Path(first["img_path"]).name}')])
+    with pytest.raises(UserError, match='have one name, by which their ground truth is found'):
+        metric.evaluate(2)
+    metric = build(cityscapes_root, outfile_prefix=str(tmp_path / 'out'))
+    metric.process({}, [first, first])
+    metric.evaluate(2)
+    assert 'an image was tested twice' in str(metric.unwritten)
+
+
+def build_and_score(root: Path, one: dict) -> float:
+    metric = build(root)
+    metric.process({}, [one])
+    return metric.evaluate(1)['cityscapes/AP']

@@ -246,3 +246,37 @@ def test_ids_that_repeat_between_datasets(dataset, samples):
             UserError, match=r'^2 tested images have the id \S+, and AP tells images apart by their ids'
         ):
             score(InstanceMetric(metric='bbox'), dataset.metainfo, same)
+
+
+def test_images_that_are_not_tested_are_not_missed(dataset, samples, tiny_shapes):
+    """As with ``indices``: the file has more images than are tested."""
+    path = str(tiny_shapes / 'annotations/instances_train.json')
+    some = score(InstanceMetric(metric='bbox'), dataset.metainfo, samples[:3])
+    assert score(InstanceMetric(metric='bbox', ann_file=path), dataset.metainfo, samples[:3])['bbox_mAP'] >= 0.9
+    assert some['bbox_mAP'] == 1.0
+
+
+def test_several_files_of_ground_truth(dataset, samples, tiny_shapes, tmp_path):
+    """Of two datasets, which number their annotations alike; none of them says iscrowd."""
+    data = json.loads((tiny_shapes / 'annotations/instances_train.json').read_text())
+    data['annotations'] = [a for a in data['annotations'] if not a.get('iscrowd')]
+    for one in data['annotations']:
+        one.pop('iscrowd', None)
+    paths = [tmp_path / name for name in ('all.json', 'first.json', 'rest.json')]
+    paths[0].write_text(json.dumps(data))
+    for path, kept in ((paths[1], data['images'][:3]), (paths[2], data['images'][3:])):
+        ids = {image['id'] for image in kept}
+        annotations = [dict(a) for a in data['annotations'] if a['image_id'] in ids]
+        for number, one in enumerate(annotations, 1):
+            one['id'] = number
+        path.write_text(json.dumps(data | dict(images=kept, annotations=annotations)))
+    whole, *parts = map(str, paths)
+    expected = score(InstanceMetric(metric='bbox', ann_file=whole), dataset.metainfo, samples)
+    assert score(InstanceMetric(metric='bbox', ann_file=parts), dataset.metainfo, samples) == expected
+    assert 0.5 < expected['bbox_mAP'] <= 1.0
+    with pytest.raises(UserError, match=r'image id \S+ occurs twice'):
+        InstanceMetric(metric='bbox', ann_file=[whole, parts[0]])
+    data['categories'].reverse()
+    paths[2].write_text(json.dumps(data))
+    with pytest.raises(UserError, match='have other `categories`'):
+        InstanceMetric(metric='bbox', ann_file=parts)

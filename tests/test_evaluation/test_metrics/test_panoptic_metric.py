@@ -251,3 +251,14 @@ def test_errors(files, meta_and_samples):
     swapped = meta | {'classes': (*meta['classes'][1::-1], *meta['classes'][2:])}
     with pytest.raises(UserError, match=r"gt\.json: class 0 is '.*', and '.*' in the tested dataset"):
         score(PanopticMetric(ann_file=str(files[0])), swapped, list(without_ground_truth(samples[:1])))
+
+
+def test_ids_that_repeat_between_datasets(files, meta_and_samples):
+    """A file of ground truth would score both images by the segments of one; ground truth in samples does not."""
+    meta, samples = meta_and_samples
+    twin = samples[1].new()
+    twin.set_metainfo(dict(img_id=samples[0].img_id, img_path='other/1.jpg'))
+    with pytest.raises(UserError, match=r'0001\.jpg and other/1\.jpg have the image id'):
+        score(PanopticMetric(ann_file=str(files[0])), meta, [samples[0], twin])
+    assert score(PanopticMetric(), meta, [samples[0], twin]) == score(PanopticMetric(), meta, samples[:2])
+    assert PanopticMetric(ann_file=str(files[0])).finds_by_id and not PanopticMetric().finds_by_id

@@ -271,10 +271,20 @@ def test_save_best_of_several_of_a_name(tmp_path, monkeypatch):
 
 
 def test_save_best_without_validation(tmp_path):
-    runner = toy_runner(tmp_path, save_best='auto')
-    runner._val_loop = None
-    with pytest.raises(UserError, match='save_best has no effect, as the config has no val_dataloader'):
+    """What every shipped config says, 'auto', is no wish for a score."""
+    for save_best in ('auto', None):
+        runner = toy_runner(tmp_path, save_best=save_best)
+        runner._val_loop = None
         runner.train()
+    runner = toy_runner(tmp_path / 'other', save_best=['PQ'])
+    runner._val_loop = None
+    with pytest.raises(UserError, match=r"save_best is 'PQ', and the config has no val_dataloader"):
+        runner.train()
+
+
+def test_save_best_of_what_may_be_better_when_smaller(tmp_path):
+    with pytest.raises(UserError, match=r'save_best: is n better when larger\? set default_hooks\.checkpoint\.rule'):
+        run(tmp_path, save_best='auto')
 
 
 def test_intervals_of_nothing(tmp_path):

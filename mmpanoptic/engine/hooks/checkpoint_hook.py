@@ -113,10 +113,10 @@ class CheckpointHook(MMEngineCheckpointHook):
         Raises:
             UserError: If ``save_best`` names a score and there is no validation; 'auto' does without.
         """
-        if self.save_best not in (None, ['auto']) and runner._val_loop is None:
+        if self._scores() and runner._val_loop is None:
             raise UserError(
-                'default_hooks.checkpoint.save_best has no effect, as the config has no val_dataloader: set val_*, or '
-                'drop save_best'
+                f'default_hooks.checkpoint.save_best is {self._scores()[0]!r}, and the config has no val_dataloader, '
+                "so it would change nothing: set val_*, or take 'auto' or None"
             )
         super().before_train(runner)
         self.file_backend = LateRemoval(self.file_backend)
@@ -183,10 +183,20 @@ class CheckpointHook(MMEngineCheckpointHook):
         return [name for name in self.key_indicators if name != 'auto'] if self.save_best else []
 
     def _init_rule(self, rules: list[str | None], key_indicators: list[str]) -> None:
-        """See mmengine's. Average precision is all of a name, or its beginning; other names may have the letters."""
+        """See mmengine's. Average precision is all of a name, or its beginning; other names may have the letters.
+
+        Raises:
+            UserError: If nobody knows whether a score is better when larger.
+        """
         rules = list(rules) * len(key_indicators) if len(rules) == 1 else rules
         known = ['greater' if re.match(r'(.*/)?AP(_|\d|$)', name) else None for name in key_indicators]
-        super()._init_rule([rule or one for rule, one in zip(rules, known, strict=True)], key_indicators)
+        try:
+            super()._init_rule([rule or one for rule, one in zip(rules, known, strict=True)], key_indicators)
+        except ValueError:
+            raise UserError(
+                f'default_hooks.checkpoint.save_best: is {" or ".join(key_indicators)} better when larger? set '
+                "default_hooks.checkpoint.rule to 'greater' or 'less'"
+            ) from None
 
     def _save_checkpoint_with_step(self, runner: Runner, step: int, meta: dict) -> None:
         if isinstance(runner.train_loop, ResumableLoop):

@@ -3,10 +3,12 @@
 import pytest
 import torch
 from helpers.models import build_model, load_config, with_few_rois
+from mmengine.registry import DefaultScope
 from torch import nn
 
 from mmpanoptic.analysis.benchmark import Case, measure, training_samples, training_step
 from mmpanoptic.analysis.dispatch import DispatchCounter
+from mmpanoptic.analysis.rivals import load_rival
 
 
 def test_cases_are_run_in_turns():
@@ -58,6 +60,18 @@ def test_training_samples():
     assert set(labels.unique().tolist()) == {0, 1, 2, 3, 4, 7, 8, 9}
     instances = sample['data_samples'].gt_instances
     assert len(instances) == 5 and instances.masks.masks.shape == (5, 90, 120)
+
+
+def test_a_rival_is_all_its_own():
+    model, config = load_rival('mmdet', 'cpu')
+    assert {type(module).__module__.split('.')[0] for module in model.modules()} == {
+        'mmdet',
+        'mmengine',
+        'mmcv',
+        'torch',
+    }
+    assert config.model.panoptic_fusion_head.num_things_classes == 80 and not model.training
+    assert DefaultScope.get_current_instance().scope_name == 'mmpanoptic'
 
 
 def test_dispatch_counter():

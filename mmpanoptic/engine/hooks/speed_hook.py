@@ -2,7 +2,7 @@
 
 import torch
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
+from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.runner import Runner
 from torch import nn
 
@@ -47,8 +47,11 @@ class SpeedHook(Hook):
         self.tf32 = tf32
 
     def before_run(self, runner: Runner) -> None:
-        """Prepare the model of a runner."""
-        self.prepare(runner.model.module if is_model_wrapper(runner.model) else runner.model)
+        """Prepare the model of a runner, that inside of what distributes it or tests it with augmentations."""
+        model = runner.model
+        while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
+            model = model.module
+        self.prepare(model)
 
     def prepare(self, model: nn.Module) -> None:
         """Prepare a model, in place."""

@@ -15,6 +15,7 @@ from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
 from mmpanoptic.models.layers.precision import full
+from mmpanoptic.models.task_modules.priors import MlvlPointGenerator
 from mmpanoptic.registry import MODELS
 
 # What the losses, the targets and the layers here take for granted.
@@ -97,6 +98,7 @@ class CIAEProposalHead(FCOSHead):
             test_cfg=ConfigDict({**_TEST_CFG, **(test_cfg or {})}),
             **{**kwargs, **_FIXED},
         )
+        self.prior_generator = MlvlPointGenerator(self.strides)  # which keeps them, as FCOSHead's does not
 
     def _init_predictor(self) -> None:
         super()._init_predictor()

@@ -50,7 +50,9 @@ def in_full_precision(function: Callable, *args: Any, **kwargs: Any) -> Any:
 
 @MODELS.register_module('GN')
 class GroupNorm(nn.GroupNorm):
-    """Group norm that computes in the precision of its weights and gives back the type that it got.
+    """Group norm that gives back the type that it got, also where autocast sends it to float32, as on a GPU.
+
+    On a CPU torch's kernel takes half precision with weights in float32, and sums in float32.
 
     Args:
         num_channels: Number of channels. It comes first, as mmcv has it where a norm is not torch's own.
@@ -63,7 +65,7 @@ class GroupNorm(nn.GroupNorm):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, ...) to the same."""
-        return super().forward(x if self.weight is None else x.to(self.weight.dtype)).to(x.dtype)
+        return super().forward(x).to(x.dtype)
 
 
 @MODELS.register_module('DCN')

@@ -5,8 +5,20 @@ from types import SimpleNamespace
 import pytest
 import torch
 from helpers.models import build_model, demo_batch, load_config, with_few_rois
+from mmengine.model import BaseTTAModel
 
 from mmpanoptic.engine.hooks import SpeedHook
+
+
+class Wrapped(BaseTTAModel):
+    """What a runner may have around a model."""
+
+    def __init__(self, module):
+        torch.nn.Module.__init__(self)
+        self.module = module
+
+    def merge_preds(self, data_samples_list):
+        raise NotImplementedError
 
 
 @pytest.fixture
@@ -37,7 +49,7 @@ def test_same_losses(options):
     for hook in (SpeedHook(), SpeedHook(**options)):
         model = build_model(config).train()
         names = list(model.state_dict())
-        hook.before_run(SimpleNamespace(model=model))
+        hook.before_run(SimpleNamespace(model=Wrapped(model)))
         assert list(model.state_dict()) == names
         inputs = model.data_preprocessor(data, training=True)
         losses.append(model.parse_losses(model(**inputs, mode='loss'))[0])

@@ -1,7 +1,8 @@
 """Files of a test: they are written after the scores, so that a full disk costs the files alone."""
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, BinaryIO
 
 import numpy as np
 import torch
@@ -73,6 +74,44 @@ def raise_unwritten(evaluator: Evaluator) -> None:
             raise metric.unwritten
 
 
+class _Noting:
+    """A file that remembers why it could not be written, of which torch's writer makes another error."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.error: OSError | None = None
+
+    def _try(self, function: Callable, *args) -> Any:
+        try:
+            return function(*args)
+        except OSError as error:
+            self.error = error
+            raise
+
+    def write(self, data: bytes) -> int:
+        """Write to the file."""
+        return self._try(self._file.write, data)
+
+    def flush(self) -> None:
+        """Flush the file."""
+        self._try(self._file.flush)
+
+
+def _save(content: Any, file: BinaryIO) -> None:
+    """``torch.save`` into an open file.
+
+    Raises:
+        OSError: If it cannot be written.
+    """
+    noting = _Noting(file)
+    try:
+        torch.save(content, noting)
+    except Exception:
+        if noting.error is not None:
+            raise noting.error from None
+        raise
+
+
 @METRICS.register_module()
 class PredictionDump(DumpDetResults):
     """All predictions in a file, whole or not at all: a list of what ``torch.load(weights_only=True)`` takes.
@@ -91,6 +130,6 @@ class PredictionDump(DumpDetResults):
         """Write the file; called on the first rank."""
         with after_scores(self):
             with whole_file(self.out_file_path) as file:
-                torch.save(results, file)
+                _save(results, file)
             MMLogger.get_current_instance().info(f'Predictions written to {self.out_file_path}')
         return {}

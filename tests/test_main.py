@@ -179,10 +179,10 @@ def test_the_wheel_holds_what_mim_looks_for(installed):
     for kind in ('configs', 'tools'):
         assert set(files_of(packed, kind)) == set(files_of(ROOT, kind))
     code = (
-        'from mmengine.config import Config; import tempfile, pathlib\n'
+        'from mmpanoptic.engine.configs import load_config; import tempfile, pathlib\n'
         'own = pathlib.Path(tempfile.mkdtemp(), "own.py")\n'
         'own.write_text("_base_ = \'mmpanoptic::ciae/ciae_r18_fpn_shapes.py\'")\n'
-        'print(Config.fromfile(own).model.type)'
+        'print(load_config(str(own)).model.type)'
     )
     ended = subprocess.run([installed / 'python', '-c', code], capture_output=True, text=True, env=without_checkout())
     assert ended.stdout == 'CIAE\n', ended.stderr

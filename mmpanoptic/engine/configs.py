@@ -8,11 +8,13 @@ from types import NoneType
 from typing import Any
 
 from mmengine.config import Config
+from mmengine.config.utils import MODULE2PACKAGE
 from mmengine.runner import Runner
 
 from mmpanoptic.datasets.pipelines import list_steps
 from mmpanoptic.utils import UserError, find_config
 
+MODULE2PACKAGE['mmpanoptic'] = 'mmpanoptic'  # so that `_base_ = 'mmpanoptic::...'` is found in an installed package
 # Keys of a config that mmengine or a tool reads although no argument of mmengine's Runner has their name.
 _OTHER_KEYS = {
     'activation_checkpointing',

@@ -4,6 +4,8 @@ Under autocast torch sends its own losses to float32, on a GPU. It sees neither 
 float16 is NaN where a logit is far from 0, nor the sums and means that mmdet takes itself, which overflow at 65504.
 """
 
+import warnings
+
 from mmdet.models import losses
 from torch import Tensor
 
@@ -21,7 +23,12 @@ class _InFullPrecision:
 
 @MODELS.register_module()
 class CrossEntropyLoss(_InFullPrecision, losses.CrossEntropyLoss):
-    """Of classes, of single logits and of masks."""
+    """Of classes, of single logits and of masks; without mmdet's warning of the averaging that its configs use."""
+
+    def __init__(self, *args, **kwargs) -> None:
+        with warnings.catch_warnings():
+            warnings.filterwarnings('ignore', message='Default ``avg_non_ignore``')
+            super().__init__(*args, **kwargs)
 
 
 @MODELS.register_module()

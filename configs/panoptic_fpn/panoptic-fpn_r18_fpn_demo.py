@@ -15,7 +15,10 @@ model = dict(
     panoptic_fusion_head=dict(score_thr=0.3, stuff_area_limit=112),
 )
 # python tools/dataset_converters/shapes.py data/demo --train 600 --val 100 --size 128 192
-train_dataloader = dict(dataset=dict(data_root='data/demo/', pipeline=dict(resize=dict(scale=(192, 128)))))
+# Small batches: from scratch, many steps are worth more than many images.
+train_dataloader = dict(
+    batch_size=2, dataset=dict(data_root='data/demo/', pipeline=dict(resize=dict(scale=(192, 128))))
+)
 val_dataloader = dict(
     # Few: for a curve and a first picture.
     dataset=dict(data_root='data/demo/', indices=20, pipeline=dict(resize=dict(scale=(192, 128))))
@@ -24,8 +27,6 @@ test_dataloader = dict(dataset=dict(data_root='data/demo/', pipeline=dict(resize
 val_evaluator = dict(classwise=False)
 test_evaluator = dict(classwise=False)
 
-train_cfg = dict(max_epochs=4)
-param_scheduler = _base_.param_scheduler
-param_scheduler[1].update(end=4)
-optim_wrapper = dict(optimizer=dict(lr=3e-3, fused=True))
+optim_wrapper = dict(optimizer=dict(lr=2e-3, fused=True))
+auto_scale_lr = dict(base_batch_size=2)
 default_hooks = dict(visualization=dict(draw=True))

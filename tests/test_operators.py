@@ -1,7 +1,7 @@
 """mmcv's compiled operators that configs of this project need on a CPU: they load, and give what torch gives.
 
-`make install` compiles them in its own way (tools/misc/install_operators.py). A wheel that computes something else would
-show here.
+`make install` compiles them in its own way (tools/misc/install_operators.py). A wheel that computes something else
+would show here.
 """
 
 import pytest
@@ -71,7 +71,7 @@ def test_soft_nms_lowers_scores_of_overlaps_alone():
 
 @pytest.mark.parametrize('sampling', [0, 2])
 def test_roi_align_of_a_ramp(sampling):
-    """Of a plane, a bin's mean is the plane's value in the middle of the bin; gradients add up to the number of bins."""
+    """Of a plane, a bin's mean is the plane's value in its middle; gradients add up to the number of bins."""
     ys, xs = torch.meshgrid(torch.arange(16.0), torch.arange(16.0), indexing='ij')
     feature = (3 * ys + xs)[None, None].requires_grad_()
     rois = torch.tensor([[0, 2.0, 4.0, 10.0, 12.0]])  # as x1, y1, x2, y2 at stride 1

@@ -125,7 +125,10 @@ def predict(inferencer: PanopticInferencer, paths: list[str], folder: Path, pict
     names, ids = picture_names(paths), dict(zip(paths, image_ids(paths), strict=True))
     in_file_order = inferencer.dataset_meta.get('categories')
     if in_file_order is None:
-        raise UserError('the checkpoint knows its classes by name only: train it on a dataset of mmpanoptic')
+        raise UserError(
+            "the checkpoint knows its classes by name only, and they are not COCO's: name a JSON of its data with "
+            '--cfg-options test_dataloader.dataset.ann_file=...'
+        )
     categories = sorted(in_file_order, key=lambda category: category['label'])
 
     problems = []

@@ -23,9 +23,9 @@ from mmpanoptic.utils import UserError, write_whole
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = 'configs/panoptic_fpn/panoptic-fpn_r18_fpn_demo.py'
 LONGER = 'configs/panoptic_fpn/panoptic-fpn_r18_fpn_shapes.py'
-NUM_IMAGES = {'train': 600, 'val': 100}
+NUM_IMAGES = {'train': 500, 'val': 100}
 SIZE = (128, 192)  # height and width, the config's
-EPOCHS = 3  # of the config
+EPOCHS = 4  # of the config
 NUM_PICTURES = 12
 MEASURED_STEPS = 20  # after which the estimate is made: the first steps are slower than the others
 TEST_SHARE = 0.15  # of the time of the training, what follows it takes: two starts of Python, 100 images, 12 pictures

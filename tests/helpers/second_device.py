@@ -47,7 +47,13 @@ def to_gpu(data: Any) -> Any:
 def from_gpu(tensor: Tensor) -> Tensor:
     """A tensor as one on the CPU, without being counted; it has to be on the GPU."""
     assert isinstance(tensor, OnGPU), 'not on the GPU'
-    return tensor.as_subclass(Tensor)
+    return _plain(tensor)
+
+
+def _plain(tensor: Tensor) -> Tensor:
+    """The same memory as a plain tensor; ``as_subclass(Tensor)`` is refused by torch 2.4."""
+    with torch._C.DisableTorchFunctionSubclass():
+        return tensor.view(tensor.shape)
 
 
 class _Operations(TorchDispatchMode):
@@ -125,7 +131,7 @@ class SecondDevice(TorchFunctionMode):
     @staticmethod
     def _plain(values: Any) -> Any:
         leaves, spec = tree_flatten(values)
-        return spec.unflatten([leaf.as_subclass(Tensor) if isinstance(leaf, OnGPU) else leaf for leaf in leaves])
+        return spec.unflatten([_plain(leaf) if isinstance(leaf, OnGPU) else leaf for leaf in leaves])
 
     @staticmethod
     def _wrap(leaf: Any) -> Any:
@@ -158,7 +164,7 @@ class SecondDevice(TorchFunctionMode):
         is_on_gpu = isinstance(tensor, OnGPU)
         goes_on_gpu = is_on_gpu if device is None else device.type == 'cuda'
         self.uploads += goes_on_gpu and not is_on_gpu
-        tensor = tensor.as_subclass(Tensor) if is_on_gpu else tensor
+        tensor = _plain(tensor) if is_on_gpu else tensor
         if is_on_gpu and not goes_on_gpu:
             self.downloads += 1
             self.downloaded += tensor.numel()

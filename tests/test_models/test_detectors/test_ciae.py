@@ -158,7 +158,7 @@ VARIED = {
     'ablations/table5_momentum-99': dict(momentum=0.99),
     'ablations/table5_momentum-999': dict(momentum=0.999),
     'ablations/table5_momentum-99999': dict(momentum=0.99999),
-    'ablations/table6_all': dict(filter=None),
+    'ablations/table6_all': dict(filter=None, box_scale=None),
     'ablations/table6_filter-100': dict(filter=1.0),
     'ablations/table6_filter-120': dict(filter=1.2),
     'ablations/table6_filter-200': dict(filter=2.0),

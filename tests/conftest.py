@@ -13,6 +13,11 @@ from helpers.repo import ROOT
 pytest_plugins = ['fixtures.cityscapes', 'fixtures.mapillary', 'fixtures.tiny_run', 'fixtures.writers']
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests of tools first: they take longest, and no process is to begin one of their modules when others are done."""
+    items.sort(key=lambda item: 'test_tools' not in item.path.parts)
+
+
 @pytest.fixture(scope='session')
 def repo_root() -> Path:
     """The checkout."""

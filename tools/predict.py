@@ -26,7 +26,7 @@ from mmpanoptic.formats.images import check_complete, encode_png, image_size
 from mmpanoptic.formats.panoptic_png import encode_panoptic_png
 from mmpanoptic.formats.panoptic_writer import PanopticItem, fill_panoptic, image_ids
 from mmpanoptic.structures import panoptic_to_coco
-from mmpanoptic.utils import UserError, check_replaceable, read_bytes, tracked_map, whole_folder
+from mmpanoptic.utils import DatasetError, UserError, check_replaceable, read_bytes, tracked_map, whole_folder
 from mmpanoptic.visualization.files import picture_names
 
 MAKER = 'tools/predict.py'
@@ -136,7 +136,7 @@ def predict(inferencer: PanopticInferencer, paths: list[str], folder: Path, pict
     def result_of(path: str) -> PanopticResult | None:
         try:
             return next(inferencer(path))
-        except UserError as error:
+        except DatasetError as error:  # of this image; what else is wrong is wrong with all of them
             problems.append(error)
             return None
 

@@ -9,7 +9,7 @@ model = dict(
     # After so few steps, scores are lower than they will be.
     panoptic_fusion_head=dict(score_thr=0.3, stuff_area_limit=112),
 )
-# python tools/dataset_converters/shapes.py data/demo --train 500 --val 100 --size 128 192
+# python tools/dataset_converters/shapes.py data/demo --train 600 --val 100 --size 128 192
 # Small batches: from scratch, many steps are worth more than many images.
 train_dataloader = dict(
     batch_size=2, dataset=dict(data_root='data/demo/', pipeline=dict(resize=dict(scale=(192, 128))))

@@ -1,6 +1,7 @@
 """What the command-line tools share: one-line errors and the arguments that several of them have."""
 
 import argparse
+import gc
 import re
 import signal
 import sys
@@ -36,6 +37,8 @@ def run(main: Callable[[], None]) -> None:
             print(f'error: {line}', file=sys.stderr)
             sys.exit(1)
     if stopped is None:
+        # Workers of data loaders end with these. Killed when the interpreter ends, they would be reported as lost.
+        gc.collect()
         end_process_of_group()
     else:
         _leave(stopped)

@@ -137,7 +137,7 @@ def test_images_are_drawn_as_they_are_fed(orientation, options, decoder, wrapped
         'dataset': SimpleNamespace(dataset=dataset),
         'datasets': SimpleNamespace(datasets=[dataset]),
     }
-    drawn = read_image(str(tmp_path / 'x.png'), **visualization_hook._reading_of(wrapper[wrapped]))
+    drawn = read_image(str(tmp_path / 'x.png'), **visualization_hook.reading_of(wrapper[wrapped]))
     fed = step.transform(dict(img_path=str(tmp_path / 'x.png')))['img']
     fed = fed[..., None].repeat(3, 2) if fed.ndim == 2 else fed[..., ::-1]
     np.testing.assert_array_equal(drawn, fed)

@@ -1,6 +1,5 @@
 """Panoptic maps from several views: one view is plain testing, several are merged as worked out by hand."""
 
-import pickle
 import re
 import weakref
 from pathlib import Path
@@ -385,7 +384,7 @@ def test_tool(tmp_path: Path):
         out = tmp_path / f'{path.stem}{len(options)}.pkl'
         done = run_tool('test.py', path, weights, '--out', out, *options, cwd=tmp_path)
         assert done.returncode == 0, done.stderr
-        return pickle.loads(out.read_bytes()), done.stdout + done.stderr
+        return torch.load(out, weights_only=True), done.stdout + done.stderr
 
     plain, _ = test(one_view)
     tta, _ = test(one_view, '--tta')

@@ -146,21 +146,11 @@ def without_masks(dataset):
     return dict(dataset, inst_ann_file=None)
 
 
-def repeated(dataset):
-    return dict(type='RepeatDataset', times=2, dataset=dataset)
-
-
-def joined(dataset):
-    return dict(type='ConcatDataset', datasets=[dataset, dataset])
-
-
 @pytest.mark.parametrize('loader', ['train_dataloader', 'test_dataloader'])
 @pytest.mark.parametrize(
     ('change', 'message'),
     [
         (without_masks, r'\(annotations/panoptic_\w+\.json\) has no inst_ann_file.*: set it'),
-        (repeated, 'is a RepeatDataset, .*: set {name} to the dataset in it'),
-        (joined, 'is a ConcatDataset, .*: set {name} to .* one of them'),
     ],
 )
 def test_datasets_without_a_true_order_are_refused(config, model, loader, change, message):
@@ -176,7 +166,7 @@ def test_a_config_without_a_dataset_is_refused(config, model, loader):
     for nothing in (None, {}):
         config = copy.deepcopy(config)
         config[loader] = nothing
-        with pytest.raises(UserError, match=rf'oanet_r18_fpn_shapes\.py has no {loader}\.dataset: set it'):
+        with pytest.raises(UserError, match=rf'the config has no {loader}\.dataset: set it'):
             TOOL.score_orders(config, model, Namespace(**ARGS))
 
 

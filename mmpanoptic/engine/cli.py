@@ -1,7 +1,7 @@
 """What the command-line tools share: one-line errors and the arguments that several of them have."""
 
 import argparse
-import gc
+import atexit
 import re
 import signal
 import sys
@@ -25,6 +25,8 @@ def run(main: Callable[[], None]) -> None:
     """Run a tool; a :class:`UserError` ends it with one line on stderr and exit status 1."""
     silence_warnings()
     handle_here(signal.SIGTERM, _end)
+    # Workers of data loaders that are still there end with this process; torch's handler would report them as lost.
+    atexit.register(signal.signal, signal.SIGCHLD, signal.SIG_DFL)
     stopped = None
     try:
         main()
@@ -37,8 +39,6 @@ def run(main: Callable[[], None]) -> None:
             print(f'error: {line}', file=sys.stderr)
             sys.exit(1)
     if stopped is None:
-        # Workers of data loaders end with these. Killed when the interpreter ends, they would be reported as lost.
-        gc.collect()
         end_process_of_group()
     else:
         _leave(stopped)

@@ -1,4 +1,4 @@
-"""Where the checkout lies, and its tools as modules."""
+"""Where the checkout lies, its tools as modules, and what they say of an error."""
 
 import importlib.util
 import sys
@@ -24,3 +24,9 @@ def run_main(tool: ModuleType, monkeypatch: pytest.MonkeyPatch, *args: object) -
     """Call ``main`` of a tool in this process, which saves the imports, with arguments of the command line."""
     monkeypatch.setattr(sys, 'argv', [Path(tool.__file__).name, *map(str, args)])
     tool.main()
+
+
+def one_error_of(text: str) -> str:
+    """What follows ``error:`` on stderr, which has one line."""
+    assert text.startswith('error: ') and text.endswith('\n') and text.count('\n') == 1, text
+    return text[len('error: ') : -1]

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from fixtures.tiny_run import TinyRun, run_tool, write_config
-from helpers.repo import load_tool, run_main
+from helpers.repo import load_tool, one_error_of, run_main
 
 from mmpanoptic.engine import cli
 
@@ -26,10 +26,8 @@ def error_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Cap
         with pytest.raises(SystemExit) as ending:
             cli.run(lambda: run_main(load_tool(name), monkeypatch, *args))
         assert ending.value.code == 1
-        (line,) = capsys.readouterr().err.splitlines()
-        assert line.startswith('error: ')
         assert not list(tmp_path.glob('work*/**/*.pth'))
-        return line.removeprefix('error: ')
+        return one_error_of(capsys.readouterr().err)
 
     return run
 
@@ -196,6 +194,6 @@ def test_truncated_image_in_training(broken: Path, tmp_path: Path):
     truncate(broken / 'train/000004.png')
     done = run_tool('train.py', 'tiny.py', '--cfg-options', 'train_dataloader.num_workers=2', cwd=tmp_path)
     assert done.returncode == 1
-    (line,) = done.stderr.splitlines()
-    assert line.startswith(f'error: {broken}/train/000004.png is truncated')
+    line = one_error_of(done.stderr)
+    assert line.startswith(f'{broken}/train/000004.png is truncated')
     assert not list(tmp_path.rglob('*.pth'))

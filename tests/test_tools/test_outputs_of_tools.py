@@ -7,6 +7,7 @@ import pytest
 import torch
 from fixtures.writers import FOLDERS, WRITERS, Writer
 from helpers.forked import Process, content
+from helpers.repo import one_error_of
 
 from mmpanoptic.engine.released_checkpoints import save_converted
 
@@ -29,9 +30,9 @@ def test_full_disk(writer, tmp_path, earlier):
     before = content(tmp_path / 'x')
     process = Process(writer.main, tmp_path / 'second', limit=writer.limit)
     assert process.wait() == 1
-    (line,) = process.stderr.splitlines()
+    line = one_error_of(process.stderr)
     place = tempfile.gettempdir() if writer.scratch else writer.out
-    assert line.startswith(f'error: {place} cannot be written (File too large)')
+    assert line.startswith(f'{place} cannot be written (File too large)')
     assert ('is what it was' in line) == (earlier or writer.scratch)
     assert content(tmp_path / 'x') == before
     if writer.out.suffix == '.pkl':
@@ -49,8 +50,8 @@ def test_kill_and_two_at_once(writer, tmp_path):
     first = Process(writer.main, tmp_path / 'next', hold=writer.out.name).wait_until_held()
     second = Process(writer.main, tmp_path / 'second')
     assert second.wait() == 1
-    (line,) = second.stderr.splitlines()
-    assert line.startswith('error: ') and 'another process writes to' in line and str(writer.out) in line
+    line = one_error_of(second.stderr)
+    assert 'another process writes to' in line and str(writer.out) in line
     assert first.go() == 0, first.stderr
     after = content(tmp_path / 'x')
     assert not [name for name in after if '.part' in name or '.old' in name]
@@ -64,8 +65,8 @@ def test_somebody_elses_folder_is_refused(make, tmp_path, tiny_models, untrained
     (writer.out / 'mine.png').write_text('mine')
     process = Process(writer.main, tmp_path / 'log')
     assert process.wait() == 1
-    (line,) = process.stderr.splitlines()
-    assert line.startswith('error: ') and str(writer.out) in line and 'move the folder away' in line
+    line = one_error_of(process.stderr)
+    assert str(writer.out) in line and 'move the folder away' in line
     assert (writer.out / 'mine.png').read_text() == 'mine'
 
 

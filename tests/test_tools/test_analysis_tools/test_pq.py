@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from helpers.pq_cases import random_case, write_files
 from helpers.pq_judges import JUDGES
-from helpers.repo import load_tool, run_main
+from helpers.repo import load_tool, one_error_of, run_main
 
 from mmpanoptic.engine import cli
 from mmpanoptic.structures import id_to_rgb
@@ -38,8 +38,7 @@ def error_of(run, monkeypatch, capsys):
         with pytest.raises(SystemExit) as ending:
             cli.run(lambda: run_main(TOOL, monkeypatch, *args))
         assert ending.value.code == 1
-        (line,) = capsys.readouterr().err.splitlines()
-        return line.removeprefix('error: ')
+        return one_error_of(capsys.readouterr().err)
 
     return call
 

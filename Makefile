@@ -30,7 +30,7 @@ wheels:  ## install, and fill the folder WHEELS for machines without a network: 
 # where PYTEST_ARGS selects nothing of a part.
 test: install lint  ## install if need be, then lint and the whole test suite
 	@export PYTHONUNBUFFERED=1; \
-	OMP_NUM_THREADS=1 $(RUN) -m pytest -n logical --maxprocesses 8 --dist loadscope \
+	OMP_NUM_THREADS=1 $(RUN) -m pytest -n logical --maxprocesses 8 --dist loadscope --no-loadscope-reorder \
 		-m 'not timing' --durations=15 $(PYTEST_ARGS); beside=$$?; \
 	$(RUN) -m pytest -m timing $(PYTEST_ARGS); alone=$$?; \
 	for status in $$beside $$alone; do [ $$status -eq 0 ] || [ $$status -eq 5 ] || exit $$status; done; \

@@ -9,7 +9,7 @@ from typing import Any
 from mmengine.config import Config
 from mmengine.dist import master_only
 from mmengine.evaluator import Evaluator
-from mmengine.logging import MMLogger
+from mmengine.logging import MessageHub, MMLogger
 from mmengine.registry import RUNNERS
 from mmengine.runner import EpochBasedTrainLoop, Runner
 from torch import nn
@@ -44,6 +44,9 @@ class ToolRunner(Runner):
 
     def build_logger(self, *args, **kwargs) -> MMLogger:
         """A logger whose long messages go to its file alone, and which a full disk does not stop."""
+        # A run that began here in the same second is called alike; its log and its curves are not those of this one.
+        for kind in (MMLogger, MessageHub):
+            kind._instance_dict.pop(self.experiment_name, None)
         logger = super().build_logger(*args, **kwargs)
         for handler in list(logger.handlers):
             if not isinstance(handler, logging.FileHandler):

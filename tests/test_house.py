@@ -15,7 +15,7 @@ FLOORS = (
     ('registry',),
     ('structures',),
     ('formats',),
-    ('datasets', 'models', 'evaluation', 'visualization'),
+    ('datasets', 'importers', 'exporters', 'models', 'evaluation', 'visualization'),
     ('engine',),
     ('apis', 'analysis'),
 )
@@ -142,6 +142,11 @@ PUBLIC = {
     ),
     'mmpanoptic.evaluation.metrics': (
         'CityscapesInstanceMetric InstanceMetric MapillaryResults PanopticIoUMetric PanopticMetric PredictionDump'
+    ),
+    'mmpanoptic.exporters': 'Item Options PanopticFiles TARGETS Target export',
+    'mmpanoptic.importers': (
+        'Format LabelledImage Labels LeftOut ORDERS Plan READERS REPORT Shape WAYS decide given_classes split_names '
+        'write_dataset'
     ),
     'mmpanoptic.models.dense_heads': (
         'CIAEProposalHead CIAEProposals DetectronRPNHead SpatialFlowHead SpatialFlowOutputs'

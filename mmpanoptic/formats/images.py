@@ -21,6 +21,7 @@ MAX_PIXELS = 2**27
 # Of what OpenCV decodes, that of which Pillow reads the size which is decoded. A JPEG 2000 states it twice.
 FORMATS = ('AVIF', 'BMP', 'GIF', 'JPEG', 'PNG', 'PPM', 'TIFF', 'WEBP')
 _LOSSY = ('AVIF', 'JPEG', 'WEBP')  # or may be
+_ORIENTATION, _TURNED = 0x0112, range(5, 9)  # of EXIF: by 90 or 270 degrees
 _VARIABLE = 'MMPANOPTIC_MAX_PIXELS'
 _LARGEST = 2**30  # OpenCV's own limit
 
@@ -91,6 +92,18 @@ def image_size(file: bytes | str | Path, name: str | None = None) -> tuple[int, 
         raise DatasetError(f'{name} holds {pages} images, of which only the first would be read: write a file for each')
     check_pixels(height, width, name)
     return height, width
+
+
+def loaded_size(path: str | Path) -> tuple[int, int]:
+    """Height and width of an image file as it is loaded for training: turned where EXIF says so; nothing is decoded.
+
+    Raises:
+        DatasetError: See :func:`image_size`.
+    """
+    height, width = image_size(path)
+    with decoding(str(path)), _open(path) as image:
+        turned = image.getexif().get(_ORIENTATION) in _TURNED
+    return (width, height) if turned else (height, width)
 
 
 def check_size(size: tuple[int, int], expected: tuple[int, int], name: str, of: str) -> None:

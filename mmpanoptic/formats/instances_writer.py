@@ -113,14 +113,15 @@ def write_instances(
         raise UserError(f'{out_json} is a folder: name a file')
     require_folder(str(out_json.parent), 'folder of the JSON')
     with sole_writer(out_json, 'JSON'):
-        content = _content(out_json, items, categories)
+        content = fill_instances(out_json, items, categories)
         write_whole(out_json, json.dumps(content))
     return content
 
 
-def _content(
+def fill_instances(
     out_json: Path, items: Iterable[InstanceItem], categories: Sequence[Mapping[str, Any]]
 ) -> dict[str, list[dict[str, Any]]]:
+    """What :func:`write_instances` writes, and its error of two items with one id."""
     images, annotations = {}, []
     for item in items:
         image_id = item.image['id']

@@ -195,6 +195,15 @@ def check_replaceable(path: str | Path, maker: str, what: str) -> None:
         raise UserError(f'{what}: {path} holds {min(foreign)}, which {maker} did not make: {way_out}')
 
 
+def place_image(source: str | Path, place: Path, copy: bool) -> None:
+    """Have a file at a place as well, as a link or as a copy; folders above it are made."""
+    place.parent.mkdir(parents=True, exist_ok=True)
+    if copy:
+        shutil.copyfile(source, place)
+    else:
+        place.symlink_to(os.path.realpath(source))
+
+
 def part_of(path: str | Path) -> Path:
     """Where the ``index`` of a :func:`whole_folder` lies until it is complete."""
     path = Path(os.path.realpath(path))

@@ -1,6 +1,7 @@
 """Checks of the paths that a user gives, before any work is done."""
 
 import os
+from pathlib import PurePosixPath
 
 from .errors import UserError
 
@@ -35,3 +36,14 @@ def require_folder(path: str, what: str) -> None:
         raise UserError(f'{what}: {path} cannot be made: {error.strerror}') from None
     if not os.access(path or '.', os.W_OK):
         raise UserError(f'{what}: {path} cannot be written to')
+
+
+def safe_name(name: object) -> str | None:
+    """A file's name as a label file has it, relative and with forward slashes; None if it leaves its folder."""
+    if not isinstance(name, str) or not name.strip() or '\0' in name or len(name.splitlines()) > 1:
+        return None
+    path = PurePosixPath(name.replace('\\', '/'))
+    parts = [part for part in path.parts if part != '.']
+    if path.is_absolute() or '..' in parts or ':' in name or not parts:
+        return None
+    return '/'.join(parts)

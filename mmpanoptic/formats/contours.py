@@ -1,0 +1,74 @@
+"""Masks as polygons along the borders of their pixels, which pycocotools fills to the very same mask.
+
+Coordinates are those of COCO: pixel (x, y) covers [x, x + 1] times [y, y + 1].
+"""
+
+import numpy as np
+
+
+def mask_loops(mask: np.ndarray) -> list[np.ndarray]:
+    """The closed lines that bound a mask.
+
+    Args:
+        mask: bool of shape (H, W).
+
+    Returns:
+        Corners of every line, int64 of shape (corners, 2) as (x, y). Lines around parts run clockwise on the screen,
+        lines around holes the other way. Where two pixels touch at a corner alone, the lines touch there.
+    """
+    padded = np.pad(np.asarray(mask, bool), 1).astype(np.int8)
+    corners = padded[:-1, :-1] + padded[:-1, 1:] + padded[1:, :-1] + padded[1:, 1:]
+    touching = (corners == 2) & (padded[:-1, :-1] == padded[1:, 1:])  # two pixels, diagonal: a corner of two lines
+    counts = np.where(touching, 2, corners % 2)
+    rows, columns = np.nonzero(counts)
+    repeats = counts[rows, columns]
+    ys, xs = np.repeat(rows, repeats), np.repeat(columns, repeats)
+    # Along a row or a column, corners are ends of edges by turns. At a corner of two lines, the first one of the two is
+    # the end of the left and of the upper edge.
+    along_rows = _partners(np.arange(len(xs)))
+    along_columns = _partners(np.lexsort((ys, xs)))
+    loops, seen = [], np.zeros(len(xs), bool)
+    for start in range(len(xs)):
+        if seen[start]:
+            continue
+        loop, here = [], start
+        while not seen[here]:
+            there = along_rows[here]
+            seen[[here, there]] = True
+            loop += [here, there]
+            here = along_columns[there]
+        x, y = min(xs[loop[0]], xs[loop[1]]), ys[loop[0]]
+        inside_below = bool(padded[y + 1, x + 1])
+        to_the_right = xs[loop[1]] > xs[loop[0]]
+        if inside_below != to_the_right:
+            loop.reverse()
+        loops.append(np.stack([xs[loop], ys[loop]], axis=1))
+    return loops
+
+
+def _partners(order: np.ndarray) -> np.ndarray:
+    """The other end of the edge of each corner, if corners in this order are ends by turns."""
+    partners = np.empty(len(order), np.int64)
+    partners[order[0::2]], partners[order[1::2]] = order[1::2], order[0::2]
+    return partners
+
+
+def mask_polygon(mask: np.ndarray) -> list[int]:
+    """One polygon for a mask of any number of parts and holes.
+
+    Its lines are joined by bridges that are passed once there and once back, and so enclose nothing.
+
+    Args:
+        mask: bool of shape (H, W).
+
+    Returns:
+        [x1, y1, x2, y2, ...], which pycocotools fills to the very mask; empty for a mask without pixels.
+    """
+    loops = mask_loops(mask)
+    if not loops:
+        return []
+    bridge = loops[0][:1]
+    points = [loops[0]]
+    for loop in loops[1:]:
+        points += [bridge, loop, loop[:1]]
+    return np.concatenate(points).ravel().tolist()

@@ -1,0 +1,143 @@
+"""COCO instances as COCO, CVAT, Roboflow, Label Studio and FiftyOne write them.
+
+Format: https://cocodataset.org/#format-data (1. Object Detection).
+"""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from mmpanoptic.formats.json_checks import check_types, entries, refuse_repeats
+from mmpanoptic.utils import DatasetError
+
+from .classes import merge_classes
+from .records import LabelledImage, Labels, LeftOut, Shape
+from .sources import ImageFinder, each, files_below, load_json, reading, split_of
+
+_SAYS = 'name an instances JSON of COCO, or a folder with some in it'
+
+
+def read(source: Path, images: Path | None = None) -> Labels:
+    """Read an instances JSON, or all of a folder; each may be of a split of its own, which its name or folder says.
+
+    Args:
+        source: The file or folder.
+        images: The folder of the images; by default they are looked for beside the files.
+
+    Raises:
+        DatasetError: If there is no such file, or one is damaged as a whole.
+    """
+    files = [source]
+    if source.is_dir():
+        files = [path for path in files_below(source, '*.json') if _is_instances(path)]
+        if not files:
+            raise DatasetError(f'{source} holds no JSON with `images` and `annotations`: {_SAYS}')
+    parts, left_out = [], []
+    for path in files:
+        content = load_json(path, dict, _SAYS)
+        with reading(str(path)):
+            categories, unused = read_classes(content, path)
+        left_out += unused
+        parts.append((path, content, categories))
+    found: list[LabelledImage] = []
+    for path, content, categories in parts:
+        made, missing = _images_of(path, content, categories, images, split_of(path.stem, path.parent.name))
+        found += made
+        left_out += missing
+    return Labels(found, merge_classes({str(path): categories for path, _, categories in parts}), left_out)
+
+
+def _is_instances(path: Path) -> bool:
+    try:
+        content = load_json(path, dict, _SAYS)
+    except DatasetError:
+        return False
+    if not isinstance(content.get('images'), list) or not isinstance(content.get('annotations'), list):
+        return False
+    return not any(isinstance(one, dict) and 'segments_info' in one for one in content['annotations'][:1])
+
+
+def read_classes(content: dict, path: Path) -> tuple[list[dict[str, Any]], list[LeftOut]]:
+    """Categories of an instances JSON; a parent of others that no annotation has, as Roboflow writes, is left out.
+
+    Raises:
+        DatasetError: If there are none, one is damaged, or an id or a name occurs twice.
+    """
+    categories = entries(content.get('categories'), str(path), 'categories', 'add `categories` with id and name')
+    for one in categories:
+        check_types(one, {'id': int, 'name': str}, f'{path}: category {one.get("name", one.get("id"))!r}')
+        if one.get('isthing', 1) not in (0, 1):
+            raise DatasetError(f'{path}: category {one["name"]!r} has isthing {one["isthing"]!r}: write 0 or 1')
+    for key in ('id', 'name'):
+        refuse_repeats((one[key] for one in categories), f'{path}: category {key}')
+    used = {one.get('category_id') for one in content['annotations'] if isinstance(one, dict)}
+    parents = {one.get('supercategory') for one in categories if one.get('supercategory') != one['name']}
+    kept, left_out = [], []
+    for one in categories:
+        if one['name'] in parents and one['id'] not in used and len(categories) > 1:
+            left_out.append(LeftOut(str(path), f'class {one["name"]!r}', 'it is a parent of others and has no shape'))
+            continue
+        kept.append({key: one[key] for key in ('id', 'name', 'isthing', 'supercategory', 'color') if key in one})
+    return kept, left_out
+
+
+def _images_of(
+    path: Path, content: dict, categories: Sequence[dict[str, Any]], folder: Path | None, split: str | None
+) -> tuple[list[LabelledImage], list[LeftOut]]:
+    with reading(str(path)):
+        images = entries(content.get('images'), str(path), 'images', _SAYS)
+        refuse_repeats((image.get('id') for image in images), f'{path}: image id')
+        by_image = defaultdict(list)
+        for one in content['annotations'] or ():
+            by_image[one['image_id']].append(one)
+    above, last = path.parent.parent, path.stem.rpartition('_')[2]
+    beside = [path.parent, path.parent / 'images', path.parent / 'data']
+    beside += [above / last, above / 'images' / last, above / 'images', above]
+    finder = ImageFinder([folder] if folder else beside)
+    name_of = {one['id']: one['name'] for one in categories}
+
+    def make(image: dict) -> LabelledImage:
+        where = f'{path}: image {image["id"]!r}'
+        check_types(image, {'file_name': str, 'height': int, 'width': int}, where)
+        file, name = finder.find(image['file_name'], where)
+        size = (image['height'], image['width'])
+        shapes = [shape_of(one, name_of, where) for one in by_image[image['id']]]
+        return LabelledImage(file, name, str(path), shapes, size=size, split=split, image_id=image['id'])
+
+    made, left_out = each(images, make, str(path), lambda image: f'image {image.get("id")!r}')
+    strangers = by_image.keys() - {image['id'] for image in images}
+    left_out += [
+        LeftOut(str(path), f'annotation {one.get("id")!r}', f'its image {one["image_id"]!r} is not in `images`')
+        for key in sorted(strangers, key=str)
+        for one in by_image[key]
+    ]
+    return made, left_out
+
+
+def shape_of(annotation: dict, name_of: dict[int, str], where: str) -> Shape:
+    """An annotation as a shape; without a mask, its box is void.
+
+    Raises:
+        DatasetError: If its class is unknown, or it has neither mask nor box.
+    """
+    what = f'annotation {annotation.get("id")!r}'
+    name = name_of.get(annotation['category_id'])
+    if name is None:
+        raise DatasetError(
+            f'{where}: {what} has category_id {annotation["category_id"]!r}, which `categories` lacks: add the category'
+        )
+    if annotation.get('iscrowd', 0) not in (0, 1):
+        raise DatasetError(f'{where}: {what} has iscrowd {annotation["iscrowd"]!r}: write 0 or 1')
+    mask = annotation.get('segmentation')
+    crowd = bool(annotation.get('iscrowd', 0))
+    if mask:
+        return Shape(name, mask, what, crowd)
+    x, y, width, height = annotation['bbox']
+    return box_shape(name, x, y, x + width, y + height, what)
+
+
+def box_shape(label: str, left: float, top: float, right: float, bottom: float, what: str) -> Shape:
+    """A box, in pixels, where there is an object whose pixels nobody knows."""
+    box = [left, top, right, top, right, bottom, left, bottom]
+    return Shape(label, [box], what, left_out='it is a box without a mask, which is void: draw its outline')

@@ -1,0 +1,111 @@
+"""CVAT's XML, 'CVAT for images 1.1'.
+
+Format: https://docs.cvat.ai/docs/other/xml_format. Shapes of one label and ``group_id`` are one instance, as in CVAT's
+own export to COCO. What has the greater ``z_order`` lies on top.
+"""
+
+from pathlib import Path
+from xml.etree.ElementTree import Element
+
+import numpy as np
+
+from mmpanoptic.utils import DatasetError
+
+from .classes import names_of
+from .coco_instances import box_shape
+from .rasterise import flat, placed
+from .records import LabelledImage, Labels, LeftOut, Shape
+from .sources import ImageFinder, each, files_below, load_xml, reading, split_of
+
+_SAYS = "export the task as 'CVAT for images 1.1', and name its annotations.xml or the unpacked folder"
+
+
+def read(source: Path, images: Path | None = None) -> Labels:
+    """Read an annotations.xml, or all of a folder.
+
+    Args:
+        source: The file or the folder.
+        images: The folder of the images; by default they are looked for beside the file.
+
+    Raises:
+        DatasetError: If there is no such file, or one is damaged as a whole.
+    """
+    files = files_below(source, '*.xml') if source.is_dir() else [source]
+    if not files:
+        raise DatasetError(f'{source} holds no XML file: {_SAYS}')
+    made, left_out, declared = [], [], {}
+    for file in files:
+        root = load_xml(file)
+        with reading(str(file)):
+            if root.tag != 'annotations' or root.find('track') is not None:
+                kind = 'tracks of a video' if root.find('track') is not None else f'<{root.tag}>'
+                raise DatasetError(f'{file} holds {kind}: {_SAYS}')
+            meta = root.find('meta')
+            names = [one.text.strip() for one in meta.iter('name') if one.text] if meta is not None else []
+            declared |= dict.fromkeys(_labels(meta) if names else ())
+        finder = ImageFinder([images] if images else [file.parent / 'images', file.parent])
+        known = set(declared)
+        read_image = _Reader(file, finder, known)
+        found, missing = each(root.findall('image'), read_image, str(file), lambda one: f'image {one.get("name")!r}')
+        made += found
+        left_out += missing
+    return Labels(made, names_of(made, list(declared)), left_out)
+
+
+def _labels(meta: Element) -> list[str]:
+    """Names of the labels of a task or project; parts of skeletons have a parent and are none."""
+    return [
+        label.findtext('name', '').strip()
+        for label in meta.iter('label')
+        if label.find('parent') is None and label.findtext('name', '').strip()
+    ]
+
+
+class _Reader:
+    """Reads the images of one file."""
+
+    def __init__(self, file: Path, finder: ImageFinder, known: set[str]) -> None:
+        self.file, self.finder, self.known = file, finder, known
+
+    def __call__(self, image: Element) -> LabelledImage:
+        where = f'{self.file}: image {image.get("name")!r}'
+        path, name = self.finder.find(image.get('name'), where)
+        size = (int(image.attrib['height']), int(image.attrib['width']))
+        shapes, left_out = [], []
+        for index, one in enumerate(image):
+            shape = self._shape(one, f'{one.tag} {index}', size, where)
+            (left_out if isinstance(shape, LeftOut) else shapes).append(shape)
+        split = split_of(image.get('subset') or '')
+        return LabelledImage(path, name, str(self.file), shapes, size=size, split=split, left_out=left_out)
+
+    def _shape(self, one: Element, what: str, size: tuple[int, int], where: str) -> Shape | LeftOut:
+        label = one.attrib['label']
+        if self.known and label not in self.known:
+            raise DatasetError(f'{where}: {what} has label {label!r}, which <labels> lacks: add it there')
+        group = one.get('group_id') or '0'
+        crowd = any(a.get('name') == 'iscrowd' and (a.text or '').strip() == 'true' for a in one.findall('attribute'))
+        more = {'is_crowd': crowd, 'z': int(one.get('z_order', '0')), 'group': None if group == '0' else group}
+        if one.tag == 'polygon':
+            points = [[float(value) for value in point.split(',')] for point in one.attrib['points'].split(';')]
+            return Shape(label, [flat(points, f'{where}: {what}')], what, **more)
+        if one.tag == 'mask':
+            return Shape(label, _mask(one, size, f'{where}: {what}'), what, **more)
+        if one.tag == 'box':
+            return box_shape(label, *(float(one.attrib[key]) for key in ('xtl', 'ytl', 'xbr', 'ybr')), what)
+        if one.tag == 'ellipse':
+            x, y, rx, ry = (float(one.attrib[key]) for key in ('cx', 'cy', 'rx', 'ry'))
+            reach = max(rx, ry) if one.get('rotation') else None
+            return box_shape(label, x - (reach or rx), y - (reach or ry), x + (reach or rx), y + (reach or ry), what)
+        return LeftOut(str(self.file), f'{what} of image', f'a <{one.tag}> has no area: draw a polygon or a mask')
+
+
+def _mask(one: Element, size: tuple[int, int], where: str) -> dict:
+    """Counts of pixels in the rows of a box, outside and inside by turns."""
+    left, top, width, height = (int(one.attrib[key]) for key in ('left', 'top', 'width', 'height'))
+    counts = [int(count) for count in one.attrib['rle'].split(',')]
+    if min(width, height) < 1 or min(counts) < 0 or sum(counts) != width * height or width * height > size[0] * size[1]:
+        raise DatasetError(
+            f'{where} has a mask (rle) whose counts do not add up to its {height}x{width} pixels: export it again'
+        )
+    inside = np.repeat(np.arange(len(counts)) % 2 == 1, counts).reshape(height, width)
+    return placed(inside, left, top, size, where)

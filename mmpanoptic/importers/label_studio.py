@@ -1,0 +1,145 @@
+"""Label Studio's JSON export of tasks.
+
+Format: https://labelstud.io/guide/export.html, and for areas https://labelstud.io/tags/brushlabels and
+https://labelstud.io/tags/polygonlabels. Points are per cent of the image's width and height.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any
+from urllib.parse import parse_qs, unquote, urlsplit
+
+from mmpanoptic.formats.brush_rle import decode_brush
+from mmpanoptic.formats.images import check_pixels
+from mmpanoptic.utils import DatasetError
+
+from .classes import names_of
+from .coco_instances import box_shape
+from .rasterise import encode, flat
+from .records import LabelledImage, Labels, LeftOut, Shape
+from .sources import SUFFIXES, ImageFinder, each, load_json
+
+_SAYS = "export as 'JSON', which is a list of tasks with `data` and `annotations`"
+_KINDS = {'brushlabels': 'brush', 'polygonlabels': 'polygon', 'rectanglelabels': 'rectangle'}
+_KINDS |= {'ellipselabels': 'ellipse', 'labels': 'labels'}
+
+
+def read(source: Path, images: Path | None = None) -> Labels:
+    """Read an export.
+
+    Args:
+        source: The JSON.
+        images: The folder of the images; by default that of the JSON and ``images`` in it. Label Studio puts 8
+            characters and a dash in front of the names of files that were uploaded: both names are looked for.
+
+    Raises:
+        DatasetError: If it cannot be read, or is no list of tasks.
+    """
+    tasks = load_json(source, list, _SAYS)
+    finder = ImageFinder([images] if images else [source.parent, source.parent / 'images'])
+    made, left_out = each(tasks, lambda task: _task(task, source, finder), str(source), _name)
+    return Labels(made, names_of(made), left_out)
+
+
+def _name(task: Any) -> str:
+    return f'task {task.get("id") if isinstance(task, dict) else None!r}'
+
+
+def _task(task: dict[str, Any], source: Path, finder: ImageFinder) -> LabelledImage:
+    where = f'{source}: {_name(task)}'
+    path, name = _find(_image_of(task['data'], where), finder, where)
+    done = [one for one in task['annotations'] if not one.get('was_cancelled')]
+    if not done:
+        raise DatasetError(f'{where} has no annotation that was submitted: label it, or remove the task')
+    latest = max(done, key=lambda one: str(one.get('updated_at', '')))
+    left_out = [
+        LeftOut(str(source), f'annotation {one.get("id")!r} of {_name(task)}', 'a later one of the task was taken')
+        for one in done
+        if one is not latest
+    ]
+    results = [one for one in latest['result'] if _KINDS.get(one.get('type'), one.get('type')) is not None]
+    sizes = {(one['original_height'], one['original_width']) for one in results if 'original_width' in one}
+    if len(sizes) > 1 or any(type(side) is not int for size in sizes for side in size):
+        raise DatasetError(f'{where} has results of several sizes ({sorted(sizes)[:3]}): export it again')
+    size = next(iter(sizes), None)
+    if size:
+        check_pixels(*size, where)
+    labels = _labels_by_region(results)
+    shapes = []
+    for one in results:
+        shape = _shape(one, labels, size, where, str(source))
+        if shape is not None:
+            (left_out if isinstance(shape, LeftOut) else shapes).append(shape)
+    return LabelledImage(path, name, str(source), shapes, size=size, left_out=left_out)
+
+
+def _image_of(data: dict[str, Any], where: str) -> str:
+    """The image among the values of a task."""
+    values = [data['image']] if 'image' in data else list(data.values())
+    for value in values:
+        if isinstance(value, str) and PurePosixPath(_path_of(value)).suffix.lower() in SUFFIXES:
+            return _path_of(value)
+    raise DatasetError(f'{where} has no image in its `data`: {str(data)[:100]}')
+
+
+def _path_of(address: str) -> str:
+    """The path in an address; local files have it as an argument: '/data/local-files/?d=a/b.jpg'."""
+    parts = urlsplit(address)
+    local = parse_qs(parts.query).get('d')
+    return local[0] if local else unquote(parts.path)
+
+
+def _find(path: str, finder: ImageFinder, where: str) -> tuple[Path, str]:
+    last = PurePosixPath(path).name
+    original = last[9:] if len(last) > 9 and last[8] == '-' else last
+    for candidate in (path, last):
+        try:
+            return finder.find(candidate, where)
+        except DatasetError:
+            continue
+    return finder.find(original, where)
+
+
+def _labels_by_region(results: Sequence[dict[str, Any]]) -> dict[str, list[str]]:
+    """Labels of regions: with <Labels>, they are a result of their own that has the region's id."""
+    found: dict[str, list[str]] = {}
+    for one in results:
+        for kind in _KINDS:
+            if labels := one['value'].get(kind):
+                found[one.get('id')] = labels
+    return found
+
+
+def _shape(
+    one: dict[str, Any], labels_of: dict[str, list[str]], size: tuple[int, int] | None, where: str, file: str
+) -> Shape | LeftOut | None:
+    """The shape of a result; None of one that only names the label of another."""
+    kind, value = _KINDS.get(one['type'], one['type']), one['value']
+    what = f'region {one.get("id")!r}'
+    if kind == 'labels':
+        return None
+    labels = labels_of.get(one.get('id'), [])
+    if kind not in ('brush', 'polygon', 'rectangle', 'ellipse'):
+        return LeftOut(file, f'{what} in {where}', f'a {kind!r} has no area: draw a polygon or use the brush')
+    if len(labels) != 1 or not isinstance(labels[0], str):
+        raise DatasetError(f'{where}: {what} has {len(labels)} labels: give it one')
+    if one.get('image_rotation'):
+        raise DatasetError(f'{where}: {what} was drawn on an image turned by {one["image_rotation"]!r}: draw it again')
+    if size is None:
+        raise DatasetError(f'{where}: {what} lacks original_width and original_height: export it again')
+    height, width = size
+    texts = (one.get('meta') or {}).get('text') or []
+    crowd = 'iscrowd' in texts
+    if kind == 'brush':
+        return Shape(labels[0], encode(decode_brush(value.get('rle'), height, width, f'{where}: {what}')), what, crowd)
+    if kind == 'polygon':
+        points = [(x * width / 100, y * height / 100) for x, y in value['points']]
+        return Shape(labels[0], [flat(points, f'{where}: {what}')], what, crowd)
+    if kind == 'ellipse':
+        x, y, reach = value['x'], value['y'], (value['radiusX'], value['radiusY'])
+        box = (x - reach[0], y - reach[1], x + reach[0], y + reach[1])
+    else:
+        box = (value['x'], value['y'], value['x'] + value['width'], value['y'] + value['height'])
+    return box_shape(
+        labels[0], *(share * side / 100 for share, side in zip(box, (width, height) * 2, strict=True)), what
+    )

@@ -1,0 +1,119 @@
+"""Shapes that overlap to a panoptic map, by a rule.
+
+What lies on top of what:
+
+- ``z``: what has the greater z; among equals as by ``area``.
+- ``area``: things on stuff, instances on crowds, the smaller on the larger (of its whole mask in pixels); among equals
+  the later in the file.
+- ``file``: the later in the file.
+
+Maps of whole images lie below all.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from pycocotools import mask as rle
+
+from mmpanoptic.formats.panoptic_writer import distinct_id
+from mmpanoptic.structures import VOID_ID
+
+from .records import Shape
+
+ORDERS = ('z', 'area', 'file')
+
+
+@dataclass(frozen=True)
+class Layered:
+    """A panoptic map.
+
+    Attributes:
+        ids: Segment ids of shape (H, W), int32, 0 where void.
+        category_of_id: Category id by segment id, of all that was drawn.
+        crowd_ids: Segment ids of crowds.
+        overlap: Pixels that more than one shape claims, those of whole maps not counted.
+        hidden: Things of which no pixel is left.
+    """
+
+    ids: np.ndarray
+    category_of_id: dict[int, int]
+    crowd_ids: set[int]
+    overlap: int
+    hidden: list[Shape]
+
+
+def merge_groups(shapes: Sequence[Shape]) -> list[Shape]:
+    """Join the parts of an instance, which have one label and group, to one shape in the place of the first.
+
+    Args:
+        shapes: Shapes whose masks are encoded.
+    """
+    merged: dict[Any, Shape] = {}
+    for index, shape in enumerate(shapes):
+        key = index if shape.group is None or shape.label is None else (shape.label, shape.group, shape.order)
+        other = merged.get(key)
+        if other is not None:
+            whole = rle.merge([other.mask, shape.mask])
+            heights = [one.z for one in (other, shape) if one.z is not None]
+            shape = replace(
+                other,
+                mask={'size': other.mask['size'], 'counts': whole['counts'].decode()},
+                is_crowd=other.is_crowd or shape.is_crowd,
+                z=max(heights, default=None),
+            )
+        merged[key] = shape
+    return list(merged.values())
+
+
+def stack(
+    shapes: Sequence[Shape],
+    size: tuple[int, int],
+    categories: Mapping[str, Mapping[str, Any]],
+    order: str,
+    background: int | None = None,
+) -> Layered:
+    """Draw shapes from the back to the front.
+
+    Args:
+        shapes: Shapes whose masks are encoded; parts of instances are joined.
+        size: Height and width of their image.
+        categories: Categories by name: ``id`` and ``isthing``.
+        order: One of :data:`ORDERS`.
+        background: Category of pixels that no shape claims; None: they are void.
+    """
+    is_thing = [shape.label is None or bool(categories[shape.label]['isthing']) for shape in shapes]
+    areas = [int(rle.area(shape.mask)) for shape in shapes]
+
+    def key(index: int) -> tuple:
+        shape = shapes[index]
+        by_area = (is_thing[index], not shape.is_crowd, -areas[index], index)
+        return shape.order, *{'z': (shape.z or 0, *by_area), 'area': by_area, 'file': (index,)}[order]
+
+    ids, claims = np.zeros(size, np.int32), np.zeros(size, np.uint8)
+    free = np.ones(size, bool)
+    category_of_id, crowd_ids, id_of_stuff, id_of_shape = {}, set(), {}, {}
+    for index in sorted(range(len(shapes)), key=key):
+        shape, mask = shapes[index], rle.decode(shapes[index].mask).view(bool)
+        segment = VOID_ID
+        if shape.label is not None:
+            category = categories[shape.label]['id']
+            segment = id_of_stuff.get(category) if not is_thing[index] else None
+            if segment is None:
+                segment = distinct_id(len(category_of_id) + 1)
+                category_of_id[segment] = category
+                (id_of_shape if is_thing[index] else id_of_stuff)[index if is_thing[index] else category] = segment
+            if shape.is_crowd and is_thing[index]:
+                crowd_ids.add(segment)
+        ids[mask] = segment
+        free &= ~mask
+        if not shape.order:
+            claims += mask & (claims < 2)
+    if background is not None and free.any():
+        segment = id_of_stuff.get(background) or distinct_id(len(category_of_id) + 1)
+        category_of_id[segment] = background
+        ids[free] = segment
+    present = set(np.unique(ids).tolist())
+    hidden = [shapes[index] for index, segment in id_of_shape.items() if segment not in present]
+    return Layered(ids, category_of_id, crowd_ids, int(np.count_nonzero(claims > 1)), hidden)

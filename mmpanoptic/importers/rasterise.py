@@ -1,0 +1,120 @@
+"""Shapes to masks, by the rules of pycocotools, which fill masks in training too."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+from pycocotools import mask as rle
+
+from mmpanoptic.formats.masks import check_mask
+from mmpanoptic.utils import DatasetError
+
+_DOUBT = 0.05  # of the pixels of a polygon
+
+
+def encode(mask: np.ndarray) -> dict[str, Any]:
+    """COCO's compressed encoding of a mask of shape (H, W), bool."""
+    encoded = rle.encode(np.asfortranarray(mask, np.uint8))
+    return {'size': list(mask.shape), 'counts': encoded['counts'].decode()}
+
+
+def placed(part: np.ndarray, left: int, top: int, size: tuple[int, int], where: str) -> dict[str, Any]:
+    """The encoding of a mask of which a part is given, and where that lies.
+
+    Args:
+        part: bool of shape (h, w).
+        left: Column of its first pixel.
+        top: Row of its first pixel.
+        size: Height and width of the whole mask.
+        where: What to call it in an error.
+
+    Raises:
+        DatasetError: If the part leaves the whole.
+    """
+    bottom, right = top + part.shape[0], left + part.shape[1]
+    if min(left, top) < 0 or bottom > size[0] or right > size[1]:
+        raise DatasetError(
+            f'{where} has a mask in rows {top} to {bottom} and columns {left} to {right}, and its image is '
+            f'{size[0]}x{size[1]} (height x width): export it again'
+        )
+    whole = np.zeros(size, bool)
+    whole[top:bottom, left:right] = part
+    return encode(whole)
+
+
+def flat(points: Iterable[Sequence[float]], where: str) -> list[float]:
+    """A polygon [x1, y1, x2, y2, ...] of points [x, y].
+
+    Raises:
+        DatasetError: If a point has not two numbers.
+    """
+    points = list(points)
+    if any(len(point) != 2 for point in points):
+        raise DatasetError(f'{where} has points that are no x, y: draw it again')
+    return [float(value) for point in points for value in point]
+
+
+def rasterise(mask: list | dict, size: tuple[int, int], where: str) -> tuple[dict[str, Any], str | None]:
+    """The mask of a shape at the size of its image.
+
+    A polygon that crosses itself has parts whose filling depends on the rule: those with a winding number other than 0
+    and that of the polygon's direction. Where they are more than a twentieth of its pixels, it is no mask.
+
+    Args:
+        mask: Polygons or COCO's encoding.
+        size: Height and width.
+        where: What to call it in an error.
+
+    Returns:
+        COCO's compressed encoding, and why it is no mask of an object, or None: then it is one. In the former case it
+        is what the object may cover.
+
+    Raises:
+        DatasetError: If it is damaged, see :func:`~mmpanoptic.formats.masks.check_mask`.
+    """
+    check_mask(mask, *size, where)
+    reason = None
+    if isinstance(mask, dict):
+        counts = mask['counts']
+        encoded = mask if isinstance(counts, str) else rle.frPyObjects(mask, *size)
+        encoded = dict(size=list(size), counts=encoded['counts'])
+    else:
+        polygons = [[float(value) for value in polygon] for polygon in mask if len(polygon) >= 6]
+        if any(len(polygon) % 2 for polygon in mask):
+            raise DatasetError(f'{where} has a polygon of an odd number of values: write [x1, y1, x2, y2, ...]')
+        if not polygons:
+            return encode(np.zeros(size, bool)), 'it has no polygon of three points: draw it again'
+        filled = rle.merge(rle.frPyObjects(polygons, *size))
+        encoded = dict(size=list(size), counts=filled['counts'])
+        doubtful = np.logical_or.reduce([_doubt(polygon, size) for polygon in polygons])
+        if (number := np.count_nonzero(doubtful)) > _DOUBT * rle.area(encoded):
+            encoded = encode(rle.decode(encoded).astype(bool) | doubtful)
+            reason = f'its outline crosses itself, and {number} pixels are inside or outside by the rule: draw it again'
+    if isinstance(encoded['counts'], bytes):
+        encoded['counts'] = encoded['counts'].decode()
+    if reason is None and not rle.area(encoded):
+        reason = 'it has no pixel in the image: draw it again'
+    return encoded, reason
+
+
+def _doubt(polygon: list[float], size: tuple[int, int]) -> np.ndarray:
+    """Pixels whose centres a polygon surrounds otherwise than once in its direction; bool of shape (H, W)."""
+    points = np.asarray(polygon, float).reshape(-1, 2)
+    x1, y1 = points.T
+    x2, y2 = np.roll(points, -1, axis=0).T
+    area = (x1 * y2 - x2 * y1).sum()
+    down = y2 > y1  # the same numbers for an edge in both directions, so that bridges cancel
+    xa, ya, xb, yb = (np.where(down, a, b) for a, b in ((x1, x2), (y1, y2), (x2, x1), (y2, y1)))
+    first = np.clip(np.ceil(ya - 0.5), 0, size[0]).astype(int)
+    last = np.clip(np.ceil(yb - 0.5), 0, size[0]).astype(int)
+    lengths = last - first
+    edge = np.repeat(np.arange(len(points)), lengths)
+    row = np.arange(len(edge)) - np.repeat(np.cumsum(lengths) - lengths, lengths) + first[edge]
+    with np.errstate(divide='ignore', invalid='ignore'):
+        slope = (xb - xa) / (yb - ya)
+    column = np.clip(np.ceil(xa[edge] + (row + 0.5 - ya[edge]) * slope[edge] - 0.5), 0, size[1]).astype(int)
+    winding = np.zeros((size[0], size[1] + 1), np.int32)
+    np.add.at(winding, (row, column), np.where(down, 1, -1)[edge])
+    winding = np.cumsum(winding, axis=1)[:, :-1]
+    # A line downwards with the inside on its left, which here is the greater x, is part of a polygon of negative area.
+    return (winding != 0) & (winding != (-1 if area > 0 else 1))

@@ -1,0 +1,175 @@
+"""Reading of label files that nobody has checked."""
+
+import contextlib
+import os
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any, TypeVar
+from xml.etree import ElementTree
+from xml.parsers import expat
+
+from mmpanoptic.formats.panoptic_json import parse_json
+from mmpanoptic.utils import DatasetError, UserError, read_bytes
+from mmpanoptic.utils.paths import safe_name
+
+from .records import LeftOut
+
+SUFFIXES = ('.avif', '.bmp', '.gif', '.jpeg', '.jpg', '.pgm', '.png', '.ppm', '.tif', '.tiff', '.webp')
+_UNREADABLE = (OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError)
+T = TypeVar('T')
+
+
+@contextlib.contextmanager
+def reading(where: str) -> Iterator[None]:
+    """What goes wrong with values of another kind than the format says is an error of one line.
+
+    Raises:
+        DatasetError: Naming ``where``.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except _UNREADABLE as error:
+        reason = ' '.join(f'{type(error).__name__}: {error}'.split())[:200]
+        raise DatasetError(f'{where} is not as the format has it ({reason}): export it again') from None
+
+
+def each(items: Sequence[Any], make: Callable[[Any], T], file: str, what: Callable[[Any], str]) -> tuple[list, list]:
+    """Make a record of every item; those that cannot be read are left out.
+
+    Args:
+        items: Entries of a file, or files.
+        make: Makes the record.
+        file: The file that holds them; '' if they are files themselves.
+        what: What to call an item.
+
+    Returns:
+        The records, and a :class:`LeftOut` for every other item.
+    """
+    made, left_out = [], []
+    for item in items:
+        place = what(item)
+        try:
+            with reading(f'{file}: {place}' if file else place):
+                made.append(make(item))
+        except DatasetError as error:
+            left_out.append(LeftOut(file or place, place, str(error)))
+    return made, left_out
+
+
+def load_json(path: Path, top: type, says: str) -> Any:
+    """The contents of a JSON file, a list or an object at the ``top``.
+
+    Raises:
+        DatasetError: If it cannot be read, or has something else at the top.
+    """
+    content = parse_json(read_bytes(str(path), remedy='name a file that exists'), str(path), object)
+    if not isinstance(content, top):
+        raise DatasetError(f'{path} holds a {type(content).__name__} at the top: {says}')
+    return content
+
+
+def load_xml(path: Path) -> ElementTree.Element:
+    """The root of an XML file without a document type, whose entities could be made to grow.
+
+    Raises:
+        DatasetError: If it cannot be read or declares a document type.
+    """
+    builder, parser = ElementTree.TreeBuilder(), expat.ParserCreate()
+
+    def refuse(*_: object) -> None:
+        raise DatasetError(f'{path} declares a document type (DTD), which exports of labels do not: remove it')
+
+    parser.StartElementHandler, parser.EndElementHandler = builder.start, builder.end
+    parser.CharacterDataHandler, parser.StartDoctypeDeclHandler = builder.data, refuse
+    data = read_bytes(str(path), remedy='name a file that exists')
+    try:
+        parser.Parse(data, True)
+        return builder.close()
+    except (expat.ExpatError, AssertionError, ValueError, LookupError) as error:
+        raise DatasetError(f'{path} is not valid XML ({error}): export it again') from None
+
+
+class ImageFinder:
+    """Finds images by the names that label files give them; it does not leave its folders.
+
+    Args:
+        roots: Folders to look in, in this order; those that are none are passed over.
+    """
+
+    def __init__(self, roots: Sequence[Path]) -> None:
+        self.roots = [root for root in dict.fromkeys(roots) if root.is_dir()]
+        self._by_name: dict[str, list[Path]] | None = None
+
+    def find(self, name: object, where: str) -> tuple[Path, str]:
+        """The file of an image, and its name below its folder.
+
+        A name that leaves the folder, such as an address or a path of another machine, is looked for by its last part
+        alone, in all folders below.
+
+        Raises:
+            DatasetError: If there is no such file, or several.
+        """
+        relative = safe_name(name)
+        for root in self.roots if relative else ():
+            if (root / relative).is_file():
+                return self._named(root / relative)
+        last = PurePosixPath(str(name).replace('\\', '/')).name
+        found = self._index().get(last, [])
+        if len(found) == 1:
+            return self._named(found[0])
+        state = f'{len(found)} images of that name are' if found else 'no such image is'
+        folders = ', '.join(map(str, self.roots)) or 'a folder'
+        raise DatasetError(f'{where} names {str(name)[:200]!r}, and {state} in {folders}: name the folder', 'images')
+
+    def _named(self, path: Path) -> tuple[Path, str]:
+        """A file with its name below the innermost of the folders."""
+        return path, min((path.relative_to(root).as_posix() for root in self.roots if root in path.parents), key=len)
+
+    def _index(self) -> dict[str, list[Path]]:
+        if self._by_name is None:
+            self._by_name = defaultdict(list)
+            for path in dict.fromkeys(path for root in self.roots for path in images_below(root)):
+                self._by_name[path.name].append(path)
+        return self._by_name
+
+
+def images_below(folder: Path) -> list[Path]:
+    """Images of a folder and the folders in it, in the order of their names; hidden ones are left out."""
+    found = []
+    for place, folders, files in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith('.'))
+        found += [Path(place, name) for name in files if name.lower().endswith(SUFFIXES) and not name.startswith('.')]
+    return sorted(found)
+
+
+def files_below(folder: Path, pattern: str) -> list[Path]:
+    """Files of a pattern in a folder and the folders in it, in the order of their names; hidden ones are left out."""
+    return sorted(
+        path
+        for path in folder.rglob(pattern)
+        if path.is_file() and not any(part.startswith('.') for part in path.relative_to(folder).parts)
+    )
+
+
+def split_of(*texts: str) -> str | None:
+    """The split that a name says it is of: train, val or test; None if it says none."""
+    names = {'train': 'train', 'training': 'train', 'val': 'val', 'valid': 'val', 'validation': 'val', 'test': 'test'}
+    names |= {'testing': 'test', 'train2017': 'train', 'val2017': 'val', 'dev': 'val'}
+    for text in texts:
+        for part in text.lower().replace('-', '_').replace('.', '_').split('_'):
+            if part in names:
+                return names[part]
+    return None
+
+
+def require_folder_of(source: Path, says: str) -> None:
+    """Refuse a source that is no folder.
+
+    Raises:
+        DatasetError: Saying what it should be.
+    """
+    if not source.is_dir():
+        raise DatasetError(f'{source} is no folder: {says}')

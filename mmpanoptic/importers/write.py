@@ -1,0 +1,172 @@
+"""Labels in neutral form to a dataset that configs read, whole or not at all."""
+
+import json
+import os
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from mmpanoptic.formats.instances_writer import InstanceItem, fill_instances
+from mmpanoptic.formats.panoptic_writer import PanopticItem, fill_panoptic, image_ids
+from mmpanoptic.utils import DatasetError, UserError, tracked_map, whole_folder
+from mmpanoptic.utils.outputs import place_image
+
+from .convert import Converted, Rules, convert
+from .records import LabelledImage, Labels, LeftOut
+
+MAKER = 'tools/dataset_converters/import.py'
+REPORT = 'import_report.json'
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be written.
+
+    Attributes:
+        categories: Of the dataset: ``id``, ``name``, ``isthing`` and whatever else.
+        order: See :mod:`.layers`.
+        background: Name of the class of pixels without a label; None: void.
+        split_of: The split of an image by its name; None: the format's own, 'train' where it has none.
+        copy_images: Copy images instead of linking them.
+        workers: Number of processes.
+        listed: What lists the classes, for the report.
+    """
+
+    categories: Sequence[Mapping[str, Any]]
+    order: str
+    background: str | None = None
+    split_of: Mapping[str, str] | None = None
+    copy_images: bool = False
+    workers: int = 2
+    listed: str = 'the classes'
+
+
+def write_dataset(labels: Labels, out: Path, plan: Plan) -> dict[str, Any]:
+    """Write a dataset in COCO's panoptic and instances formats, with links to its images.
+
+    ``OUT/SPLIT/`` has the images, ``OUT/annotations/`` ``panoptic_SPLIT.json``, ``panoptic_SPLIT/*.png`` and
+    ``instances_SPLIT.json`` with the same image ids and categories; ``OUT/import_report.json`` is what is returned.
+
+    Args:
+        labels: What a reader gave.
+        out: The folder; what an earlier call made there is replaced.
+        plan: What to write.
+
+    Returns:
+        ``splits`` with counts and shares, and ``left_out``.
+
+    Raises:
+        UserError: If ``out`` holds anything that no such call made.
+        DatasetError: If no image is left, or two images have one name.
+        WriteError: If it cannot be written.
+    """
+    parts = _parts(labels, plan)
+    by_name = {category['name']: category for category in plan.categories}
+    background = by_name[plan.background]['id'] if plan.background is not None else None
+    job = partial(convert, rules=Rules(by_name, plan.order, background, plan.listed))
+    out = Path(os.path.realpath(out))
+    report: dict[str, Any] = {'order': plan.order, 'categories': list(plan.categories), 'splits': {}}
+    left_out = list(labels.left_out)
+    ids = _ids(labels.images)
+    with whole_folder(out, MAKER, 'OUT') as folder:
+        for split, images in parts.items():
+            jobs = [(image, ids[image.name], png) for image, png in zip(images, _png_names(images), strict=True)]
+            results = tracked_map(job, jobs, plan.workers, f'Importing {split}')
+            written = _write_split(folder, out, split, zip(images, results, strict=True), plan, left_out)
+            if written['images']:
+                report['splits'][split] = written
+        if not report['splits']:
+            reason = f'{left_out[0].what}: {left_out[0].reason}' if left_out else 'the source lists none'
+            raise DatasetError(f'no image is left of {len(labels.images)}, the first because of this: {reason}')
+        report['left_out'] = [asdict(one) for one in left_out]
+        (folder / REPORT).write_text(json.dumps(report, indent=1), encoding='utf-8')
+    return report
+
+
+def _parts(labels: Labels, plan: Plan) -> dict[str, list[LabelledImage]]:
+    """Images by split, train and val first."""
+    seen: dict[str, LabelledImage] = {}
+    for image in labels.images:
+        if image.name in seen:
+            raise DatasetError(
+                f'{seen[image.name].path} and {image.path} would both be called {image.name}, from '
+                f'{seen[image.name].file} and {image.file}: import them one by one, or rename one'
+            )
+        seen[image.name] = image
+    parts: dict[str, list[LabelledImage]] = {'train': [], 'val': []}
+    for image in labels.images:
+        split = (image.split or 'train') if plan.split_of is None else plan.split_of[image.name]
+        if not split or split.startswith('.') or set(split) & set('/\\\0') or split == 'annotations':
+            raise UserError(f'a split cannot be called {split!r}, as in {image.file}: take --split')
+        parts.setdefault(split, []).append(image)
+    return {split: images for split, images in parts.items() if images}
+
+
+def _ids(images: Sequence[LabelledImage]) -> dict[str, int | str]:
+    """Ids of images by name: the format's own if they are all different, else as converters of files number them."""
+    own = [image.image_id for image in images]
+    if not all(type(one) in (int, str) for one in own) or len({str(one) for one in own}) < len(own):
+        own = image_ids([image.name for image in images])
+    return {image.name: one for image, one in zip(images, own, strict=True)}
+
+
+def _png_names(images: Sequence[LabelledImage]) -> list[str]:
+    """A name for each PNG: the image's, folders as part of it; with the old suffix too where two would be the same."""
+    flat = [PurePosixPath(image.name.replace('/', '_')) for image in images]
+    numbers = Counter(name.stem for name in flat)
+    plain = [f'{name}.png' if numbers[name.stem] > 1 else f'{name.stem}.png' for name in flat]
+    again = Counter(plain)
+    return [f'{i}_{name}' if again[name] > 1 else name for i, name in enumerate(plain)]
+
+
+def _write_split(
+    folder: Path,
+    out: Path,
+    split: str,
+    results: Iterator[tuple[LabelledImage, Converted]],
+    plan: Plan,
+    left_out: list[LeftOut],
+) -> dict[str, Any]:
+    """Write a split into the folder that will be ``out``; what was left out is added to the list.
+
+    Returns:
+        Its part of the report.
+    """
+    instances: list[InstanceItem] = []
+    numbers = Counter()
+    annotations = folder / 'annotations'
+    (annotations / f'panoptic_{split}').mkdir(parents=True, exist_ok=True)
+
+    def items() -> Iterator[PanopticItem]:
+        for image, result in results:
+            left_out.extend(result.left_out)
+            if result.panoptic is None:
+                continue
+            place_image(image.path, folder / split / image.name, plan.copy_images)
+            instances.append(result.instances)
+            numbers.update(overlap=result.overlap, void=result.void, pixels=result.pixels, hidden=result.hidden)
+            yield result.panoptic
+
+    final = out / 'annotations' / f'panoptic_{split}'
+    content = fill_panoptic(
+        annotations / f'panoptic_{split}', items(), plan.categories, final.with_suffix('.json'), final
+    )
+    if not content['images']:
+        (annotations / f'panoptic_{split}').rmdir()
+        return {'images': 0}
+    things = [category for category in plan.categories if category['isthing']]
+    found = fill_instances(out / 'annotations' / f'instances_{split}.json', instances, things)
+    for kind, part in (('panoptic', content), ('instances', found)):
+        (annotations / f'{kind}_{split}.json').write_text(json.dumps(part), encoding='utf-8')
+    segments = Counter(one['category_id'] for entry in content['annotations'] for one in entry['segments_info'])
+    return {
+        'images': len(content['images']),
+        'segments': {category['name']: segments[category['id']] for category in plan.categories},
+        'instances': len(found['annotations']),
+        'hidden_instances': numbers['hidden'],
+        'overlapping_pixels': numbers['overlap'],
+        'void_share': numbers['void'] / numbers['pixels'],
+    }

@@ -1,0 +1,126 @@
+"""Import labels of annotation tools and other datasets, for training.
+
+OUT gets train/ and val/ with links to the images, and annotations/ with panoptic_SPLIT.json, its PNGs, and
+instances_SPLIT.json, whose masks overlap as they were drawn. A config needs no more than data_root='OUT/'. What an
+earlier run made there is replaced once all is done; a folder that holds anything else is refused. The formats, and what
+becomes of overlaps and of what does not fit: docs/import.md.
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from mmpanoptic.engine import cli
+from mmpanoptic.importers import (
+    ORDERS,
+    READERS,
+    REPORT,
+    WAYS,
+    Labels,
+    Plan,
+    decide,
+    given_classes,
+    split_names,
+    write_dataset,
+)
+from mmpanoptic.utils import UserError
+
+_SHOWN = 10  # lines of what was left out
+
+
+def names(text: str) -> list[str]:
+    """Names between commas."""
+    return [name.strip() for name in text.split(',') if name.strip()]
+
+
+def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    formats = '\n'.join(f'  {name:20}{one.says}' for name, one in READERS.items())
+    parser = argparse.ArgumentParser(
+        description=__doc__.splitlines()[0],
+        epilog=f'formats:\n{formats}',
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument('format', metavar='FORMAT', choices=READERS, help='see below')
+    parser.add_argument('source', metavar='SOURCE', type=Path, help='the labels')
+    parser.add_argument('out', metavar='OUT', type=Path, help='folder to make, or to make again')
+    parser.add_argument('--images', type=Path, metavar='DIR', help='folder of the images (default: beside the labels)')
+    parser.add_argument('--categories', type=Path, metavar='FILE', help='the classes: a name a line, or JSON')
+    parser.add_argument('--stuff', type=names, metavar='A,B', help='which are stuff (default: as the format says)')
+    parser.add_argument('--background', metavar='NAME', help='stuff class of pixels without a label (default: void)')
+    parser.add_argument('--order', choices=ORDERS, help='what lies on top (default: z if there is one, or area)')
+    parser.add_argument('--split', type=float, metavar='SHARE', help='share of the images that are for training')
+    parser.add_argument('--split-by', choices=WAYS, default='image', help='what stays together (default: %(default)s)')
+    parser.add_argument('--copy-images', action='store_true', help='copy images instead of linking them')
+    parser.add_argument('--workers', type=int, default=2, help='number of processes (default: %(default)s)')
+    cli.add_image_arguments(parser)
+    return parser.parse_args(argv)
+
+
+def ask_stuff(classes: Sequence[dict[str, Any]], given: list[str] | None) -> list[str] | None:
+    """Which classes are stuff, if nobody has said so and somebody is there to ask."""
+    if given is not None or not classes or any('isthing' in one for one in classes):
+        return given
+    listed = ', '.join(one['name'] for one in classes)
+    if sys.stdin is None or not sys.stdin.isatty():
+        print(f'All classes are things, as --stuff names none: {listed}')
+        return None
+    return names(input(f'Classes: {listed}\nWhich are stuff (sky, road), between commas; none: Enter. '))
+
+
+def make(args: argparse.Namespace) -> dict[str, Any]:
+    """Read the labels and write the dataset; see :func:`~mmpanoptic.importers.write_dataset` for the report."""
+    if not args.source.exists():
+        raise UserError(f'{args.source} does not exist: name {READERS[args.format].says}')
+    if args.images is not None and not args.images.is_dir():
+        raise UserError(f'{args.images} is no folder: name that of the images', 'images')
+    labels: Labels = READERS[args.format].read(args.source, args.images)
+    if not labels.images and labels.left_out:
+        raise UserError(f'no image can be imported, the first because of this: {labels.left_out[0].reason}')
+    classes = given_classes(args.categories) if args.categories else labels.classes
+    stuff = ask_stuff(classes, args.stuff)
+    source = str(args.categories or args.source)
+    plan = Plan(
+        decide(classes, stuff, args.background, source),
+        args.order or READERS[args.format].order,
+        args.background,
+        split_names([image.name for image in labels.images], args.split, args.split_by) if args.split else None,
+        args.copy_images,
+        args.workers,
+        source,
+    )
+    return write_dataset(labels, args.out, plan)
+
+
+def show(report: dict[str, Any], out: Path) -> None:
+    """Print what was written and what was not."""
+    for split, part in report['splits'].items():
+        segments = [f'{number} {name}' for name, number in part['segments'].items() if number]
+        absent = len(part['segments']) - len(segments)
+        rest = f'; none of {absent} classes' if absent else ''
+        print(f'{split}: {part["images"]} images, segments: {", ".join(segments) or "none"}{rest}')
+        print(
+            f'  {part["instances"]} instances, {part["hidden_instances"]} of them hidden by others; '
+            f'{part["overlapping_pixels"]} pixels of several shapes (on top: by {report["order"]}); '
+            f'{part["void_share"]:.1%} void'
+        )
+    if left_out := report['left_out']:
+        print(f'{len(left_out)} left out (all of them: {out / REPORT}):')
+        for one in left_out[:_SHOWN]:
+            print(f'  {one["file"]}: {one["what"]}: {one["reason"]}')
+    missing = {'train', 'val'} - report['splits'].keys()
+    if missing:
+        print(f'There is no {" and no ".join(sorted(missing))}/: a training needs both; --split 0.8 makes them')
+    print(f"In a config: data_root = '{os.path.join(out, '')}'")
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Import, and say what was done."""
+    args = parse_args(argv)
+    show(make(args), args.out)
+
+
+if __name__ == '__main__':
+    cli.run(main)

@@ -42,10 +42,15 @@ def read(source: Path, images: Path | None = None) -> Labels:
         parts.append((path, content, categories))
     found: list[LabelledImage] = []
     for path, content, categories in parts:
-        made, missing = _images_of(path, content, categories, images, split_of(path.stem, path.parent.name))
+        made, missing = _images_of(path, content, categories, images, _split(path, source))
         found += made
         left_out += missing
     return Labels(found, merge_classes({str(path): categories for path, _, categories in parts}), left_out)
+
+
+def _split(path: Path, source: Path) -> str | None:
+    """The split of a file of a folder: what its name or a folder of it says; of a single file, none."""
+    return split_of(*path.stem.split('_'), *path.relative_to(source).parts[:-1]) if source.is_dir() else None
 
 
 def _is_instances(path: Path) -> bool:

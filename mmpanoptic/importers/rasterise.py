@@ -1,6 +1,7 @@
 """Shapes to masks, by the rules of pycocotools, which fill masks in training too."""
 
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -52,6 +53,25 @@ def flat(points: Iterable[Sequence[float]], where: str) -> list[float]:
     if any(len(point) != 2 for point in points):
         raise DatasetError(f'{where} has points that are no x, y: draw it again')
     return [float(value) for point in points for value in point]
+
+
+def with_holes(outline: list[float], holes: Sequence[list[float]]) -> list[float]:
+    """One polygon of an outline and holes in it, joined by lines that are passed there and back."""
+    start = outline[:2]
+    joined = _directed(outline, 1) + (start if holes else [])
+    for hole in holes:
+        turned = _directed(hole, -1)
+        joined += [*turned, *turned[:2], *start]
+    return joined
+
+
+def _directed(polygon: list[float], sign: int) -> list[float]:
+    """A polygon with an area of that sign, from the same corner on."""
+    points = [polygon[i : i + 2] for i in range(0, len(polygon), 2)]
+    area = sum(a[0] * b[1] - b[0] * a[1] for a, b in pairwise([*points, *points[:1]]))
+    if area * sign < 0:
+        points = [*points[:1], *points[:0:-1]]
+    return [value for point in points for value in point]
 
 
 def rasterise(mask: list | dict, size: tuple[int, int], where: str) -> tuple[dict[str, Any], str | None]:

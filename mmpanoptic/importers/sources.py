@@ -136,33 +136,34 @@ class ImageFinder:
         return self._by_name
 
 
+def _below(folder: Path) -> Iterator[Path]:
+    """Files of a folder and the folders in it, linked ones too; hidden ones are left out."""
+    seen = set()
+    for place, folders, files in os.walk(folder, followlinks=True):
+        folders[:] = sorted(name for name in folders if not name.startswith('.'))
+        real = os.path.realpath(place)
+        if real in seen:  # a link to a folder above
+            folders.clear()
+            continue
+        seen.add(real)
+        yield from (Path(place, name) for name in files if not name.startswith('.'))
+
+
 def images_below(folder: Path) -> list[Path]:
     """Images of a folder and the folders in it, in the order of their names; hidden ones are left out."""
-    found = []
-    for place, folders, files in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith('.'))
-        found += [Path(place, name) for name in files if name.lower().endswith(SUFFIXES) and not name.startswith('.')]
-    return sorted(found)
+    return sorted(path for path in _below(folder) if path.suffix.lower() in SUFFIXES)
 
 
 def files_below(folder: Path, pattern: str) -> list[Path]:
     """Files of a pattern in a folder and the folders in it, in the order of their names; hidden ones are left out."""
-    return sorted(
-        path
-        for path in folder.rglob(pattern)
-        if path.is_file() and not any(part.startswith('.') for part in path.relative_to(folder).parts)
-    )
+    return sorted(path for path in _below(folder) if path.match(pattern))
 
 
-def split_of(*texts: str) -> str | None:
-    """The split that a name says it is of: train, val or test; None if it says none."""
-    names = {'train': 'train', 'training': 'train', 'val': 'val', 'valid': 'val', 'validation': 'val', 'test': 'test'}
-    names |= {'testing': 'test', 'train2017': 'train', 'val2017': 'val', 'dev': 'val'}
-    for text in texts:
-        for part in text.lower().replace('-', '_').replace('.', '_').split('_'):
-            if part in names:
-                return names[part]
-    return None
+def split_of(*names: str) -> str | None:
+    """The split that the first of the names that is one means: train, val or test; None if none is one."""
+    meant = {'train': 'train', 'training': 'train', 'val': 'val', 'valid': 'val', 'validation': 'val', 'test': 'test'}
+    meant |= {'testing': 'test', 'train2017': 'train', 'val2017': 'val'}
+    return next((meant[name.lower()] for name in names if name.lower() in meant), None)
 
 
 def require_folder_of(source: Path, says: str) -> None:

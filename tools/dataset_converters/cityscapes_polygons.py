@@ -12,12 +12,12 @@ from typing import Any
 
 import numpy as np
 from cityscapesscripts.helpers.labels import name2label
-from PIL import Image, ImageDraw
 from pycocotools import mask as rle
 
 from mmpanoptic.engine import cli
 from mmpanoptic.formats.images import check_pixels
 from mmpanoptic.formats.instances_writer import InstanceItem, write_instances
+from mmpanoptic.importers.cityscapes_polygons import draw
 from mmpanoptic.utils import DatasetError, tracked_map
 
 SUFFIX = '_gtFine_polygons.json'
@@ -39,13 +39,6 @@ def things() -> dict[str, dict[str, Any]]:
         name: {'id': label.id, 'name': name, 'supercategory': label.category, 'isthing': 1}
         for name, label in kept.items()
     }
-
-
-def draw(polygon: list, size: tuple[int, int]) -> np.ndarray:
-    """A polygon, filled as cityscapesscripts fills it: uint8 of shape (H, W) for a size (H, W)."""
-    canvas = Image.new('L', size[::-1])
-    ImageDraw.Draw(canvas).polygon([tuple(point) for point in polygon], fill=1)
-    return np.array(canvas)
 
 
 def convert(path: Path) -> InstanceItem:

@@ -76,15 +76,17 @@ def make(args: argparse.Namespace) -> dict[str, Any]:
         raise UserError(f'{args.source} does not exist: name {READERS[args.format].says}')
     if args.images is not None and not args.images.is_dir():
         raise UserError(f'{args.images} is no folder: name that of the images', 'images')
-    labels: Labels = READERS[args.format].read(args.source, args.images)
+    given = given_classes(args.categories) if args.categories else None
+    reader = READERS[args.format]
+    labels: Labels = reader.read(args.source, args.images, *([given] if reader.takes_classes else []))
     if not labels.images and labels.left_out:
         raise UserError(f'no image can be imported, the first because of this: {labels.left_out[0].reason}')
-    classes = given_classes(args.categories) if args.categories else labels.classes
+    classes = labels.classes if given is None else given
     stuff = ask_stuff(classes, args.stuff)
     source = str(args.categories or args.source)
     plan = Plan(
         decide(classes, stuff, args.background, source),
-        args.order or READERS[args.format].order,
+        args.order or reader.order,
         args.background,
         split_names([image.name for image in labels.images], args.split, args.split_by) if args.split else None,
         args.copy_images,

@@ -10,7 +10,6 @@ https://www.mapillary.com/dataset/vistas
 """
 
 import argparse
-import json
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,42 +24,8 @@ from mmpanoptic.formats.instances_writer import (
     instances_to_coco,
     write_instances,
 )
+from mmpanoptic.importers.mapillary import IDS_PER_LABEL, find_images, find_layout, read_labels
 from mmpanoptic.utils import DatasetError, tracked_map
-
-IDS_PER_LABEL = 256
-# Configuration and folder of instance maps, in the archives of v1.2 and of v2.0.
-LAYOUTS = (('config.json', 'instances'), ('config_v1.2.json', 'v1.2/instances'))
-
-
-def find_layout(root: Path) -> tuple[Path, str]:
-    """The configuration, and the folder of instance maps within that of a split."""
-    for config, instances in LAYOUTS:
-        if (root / config).is_file():
-            return root / config, instances
-    raise DatasetError(
-        f'{root} holds neither {" nor ".join(config for config, _ in LAYOUTS)}: unpack the archive there'
-    )
-
-
-def read_labels(config: Path) -> list[dict[str, Any]]:
-    """``labels`` of the configuration, in the order in which instance maps number them.
-
-    Raises:
-        DatasetError: If it cannot be read, a label lacks a key, no label has instances, or two have one name.
-    """
-    try:
-        labels = json.loads(config.read_text())['labels']
-        things = [(label['readable'], label['name'], label['color']) for label in labels if label['instances']]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DatasetError(
-            f'{config} is not the configuration of Mapillary Vistas ({error!r}): its `labels` need name, readable, '
-            'instances and color; unpack it again'
-        ) from error
-    if not things:
-        raise DatasetError(f'{config} marks none of its {len(labels)} labels `instances`: unpack it again')
-    if len({readable for readable, _, _ in things}) < len(things):
-        raise DatasetError(f'{config}: two labels with instances are `readable` alike: unpack it again')
-    return labels
 
 
 def thing_categories(labels: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -76,30 +41,6 @@ def thing_categories(labels: list[dict[str, Any]]) -> list[dict[str, Any]]:
         for place, label in enumerate(labels)
         if label['instances']
     ]
-
-
-def find_images(root: Path, split: str, instances: str) -> list[str]:
-    """Stems of a split's images, sorted.
-
-    Raises:
-        DatasetError: If a folder is missing or empty, or images and instance maps are not of the same names.
-    """
-    stems = {}
-    folders = (('images', '.jpg'), (instances, '.png'))
-    for folder, suffix in folders[: 1 if split == 'testing' else 2]:
-        path = root / split / folder
-        if not path.is_dir():
-            raise DatasetError(f'{path} is no folder: ROOT must hold {split}/images/ and {split}/{instances}/')
-        stems[folder] = {file.stem for file in path.glob(f'*{suffix}')}
-    for here, there in (('images', instances), (instances, 'images')) if len(stems) > 1 else ():
-        if missing := sorted(stems[here] - stems[there]):
-            raise DatasetError(
-                f'{root / split / there} lacks {len(missing)} of the {len(stems[here])} images of '
-                f'{root / split / here}, first {missing[0]}: unpack the archive completely'
-            )
-    if not stems['images']:
-        raise DatasetError(f'{root / split / "images"} holds no *.jpg: unpack the archive there')
-    return sorted(stems['images'])
 
 
 def convert(stem: str, folder: Path, instances: str, labels: list[dict[str, Any]]) -> InstanceItem:

@@ -1,0 +1,116 @@
+"""Cityscapes' polygons, and those of data sets that are labelled in the same way.
+
+Format: https://github.com/mcordts/cityscapesScripts. Annotators drew from the back to the front, so the order in the
+file is what lies on top of what. Polygons are filled as cityscapesscripts fills them.
+"""
+
+import re
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from cityscapesscripts.helpers.labels import labels as official
+from cityscapesscripts.helpers.labels import name2label
+from PIL import Image, ImageDraw
+
+from mmpanoptic.formats.images import check_pixels
+from mmpanoptic.utils import DatasetError
+
+from .maps import refuse_without_images
+from .rasterise import encode
+from .records import LabelledImage, Labels, Shape
+from .sources import SUFFIXES, each, files_below, images_below, load_json, require_folder_of, split_of
+
+_SAYS = 'it should have *_polygons.json files, and images of the same names'
+_STEM = re.compile(r'(_gt\w+)?_polygons$')
+_IMAGE = re.compile(r'_leftImg8bit$')
+
+
+def draw(polygon: list, size: tuple[int, int]) -> np.ndarray:
+    """A polygon, filled as cityscapesscripts fills it: uint8 of shape (H, W) for a size (H, W)."""
+    canvas = Image.new('L', size[::-1])
+    ImageDraw.Draw(canvas).polygon([tuple(point) for point in polygon], fill=1)
+    return np.array(canvas)
+
+
+def read(source: Path, images: Path | None = None) -> Labels:
+    """Read all ``*_polygons.json`` of a folder.
+
+    With the labels of Cityscapes, the classes are the 19 of its benchmark, and all others are void. With other labels,
+    all of them are classes; those of Cityscapes' list are things or stuff as there. ``NAMEgroup`` is a crowd of NAME.
+
+    Args:
+        source: The folder, such as that which holds gtFine/ and leftImg8bit/.
+        images: The folder of the images; by default the source.
+
+    Raises:
+        DatasetError: If it holds no such file.
+    """
+    require_folder_of(source, _SAYS)
+    folder = images or source
+    image_of: dict[str, list[Path]] = {}
+    for path in images_below(folder):
+        if not re.search(r'_(color|labelIds|instanceIds|labelTrainIds|disparity)$', path.stem):
+            image_of.setdefault(_IMAGE.sub('', path.stem), []).append(path)
+    files = files_below(source, '*_polygons.json')
+    made, left_out = each(files, partial(_image, image_of=image_of, folder=folder, source=source), '', str)
+    refuse_without_images(made, source, left_out[0].reason if left_out else _SAYS)
+    found = {shape.label for image in made for shape in image.shapes}
+    if all(_base(name, found) in name2label for name in found):
+        classes = [
+            {'id': one.id, 'name': one.name, 'isthing': int(one.hasInstances), 'color': list(one.color)}
+            for one in official
+            if not one.ignoreInEval
+        ]
+    else:
+        classes = [
+            {'name': name} | ({'isthing': int(name2label[name].hasInstances)} if name in name2label else {})
+            for name in sorted(name for name in found if _base(name, found) == name)
+        ]
+    known = {one['name'] for one in classes}
+    return Labels([_with_classes(image, known, found) for image in made], classes, left_out)
+
+
+def _base(name: str, found: set[str]) -> str:
+    """The class of a label: that of a group is the class of its members."""
+    member = name.removesuffix('group')
+    return member if member != name and name not in name2label and (member in name2label or member in found) else name
+
+
+def _with_classes(image: LabelledImage, known: set[str], found: set[str]) -> LabelledImage:
+    shapes = []
+    for shape in image.shapes:
+        name = _base(shape.label, found)
+        shapes.append(
+            Shape(name if name in known else None, shape.mask, shape.what, name != shape.label and name in known)
+        )
+    return LabelledImage(image.path, image.name, image.file, shapes, size=image.size, split=image.split)
+
+
+def _image(file: Path, image_of: dict[str, list[Path]], folder: Path, source: Path) -> LabelledImage:
+    content: dict[str, Any] = load_json(file, dict, _SAYS)
+    size = (int(content['imgHeight']), int(content['imgWidth']))
+    check_pixels(*size, str(file))
+    stem = _STEM.sub('', file.stem)
+    candidates = image_of.get(stem, [])
+    if len(candidates) > 1:  # of one name in several folders: the one that lies as the labels do
+        candidates = [path for path in candidates if path.parent.name == file.parent.name] or candidates
+    if len(candidates) != 1:
+        raise DatasetError(
+            f'{file} has {len(candidates)} images of the name {stem} or {stem}_leftImg8bit '
+            f'({", ".join(SUFFIXES[:3])}, ...) in {folder}: name the folder of the images'
+        )
+    shapes = []
+    for index, one in enumerate(content['objects']):
+        polygon = [(float(x), float(y)) for x, y in one['polygon']]
+        known = name2label.get(one['label'])
+        if one.get('deleted') or len(polygon) < 3 or (known is not None and known.id < 0):
+            continue  # as cityscapesscripts has it; license plates are part of their cars
+        if max(abs(value) for point in polygon for value in point) > 10 * max(size):
+            raise DatasetError(f'{file}: object {index} lies far outside of its image: mend its polygon')
+        mask = encode(draw(one['polygon'], size).astype(bool))
+        shapes.append(Shape(str(one['label']), mask, f'object {index}'))
+    path = candidates[0]
+    split = split_of(*file.relative_to(source).parts[:-1])
+    return LabelledImage(path, path.relative_to(folder).as_posix(), str(file), shapes, size=size, split=split)

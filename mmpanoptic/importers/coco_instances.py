@@ -15,6 +15,7 @@ from .classes import merge_classes
 from .records import LabelledImage, Labels, LeftOut, Shape
 from .sources import ImageFinder, each, files_below, load_json, reading, split_of
 
+_OF_LABELS = ('annotations', 'labels')  # folders beside those of images
 _SAYS = 'name an instances JSON of COCO, or a folder with some in it'
 
 
@@ -98,8 +99,9 @@ def _images_of(
             by_image[one['image_id']].append(one)
     above, last = path.parent.parent, path.stem.rpartition('_')[2]
     beside = [path.parent, path.parent / 'images', path.parent / 'data']
-    beside += [above / last, above / 'images' / last, above / 'images', above]
-    finder = ImageFinder([folder] if folder else beside)
+    if path.parent.name in _OF_LABELS:
+        beside += [above / last, above / 'images' / last, above / 'images', above]
+    finder = ImageFinder(folder, beside)
     name_of = {one['id']: one['name'] for one in categories}
 
     def make(image: dict) -> LabelledImage:
@@ -142,7 +144,9 @@ def shape_of(annotation: dict, name_of: dict[int, str], where: str) -> Shape:
     return box_shape(name, x, y, x + width, y + height, what)
 
 
-def box_shape(label: str, left: float, top: float, right: float, bottom: float, what: str) -> Shape:
+def box_shape(
+    label: str, left: float, top: float, right: float, bottom: float, what: str, z: int | None = None
+) -> Shape:
     """A box, in pixels, where there is an object whose pixels nobody knows."""
     box = [left, top, right, top, right, bottom, left, bottom]
-    return Shape(label, [box], what, left_out='it is a box without a mask, which is void: draw its outline')
+    return Shape(label, [box], what, z=z, left_out='it is a box without a mask, which is void: draw its outline')

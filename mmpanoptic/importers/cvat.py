@@ -43,7 +43,7 @@ def read(source: Path, images: Path | None = None) -> Labels:
             meta = root.find('meta')
             names = [one.text.strip() for one in meta.iter('name') if one.text] if meta is not None else []
             declared |= dict.fromkeys(_labels(meta) if names else ())
-        finder = ImageFinder([images] if images else [file.parent / 'images', file.parent])
+        finder = ImageFinder(images, [file.parent / 'images', file.parent])
         known = set(declared)
         read_image = _Reader(file, finder, known)
         found, missing = each(root.findall('image'), read_image, str(file), lambda one: f'image {one.get("name")!r}')
@@ -91,11 +91,12 @@ class _Reader:
         if one.tag == 'mask':
             return Shape(label, _mask(one, size, f'{where}: {what}'), what, **more)
         if one.tag == 'box':
-            return box_shape(label, *(float(one.attrib[key]) for key in ('xtl', 'ytl', 'xbr', 'ybr')), what)
+            box = [float(one.attrib[key]) for key in ('xtl', 'ytl', 'xbr', 'ybr')]
+            return box_shape(label, *box, what, more['z'])
         if one.tag == 'ellipse':
-            x, y, rx, ry = (float(one.attrib[key]) for key in ('cx', 'cy', 'rx', 'ry'))
-            reach = max(rx, ry) if one.get('rotation') else None
-            return box_shape(label, x - (reach or rx), y - (reach or ry), x + (reach or rx), y + (reach or ry), what)
+            x, y, *reach = (float(one.attrib[key]) for key in ('cx', 'cy', 'rx', 'ry'))
+            rx, ry = [max(reach)] * 2 if one.get('rotation') else reach
+            return box_shape(label, x - rx, y - ry, x + rx, y + ry, what, more['z'])
         return LeftOut(str(self.file), f'{what} of image', f'a <{one.tag}> has no area: draw a polygon or a mask')
 
 

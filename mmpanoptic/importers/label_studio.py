@@ -36,7 +36,7 @@ def read(source: Path, images: Path | None = None) -> Labels:
         DatasetError: If it cannot be read, or is no list of tasks.
     """
     tasks = load_json(source, list, _SAYS)
-    finder = ImageFinder([images] if images else [source.parent, source.parent / 'images'])
+    finder = ImageFinder(images, [source.parent / 'images', source.parent])
     made, left_out = each(tasks, lambda task: _task(task, source, finder), str(source), _name)
     return Labels(made, names_of(made), left_out)
 

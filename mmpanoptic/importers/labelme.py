@@ -40,7 +40,7 @@ def read(source: Path, images: Path | None = None) -> Labels:
     files = files_below(source, '*.json')
     if not files:
         raise DatasetError(f'{source} holds no JSON file: {_SAYS}')
-    finder = ImageFinder([images or source])
+    finder = ImageFinder(images, [source])
     made, left_out = each(files, lambda file: _read_file(file, source, finder, images is None), '', str)
     return Labels(made, names_of(made), left_out)
 

@@ -96,27 +96,32 @@ class ImageFinder:
     """Finds images by the names that label files give them; it does not leave its folders.
 
     Args:
-        roots: Folders to look in, in this order; those that are none are passed over.
+        given: The folder that the user has named, or None.
+        roots: Otherwise, folders to look in, in this order; those that are none are passed over. Folders that hold
+            images alone, which their names tell, are searched with all that is in them, as a given one is.
     """
 
-    def __init__(self, roots: Sequence[Path]) -> None:
-        self.roots = [root for root in dict.fromkeys(roots) if root.is_dir()]
-        self._by_name: dict[str, list[Path]] | None = None
+    _OF_IMAGES = ('images', 'img', 'data')
+
+    def __init__(self, given: Path | None, roots: Sequence[Path]) -> None:
+        self.roots = [given] if given else [root for root in dict.fromkeys(roots) if root.is_dir()]
+        self._deep = [root for root in self.roots if given or root.name in self._OF_IMAGES]
+        self._by_name: dict[str | None, list[Path]] | None = None
 
     def find(self, name: object, where: str) -> tuple[Path, str]:
         """The file of an image, and its name below its folder.
 
         A name that leaves the folder, such as an address or a path of another machine, is looked for by its last part
-        alone, in all folders below.
+        alone.
 
         Raises:
             DatasetError: If there is no such file, or several.
         """
-        relative = safe_name(name)
-        for root in self.roots if relative else ():
-            if (root / relative).is_file():
-                return self._named(root / relative)
-        last = PurePosixPath(str(name).replace('\\', '/')).name
+        last = safe_name(PurePosixPath(str(name).replace('\\', '/')).name)
+        for relative in dict.fromkeys((safe_name(name), last)):
+            for root in self.roots if relative else ():
+                if (root / relative).is_file():
+                    return self._named(root / relative)
         found = self._index().get(last, [])
         if len(found) == 1:
             return self._named(found[0])
@@ -128,10 +133,10 @@ class ImageFinder:
         """A file with its name below the innermost of the folders."""
         return path, min((path.relative_to(root).as_posix() for root in self.roots if root in path.parents), key=len)
 
-    def _index(self) -> dict[str, list[Path]]:
+    def _index(self) -> dict[str | None, list[Path]]:
         if self._by_name is None:
             self._by_name = defaultdict(list)
-            for path in dict.fromkeys(path for root in self.roots for path in images_below(root)):
+            for path in dict.fromkeys(path for root in self._deep for path in images_below(root)):
                 self._by_name[path.name].append(path)
         return self._by_name
 

@@ -45,7 +45,7 @@ def read(source: Path, images: Path | None = None) -> Labels:
     folders = sorted({path.parent for path in files_below(source, 'ann/*.json')})
     for folder in folders:
         dataset = folder.parent.relative_to(source)
-        finder = ImageFinder([images or folder.parent / 'img'])
+        finder = ImageFinder(images, [folder.parent / 'img'])
         prefix = dataset.as_posix() if len(folders) > 1 else ''
 
         split = split_of(*dataset.parts)

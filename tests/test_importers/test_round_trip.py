@@ -165,3 +165,20 @@ def test_predictions_become_labels_to_correct(nuclei, tmp_path):
     for image in json.loads(nuclei.json_file.read_text())['images']:
         link = exported / 'images' / image['file_name']
         assert link.is_symlink() and os.path.samefile(link, nuclei.images / image['file_name'])
+
+
+def test_instances_and_semantic_maps_together_are_all_of_it(coco, tmp_path):
+    """Nothing is lost: things from one export, stuff from the other."""
+    both = tmp_path / 'both'
+    both.mkdir()
+    things = coco.export(tmp_path / 'things', 'coco-instances')
+    maps = coco.export(tmp_path / 'maps', 'semantic-png')
+    for place in (things / 'instances.json', things / 'images', maps / 'semantic', maps / 'categories.json'):
+        (both / place.name).symlink_to(place)
+    IMPORT.main(['coco-semantic', str(both), str(tmp_path / 'out'), '--workers', '1'])
+    found = read_imported(tmp_path / 'out')
+    for file, masks in coco.seen().items():
+        expected = {}
+        for name, those in masks.items():
+            expected.setdefault(name.removesuffix(' crowd'), []).extend(those)
+        assert same(found[file].seen, expected)

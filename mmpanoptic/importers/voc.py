@@ -1,7 +1,7 @@
 """Pascal VOC's masks: SegmentationClass/ and SegmentationObject/.
 
 Format: http://host.robots.ox.ac.uk/pascal/VOC/voc2012/htmldoc/devkit_doc.html. Colours stand for classes, those of
-labelmap.txt where there is one, as CVAT and datumaro write it; (224, 224, 192), value 255, is void.
+labelmap.txt where there is one, as CVAT (with colours) and datumaro (without) write it; (224, 224, 192) is void.
 """
 
 from functools import partial
@@ -80,13 +80,13 @@ def _colours(source: Path) -> tuple[dict[int, str | None], int]:
     if file.is_file():
         colours = {}
         with reading(str(file)):
-            for line in file.read_text(encoding='utf-8').splitlines():
-                if line.strip() and not line.startswith('#'):
-                    name, colour, *_ = line.split(':')
-                    red, green, blue = (int(value) for value in colour.split(','))
-                    if not all(0 <= value < 256 for value in (red, green, blue)):
-                        raise DatasetError(f'{file}: {name} has colour {colour}: write three numbers from 0 to 255')
-                    colours[name.strip()] = (red, green, blue)
+            lines = [line for line in file.read_text(encoding='utf-8').splitlines() if line.strip() and line[0] != '#']
+            for index, line in enumerate(lines):
+                name, colour, *_ = line.split(':')  # without a colour: that of the devkit for its place
+                values = tuple(int(value) for value in colour.split(',')) if colour.strip() else voc_colour(index)
+                if len(values) != 3 or not all(0 <= value < 256 for value in values):
+                    raise DatasetError(f'{file}: {name} has colour {colour}: write three numbers from 0 to 255')
+                colours[name.strip()] = values
     number_of = {name: _number(colour) for name, colour in colours.items()}
     if len(set(number_of.values())) < len(number_of):
         raise DatasetError(f'{file} has a colour twice: give every class one')

@@ -137,3 +137,16 @@ def test_mapillary(layout, mapillary_root, tmp_path):
                     expected.setdefault(name, []).append(values == value)
             assert same(found[f'{key}.jpg'].seen, expected)
     assert names_of(tmp_path / 'out') == {'Bird': 1, 'Sky': 0, 'Person': 1, 'Car': 1}
+
+
+def test_voc_with_classes_of_no_colour(tmp_path):
+    """As datumaro writes labelmap.txt: colours are then those of the devkit, by the order of the classes."""
+    root = write_voc(tmp_path / 'in')
+    (root / 'labelmap.txt').write_text('background:::\nperson:::\nsky:::\ncar:::\n')
+    classes = np.zeros((*SIZE, 3), np.uint8)
+    for number, name in enumerate(('person', 'sky', 'car'), 1):
+        classes[SEEN[name]] = voc_colour(number)
+    save_map(root / 'SegmentationClass' / 'a.png', classes)
+    run('voc', root, tmp_path / 'out', '--stuff', 'sky')
+    (image,) = read_imported(tmp_path / 'out').values()
+    assert same(image.seen, SMALL_ON_TOP)

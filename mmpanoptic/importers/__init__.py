@@ -17,8 +17,9 @@ from . import (
 from .classes import decide, given_classes
 from .layers import ORDERS
 from .records import Format, LabelledImage, Labels, LeftOut, Shape
+from .sources import REPORT
 from .splits import WAYS, split_names
-from .write import REPORT, Plan, write_dataset
+from .write import Plan, write_dataset
 
 #: What can be imported, by name.
 READERS = {

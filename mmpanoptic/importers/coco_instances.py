@@ -3,6 +3,7 @@
 Format: https://cocodataset.org/#format-data (1. Object Detection).
 """
 
+import contextlib
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
@@ -29,14 +30,14 @@ def read(source: Path, images: Path | None = None) -> Labels:
     Raises:
         DatasetError: If there is no such file, or one is damaged as a whole.
     """
-    files = [source]
     if source.is_dir():
-        files = [path for path in files_below(source, '*.json') if _is_instances(path)]
-        if not files:
-            raise DatasetError(f'{source} holds no JSON with `images` and `annotations`: {_SAYS}')
+        contents = _instances_in(source)
+        if not contents:
+            raise DatasetError(f'{source} holds no JSON with `images`, `annotations` and `categories`: {_SAYS}')
+    else:
+        contents = {source: load_json(source, dict, _SAYS)}
     parts, left_out = [], []
-    for path in files:
-        content = load_json(path, dict, _SAYS)
+    for path, content in contents.items():
         with reading(str(path)):
             categories, unused = read_classes(content, path)
         left_out += unused
@@ -54,14 +55,18 @@ def _split(path: Path, source: Path) -> str | None:
     return split_of(*path.stem.split('_'), *path.relative_to(source).parts[:-1]) if source.is_dir() else None
 
 
-def _is_instances(path: Path) -> bool:
-    try:
-        content = load_json(path, dict, _SAYS)
-    except DatasetError:
-        return False
-    if not isinstance(content.get('images'), list) or not isinstance(content.get('annotations'), list):
-        return False
-    return not any(isinstance(one, dict) and 'segments_info' in one for one in content['annotations'][:1])
+def _instances_in(source: Path) -> dict[Path, dict]:
+    """Instances JSONs of a folder; beside files that are called so, others are none, such as COCO's key points."""
+    files = files_below(source, '*.json')
+    found = {}
+    for path in [path for path in files if path.name.startswith('instances')] or files:
+        with contextlib.suppress(DatasetError):
+            content = load_json(path, dict, _SAYS)
+            lists = [content.get(key) for key in ('images', 'annotations', 'categories')]
+            panoptic = any('segments_info' in one for one in (lists[1] or [])[:1] if isinstance(one, dict))
+            if all(isinstance(one, list) for one in lists) and not panoptic:
+                found[path] = content
+    return found
 
 
 def read_classes(content: dict, path: Path) -> tuple[list[dict[str, Any]], list[LeftOut]]:

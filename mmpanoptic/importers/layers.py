@@ -95,7 +95,10 @@ def stack(
     free = np.ones(size, bool)
     category_of_id, crowd_ids, id_of_stuff, id_of_shape = {}, set(), {}, {}
     for index in sorted(range(len(shapes)), key=key):
-        shape, mask = shapes[index], rle.decode(shapes[index].mask).view(bool)
+        shape = shapes[index]
+        x, y, width, height = (int(value) for value in rle.toBbox(shape.mask))
+        box = slice(y, y + height), slice(x, x + width)
+        mask = rle.decode(shape.mask).view(bool)[box]
         segment = VOID_ID
         if shape.label is not None:
             category = categories[shape.label]['id']
@@ -106,10 +109,10 @@ def stack(
                 (id_of_shape if is_thing[index] else id_of_stuff)[index if is_thing[index] else category] = segment
             if shape.is_crowd and is_thing[index]:
                 crowd_ids.add(segment)
-        ids[mask] = segment
-        free &= ~mask
+        ids[box][mask] = segment
+        free[box] &= ~mask
         if not shape.order:
-            claims += mask & (claims < 2)
+            claims[box] += mask & (claims[box] < 2)
     if background is not None and free.any():
         segment = id_of_stuff.get(background) or distinct_id(len(category_of_id) + 1)
         category_of_id[segment] = background

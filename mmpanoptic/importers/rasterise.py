@@ -11,6 +11,8 @@ from mmpanoptic.formats.masks import check_mask
 from mmpanoptic.utils import DatasetError
 
 _DOUBT = 0.05  # of the pixels of a polygon
+_LONGEST = 2**25  # pixels of an outline
+_ROWS = 2**22  # that edges pass at once
 
 
 def encode(mask: np.ndarray) -> dict[str, Any]:
@@ -104,6 +106,8 @@ def rasterise(mask: list | dict, size: tuple[int, int], where: str) -> tuple[dic
             raise DatasetError(f'{where} has a polygon of an odd number of values: write [x1, y1, x2, y2, ...]')
         if not polygons:
             return encode(np.zeros(size, bool)), 'it has no polygon of three points: draw it again'
+        for polygon in polygons:
+            _check_length(polygon, where)
         filled = rle.merge(rle.frPyObjects(polygons, *size))
         encoded = dict(size=list(size), counts=filled['counts'])
         doubtful = np.logical_or.reduce([_doubt(polygon, size) for polygon in polygons])
@@ -117,9 +121,32 @@ def rasterise(mask: list | dict, size: tuple[int, int], where: str) -> tuple[dic
     return encoded, reason
 
 
+def _check_length(polygon: list[float], where: str) -> None:
+    """Refuse an outline for whose steps pycocotools could not make room.
+
+    Raises:
+        DatasetError: Naming its length.
+    """
+    points = np.asarray(polygon, float).reshape(-1, 2)
+    length = np.abs(np.roll(points, -1, axis=0) - points).max(axis=1).sum()
+    if length > _LONGEST:
+        raise DatasetError(f'{where} has an outline of {length:.0f} pixels: draw it again')
+
+
 def _doubt(polygon: list[float], size: tuple[int, int]) -> np.ndarray:
     """Pixels whose centres a polygon surrounds otherwise than once in its direction; bool of shape (H, W)."""
     points = np.asarray(polygon, float).reshape(-1, 2)
+    left, top = (int(np.clip(np.floor(points[:, axis].min()), 0, size[1 - axis])) for axis in (0, 1))
+    right, bottom = (int(np.clip(np.ceil(points[:, axis].max()), 0, size[1 - axis])) for axis in (0, 1))
+    doubtful = np.zeros(size, bool)
+    if right > left and bottom > top:
+        winding, direction = _winding(points - [left, top], (bottom - top, right - left))
+        doubtful[top:bottom, left:right] = (winding != 0) & (winding != direction)
+    return doubtful
+
+
+def _winding(points: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, int]:
+    """How often a polygon (N, 2) surrounds the centres of pixels: (H, W); and how often if it does not cross itself."""
     x1, y1 = points.T
     x2, y2 = np.roll(points, -1, axis=0).T
     area = (x1 * y2 - x2 * y1).sum()
@@ -127,14 +154,18 @@ def _doubt(polygon: list[float], size: tuple[int, int]) -> np.ndarray:
     xa, ya, xb, yb = (np.where(down, a, b) for a, b in ((x1, x2), (y1, y2), (x2, x1), (y2, y1)))
     first = np.clip(np.ceil(ya - 0.5), 0, size[0]).astype(int)
     last = np.clip(np.ceil(yb - 0.5), 0, size[0]).astype(int)
-    lengths = last - first
-    edge = np.repeat(np.arange(len(points)), lengths)
-    row = np.arange(len(edge)) - np.repeat(np.cumsum(lengths) - lengths, lengths) + first[edge]
     with np.errstate(divide='ignore', invalid='ignore'):
         slope = (xb - xa) / (yb - ya)
-    column = np.clip(np.ceil(xa[edge] + (row + 0.5 - ya[edge]) * slope[edge] - 0.5), 0, size[1]).astype(int)
-    winding = np.zeros((size[0], size[1] + 1), np.int32)
-    np.add.at(winding, (row, column), np.where(down, 1, -1)[edge])
-    winding = np.cumsum(winding, axis=1)[:, :-1]
-    # A line downwards with the inside on its left, which here is the greater x, is part of a polygon of negative area.
-    return (winding != 0) & (winding != (-1 if area > 0 else 1))
+    crossings = np.zeros(size[0] * (size[1] + 1), np.int64)
+    at_once = max(1, _ROWS // size[0])  # edges: each may pass all rows
+    for start in range(0, len(points), at_once):
+        part = slice(start, start + at_once)
+        lengths = (last - first)[part]
+        edge = np.repeat(np.arange(len(points))[part], lengths)
+        row = np.arange(len(edge)) - np.repeat(np.cumsum(lengths) - lengths, lengths) + first[edge]
+        column = np.ceil(xa[edge] + (row + 0.5 - ya[edge]) * slope[edge] - 0.5)
+        place = row * (size[1] + 1) + np.clip(column, 0, size[1]).astype(int)
+        np.add.at(crossings, place, np.where(down, 1, -1)[edge])
+    winding = np.cumsum(crossings.reshape(size[0], size[1] + 1), axis=1)[:, :-1]
+    # An edge downwards begins what is on its right, and a polygon of positive area has its inside on the other side.
+    return winding, -1 if area > 0 else 1

@@ -15,6 +15,7 @@ from mmpanoptic.utils.paths import safe_name
 
 from .records import LeftOut
 
+REPORT = 'import_report.json'  # in a folder that was imported
 SUFFIXES = ('.avif', '.bmp', '.gif', '.jpeg', '.jpg', '.pgm', '.png', '.ppm', '.tif', '.tiff', '.webp')
 _UNREADABLE = (OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError)
 T = TypeVar('T')
@@ -142,12 +143,12 @@ class ImageFinder:
 
 
 def _below(folder: Path) -> Iterator[Path]:
-    """Files of a folder and the folders in it, linked ones too; hidden ones are left out."""
+    """Files of a folder and the folders in it, linked ones too; hidden ones and what was imported are left out."""
     seen = set()
     for place, folders, files in os.walk(folder, followlinks=True):
         folders[:] = sorted(name for name in folders if not name.startswith('.'))
         real = os.path.realpath(place)
-        if real in seen:  # a link to a folder above
+        if real in seen or (REPORT in files and place != str(folder)):  # a link to a folder above, or a result
             folders.clear()
             continue
         seen.add(real)

@@ -16,9 +16,9 @@ from mmpanoptic.utils.outputs import place_image
 
 from .convert import Converted, Rules, convert
 from .records import LabelledImage, Labels, LeftOut
+from .sources import REPORT
 
 MAKER = 'tools/dataset_converters/import.py'
-REPORT = 'import_report.json'
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,8 @@ import yaml
 from PIL import Image
 from pycocotools import mask as rle
 
-from mmpanoptic.formats.panoptic_png import decode_panoptic_png
+from mmpanoptic.formats.panoptic_png import decode_panoptic_png, encode_panoptic_png
+from mmpanoptic.formats.panoptic_writer import segments_to_coco
 
 SIZE = (20, 30)
 NAMES = ('sky', 'car', 'person')
@@ -202,6 +203,30 @@ def write_label_studio(root: Path) -> Path:
         'predictions': [],
     }
     return dump(root / 'export.json', [task])
+
+
+CATEGORIES = [
+    {'id': i, 'name': name, 'isthing': int(name != 'sky')} for i, name in enumerate(('sky', 'car', 'person'), 1)
+]
+
+
+def write_panoptic_scene(root: Path) -> list[Path]:
+    """The scene as it is seen by area, in COCO's panoptic format: JSON, PNGs, images."""
+    ids = np.zeros(SIZE, np.int32)
+    for category in CATEGORIES:
+        ids[SMALL_ON_TOP[category['name']][0]] = category['id']
+    (root / 'panoptic').mkdir(parents=True)
+    (root / 'panoptic' / 'a.png').write_bytes(encode_panoptic_png(ids))
+    save_image(root / 'images' / 'a.png')
+    content = {
+        'images': [{'id': 1, 'file_name': 'a.png', 'height': SIZE[0], 'width': SIZE[1]}],
+        'annotations': [
+            {'image_id': 1, 'file_name': 'a.png', 'segments_info': segments_to_coco(ids, {1: 1, 2: 2, 3: 3})}
+        ],
+        'categories': CATEGORIES,
+    }
+    (root / 'panoptic.json').write_text(json.dumps(content))
+    return [root / 'panoptic.json', root / 'panoptic', root / 'images']
 
 
 #: Writes the scene; and what is seen of it.

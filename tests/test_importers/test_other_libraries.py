@@ -12,17 +12,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers.labelled import BY_Z, SCENE, SIZE, SMALL_ON_TOP, read_imported, same, save_image
+from helpers.labelled import BY_Z, SCENE, SMALL_ON_TOP, read_imported, same, save_image, write_panoptic_scene
 from helpers.repo import ROOT, load_tool
 from pycocotools.coco import COCO
 
-from mmpanoptic.formats.panoptic_png import encode_panoptic_png
-from mmpanoptic.formats.panoptic_writer import segments_to_coco
-
 IMPORT, EXPORT = load_tool('dataset_converters/import'), load_tool('dataset_converters/export')
-CATEGORIES = [
-    {'id': i, 'name': name, 'isthing': int(name != 'sky')} for i, name in enumerate(('sky', 'car', 'person'), 1)
-]
 
 
 def judge(action: str, folder: Path) -> None:
@@ -35,27 +29,8 @@ def judge(action: str, folder: Path) -> None:
     assert ended.returncode == 0, ended.stderr
 
 
-def panoptic_scene(root: Path) -> list[Path]:
-    """The scene as it is seen by area, in COCO's panoptic format: JSON, PNGs, images."""
-    ids = np.zeros(SIZE, np.int32)
-    for category in CATEGORIES:
-        ids[SMALL_ON_TOP[category['name']][0]] = category['id']
-    (root / 'panoptic').mkdir(parents=True)
-    (root / 'panoptic' / 'a.png').write_bytes(encode_panoptic_png(ids))
-    save_image(root / 'images' / 'a.png')
-    content = {
-        'images': [{'id': 1, 'file_name': 'a.png', 'height': SIZE[0], 'width': SIZE[1]}],
-        'annotations': [
-            {'image_id': 1, 'file_name': 'a.png', 'segments_info': segments_to_coco(ids, {1: 1, 2: 2, 3: 3})}
-        ],
-        'categories': CATEGORIES,
-    }
-    (root / 'panoptic.json').write_text(json.dumps(content))
-    return [root / 'panoptic.json', root / 'panoptic', root / 'images']
-
-
 def test_pycocotools_reads_what_is_exported_and_imported(tmp_path):
-    EXPORT.main(['coco-instances', *map(str, panoptic_scene(tmp_path)), str(tmp_path / 'out'), '--workers', '1'])
+    EXPORT.main(['coco-instances', *map(str, write_panoptic_scene(tmp_path)), str(tmp_path / 'out'), '--workers', '1'])
     coco = COCO(str(tmp_path / 'out' / 'instances.json'))
     names = {one['id']: one['name'] for one in coco.dataset['categories']}
     found = {names[one['category_id']]: [coco.annToMask(one).astype(bool)] for one in coco.anns.values()}
@@ -95,7 +70,7 @@ def test_what_they_write_is_read(theirs):
 
 @pytest.mark.slow
 def test_what_is_exported_is_read_by_them(tmp_path):
-    files = panoptic_scene(tmp_path / 'in')
+    files = write_panoptic_scene(tmp_path / 'in')
     for name in ('cvat', 'label-studio', 'labelme'):
         EXPORT.main([name, *map(str, files), str(tmp_path / name), '--workers', '1', '--copy-images'])
     (tmp_path / 'cvat' / '.mmpanoptic').unlink()

@@ -222,6 +222,15 @@ def test_images_are_linked_or_copied_and_nothing_else_is_replaced(tmp_path, monk
     assert 'mine.txt' in one_error_of(capsys.readouterr().err) and (out / 'mine.txt').read_text() == 'mine'
 
 
+def test_what_was_imported_is_no_source(tmp_path):
+    (tmp_path / 'in').mkdir()
+    source = BY_HAND['coco-instances'][0](tmp_path / 'in')
+    (source.parent / 'captions.json').write_text('{"images": [{"id": 7}], "annotations": [{"caption": "a"}]}')
+    for _ in range(2):
+        TOOL.main(['coco-instances', str(tmp_path / 'in'), str(tmp_path / 'in' / 'out'), '--workers', '1'])
+        assert read_imported(tmp_path / 'in' / 'out').keys() == {'a.png'}
+
+
 def test_an_image_is_as_large_as_it_is_loaded(tmp_path):
     """Turned, as tools for labelling show it and training loads it, where EXIF says so."""
     (tmp_path / 'in').mkdir()

@@ -84,11 +84,14 @@ def make(args: argparse.Namespace) -> dict[str, Any]:
     classes = labels.classes if given is None else given
     stuff = ask_stuff(classes, args.stuff)
     source = str(args.categories or args.source)
+    split_of = None
+    if args.split is not None:
+        split_of = split_names([image.name for image in labels.images], args.split, args.split_by)
     plan = Plan(
         decide(classes, stuff, args.background, source),
         args.order or reader.order,
         args.background,
-        split_names([image.name for image in labels.images], args.split, args.split_by) if args.split else None,
+        split_of,
         args.copy_images,
         args.workers,
         source,

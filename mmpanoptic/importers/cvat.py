@@ -41,8 +41,7 @@ def read(source: Path, images: Path | None = None) -> Labels:
                 kind = 'tracks of a video' if root.find('track') is not None else f'<{root.tag}>'
                 raise DatasetError(f'{file} holds {kind}: {_SAYS}')
             meta = root.find('meta')
-            names = [one.text.strip() for one in meta.iter('name') if one.text] if meta is not None else []
-            declared |= dict.fromkeys(_labels(meta) if names else ())
+            declared |= dict.fromkeys(_labels(meta) if meta is not None else ())
         finder = ImageFinder(images, [file.parent / 'images', file.parent])
         known = set(declared)
         read_image = _Reader(file, finder, known)

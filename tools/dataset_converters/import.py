@@ -74,6 +74,8 @@ def make(args: argparse.Namespace) -> dict[str, Any]:
     """Read the labels and write the dataset; see :func:`~mmpanoptic.importers.write_dataset` for the report."""
     if not args.source.exists():
         raise UserError(f'{args.source} does not exist: name {READERS[args.format].says}')
+    if args.source.suffix.lower() == '.zip':
+        raise UserError(f'{args.source} is a zip: unpack it, and name {READERS[args.format].says}')
     if args.images is not None and not args.images.is_dir():
         raise UserError(f'{args.images} is no folder: name that of the images', 'images')
     given = given_classes(args.categories) if args.categories else None

@@ -130,11 +130,12 @@ PUBLIC = {
     'mmpanoptic.apis': 'Observation PanopticInferencer PanopticResult list_images load_model',
     'mmpanoptic.datasets': (
         'CityscapesPanopticDataset CocoDataset CocoInstanceDataset CocoPanopticDataset ConcatDataset '
-        'MapillaryVistasDataset RepeatDataset steps_of'
+        'MapillaryVistasDataset MultiImageMixDataset RepeatDataset steps_of'
     ),
     'mmpanoptic.datasets.shapes': 'CATEGORIES SPLITS Scene Segment render_scene scene_rng write_dataset write_split',
     'mmpanoptic.datasets.transforms': (
-        'LoadAnnotations LoadImageFromFile LoadPanopticAnnotations PackPanopticInputs RandomFlip Resize TestTimeAug'
+        'LoadAnnotations LoadImageFromFile LoadPanopticAnnotations PackPanopticInputs PanopticCopyPaste RandomFlip '
+        'Resize TestTimeAug'
     ),
     'mmpanoptic.engine.hooks': (
         'BranchGradientHook CheckpointHook ClassTransferHook FiniteLossHook LoggerHook PanopticCheckHook '

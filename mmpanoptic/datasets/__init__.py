@@ -10,7 +10,7 @@ from .coco_panoptic import CocoPanopticDataset
 from .mapillary import MapillaryVistasDataset
 from .pipelines import steps_of
 from .transforms import *  # noqa: F403
-from .wrappers import ConcatDataset, RepeatDataset
+from .wrappers import ConcatDataset, MultiImageMixDataset, RepeatDataset
 
 __all__ = [
     'CityscapesPanopticDataset',
@@ -19,6 +19,7 @@ __all__ = [
     'CocoPanopticDataset',
     'ConcatDataset',
     'MapillaryVistasDataset',
+    'MultiImageMixDataset',
     'RepeatDataset',
     'steps_of',
 ]

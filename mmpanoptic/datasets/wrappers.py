@@ -10,6 +10,8 @@ import mmengine.dataset
 from mmpanoptic.registry import DATASETS
 from mmpanoptic.utils import DatasetError
 
+from .pipelines import Pipeline, steps_of
+
 
 def inner_datasets(dataset: Any) -> Iterator[Any]:
     """The datasets inside of wrappers, whatever the depth; a dataset that is not wrapped gives itself.
@@ -106,3 +108,21 @@ class RepeatDataset(mmengine.dataset.RepeatDataset):
     def get_cat_ids(self, idx: int) -> list[int]:
         """See :meth:`ConcatDataset.get_cat_ids`."""
         return self.dataset.get_cat_ids(self._get_ori_dataset_idx(idx))
+
+
+@DATASETS.register_module()
+class MultiImageMixDataset(mmdet.datasets.MultiImageMixDataset):
+    """mmdet's dataset of that name, whose steps may have names, and which can stand in a ``ClassBalancedDataset``.
+
+    Args:
+        dataset: The dataset to be mixed, or its config; the pipeline in it does not pack.
+        pipeline: What mixes, and all that follows: see :func:`~mmpanoptic.datasets.pipelines.steps_of`.
+        kwargs: See :class:`mmdet.datasets.MultiImageMixDataset`.
+    """
+
+    def __init__(self, dataset: Any, pipeline: Pipeline, **kwargs) -> None:
+        super().__init__(dataset, steps_of(pipeline), **kwargs)
+
+    def get_cat_ids(self, idx: int) -> list[int]:
+        """See :meth:`ConcatDataset.get_cat_ids`; of the image that others are pasted into."""
+        return self.dataset.get_cat_ids(idx)

@@ -1,5 +1,6 @@
 import mmdet.datasets.transforms  # noqa: F401  (a parent registry is searched only among what is imported)
 
+from .copy_paste import PanopticCopyPaste
 from .flip import RandomFlip
 from .formatting import PackPanopticInputs
 from .loading import LoadAnnotations, LoadImageFromFile, LoadPanopticAnnotations
@@ -11,6 +12,7 @@ __all__ = [
     'LoadImageFromFile',
     'LoadPanopticAnnotations',
     'PackPanopticInputs',
+    'PanopticCopyPaste',
     'RandomFlip',
     'Resize',
     'TestTimeAug',

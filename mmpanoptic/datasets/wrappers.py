@@ -19,11 +19,14 @@ def inner_datasets(dataset: Any) -> Iterator[Any]:
     Args:
         dataset: A dataset, or the config of one.
     """
-    inside = _inside(dataset)
-    if not inside:
-        yield dataset
-    for one in inside:
-        yield from inner_datasets(one)
+    return (one for one in layers(dataset) if not _inside(one))
+
+
+def layers(dataset: Any) -> Iterator[Any]:
+    """A dataset, or the config of one, and all that is inside of it, from the outside in."""
+    yield dataset
+    for one in _inside(dataset):
+        yield from layers(one)
 
 
 def _inside(dataset: Any) -> list:

@@ -179,6 +179,11 @@ def encode_png(image: np.ndarray, params: Sequence[int] = ()) -> bytes:
     return cv2.imencode('.png', image[..., ::-1] if image.ndim == 3 else image, params)[1].tobytes()
 
 
+def encode_jpeg(image: np.ndarray, quality: int = 90) -> bytes:
+    """The bytes of a JPEG of an RGB image, uint8 of shape (H, W, 3); see :func:`encode_png`."""
+    return cv2.imencode('.jpg', image[..., ::-1], (cv2.IMWRITE_JPEG_QUALITY, quality))[1].tobytes()
+
+
 def check_complete(data: bytes, name: str) -> None:
     """Refuse a JPEG or PNG that ends too early; decoders fill the missing rows with grey or black.
 

@@ -130,7 +130,7 @@ class PanopticVisualizer(Visualizer):
         if panoptic is not None and 'segments_info' in panoptic:
             return self._draw_panoptic(canvas, factor, panoptic, panoptic.segments_info)
         instances = data_sample.get('gt_instances')
-        return None if instances is None else self._draw_instances(canvas, factor, instances)
+        return None if instances is None else self.draw_instances(canvas, factor, instances)
 
     def draw_prediction(
         self, canvas: np.ndarray, factor: int, data_sample: DetDataSample, score_thr: float
@@ -140,26 +140,30 @@ class PanopticVisualizer(Visualizer):
         if panoptic is not None:
             segments = panoptic.get('segments_info')
             if segments is None:  # a fusion head of mmdet
-                segments = segments_of_map(_map_of(panoptic), len(self._classes()))
+                segments = segments_of_map(map_of(panoptic), len(self._classes()))
             return self._draw_panoptic(canvas, factor, panoptic, segments)
         instances = data_sample.get('pred_instances')
         if instances is None:
             return None
-        return self._draw_instances(canvas, factor, instances[instances.scores > score_thr])
+        return self.draw_instances(canvas, factor, instances[instances.scores > score_thr])
 
     def _draw_panoptic(self, canvas: np.ndarray, factor: int, panoptic: PixelData, segments: list[dict]) -> np.ndarray:
         """The canvas, ``factor`` times the map's size, under the panoptic map."""
+        return self.draw_map(canvas, factor, map_of(panoptic), segments)
+
+    def draw_map(self, canvas: np.ndarray, factor: int, ids: np.ndarray, segments: list[dict]) -> np.ndarray:
+        """The canvas, ``factor`` times the map's size, under a map of ids of shape (H, W) with these segments."""
         classes = self._classes()
         segments = [{**segment, 'texts': segment_texts(segment, classes)} for segment in segments]
-        colors = self._colors([segment['label'] for segment in segments])
-        indices = draw.segment_indices(_map_of(panoptic), segments)
+        colors = self.colors_of([segment['label'] for segment in segments])
+        indices = draw.segment_indices(ids, segments)
         indices = indices.repeat(factor, axis=0).repeat(factor, axis=1)
         picture = draw.overlay(canvas, indices, colors, self.alpha)
         return draw.draw_labels(picture, indices, segments, colors)
 
-    def _draw_instances(self, canvas: np.ndarray, factor: int, instances: InstanceData) -> np.ndarray:
+    def draw_instances(self, canvas: np.ndarray, factor: int, instances: InstanceData) -> np.ndarray:
         """The canvas, ``factor`` times the instances' size, under the instances."""
-        boxes, masks = _boxes_of(instances), _masks_of(instances)
+        boxes, masks = boxes_of(instances), masks_of(instances)
         if boxes is None and masks is None:
             return canvas
         labels = instances.labels.tolist()
@@ -172,7 +176,7 @@ class PanopticVisualizer(Visualizer):
             boxes = boxes * factor
         if masks is not None:
             masks = masks.repeat(factor, axis=1).repeat(factor, axis=2)
-        return draw.draw_instances(canvas, boxes, masks, self._colors(labels), texts, self.alpha)
+        return draw.draw_instances(canvas, boxes, masks, self.colors_of(labels), texts, self.alpha)
 
     def _classes(self) -> list[str]:
         classes = self.dataset_meta.get('classes')
@@ -180,7 +184,8 @@ class PanopticVisualizer(Visualizer):
             raise ValueError("nothing can be drawn without class names: set the visualizer's dataset_meta")
         return classes
 
-    def _colors(self, labels: list[int]) -> np.ndarray:
+    def colors_of(self, labels: list[int]) -> np.ndarray:
+        """Colours of segments by their contiguous labels, uint8 RGB of shape (N, 3)."""
         return draw.segment_colors(labels, get_palette(self.dataset_meta.get('palette'), len(self._classes())))
 
 
@@ -193,21 +198,21 @@ def segment_texts(segment: dict, classes: list[str]) -> list[str]:
     return [name] if score is None else [f'{name} {float(score):.2f}', name]
 
 
-def _map_of(panoptic: PixelData) -> np.ndarray:
+def map_of(panoptic: PixelData) -> np.ndarray:
     """The map of shape (H, W), wherever it lies."""
     data = panoptic.sem_seg
     data = data.cpu().numpy() if isinstance(data, torch.Tensor) else np.asarray(data)
     return data[0]
 
 
-def _boxes_of(instances: InstanceData) -> np.ndarray | None:
+def boxes_of(instances: InstanceData) -> np.ndarray | None:
     """Boxes of shape (n, 4); None where there are none, or all are 0, as of detectors that predict masks alone."""
     boxes = instances.get('bboxes')
     boxes = getattr(boxes, 'tensor', boxes)
     return None if boxes is None or not boxes.any() else boxes.cpu().numpy()
 
 
-def _masks_of(instances: InstanceData) -> np.ndarray | None:
+def masks_of(instances: InstanceData) -> np.ndarray | None:
     """Masks, bool of shape (n, H, W), of whatever type they are; None where there are none."""
     masks = instances.get('masks')
     if masks is None:

@@ -41,35 +41,52 @@ def check_png(info: dict) -> None:
             of its pixels. An edge of a box may be off by one, as where others count pixels from corners.
     """
     path = info['seg_map_path']
-    height, width = info['height'], info['width']
-    ids = decode_panoptic_png(read_bytes(path), path, (height, width))
-    indices, lengths = segment_runs(ids, info['segments_info'], path)
-    pixels = np.bincount(indices, lengths, len(info['segments_info']) + 1)[1:].astype(np.int64)
-    if not pixels.all():
-        segment = info['segments_info'][int(np.flatnonzero(pixels == 0)[0])]
-        raise DatasetError(
-            f'{path} has no pixel of segment id {segment["id"]} of its segments_info (image id {info["img_id"]!r}): '
-            f'the PNG and the JSON are not of one release, or the PNG was edited (id {VOID_ID} is void)'
-        )
-    for segment, area, (rows, columns) in zip(
-        info['segments_info'],
-        pixels.tolist(),
-        find_objects(np.repeat(indices, lengths).reshape(ids.shape)),
-        strict=True,
-    ):
+    ids = decode_panoptic_png(read_bytes(path), path, (info['height'], info['width']))
+    faults, _ = compare_png(ids, info)
+    if faults:
+        raise DatasetError(faults[0])
+
+
+def compare_png(ids: np.ndarray, info: dict) -> tuple[list[str], np.ndarray | None]:
+    """What is wrong between the ids of a PNG and its ``segments_info``.
+
+    Args:
+        ids: Of shape (H, W), see :func:`~mmpanoptic.formats.panoptic_png.decode_panoptic_png`.
+        info: A sample's entry in ``data_list``.
+
+    Returns:
+        A line for each fault, and the number of pixels of each segment, int64; None where an id is unknown.
+    """
+    path, segments = info['seg_map_path'], info['segments_info']
+    of_image = f'image id {info["img_id"]!r}'
+    try:
+        indices, lengths = segment_runs(ids, segments, path)
+    except DatasetError as error:
+        return [str(error)], None
+    pixels = np.bincount(indices, lengths, len(segments) + 1)[1:].astype(np.int64)
+    missing, others = [], []
+    bounds = find_objects(np.repeat(indices, lengths).reshape(ids.shape), len(segments))
+    for segment, area, found in zip(segments, pixels.tolist(), bounds, strict=True):
+        if area == 0:
+            missing.append(
+                f'{path} has no pixel of segment id {segment["id"]} of its segments_info ({of_image}): the PNG and the '
+                f'JSON are not of one release, or the PNG was edited (id {VOID_ID} is void)'
+            )
+            continue
         if segment['area'] != area:
-            raise DatasetError(
-                f'{path}: segment id {segment["id"]} has area {segment["area"]} in the JSON and {area} pixels (image '
-                f'id {info["img_id"]!r}): write the number of pixels'
+            others.append(
+                f'{path}: segment id {segment["id"]} has area {segment["area"]} in the JSON and {area} pixels '
+                f'({of_image}): write the number of pixels'
             )
         x, y, w, h = segment['bbox']
-        left, top, right, bottom = columns.start, rows.start, columns.stop, rows.stop
+        left, top, right, bottom = found[1].start, found[0].start, found[1].stop, found[0].stop
         if max(abs(x - left), abs(y - top), abs(x + w - right), abs(y + h - bottom)) > 1:
-            raise DatasetError(
+            others.append(
                 f'{path}: segment id {segment["id"]} has bbox {segment["bbox"]} in the JSON, its pixels have '
-                f'{[left, top, right - left, bottom - top]} (image id {info["img_id"]!r}, {height}x{width}): write [x, '
+                f'{[left, top, right - left, bottom - top]} ({of_image}, {info["height"]}x{info["width"]}): write [x, '
                 'y, width, height] in pixels'
             )
+    return missing + others, pixels
 
 
 def check_panoptic_pngs(dataset: CocoPanopticDataset, workers: int | None = None) -> int:

@@ -7,6 +7,7 @@ from mmengine.config import Config
 from mmpanoptic.datasets.wrappers import inner_datasets
 from mmpanoptic.engine.checkpoints import class_names
 from mmpanoptic.formats.coco_categories import coco_meta
+from mmpanoptic.formats.instances_json import parse_things, with_used_categories
 from mmpanoptic.formats.panoptic_json import dataset_meta, parse_categories, read_json
 from mmpanoptic.utils import UserError
 
@@ -55,7 +56,8 @@ def meta_of_model(meta: dict, config: Config, checkpoint: str) -> dict:
 
 
 def _meta_of_file(path: str) -> dict:
-    categories = read_json(path).get('categories')
+    data = read_json(path)
+    categories = data.get('categories')
     if isinstance(categories, list) and not any('isthing' in one for one in categories if isinstance(one, dict)):
-        categories = [{'isthing': 1, **one} if isinstance(one, dict) else one for one in categories]  # instances
+        return dataset_meta(parse_things(with_used_categories(data, path), path))
     return dataset_meta(parse_categories(categories, path))

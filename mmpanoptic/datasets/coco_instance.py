@@ -2,15 +2,8 @@
 
 import os.path as osp
 
-from mmpanoptic.formats.instances_json import load_instances
-from mmpanoptic.formats.json_checks import entries
-from mmpanoptic.formats.panoptic_json import (
-    annotations_by_image,
-    check_metainfo,
-    dataset_meta,
-    parse_categories,
-    read_json,
-)
+from mmpanoptic.formats.instances_json import load_instances, parse_things, with_used_categories
+from mmpanoptic.formats.panoptic_json import annotations_by_image, check_metainfo, dataset_meta, read_json
 from mmpanoptic.registry import DATASETS
 
 from .coco_panoptic import CocoPanopticDataset
@@ -28,11 +21,16 @@ class CocoInstanceDataset(CocoPanopticDataset):
     Args:
         ann_file: The instances JSON, relative to ``data_root``.
         data_prefix: ``img``, the folder that the ``file_name`` of images are relative to.
+        need_masks: Whether every annotation must have a mask; detection does without.
         kwargs: See :class:`CocoPanopticDataset`; ``inst_ann_file`` has no meaning here.
 
     Raises:
         DatasetError: If files are missing or disagree, or if no image is left.
     """
+
+    def __init__(self, *args, need_masks: bool = True, **kwargs) -> None:
+        self.need_masks = need_masks
+        super().__init__(*args, **kwargs)
 
     def load_data_list(self) -> list[dict]:
         """Read and check the annotations.
@@ -42,9 +40,8 @@ class CocoInstanceDataset(CocoPanopticDataset):
             ``seg_map_path`` (None) and ``instances`` (see :func:`~mmpanoptic.formats.instances_json.load_instances`).
         """
         path = self.ann_file
-        data = read_json(path, self.backend_args)
-        categories = entries(data.get('categories'), path, 'categories', 'give `ann_file` a COCO instances JSON')
-        categories = parse_categories([{'isthing': 1, **category} for category in categories], path)
+        data = with_used_categories(read_json(path, self.backend_args), path)
+        categories = parse_things(data, path)
         meta = dataset_meta(categories)
         check_metainfo(self._metainfo, meta, path)
         kept = {key: value for key, value in self._metainfo.items() if key not in meta or key == 'palette'}
@@ -54,7 +51,7 @@ class CocoInstanceDataset(CocoPanopticDataset):
         instances_of = {}
         if data.get('annotations') or not self.test_mode:
             known = {category['id']: category for category in categories}
-            instances_of = load_instances(data, path, known, images, path)
+            instances_of = load_instances(data, path, known, images, path, self.need_masks)
         data_list = [
             dict(
                 img_path=osp.join(self.data_prefix['img'], image['file_name']),

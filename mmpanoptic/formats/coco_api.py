@@ -8,10 +8,10 @@ from mmdet.datasets.api_wrappers import COCO
 
 from mmpanoptic.utils import DatasetError
 
-from .instances_json import load_instances
-from .json_checks import check_types, entries, refuse_repeats
+from .instances_json import load_instances, parse_things, with_used_categories
+from .json_checks import check_types, refuse_repeats
 from .masks import check_mask
-from .panoptic_json import annotations_by_image, parse_categories, read_json
+from .panoptic_json import annotations_by_image, read_json
 
 
 def load_coco(
@@ -36,9 +36,8 @@ def load_coco(
     images = [image for image, _ in annotations_by_image({'images': data.get('images')}, path)]
     known = {}
     if data['annotations'] or data['categories']:
-        categories = entries(data['categories'], path, 'categories', 'give `ann_file` a COCO instances JSON')
-        categories = parse_categories([{'isthing': 1, **category} for category in categories], path)
-        known = {category['id']: category for category in categories}
+        data = with_used_categories(data, path)
+        known = {category['id']: category for category in parse_things(data, path)}
     if data['annotations']:
         load_instances(data, path, known, images, path, need_masks=score_masks)
         size_of = {image['id']: (image['height'], image['width']) for image in images}

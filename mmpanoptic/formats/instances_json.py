@@ -6,10 +6,54 @@ Format: https://cocodataset.org/#format-data (1. Object Detection).
 from collections import defaultdict
 from collections.abc import Sequence
 
+from mmengine.logging import print_log
+
 from mmpanoptic.utils import DatasetError
 
 from .json_checks import check_bbox, check_types, entries, refuse_repeats
 from .masks import check_mask
+from .panoptic_json import parse_categories
+
+
+def with_used_categories(data: dict, path: str) -> dict:
+    """An instances JSON without the parent category that Roboflow adds in front, which is no class.
+
+    That is the category of id 0 and supercategory 'none' whose name is the supercategory of all others, if no
+    annotation is of it. The log says what was left out.
+
+    Args:
+        data: Contents of the file.
+        path: Its name for the log.
+
+    Returns:
+        The same contents, with other ``categories`` where there is such a one.
+    """
+    categories, annotations = data.get('categories'), data.get('annotations') or []
+    if not isinstance(categories, list) or not all(isinstance(one, dict) for one in categories):
+        return data  # which whoever reads them refuses
+    parents = [one for one in categories if one.get('id') == 0 and one.get('supercategory') == 'none']
+    others = [one for one in categories if one not in parents]
+    if len(parents) != 1 or not others or any(one.get('supercategory') != parents[0].get('name') for one in others):
+        return data
+    if any(isinstance(one, dict) and one.get('category_id') == 0 for one in annotations):
+        return data
+    print_log(
+        f'{path}: category {parents[0].get("name")!r} is the parent of all others and unused: no class', 'current'
+    )
+    return {**data, 'categories': others}
+
+
+def parse_things(data: dict, path: str) -> list[dict]:
+    """Categories of an instances JSON, all of which are things unless they say otherwise.
+
+    Returns:
+        See :func:`~mmpanoptic.formats.panoptic_json.parse_categories`; there may be any number.
+
+    Raises:
+        DatasetError: See there.
+    """
+    categories = entries(data.get('categories'), path, 'categories', 'give `ann_file` a COCO instances JSON')
+    return parse_categories([{'isthing': 1, **category} for category in categories], path, limit=None)
 
 
 def load_instances(

@@ -52,12 +52,13 @@ def parse_json(content: bytes, path: str, top: type = dict) -> Any:
     return data
 
 
-def parse_categories(categories: Sequence[dict] | None, path: str) -> list[dict]:
+def parse_categories(categories: Sequence[dict] | None, path: str, limit: int | None = MAX_CATEGORIES) -> list[dict]:
     """Check the ``categories`` of a panoptic JSON and give them contiguous labels, things first.
 
     Args:
         categories: The list as it stands in the file.
         path: The file's name for errors.
+        limit: How many there may be; None: any number, for instances without a semantic map.
 
     Returns:
         One dict a category in the file's order, with ``id``, ``name``, ``isthing`` (bool), ``label`` and, if the file
@@ -65,14 +66,19 @@ def parse_categories(categories: Sequence[dict] | None, path: str) -> list[dict]
 
     Raises:
         DatasetError: If the list is missing or empty, if ``id``, ``name`` or ``isthing`` is missing or of a wrong type,
-            if an id or a name occurs twice, or if there are more than 254.
+            if an id or a name occurs twice, or if there are more than ``limit``.
     """
     for category in entries(categories, path, 'categories', 'add `categories` with id, name and isthing'):
         shown = category.get('name', category.get('id'))
         if 'isthing' not in category:
+            if not any('isthing' in other for other in categories):
+                raise DatasetError(
+                    f'{path} is no panoptic JSON, as category {shown!r} lacks `isthing` and so do all: train an '
+                    'instances JSON by a config of instances (starter/panet_r18_fpn.py), give it to `inst_ann_file` '
+                    'beside a panoptic one, or make panoptic files of it by mmpanoptic import coco-instances'
+                )
             raise DatasetError(
-                f'{path}: category {shown!r} lacks `isthing`: add it to every category (1 thing, 0 stuff); an '
-                'instances JSON, which has none, goes to `inst_ann_file`'
+                f'{path}: category {shown!r} lacks `isthing`: add it to every category (1 thing, 0 stuff)'
             )
         check_types(category, dict(id=(int, str), name=str), f'{path}: category {shown!r}')
         if 'color' in category and not _is_colour(category['color']):
@@ -83,8 +89,11 @@ def parse_categories(categories: Sequence[dict] | None, path: str) -> list[dict]
             raise DatasetError(f'{path}: category {category["name"]!r} has isthing {category["isthing"]!r}: use 0 or 1')
     for key in ('id', 'name'):
         refuse_repeats((category[key] for category in categories), f'{path}: category {key}')
-    if len(categories) > MAX_CATEGORIES:
-        raise DatasetError(f'{path} has {len(categories)} categories: at most {MAX_CATEGORIES} are supported')
+    if limit is not None and len(categories) > limit:
+        raise DatasetError(
+            f'{path} has {len(categories)} categories: at most {limit} are supported, as labels of a semantic map are '
+            'stored in 8 bits beside 255 for void: merge or leave out some, or train on instances alone (PANet)'
+        )
     things_first = sorted(categories, key=lambda category: not category['isthing'])  # stable: the file's order within
     label_of = {category['id']: label for label, category in enumerate(things_first)}
     kept = ('id', 'name', 'color')

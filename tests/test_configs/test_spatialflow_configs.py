@@ -142,7 +142,7 @@ DETECTION_DATA = {
     **{
         f'{part}_dataloader.dataset.{key}': value
         for part in ('train', 'val')
-        for key, value in {'type': 'CocoDataset', 'data_prefix.seg': None}.items()
+        for key, value in {'type': 'CocoInstanceDataset', 'need_masks': False, 'data_prefix.seg': None}.items()
     },
 }
 # Levels P2 to P5 of 32 channels, as the README says: from scratch, with a norm.

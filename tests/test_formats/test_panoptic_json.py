@@ -61,7 +61,7 @@ PANOPTIC_FAULTS = [
     (edit('categories', value=[]), 'lists no categories', 'add `categories`'),
     (edit('categories', value={'3': 'cat'}), '`categories` is no list', 'add `categories`'),
     (edit('categories', value=['cat']), '`categories` is no list', 'add `categories`'),
-    (drop('categories', 1, 'isthing'), "category 'cat' lacks `isthing`", 'add it.*`inst_ann_file`'),
+    (drop('categories', 1, 'isthing'), "category 'cat' lacks `isthing`", 'add it to every category'),
     (drop('categories', 1, 'name'), 'category 3 lacks `name`', 'add it'),
     (drop('categories', 1, 'id'), "category 'cat' lacks `id`", 'add it'),
     (edit('categories', 1, 'isthing', value='yes'), "category 'cat' has isthing 'yes'", 'use 0 or 1'),
@@ -183,7 +183,10 @@ def test_instances_json_faults(fault, what, remedy, files):
 
 
 def test_files_of_the_other_kind(files):
-    with pytest.raises(DatasetError, match=r'instances\.json: category .cat. lacks `isthing`.*`inst_ann_file`'):
+    with pytest.raises(
+        DatasetError,
+        match=r'instances\.json is no panoptic JSON.*`isthing`.*starter/panet_r18_fpn\.py.*`inst_ann_file`.*mmpanoptic import',
+    ):
         files.dataset(ann_file='instances.json')
     with pytest.raises(DatasetError, match=r'panoptic\.json is a panoptic JSON: give it to `ann_file`'):
         files.dataset(inst_ann_file='panoptic.json')

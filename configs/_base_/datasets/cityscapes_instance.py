@@ -7,7 +7,6 @@ train_dataloader = dict(
     sampler=dict(type='InfiniteSampler'),
     batch_sampler=None,
     dataset=dict(
-        type='CocoInstanceDataset',
         data_root='data/cityscapes/',
         ann_file='gtFine/cityscapes_instances_train.json',
         data_prefix=dict(img='leftImg8bit/train/'),
@@ -18,7 +17,6 @@ train_dataloader = dict(
 )
 val_dataloader = dict(
     dataset=dict(
-        type='CocoInstanceDataset',
         data_root='data/cityscapes/',
         ann_file='gtFine/cityscapes_instances_val.json',
         data_prefix=dict(img='leftImg8bit/val/'),

@@ -10,7 +10,7 @@ train_dataloader = dict(
     sampler=dict(type='DefaultSampler', shuffle=True),
     batch_sampler=dict(type='AspectRatioBatchSampler'),
     dataset=dict(
-        type='CocoDataset',
+        type='CocoInstanceDataset',
         data_root='data/coco/',
         ann_file='annotations/instances_train2017.json',
         data_prefix=dict(img='train2017/'),
@@ -31,7 +31,7 @@ val_dataloader = dict(
     drop_last=False,
     sampler=dict(type='DefaultSampler', shuffle=False),
     dataset=dict(
-        type='CocoDataset',
+        type='CocoInstanceDataset',
         data_root='data/coco/',
         ann_file='annotations/instances_val2017.json',
         data_prefix=dict(img='val2017/'),

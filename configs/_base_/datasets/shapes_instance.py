@@ -2,19 +2,6 @@
 #   python tools/dataset_converters/shapes.py data/shapes --train 1000 --val 200
 _base_ = './coco_instance.py'
 
-metainfo = dict(
-    classes=('person', 'tie', 'car', 'tree', 'sign', 'ball', 'box'),
-    palette=[
-        (220, 20, 60),
-        (255, 215, 0),
-        (0, 60, 190),
-        (60, 130, 20),
-        (250, 130, 10),
-        (170, 40, 200),
-        (0, 190, 190),
-    ],
-)
-
 train_dataloader = dict(
     batch_size=8,
     num_workers=1,
@@ -24,7 +11,6 @@ train_dataloader = dict(
         ann_file='annotations/instances_train.json',
         data_prefix=dict(img='train/'),
         filter_cfg=dict(min_size=0),
-        metainfo=metainfo,
         pipeline=dict(resize=dict(scale=(288, 192))),
     ),
 )
@@ -34,7 +20,6 @@ val_dataloader = dict(
         data_root='data/shapes/',
         ann_file='annotations/instances_val.json',
         data_prefix=dict(img='val/'),
-        metainfo=metainfo,
         pipeline=dict(resize=dict(scale=(288, 192))),
     ),
 )
@@ -42,5 +27,3 @@ test_dataloader = val_dataloader
 
 val_evaluator = dict(ann_file='data/shapes/annotations/instances_val.json')
 test_evaluator = val_evaluator
-
-del metainfo

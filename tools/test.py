@@ -122,7 +122,7 @@ def main() -> None:
             raise UserError('--show-dir: default_hooks has no visualization: add a PanopticVisualizationHook')
         hooks['visualization'].test_out_dir = args.show_dir
 
-    runner = build_runner(config)
+    runner = build_runner(config, 'test_dataloader')
     runner.register_hook(RequireAllWeights(allow_nan=args.allow_nan))
     if args.compile:
         runner.register_hook(SpeedHook(compile=True))

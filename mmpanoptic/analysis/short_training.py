@@ -10,7 +10,7 @@ from mmengine.hooks import Hook
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
 
-from mmpanoptic.engine.precision import DTYPES, choose_precision
+from mmpanoptic.engine.precision import DTYPES, choose_precision, use_full_precision
 from mmpanoptic.engine.runner import build_runner
 
 
@@ -64,7 +64,10 @@ def loss_curve(config: Config, dtype: str, iterations: int) -> dict[str, list[fl
     # mmengine keeps loggers and visualizers by their names; several trainings in one process need different ones.
     config.experiment_name = config.visualizer.name = f'short_{uuid.uuid4().hex}'
     init_default_scope(config.default_scope)
-    choose_precision(config, dtype if dtype in DTYPES else None)
+    if dtype in DTYPES:
+        choose_precision(config, dtype)
+    else:
+        use_full_precision(config)
     runner = build_runner(config)
     curve = LossCurve()
     runner.register_hook(curve)

@@ -20,8 +20,10 @@ from torch import Tensor, nn
 from mmpanoptic.datasets import steps_of
 from mmpanoptic.engine.checkpoint_files import read_checkpoint
 from mmpanoptic.engine.checkpoints import first_misfit, require_finite, weights_and_meta
+from mmpanoptic.engine.class_counts import counted_model
 from mmpanoptic.engine.components import building
 from mmpanoptic.engine.configs import load_config, require_keys
+from mmpanoptic.engine.data_places import LOADERS
 from mmpanoptic.models.detectors.samples import add_predictions
 from mmpanoptic.registry import MODELS, TRANSFORMS
 from mmpanoptic.structures import Evidence, segments_of_map
@@ -205,7 +207,8 @@ def load_model(
     """Build the model of a config for testing.
 
     Args:
-        config: The config.
+        config: The config. Numbers of classes that are 'auto' are the checkpoint's or, if it does not tell them, those
+            of the data: of the test's, the validation's or the training's, whichever is there.
         checkpoint: File or URL of its weights; without, they are random.
         device: Where to put it; by default the GPU if there is one.
         trust_checkpoint, allow_nan: See :class:`PanopticInferencer`.
@@ -218,13 +221,16 @@ def load_model(
     """
     init_default_scope(config.get('default_scope', 'mmpanoptic'))
     require_keys(config, 'model')
-    with building(config, 'model'):
-        model, meta = revert_sync_batchnorm(MODELS.build(config.model)), {}
+    weights, meta = None, {}
     if checkpoint is not None:
         checkpoint = os.fspath(checkpoint)
         weights, meta = weights_and_meta(read_checkpoint(checkpoint, trust_checkpoint), checkpoint)
         if not allow_nan:
             require_finite(weights, checkpoint)
+    counted = counted_model(config, LOADERS[::-1], meta.get('dataset_meta'))
+    with building(config, 'model'):
+        model = revert_sync_batchnorm(MODELS.build(counted))
+    if weights is not None:
         if misfit := first_misfit(model, weights):  # mmengine only warns, and predictions are noise then
             raise UserError(
                 f'{checkpoint} is not of the model that {config.filename or "the config"} describes: {misfit}'

@@ -70,12 +70,12 @@ def running(config: Mapping) -> Iterator[None]:
         yield
     except FetchError as error:
         top = {key: config.get(key) for key in config}
-        places = [('', top), *((f'{path}.', node) for path, node in _nodes(top))]
+        places = [('', top), *((f'{path}.', node) for path, node in nodes(top))]
         keys = (prefix + str(key) for prefix, node in places for key, value in node.items() if value == error.source)
         raise UserError(f'{error} as {next(keys, "the checkpoint")}') from error
     except (TypeError, ValueError, AttributeError, AssertionError) as error:
         parts = {key: config.get(key) for key in config}
-        lines = (line for path, node in _nodes(parts) for line in _wrong_values(_class_of(node), node, path))
+        lines = (line for path, node in nodes(parts) for line in _wrong_values(_class_of(node), node, path))
         if (line := next(lines, None)) is None:
             raise
         raise UserError(f'{line} ({type(error).__name__}: {one_line(error)})') from error
@@ -250,7 +250,7 @@ def _place_of(part: Any, config: Mapping) -> tuple[str, Mapping] | None:
     if not isinstance(part, Mapping):
         return None
     best, most = None, 0
-    for path, node in _nodes(config):
+    for path, node in nodes(config):
         if node.get('type') == part.get('type'):
             alike = sum(key in part and _equal(part[key], value) for key, value in node.items())
             if alike > most:
@@ -265,15 +265,15 @@ def _equal(one: Any, other: Any) -> bool:
         return False
 
 
-def _nodes(value: Any, path: str = '') -> Iterator[tuple[str, Mapping]]:
-    """All dicts of a config with their keys."""
+def nodes(value: Any, path: str = '') -> Iterator[tuple[str, Mapping]]:
+    """All dicts of a config with their dotted keys."""
     if isinstance(value, Mapping) and path:
         yield path, value
     items = (
         value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, (list, tuple)) else ()
     )
     for key, inner in items:
-        yield from _nodes(inner, f'{path}.{key}' if path else str(key))
+        yield from nodes(inner, f'{path}.{key}' if path else str(key))
 
 
 def _is_bug(step: TracebackType) -> bool:

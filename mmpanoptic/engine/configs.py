@@ -4,6 +4,7 @@ import difflib
 import inspect
 import os.path as osp
 import traceback
+from collections.abc import Callable
 from types import NoneType
 from typing import Any
 
@@ -12,15 +13,19 @@ from mmengine.config.utils import MODULE2PACKAGE
 from mmengine.runner import Runner
 
 from mmpanoptic.datasets.pipelines import list_steps
-from mmpanoptic.utils import UserError, find_config
+from mmpanoptic.utils import UserError, find_config, shipped
 
-MODULE2PACKAGE['mmpanoptic'] = 'mmpanoptic'  # so that `_base_ = 'mmpanoptic::...'` is found in an installed package
+from .data_places import fill_places, takes_data_root
+
+MODULE2PACKAGE['mmpanoptic'] = 'mmpanoptic'  # so that mmengine.hub knows the package
+_PREFIX = 'mmpanoptic::'  # of a `_base_` that comes with the package
 # Keys of a config that mmengine or a tool reads although no argument of mmengine's Runner has their name.
 _OTHER_KEYS = {
     'activation_checkpointing',
     'auto_scale_lr',
     'compile',
     'custom_imports',
+    'data_root',
     'efficient_conv_bn_eval',
     'find_unused_parameters',
     'model_wrapper_cfg',
@@ -37,7 +42,7 @@ _KINDS = {
     ],
     (dict, list): ['val_evaluator', 'test_evaluator', 'param_scheduler'],
     (list,): ['custom_hooks'],
-    (str,): ['work_dir', 'load_from', 'default_scope', 'experiment_name'],
+    (str,): ['data_root', 'work_dir', 'load_from', 'default_scope', 'experiment_name'],
 }
 # Dicts of which mmengine looks a few entries up, and takes no notice of others.
 _ENTRIES = {
@@ -58,8 +63,8 @@ def load_config(path: str, options: dict | None = None, work_dir: str | None = N
         work_dir: Folder for logs and checkpoints; None: the config's own, or ``work_dirs/<config name>``.
 
     Raises:
-        UserError: If there is no such file, it cannot be read, a step of a pipeline is none, or an option does not
-            fit or would change nothing.
+        UserError: If there is no such file, it cannot be read, a step of a pipeline is none, an option does not fit or
+            would change nothing, or the place of the data is not said.
     """
     path = find_config(path)
     if not osp.isfile(path):
@@ -78,12 +83,23 @@ def load_config(path: str, options: dict | None = None, work_dir: str | None = N
     except (KeyError, TypeError, IndexError, AttributeError, ValueError) as error:
         raise UserError(f'an option does not fit {path}: {one_line(error)}', argument='cfg_options') from None
     check_kinds(config)
+    fill_places(config)
     list_steps(config._cfg_dict)
     if work_dir is not None:
         config.work_dir = work_dir
     elif config.get('work_dir') is None:
         config.work_dir = osp.join('work_dirs', osp.splitext(osp.basename(path))[0])
     return config
+
+
+def _base_path(path: str, filename: str, found: Callable = Config._get_cfg_path) -> tuple[str, str | None]:
+    """Where a ``_base_`` lies; mmengine's own finds those that come with a package in installed ones alone."""
+    if path.startswith(_PREFIX):
+        return str(shipped('configs') / path.removeprefix(_PREFIX)), None
+    return found(path, filename)
+
+
+Config._get_cfg_path = staticmethod(_base_path)
 
 
 def _check_read(key: str, config: Config, path: str) -> None:
@@ -102,7 +118,7 @@ def _check_read(key: str, config: Config, path: str) -> None:
 
     if name == 'launcher':
         refuse('the launcher is what --launcher says, so setting it would change nothing')
-    if name not in KNOWN_KEYS:
+    if name not in KNOWN_KEYS or (name == 'data_root' and not takes_data_root(config)):
         places = _places_of(name, config._cfg_dict)
         way_out = f': keys of that name that do are {", ".join(places)}' if places else ''
         refuse(f'nothing reads {name!r} of {path}, so setting it would change nothing{way_out}')

@@ -57,6 +57,9 @@ def default_dtype() -> str:
 def choose_precision(config: Config, amp: str | None) -> None:
     """Train in mixed precision if ``amp`` or the config says so; which type is written into the config.
 
+    A config says ``optim_wrapper=dict(type='AmpOptimWrapper', dtype='auto')`` for float16 with a GPU and float32
+    without.
+
     Args:
         config: Its ``optim_wrapper`` is changed.
         amp: A type of ``DTYPES``, 'auto' for the device's, or None: as the config says.
@@ -70,6 +73,10 @@ def choose_precision(config: Config, amp: str | None) -> None:
             wrapper.update(type='AmpOptimWrapper', loss_scale='dynamic')
         if amp != 'auto':
             wrapper.dtype = amp
+    if wrapper.get('dtype') == 'auto':
+        wrapper.dtype = None
+        if amp is None and not torch.cuda.is_available():
+            use_full_precision(config)
     kind = wrapper.get('type', 'OptimWrapper')  # mmengine's default
     if kind == 'OptimWrapper':
         for key in ('loss_scale', 'dtype'):  # of a config whose mixed precision was switched off
@@ -82,6 +89,15 @@ def choose_precision(config: Config, amp: str | None) -> None:
         _require_dtype(wrapper.dtype, '--amp bfloat16' if amp else '--cfg-options optim_wrapper.dtype=bfloat16')
         if said is None and wrapper.dtype == 'bfloat16':
             print('mixed precision is bfloat16: this machine has no GPU for float16')
+
+
+def use_full_precision(config: Config) -> None:
+    """Train in float32, whatever the config says."""
+    wrapper = config.optim_wrapper
+    if wrapper.get('type') == 'AmpOptimWrapper':
+        wrapper.update(type='OptimWrapper')
+        for key in ('loss_scale', 'dtype'):
+            wrapper.pop(key, None)
 
 
 def _require_dtype(dtype: str, way_out: str) -> None:

@@ -19,6 +19,7 @@ from mmpanoptic.utils import UserError
 
 from .checkpoint_files import read_checkpoint
 from .checkpoints import first_misfit, weights_and_meta
+from .class_counts import counted_model
 from .components import building
 
 
@@ -118,8 +119,9 @@ def fusion_head(config: Config, checkpoint: str | None) -> BaseFusionHead:
     """
     if config.model.get('panoptic_fusion_head') is None:
         raise UserError(f'{config.filename} has no model.panoptic_fusion_head: nothing can be fused by it')
+    model = counted_model(config, ('test_dataloader',))
     with building(config, 'model'):
-        head = MODELS.build(config.model.panoptic_fusion_head).eval()
+        head = MODELS.build(model.panoptic_fusion_head).eval()
     if head.state_dict():
         if checkpoint is None:
             raise UserError(f'{type(head).__name__} has weights: give the checkpoint', 'checkpoint')

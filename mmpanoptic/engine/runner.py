@@ -20,6 +20,7 @@ from mmpanoptic.utils import UserError, is_local, require_folder
 from mmpanoptic.utils.outputs import WriteError, whole_file
 
 from .checkpoint_files import latest_checkpoint
+from .class_counts import counted_model
 from .components import building, running
 from .data_loading import WorkerStart
 from .devices import set_up_devices
@@ -156,13 +157,18 @@ for _name, _keys in _PARTS.items():
     setattr(ToolRunner, _name, _naming_keys(getattr(ToolRunner, _name), _keys))
 
 
-def build_runner(config: Config) -> Runner:
+def build_runner(config: Config, loader: str = 'train_dataloader') -> Runner:
     """The runner of a config, with its work dir made and distributed training set up.
 
-    It writes the config into the work dir, therefore pipelines become lists.
+    It writes the config into the work dir, therefore pipelines become lists, and numbers of classes numbers.
+
+    Args:
+        config: The config, changed in place.
+        loader: Key of the data that numbers of classes are taken from where they are 'auto'.
     """
     list_steps(config._cfg_dict)
     require_folder(config.work_dir, 'work_dir')
     set_up_devices(config)
+    config.model = counted_model(config, (loader,))
     with building(config):
         return RUNNERS.build(config) if 'runner_type' in config else ToolRunner.from_cfg(config)

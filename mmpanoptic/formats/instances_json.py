@@ -37,9 +37,8 @@ def with_used_categories(data: dict, path: str) -> dict:
         return data
     if any(isinstance(one, dict) and one.get('category_id') == 0 for one in annotations):
         return data
-    print_log(
-        f'{path}: category {parents[0].get("name")!r} is the parent of all others and unused: no class', 'current'
-    )
+    name = parents[0].get('name')
+    print_log(f'{path}: category {name!r} is the parent of all others and unused: no class', 'current')
     return {**data, 'categories': others}
 
 

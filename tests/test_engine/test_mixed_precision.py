@@ -51,6 +51,16 @@ def test_type_that_is_said(has_gpu, by_option):
             assert config.optim_wrapper.dtype == dtype
 
 
+def test_a_config_can_leave_it_to_the_device(has_gpu):
+    config = config_of(type='AmpOptimWrapper', dtype='auto')
+    choose_precision(config, None)
+    expected = dict(type='AmpOptimWrapper', dtype='float16') if has_gpu else dict(type='OptimWrapper')
+    assert config.optim_wrapper == expected
+    config = config_of(type='AmpOptimWrapper', dtype='auto')
+    choose_precision(config, 'auto')
+    assert config.optim_wrapper.dtype == ('float16' if has_gpu else 'bfloat16')
+
+
 def test_option_goes_before_config():
     config = config_of(type='AmpOptimWrapper', dtype='float16', loss_scale=512.0)
     choose_precision(config, 'bfloat16')

@@ -183,10 +183,8 @@ def test_instances_json_faults(fault, what, remedy, files):
 
 
 def test_files_of_the_other_kind(files):
-    with pytest.raises(
-        DatasetError,
-        match=r'instances\.json is no panoptic JSON.*`isthing`.*starter/panet_r18_fpn\.py.*`inst_ann_file`.*mmpanoptic import',
-    ):
+    remedies = r'starter/panet_r18_fpn\.py.*`inst_ann_file`.*mmpanoptic import coco-instances'
+    with pytest.raises(DatasetError, match=rf'instances\.json is no panoptic JSON.*`isthing`.*{remedies}'):
         files.dataset(ann_file='instances.json')
     with pytest.raises(DatasetError, match=r'panoptic\.json is a panoptic JSON: give it to `ann_file`'):
         files.dataset(inst_ann_file='panoptic.json')

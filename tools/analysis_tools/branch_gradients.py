@@ -24,6 +24,7 @@ from mmpanoptic.engine.components import build_dataset
 from mmpanoptic.engine.configs import load_config
 from mmpanoptic.engine.hooks import BranchGradientHook
 from mmpanoptic.engine.hooks.branch_gradient_hook import BRANCHES, INSTANCE, STUFF
+from mmpanoptic.engine.precision import use_full_precision
 from mmpanoptic.engine.runner import build_runner
 from mmpanoptic.utils import UserError, require_file
 from mmpanoptic.visualization.files import write_figure
@@ -78,6 +79,7 @@ def main() -> None:
         config.load_from = args.checkpoint
     init_default_scope(config.default_scope)
     only_train(config, args.iters or epoch_length(config))
+    use_full_precision(config)
     runner = build_runner(config)
     hook = BranchGradientHook(args.interval, stuff=args.stuff, instance=args.instance)
     runner.register_hook(hook)

@@ -1,0 +1,83 @@
+"""Numbers of classes that a config leaves to the data.
+
+``num_things_classes``, ``num_stuff_classes`` and ``num_classes`` (of things) of any part of a model may be 'auto'. A
+number stands there before the model is built, so that whatever is built, dumped or saved holds numbers.
+"""
+
+import contextlib
+import copy
+import logging
+from collections.abc import Iterator, Mapping
+
+from mmengine.config import Config, ConfigDict
+
+from mmpanoptic.utils import UserError
+
+from .components import build_dataset, nodes
+from .data_places import AUTO
+
+# Keys of numbers of classes, and which classes they count.
+_COUNTED = {'num_things_classes': 'things', 'num_classes': 'things', 'num_stuff_classes': 'stuff'}
+
+
+def counted_model(config: Config, loaders: tuple[str, ...], meta: Mapping | None = None) -> ConfigDict:
+    """The ``model`` of a config with a number in place of each number of classes that is 'auto'.
+
+    Numbers that the config states stay, and are compared with the data when a run starts.
+
+    Args:
+        config: The config; it stays as it is.
+        loaders: Keys of the data loaders that are asked for their classes, the first one that can be read.
+        meta: ``dataset_meta`` of a checkpoint, which is asked first.
+
+    Raises:
+        UserError: If there is such a number, and no data can be read; the reason is that of the first loader.
+    """
+    model = copy.deepcopy(config.get('model'))
+    automatic = [(path, node, key) for path, node in nodes(model, 'model') for key in _COUNTED if node.get(key) == AUTO]
+    if automatic:
+        path, _, key = automatic[0]
+        counts = _counts_of(meta or {}) or _counts_of_data(config, loaders, f'{path}.{key}')
+    for _, node, key in automatic:
+        node[key] = counts[_COUNTED[key]]
+    return model
+
+
+def _counts_of(meta: Mapping) -> dict[str, int] | None:
+    """Numbers of classes of a ``metainfo`` that tells things from stuff."""
+    if meta.get('thing_classes') is None:
+        return None
+    return dict(things=len(meta['thing_classes']), stuff=len(meta.get('stuff_classes') or ()))
+
+
+def _counts_of_data(config: Config, loaders: tuple[str, ...], key: str) -> dict[str, int]:
+    """Numbers of classes of the first dataset that can be read; all are things where it does not tell.
+
+    Raises:
+        UserError: If none can be.
+    """
+    problem = None
+    for loader in loaders:
+        if not (config.get(loader) or {}).get('dataset'):
+            continue
+        try:
+            with _silent():
+                meta = build_dataset(config, loader, pipeline=[], filter_cfg=None).metainfo
+            return _counts_of(meta) or dict(things=len(meta['classes']), stuff=0)
+        except UserError as error:
+            problem = problem or error
+        except KeyError:
+            problem = problem or UserError(f'{loader}.dataset names no classes')
+    reason = problem or f'the config has no {" and no ".join(loaders)}'
+    raise UserError(f'{key} is {AUTO!r}, to be that of the data, which cannot be read: {reason}; or set the number')
+
+
+@contextlib.contextmanager
+def _silent() -> Iterator[None]:
+    """Without the notices of a dataset, which the run gives when it reads it again."""
+    before = logging.root.manager.disable
+    logging.disable(logging.INFO)
+    try:
+        yield
+    finally:
+        logging.disable(before)

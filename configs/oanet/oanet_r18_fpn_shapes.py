@@ -1,17 +1,6 @@
-_base_ = '../panoptic_fpn/panoptic-fpn_r18_fpn_shapes.py'
+_base_ = ['../panoptic_fpn/panoptic-fpn_r18_fpn_shapes.py', '../_base_/models/oanet_parts_small.py']
 
-model = dict(
-    type='OANet',
-    semantic_head=dict(
-        type='OANetStuffHead', inner_channels=32, norm_cfg=dict(num_groups=8), loss_seg=dict(avg_non_ignore=True)
-    ),
-    panoptic_fusion_head=dict(
-        type='RankingFusion',
-        ranking=dict(type='SpatialRankingModule', kernel='1x7+7x1'),
-        score_thr=0.5,
-        overlap_thr=0.5,
-    ),
-)
+model = _base_._oanet
 # Masks that overlap: those of the panoptic PNGs do not, and the ranking module would learn nothing.
 train_dataloader = dict(dataset=dict(inst_ann_file='annotations/instances_train.json'))
 val_dataloader = dict(dataset=dict(inst_ann_file='annotations/instances_val.json'))

@@ -227,9 +227,9 @@ def load_model(
         weights, meta = weights_and_meta(read_checkpoint(checkpoint, trust_checkpoint), checkpoint)
         if not allow_nan:
             require_finite(weights, checkpoint)
-    counted = counted_model(config, LOADERS[::-1], meta.get('dataset_meta'))
-    with building(config, 'model'):
-        model = revert_sync_batchnorm(MODELS.build(counted))
+    parts = dict(model=counted_model(config, LOADERS[::-1], meta.get('dataset_meta')))
+    with building(parts):
+        model = revert_sync_batchnorm(MODELS.build(parts['model']))
     if weights is not None:
         if misfit := first_misfit(model, weights):  # mmengine only warns, and predictions are noise then
             raise UserError(

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 
 from mmengine.config import Config, ConfigDict
 
+from mmpanoptic.datasets.wrappers import inner_datasets
 from mmpanoptic.utils import UserError
 
 from .components import build_dataset, nodes
@@ -23,7 +24,8 @@ _COUNTED = {'num_things_classes': 'things', 'num_classes': 'things', 'num_stuff_
 def counted_model(config: Config, loaders: tuple[str, ...], meta: Mapping | None = None) -> ConfigDict:
     """The ``model`` of a config with a number in place of each number of classes that is 'auto'.
 
-    Numbers that the config states stay, and are compared with the data when a run starts.
+    Numbers that the config states stay, and are compared with the data when a run starts. Where no class is a thing,
+    Panoptic FPN has no heads for things.
 
     Args:
         config: The config; it stays as it is.
@@ -31,7 +33,8 @@ def counted_model(config: Config, loaders: tuple[str, ...], meta: Mapping | None
         meta: ``dataset_meta`` of a checkpoint, which is asked first.
 
     Raises:
-        UserError: If there is such a number, and no data can be read; the reason is that of the first loader.
+        UserError: If there is such a number, and no data can be read (the reason is that of the first loader), or no
+            class is a thing and the model finds nothing else.
     """
     model = copy.deepcopy(config.get('model'))
     automatic = [(path, node, key) for path, node in nodes(model, 'model') for key in _COUNTED if node.get(key) == AUTO]
@@ -40,7 +43,25 @@ def counted_model(config: Config, loaders: tuple[str, ...], meta: Mapping | None
         counts = _counts_of(meta or {}) or _counts_of_data(config, loaders, f'{path}.{key}')
     for _, node, key in automatic:
         node[key] = counts[_COUNTED[key]]
+    if automatic and counts['things'] == 0:
+        _without_things(model)
     return model
+
+
+def _without_things(model: ConfigDict) -> None:
+    """Leave out, in place, what finds things.
+
+    Raises:
+        UserError: If nothing is left.
+    """
+    detector = model.get('module', model)  # inside of test-time augmentation
+    kinds = detector.get('type'), (detector.get('panoptic_fusion_head') or {}).get('type')
+    if kinds != ('PanopticFPN', 'HeuristicFusion'):
+        raise UserError(
+            f'no class is a thing, and {detector.get("type")} finds things: mark classes as things (isthing 1 in the '
+            'JSON), or train stuff alone by Panoptic FPN (starter/panoptic-fpn_r18_fpn.py)'
+        )
+    detector.update(rpn_head=None, roi_head=None)
 
 
 def _counts_of(meta: Mapping) -> dict[str, int] | None:
@@ -61,8 +82,9 @@ def _counts_of_data(config: Config, loaders: tuple[str, ...], key: str) -> dict[
         if not (config.get(loader) or {}).get('dataset'):
             continue
         try:
+            changes = dict(pipeline=[], filter_cfg=None, **_no_instances(config, loader))
             with _silent():
-                meta = build_dataset(config, loader, pipeline=[], filter_cfg=None).metainfo
+                meta = build_dataset(config, loader, **changes).metainfo
             return _counts_of(meta) or dict(things=len(meta['classes']), stuff=0)
         except UserError as error:
             problem = problem or error
@@ -70,6 +92,12 @@ def _counts_of_data(config: Config, loaders: tuple[str, ...], key: str) -> dict[
             problem = problem or UserError(f'{loader}.dataset names no classes')
     reason = problem or f'the config has no {" and no ".join(loaders)}'
     raise UserError(f'{key} is {AUTO!r}, to be that of the data, which cannot be read: {reason}; or set the number')
+
+
+def _no_instances(config: Config, loader: str) -> dict[str, None]:
+    """A change of a dataset for its classes alone: masks that overlap are not needed."""
+    datasets = inner_datasets(config[loader].dataset)
+    return dict(inst_ann_file=None) if any('inst_ann_file' in dataset for dataset in datasets) else {}
 
 
 @contextlib.contextmanager

@@ -119,9 +119,9 @@ def fusion_head(config: Config, checkpoint: str | None) -> BaseFusionHead:
     """
     if config.model.get('panoptic_fusion_head') is None:
         raise UserError(f'{config.filename} has no model.panoptic_fusion_head: nothing can be fused by it')
-    model = counted_model(config, ('test_dataloader',))
-    with building(config, 'model'):
-        head = MODELS.build(model.panoptic_fusion_head).eval()
+    parts = dict(model=counted_model(config, ('test_dataloader',)))
+    with building(parts):
+        head = MODELS.build(parts['model'].panoptic_fusion_head).eval()
     if head.state_dict():
         if checkpoint is None:
             raise UserError(f'{type(head).__name__} has weights: give the checkpoint', 'checkpoint')

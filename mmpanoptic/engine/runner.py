@@ -24,6 +24,7 @@ from .class_counts import counted_model
 from .components import building, running
 from .data_loading import WorkerStart
 from .devices import set_up_devices
+from .precision import choose_precision
 from .terminal import LogFile, is_for_terminal, without_printed_noise
 
 # Arguments of a data loader that torch refuses where there are no workers.
@@ -170,5 +171,7 @@ def build_runner(config: Config, loader: str = 'train_dataloader') -> Runner:
     require_folder(config.work_dir, 'work_dir')
     set_up_devices(config)
     config.model = counted_model(config, (loader,))
+    if loader == 'train_dataloader' and isinstance(config.get('optim_wrapper'), dict):
+        choose_precision(config, None)
     with building(config):
         return RUNNERS.build(config) if 'runner_type' in config else ToolRunner.from_cfg(config)

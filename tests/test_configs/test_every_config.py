@@ -14,8 +14,10 @@ from mmengine.registry import init_default_scope
 
 from mmpanoptic import registry
 from mmpanoptic.datasets import steps_of
+from mmpanoptic.engine.class_counts import counted_model
 from mmpanoptic.engine.configs import KNOWN_KEYS
 from mmpanoptic.engine.hooks.check_hook import check_classes
+from mmpanoptic.formats.coco_categories import coco_meta
 
 CONFIGS = sorted(path for path in (ROOT / 'configs').rglob('*.py') if '_base_' not in path.parts)
 REGISTRIES = [getattr(registry, name) for name in vars(registry) if name.isupper()]
@@ -38,8 +40,9 @@ def stated_parameters() -> dict[str, int]:
 
 
 def load(path: Path) -> Config:
-    """A config whose pretrained weights are not fetched."""
+    """A config whose pretrained weights are not fetched, and whose classes are COCO's if it leaves them to the data."""
     config = Config.fromfile(path)
+    config.model = counted_model(config, (), coco_meta(with_stuff=True))
     init_default_scope(config.default_scope)
     config.load_from = None
     return config

@@ -11,8 +11,10 @@ from mmengine.registry import DefaultScope, init_default_scope
 
 from mmpanoptic.engine import cli, components
 from mmpanoptic.engine.checkpoint_files import read_checkpoint
+from mmpanoptic.engine.class_counts import counted_model
 from mmpanoptic.engine.components import build_dataset, building, running
 from mmpanoptic.engine.configs import load_config
+from mmpanoptic.formats.coco_categories import coco_meta
 from mmpanoptic.registry import HOOKS, MODELS
 from mmpanoptic.utils import UserError
 
@@ -251,7 +253,8 @@ def test_every_config_has_values_that_fit(tmp_path):
     for path in sorted(CONFIGS.glob('*/*.py')):
         if path.parent.name != '_base_':
             config = load_config(str(path))
-            for name, node in components._nodes({key: config.get(key) for key in config}):
+            config.model = counted_model(config, (), coco_meta(with_stuff=True))
+            for name, node in components.nodes({key: config.get(key) for key in config}):
                 if 'type' in node:
                     assert not list(components._wrong_values(components._class_of(node), node, name)), path
 

@@ -14,7 +14,7 @@ from mmpanoptic.registry import MODELS
 from mmpanoptic.structures import Evidence
 
 from .base import PanopticDetector
-from .samples import fit_masks, output_size, without_classes
+from .samples import fit_masks, no_instances, output_size, without_classes
 
 
 @contextmanager
@@ -37,14 +37,24 @@ class PanopticFPN(PanopticDetector, TwoStagePanopticSegmentor):
     Differs from mmdet's class of that name in three ways: predictions keep their instances (for box and mask AP), the
     fusion head takes its thresholds as arguments of its own, and ``mode='tensor'`` works.
 
+    Without things, it is the semantic branch alone: ``rpn_head`` and ``roi_head`` are None then.
+
     Args:
         panoptic_fusion_head: Config of a fusion head, such as :class:`~mmpanoptic.models.HeuristicFusion`.
         kwargs: See :class:`mmdet.models.TwoStagePanopticSegmentor`.
+
+    Raises:
+        ValueError: If there are thing classes and no heads that find things, or the other way round.
     """
 
     def __init__(self, *args, panoptic_fusion_head: dict, **kwargs) -> None:
         super().__init__(*args, panoptic_fusion_head=None, **kwargs)
         self.build_fusion_head(panoptic_fusion_head)
+        if self.with_rpn != self.with_roi_head or self.with_roi_head != (self.num_things_classes > 0):
+            what = 'some class is a thing' if self.num_things_classes else 'no class is a thing'
+            raise ValueError(
+                f'{what}: rpn_head and roi_head find things, leave both out (None) where there are none, and only there'
+            )
 
     def extract_feats(self, batch_inputs: Tensor) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
         """Features of the RPN and the RoI heads, and features of the semantic branch: here the same."""
@@ -62,6 +72,14 @@ class PanopticFPN(PanopticDetector, TwoStagePanopticSegmentor):
             Losses by name.
         """
         features, semantic_features = self.extract_feats(batch_inputs)
+        losses = self._instance_losses(features, batch_data_samples) if self.with_roi_head else {}
+        losses.update(self.semantic_head.loss(semantic_features, batch_data_samples))
+        predict_instances = partial(self.predict_instances, features, batch_data_samples)
+        losses.update(self.panoptic_fusion_head.loss(batch_data_samples, predict_instances))
+        return losses
+
+    def _instance_losses(self, features: tuple[Tensor, ...], batch_data_samples: SampleList) -> dict[str, Tensor]:
+        """Losses of the RPN and the RoI heads."""
         losses, proposals = self.rpn_head.loss_and_predict(
             features,
             [without_classes(sample) for sample in batch_data_samples],
@@ -69,9 +87,6 @@ class PanopticFPN(PanopticDetector, TwoStagePanopticSegmentor):
         )
         losses = {name if 'rpn' in name else f'rpn_{name}': loss for name, loss in losses.items()}
         losses.update(self.roi_head.loss(features, proposals, batch_data_samples))
-        losses.update(self.semantic_head.loss(semantic_features, batch_data_samples))
-        predict_instances = partial(self.predict_instances, features, batch_data_samples)
-        losses.update(self.panoptic_fusion_head.loss(batch_data_samples, predict_instances))
         return losses
 
     @torch.no_grad()
@@ -85,23 +100,34 @@ class PanopticFPN(PanopticDetector, TwoStagePanopticSegmentor):
     def evidence(self, batch_inputs: Tensor, batch_data_samples: SampleList, rescale: bool = True) -> list[Evidence]:
         """Instances with masks and what the semantic branch says, see :meth:`PanopticDetector.evidence`."""
         features, semantic_features = self.extract_feats(batch_inputs)
-        if batch_data_samples[0].get('proposals', None) is None:
-            proposals = self.rpn_head.predict(features, batch_data_samples, rescale=False)
-        else:
-            proposals = [sample.proposals for sample in batch_data_samples]
-        instances = self.roi_head.predict(features, proposals, batch_data_samples, rescale=rescale)
         metas = [sample.metainfo for sample in batch_data_samples]
-        if not rescale:
-            instances = list(map(fit_masks, instances, metas))
+        if self.with_roi_head:
+            instances = self._instances(features, batch_data_samples, rescale)
+        else:
+            instances = [no_instances(output_size(meta, rescale), batch_inputs.device) for meta in metas]
         semantics = self.semantic_head.predict(semantic_features, metas, rescale)
         return [
             Evidence(found, stuff, tuple(meta['img_shape'][:2]), output_size(meta, rescale))
             for found, stuff, meta in zip(instances, semantics, metas, strict=True)
         ]
 
+    def _instances(
+        self, features: tuple[Tensor, ...], batch_data_samples: SampleList, rescale: bool
+    ) -> list[InstanceData]:
+        """Instances with masks of each image, at its original size or as it was fed in."""
+        if batch_data_samples[0].get('proposals', None) is None:
+            proposals = self.rpn_head.predict(features, batch_data_samples, rescale=False)
+        else:
+            proposals = [sample.proposals for sample in batch_data_samples]
+        instances = self.roi_head.predict(features, proposals, batch_data_samples, rescale=rescale)
+        metas = [sample.metainfo for sample in batch_data_samples]
+        return instances if rescale else list(map(fit_masks, instances, metas))
+
     def _forward(self, batch_inputs: Tensor, batch_data_samples: OptSampleList = None) -> tuple:
         """Raw outputs, for counting operations: the RPN's, the RoI heads' and the semantic logits."""
         features, semantic_features = self.extract_feats(batch_inputs)
+        if not self.with_roi_head:
+            return (self.semantic_head(semantic_features)['seg_preds'],)
         if batch_data_samples is None:
             batch_data_samples = [DetDataSample(metainfo=dict(img_shape=x.shape[-2:])) for x in batch_inputs]
         proposals = self.rpn_head.predict(features, batch_data_samples, rescale=False)

@@ -40,6 +40,21 @@ def fit_masks(instances: InstanceData, meta: dict) -> InstanceData:
     return instances
 
 
+def no_instances(size: tuple[int, int], device: torch.device) -> InstanceData:
+    """What an image has where nothing looks for instances.
+
+    Args:
+        size: Height and width of the masks.
+        device: Where to put them.
+    """
+    return InstanceData(
+        bboxes=torch.zeros((0, 4), device=device),
+        labels=torch.zeros(0, dtype=torch.long, device=device),
+        scores=torch.zeros(0, device=device),
+        masks=torch.zeros((0, *size), dtype=torch.bool, device=device),
+    )
+
+
 def add_predictions(samples: SampleList, evidence: list[Evidence], maps: list[PixelData]) -> SampleList:
     """The samples, with ``pred_instances`` and ``pred_panoptic_seg`` set."""
     for sample, found, panoptic in zip(samples, evidence, maps, strict=True):

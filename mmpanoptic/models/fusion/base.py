@@ -26,19 +26,21 @@ class BaseFusionHead(BasePanopticFusionHead):
         init_cfg: As in mmengine's BaseModule.
 
     Raises:
-        ValueError: If no class is a thing, or the classes are so many that labels and instance numbers do not fit in
-            one id.
+        ValueError: If no class is a thing and the head needs some, or the classes are so many that labels and instance
+            numbers do not fit in one id.
     """
 
     takes: tuple[type, ...] = (StuffLogits, StuffLabels)
+    #: Whether it has nothing to do where no class is a thing.
+    needs_things = True
     #: Whether metainfo ``evidence`` of a map is what it was fused from (:mod:`mmpanoptic.structures.plain_evidence`).
     keep_evidence = False
 
     def __init__(self, num_things_classes: int, num_stuff_classes: int, init_cfg: dict | None = None) -> None:
-        if num_things_classes < 1:
+        if num_things_classes < self.needs_things:
             raise ValueError(
-                'no class is a thing, and these systems find things: mark classes as things (isthing 1 in the JSON), '
-                'or segment stuff alone by a model of semantic segmentation'
+                f'no class is a thing, and {type(self).__name__} is for things: mark classes as things (isthing 1 in '
+                'the JSON), or train stuff alone by Panoptic FPN (HeuristicFusion)'
             )
         super().__init__(num_things_classes, num_stuff_classes, init_cfg=init_cfg)
         if self.num_classes >= INSTANCE_OFFSET:

@@ -79,6 +79,8 @@ class BoxFillFusion(HeuristicFusion):
 
     fields = ('scores', 'labels', 'bboxes')
 
+    needs_things = True
+
     def __init__(self, *args, box_fill_thr: float = 0.5, **kwargs) -> None:
         super().__init__(*args, **kwargs)
         self.box_fill_thr = box_fill_thr

@@ -43,6 +43,7 @@ class HeuristicFusion(BaseFusionHead):
 
     #: What of the instances is looked at on the CPU.
     fields: tuple[str, ...] = ('scores', 'labels')
+    needs_things = False
 
     def __init__(
         self,

@@ -64,6 +64,8 @@ class RankingFusion(HeuristicFusion):
         ValueError: If one of the choices is unknown, ``stride`` is below 1, or there is a single thing class.
     """
 
+    needs_things = True
+
     def __init__(
         self,
         *args,

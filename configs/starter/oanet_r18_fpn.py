@@ -1,0 +1,9 @@
+_base_ = ['./panoptic-fpn_r18_fpn.py', '../_base_/models/oanet_parts_small.py']
+
+model = _base_._oanet
+# Masks that overlap: those of the panoptic PNGs do not, and the ranking module would learn nothing.
+train_dataloader = dict(dataset=dict(inst_ann_file='annotations/instances_train.json'))
+val_dataloader = dict(dataset=dict(inst_ann_file='annotations/instances_val.json'))
+test_dataloader = val_dataloader
+# A few hundred weights, from scratch in a few epochs: ours.
+optim_wrapper = dict(paramwise_cfg=dict(custom_keys={'panoptic_fusion_head.ranking': dict(lr_mult=10.0)}))

@@ -1,6 +1,8 @@
 """A user's whole config names a starter and the folder of the data."""
 
+import json
 import re
+import shutil
 
 import pytest
 import torch
@@ -8,6 +10,7 @@ from helpers.own_data import write_own_data
 from helpers.repo import CONFIGS, load_tool, run_main
 from mmengine.config import Config
 
+from mmpanoptic.apis import PanopticInferencer
 from mmpanoptic.engine.configs import load_config
 from mmpanoptic.utils import UserError
 
@@ -76,6 +79,11 @@ def test_three_lines(system, data, tmp_path, monkeypatch):
         assert "'auto'" not in model and f"'num_{'' if things else 'things_'}classes': {things}" in model
     options = [one for one in QUICK if one.startswith('test_')]
     run_main(load_tool('test'), monkeypatch, config, checkpoint, '--work-dir', tmp_path, '--cfg-options', *options)
+    shutil.rmtree(tmp_path / 'data/annotations')  # predictions need none
+    inferencer = PanopticInferencer(config, checkpoint, device='cpu')
+    assert len(inferencer.dataset_meta['categories']) == len(meta['dataset_meta']['classes'])
+    (result,) = inferencer(str(tmp_path / 'data/val/0.png'))
+    assert (result.panoptic is None) == (system == 'panet')
 
 
 @pytest.mark.parametrize('path', sorted((CONFIGS / 'starter').glob('*.py')), ids=lambda path: path.stem)
@@ -112,3 +120,54 @@ def test_options_of_the_readme(tmp_path, monkeypatch):
     assert 'ema_state_dict' in torch.load(last, weights_only=False)
     options = [one for one in QUICK if one.startswith('test_')]
     run_main(load_tool('test'), monkeypatch, config, last, '--work-dir', tmp_path, '--cfg-options', *options)
+
+
+def edit(path, change):
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+
+
+def swap_names(content):
+    first, second, *_ = content['categories']
+    first['name'], second['name'] = second['name'], first['name']
+
+
+@pytest.mark.parametrize(
+    ('split', 'change', 'message'),
+    [
+        ('val', swap_names, "differ in class 0 .'thing 0' against 'thing 1'.: list the same `categories`"),
+        (
+            'val',
+            lambda content: content['images'].pop(),
+            r'instances_val\.json lacks image 1 of the dataset: set `ann_file`',
+        ),
+        ('train', lambda content: content['categories'].pop(), 'category_id 2, which is no thing'),
+        ('train', lambda content: content.update(annotations=[]), 'lists no annotations'),
+        ('train', lambda content: content['annotations'][0].pop('segmentation'), 'lacks `segmentation`'),
+        ('train', lambda content: content['categories'].append(dict(id=9, name='more')), 'differ in class 2'),
+    ],
+    ids=['names', 'images of a metric', 'category', 'no annotations', 'no mask', 'number'],
+)
+def test_instances_that_do_not_fit(split, change, message, tmp_path, monkeypatch):
+    """One line before anything is trained."""
+    data = write_own_data(tmp_path / 'data', 2, 0)
+    shutil.copy(data / 'annotations/instances_val.json', data / 'annotations/of_the_dataset.json')
+    edit(data / f'annotations/instances_{split}.json', change)
+    options = []
+    if 'lacks image' in message:  # the metric alone reads it
+        options = ['val_dataloader.dataset.ann_file=annotations/of_the_dataset.json']
+        options += [f'{part}_evaluator.ann_file={data}/annotations/instances_val.json' for part in ('val', 'test')]
+    config = user_config(tmp_path, 'panet', data)
+    with pytest.raises(UserError, match=message) as error:
+        train(config, tmp_path / 'run', monkeypatch, *options)
+    assert '\n' not in str(error.value)
+    assert not list((tmp_path / 'run').glob('*.pth'))
+
+
+def test_a_file_of_the_other_kind_is_led_to_its_config(tmp_path, monkeypatch):
+    """Instances in a panoptic config, which the advice of the error takes."""
+    data = write_own_data(tmp_path / 'data', 2, 0)
+    shutil.copy(data / 'annotations/instances_train.json', data / 'annotations/panoptic_train.json')
+    with pytest.raises(UserError, match=r'starter/panet_r18_fpn\.py'):
+        train(user_config(tmp_path, 'ciae', data), tmp_path / 'run', monkeypatch)

@@ -27,7 +27,10 @@ NO_METRICS = SimpleNamespace(metrics=())  # of a loop that trains
 
 @HOOKS.register_module()
 class PanopticCheckHook(Hook):
-    """Checks classes and PNGs of every panoptic dataset of a run, and ids where they tell images apart, when it starts.
+    """Checks, when a run starts, that its datasets fit the model, each other, their PNGs and the metrics.
+
+    That is classes and PNGs of every dataset of ours, ids where they tell images apart, and what else metrics compare
+    with the dataset (``check_dataset``).
 
     Args:
         check_pngs: Whether to compare every PNG with its JSON entry
@@ -45,8 +48,12 @@ class PanopticCheckHook(Hook):
         loops = (runner._train_loop, runner._val_loop, runner._test_loop)
         built = [loop for loop in loops if isinstance(loop, BaseLoop)]
         for loop in built:
-            if any(getattr(metric, 'finds_by_id', False) for metric in getattr(loop, 'evaluator', NO_METRICS).metrics):
+            metrics = getattr(loop, 'evaluator', NO_METRICS).metrics
+            if any(getattr(metric, 'finds_by_id', False) for metric in metrics):
                 check_ids(loop.dataloader.dataset)
+            for metric in metrics:
+                if hasattr(metric, 'check_dataset'):
+                    metric.check_dataset(loop.dataloader.dataset)
         datasets = [dataset for loop in built for dataset in panoptic_datasets(loop.dataloader.dataset)]
         check_same_classes(datasets)
         for dataset in datasets:

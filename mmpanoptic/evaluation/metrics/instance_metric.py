@@ -13,6 +13,7 @@ from mmdet.structures.mask import encode_mask_results
 from mmengine.fileio import dump, load
 from mmengine.logging import MMLogger, print_log
 from pycocotools.cocoeval import COCOeval
+from torch.utils.data import Dataset
 
 from mmpanoptic.evaluation.tables import ClassScores
 from mmpanoptic.formats.coco_api import load_cocos
@@ -67,8 +68,8 @@ class InstanceMetric(CocoMetric):
             refuse_without(self, 'ann_file', backend_args=self.backend_args)
         else:
             remedy = 'set `ann_file` of InstanceMetric, which does not follow `data_root`'
-            paths = [ann_file] if isinstance(ann_file, str) else list(ann_file)
-            self._coco_api = load_cocos(paths, self.backend_args, remedy, score_masks='segm' in self.metrics)
+            self._files = [ann_file] if isinstance(ann_file, str) else list(ann_file)
+            self._coco_api = load_cocos(self._files, self.backend_args, remedy, score_masks='segm' in self.metrics)
 
     def process(self, data_batch: dict, data_samples: Sequence[dict]) -> None:
         """Collect predictions, and the ground truth where there is no ``ann_file``."""
@@ -187,7 +188,17 @@ class InstanceMetric(CocoMetric):
         print_log(f'An image has {most} objects of one class: mAP counts up to {limit} detections, not 100', 'current')
         return scores
 
+    def check_dataset(self, dataset: Dataset) -> None:
+        """Refuse an ``ann_file`` that is not of a dataset, before that is trained with or predicted.
+
+        Raises:
+            UserError: See above.
+        """
+        if self._coco_api is not None and self.dataset_meta is not None:
+            self._check_ann_file({dataset.get_data_info(index)['img_id'] for index in range(len(dataset))})
+
     def _check_ann_file(self, image_ids: set) -> None:
+        file = ' and '.join(self._files)
         things = tuple(self.dataset_meta.get('thing_classes', self.dataset_meta['classes']))
         listed = [category['name'] for category in self._coco_api.dataset['categories']]
         names = tuple(name for name in listed if name in self.dataset_meta['classes'])
@@ -197,12 +208,15 @@ class InstanceMetric(CocoMetric):
                 f'{len(names)} against {len(things)}' if place is None else f'{names[place]!r}, not {things[place]!r}'
             )
             raise UserError(
-                f'the instances JSON does not list the things of the panoptic JSON in their order ({detail}), so '
-                'labels would be mixed up: make their `categories` alike'
+                f'{file} does not list the things of the dataset in their order ({detail}), so labels would be mixed '
+                'up: make their `categories` alike'
             )
         unknown = image_ids - set(self._coco_api.getImgIds())
         if unknown:
-            raise UserError(f'the instances JSON lacks image {min(unknown, key=str)!r} of the panoptic JSON')
+            raise UserError(
+                f'{file} lacks image {min(unknown, key=str)!r} of the dataset: set `ann_file` of InstanceMetric to the '
+                'JSON of that'
+            )
 
     def gt_to_coco_json(self, gt_dicts: Sequence[dict], outfile_prefix: str) -> str:
         """Write the collected ground truth; mmdet's own takes a box's area for the mask's."""

@@ -51,7 +51,7 @@ class CocoInstanceDataset(CocoPanopticDataset):
         instances_of = {}
         if data.get('annotations') or not self.test_mode:
             known = {category['id']: category for category in categories}
-            instances_of = load_instances(data, path, known, images, path, self.need_masks)
+            instances_of = load_instances(data, path, known, images, None, self.need_masks)
         data_list = [
             dict(
                 img_path=osp.join(self.data_prefix['img'], image['file_name']),

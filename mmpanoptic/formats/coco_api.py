@@ -39,7 +39,7 @@ def load_coco(
         data = with_used_categories(data, path)
         known = {category['id']: category for category in parse_things(data, path)}
     if data['annotations']:
-        load_instances(data, path, known, images, path, need_masks=score_masks)
+        load_instances(data, path, known, images, None, need_masks=score_masks)
         size_of = {image['id']: (image['height'], image['width']) for image in images}
         data['annotations'] = [one for one in data['annotations'] if one['image_id'] in size_of]
         for one in data['annotations']:

@@ -60,7 +60,7 @@ def load_instances(
     path: str,
     category_of: dict,
     images: Sequence[dict],
-    panoptic_path: str,
+    panoptic_path: str | None,
     need_masks: bool = True,
 ) -> dict[int | str, list[dict]]:
     """Check an instances JSON against a panoptic one and give its instances in mmdet's form.
@@ -70,7 +70,7 @@ def load_instances(
         path: Its name for errors.
         category_of: The panoptic JSON's parsed categories by id.
         images: The panoptic JSON's ``images``.
-        panoptic_path: Its name for errors.
+        panoptic_path: Its name for errors; None: there is none, and what is said of it above holds of this file.
         need_masks: Whether every annotation must have a mask.
 
     Returns:
@@ -84,8 +84,8 @@ def load_instances(
     _check_categories(data, path, category_of, panoptic_path)
     _check_images(data, path, images, panoptic_path)
     size_of = {image['id']: [image['height'], image['width']] for image in images}
-    annotations = data.get('annotations')
-    annotations = entries(annotations, path, 'annotations', 'give `inst_ann_file` a COCO instances JSON')
+    key = 'ann_file' if panoptic_path is None else 'inst_ann_file'
+    annotations = entries(data.get('annotations'), path, 'annotations', f'give `{key}` a COCO instances JSON')
     refuse_repeats((a['id'] for a in annotations if 'id' in a), f'{path}: annotation id')
     instances_of = defaultdict(list)
     for annotation in annotations:
@@ -109,7 +109,7 @@ def load_instances(
 
 
 def _check_annotation(
-    annotation: dict, where: str, category_of: dict, size: list[int], panoptic_path: str, need_masks: bool
+    annotation: dict, where: str, category_of: dict, size: list[int], panoptic_path: str | None, need_masks: bool
 ) -> None:
     """Refuse an annotation of wrong types, of what is no thing, or whose mask is not of its image's size."""
     types = dict(category_id=(int, str), bbox=list, segmentation=(list, dict), area=(int, float))
@@ -118,24 +118,32 @@ def _check_annotation(
     check_bbox(annotation['bbox'], where)
     category = category_of.get(annotation['category_id'])
     if category is None or not category['isthing']:
-        raise DatasetError(
-            f'{where} has category_id {annotation["category_id"]!r}, which is no thing in {panoptic_path}: both '
-            'files must number their things alike'
+        alone = panoptic_path is None
+        reason = (
+            'none of its `categories`: list it there'
+            if alone
+            else f'no thing in {panoptic_path}: both files must number their things alike'
         )
+        raise DatasetError(f'{where} has category_id {annotation["category_id"]!r}, which is {reason}')
     if annotation.get('iscrowd', 0) not in (0, 1):
         raise DatasetError(f'{where} has iscrowd {annotation["iscrowd"]!r}: write 0 or 1')
     if 'segmentation' in annotation:
         check_mask(annotation['segmentation'], *size, where, compressed=False)  # the loader does that
 
 
-def _check_categories(data: dict, path: str, category_of: dict, panoptic_path: str) -> None:
+def _check_categories(data: dict, path: str, category_of: dict, panoptic_path: str | None) -> None:
     categories = entries(data.get('categories'), path, 'categories', 'give `inst_ann_file` an instances JSON')
     first = data['annotations'][:1] if isinstance(data.get('annotations'), list) else []
     if any('segments_info' in annotation for annotation in first if isinstance(annotation, dict)):
-        raise DatasetError(f'{path} is a panoptic JSON: give it to `ann_file`, and `inst_ann_file` the instances JSON')
+        remedy = 'give it to `ann_file`, and `inst_ann_file` the instances JSON'
+        if panoptic_path is None:
+            remedy = 'train it by a panoptic config (starter/panoptic-fpn_r18_fpn.py), or name the instances JSON'
+        raise DatasetError(f'{path} is a panoptic JSON: {remedy}')
     for category in categories:
         check_types(category, dict(id=(int, str), name=str), f'{path}: category {category.get("id")!r}')
         own = category_of.get(category.get('id'))
+        if panoptic_path is None and not own['isthing']:
+            raise DatasetError(f'{path}: category {own["name"]!r} has isthing 0, and instances are things: leave it out')
         if own is None or own['name'] != category.get('name') or not own['isthing']:
             raise DatasetError(
                 f'{path}: category {category.get("id")!r} ({category.get("name")!r}) is no thing of that id and name '
@@ -143,7 +151,7 @@ def _check_categories(data: dict, path: str, category_of: dict, panoptic_path: s
             )
 
 
-def _check_images(data: dict, path: str, images: Sequence[dict], panoptic_path: str) -> None:
+def _check_images(data: dict, path: str, images: Sequence[dict], panoptic_path: str | None) -> None:
     """Every image must be in both files: one without an instance differs from one that the file does not know."""
     theirs = entries(data.get('images'), path, 'images', 'give `inst_ann_file` a COCO instances JSON')
     refuse_repeats((image.get('id') for image in theirs), f'{path}: image id')

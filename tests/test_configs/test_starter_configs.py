@@ -142,7 +142,7 @@ def swap_names(content):
             lambda content: content['images'].pop(),
             r'instances_val\.json lacks image 1 of the dataset: set `ann_file`',
         ),
-        ('train', lambda content: content['categories'].pop(), 'category_id 2, which is no thing'),
+        ('train', lambda content: content['categories'].pop(), 'category_id 2, which is none of its `categories`'),
         ('train', lambda content: content.update(annotations=[]), 'lists no annotations'),
         ('train', lambda content: content['annotations'][0].pop('segmentation'), 'lacks `segmentation`'),
         ('train', lambda content: content['categories'].append(dict(id=9, name='more')), 'differ in class 2'),

@@ -70,3 +70,23 @@ def test_boxes_need_no_masks(files):
     assert dataset(files, need_masks=False).get_data_info(0)['instances']
     with pytest.raises(DatasetError, match='lacks `segmentation`'):
         dataset(files)
+
+
+@pytest.mark.parametrize(
+    ('change', 'message'),
+    [
+        (lambda content: content['categories'].pop(), r'category_id 4, which is none of its `categories`: list it'),
+        (lambda content: content['categories'][0].update(isthing=0), r"category 'cat' has isthing 0, .*: leave it out"),
+        (lambda content: content.update(annotations=[]), r'lists no annotations: give `ann_file` a COCO instances'),
+        (
+            lambda content: content['annotations'][0].update(segments_info=[]),
+            r'is a panoptic JSON: train it by a panoptic config',
+        ),
+    ],
+)
+def test_errors_do_not_speak_of_a_panoptic_file(files, change, message):
+    files.instances = json.loads(json.dumps(files.instances))
+    change(files.instances)
+    with pytest.raises(DatasetError, match=message) as error:
+        dataset(files)
+    assert 'inst_ann_file' not in str(error.value)

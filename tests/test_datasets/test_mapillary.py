@@ -97,7 +97,7 @@ def test_base_config_loads_the_masks_of_the_png(root: Path, repo_root: Path, par
         (lambda c: c['images'].append(c['images'][0]), "image id '_A1' occurs twice"),
         (lambda c: c['images'][0].pop('width'), "image '_A1' lacks `width`"),
         (lambda c: c['images'][0].update(file_name='no.jpg'), "images/no.jpg does not exist .image id '_A1'"),
-        (lambda c: c['annotations'][0].update(category_id=2), 'has category_id 2, which is no thing'),
+        (lambda c: c['annotations'][0].update(category_id=2), 'has category_id 2, which is none of'),
         (lambda c: c['annotations'][0]['segmentation'].update(size=[9, 9]), r'has a mask \(RLE\) of size \[9, 9\]'),
         (lambda c: c.update(annotations=[]), 'instances_training.json lists no annotations'),
     ],

@@ -53,7 +53,7 @@ def building(config: Mapping, *parts: str) -> Iterator[None]:
         raise
     except Exception as error:  # components are anyone's code, and refuse arguments in any way
         of_system = isinstance(error, OSError) and (error.errno is not None or isinstance(error, URLError))
-        line = None if of_system else _explain(error, {key: config.get(key) for key in parts or config})
+        line = None if of_system else _explain(error, {key: config.get(key) for key in parts or read_keys(config)})
         if line is None:
             raise
         raise UserError(line) from error
@@ -66,19 +66,23 @@ def running(config: Mapping) -> Iterator[None]:
     Raises:
         UserError: See above.
     """
+    top = {key: config.get(key) for key in read_keys(config)}
     try:
         yield
     except FetchError as error:
-        top = {key: config.get(key) for key in config}
         places = [('', top), *((f'{path}.', node) for path, node in nodes(top))]
         keys = (prefix + str(key) for prefix, node in places for key, value in node.items() if value == error.source)
         raise UserError(f'{error} as {next(keys, "the checkpoint")}') from error
     except (TypeError, ValueError, AttributeError, AssertionError) as error:
-        parts = {key: config.get(key) for key in config}
-        lines = (line for path, node in nodes(parts) for line in _wrong_values(_class_of(node), node, path))
+        lines = (line for path, node in nodes(top) for line in _wrong_values(_class_of(node), node, path))
         if (line := next(lines, None)) is None:
             raise
         raise UserError(f'{line} ({type(error).__name__}: {one_line(error)})') from error
+
+
+def read_keys(config: Mapping) -> list[str]:
+    """Keys of a config that something reads: not those of parts that configs are made of."""
+    return [key for key in config if not key.startswith('_')]
 
 
 def build_dataset(config: Mapping, part: str, **changes: Any) -> BaseDataset:

@@ -143,7 +143,8 @@ def _check_categories(data: dict, path: str, category_of: dict, panoptic_path: s
         check_types(category, dict(id=(int, str), name=str), f'{path}: category {category.get("id")!r}')
         own = category_of.get(category.get('id'))
         if panoptic_path is None and not own['isthing']:
-            raise DatasetError(f'{path}: category {own["name"]!r} has isthing 0, and instances are things: leave it out')
+            name = own['name']
+            raise DatasetError(f'{path}: category {name!r} has isthing 0, and instances are things: leave it out')
         if own is None or own['name'] != category.get('name') or not own['isthing']:
             raise DatasetError(
                 f'{path}: category {category.get("id")!r} ({category.get("name")!r}) is no thing of that id and name '

@@ -254,7 +254,7 @@ def test_every_config_has_values_that_fit(tmp_path):
         if path.parent.name != '_base_':
             config = load_config(str(path))
             config.model = counted_model(config, (), coco_meta(with_stuff=True))
-            for name, node in components.nodes({key: config.get(key) for key in config}):
+            for name, node in components.nodes({key: config.get(key) for key in components.read_keys(config)}):
                 if 'type' in node:
                     assert not list(components._wrong_values(components._class_of(node), node, name)), path
 

@@ -170,7 +170,8 @@ def build_runner(config: Config, loader: str = 'train_dataloader') -> Runner:
     list_steps(config._cfg_dict)
     require_folder(config.work_dir, 'work_dir')
     set_up_devices(config)
-    config.model = counted_model(config, (loader,))
+    if isinstance(config.get('model'), dict):
+        config.model = counted_model(config, (loader,))
     if loader == 'train_dataloader' and isinstance(config.get('optim_wrapper'), dict):
         choose_precision(config, None)
     with building(config):

@@ -75,7 +75,7 @@ def test_every_key_is_read(path):
 
 @pytest.mark.parametrize('path', CONFIGS, ids=names)
 def test_config_model(path, stated_parameters):
-    """Parameter count, a prediction, and for what is no ablation a training step."""
+    """Parameter count, a prediction, and for what is no ablation and no other config's model a training step."""
     config = with_few_rois(load(path))
     name = str(path.relative_to(ROOT))
     assert name in stated_parameters, f'{name} has no entry with Metadata.Parameters in the metafile of its folder'
@@ -93,7 +93,7 @@ def test_config_model(path, stated_parameters):
             assert result.pred_panoptic_seg.sem_seg.shape == (1, *result.ori_shape)
         assert 'bboxes' in result.pred_instances
 
-    if 'ablations' in path.parts:
+    if 'ablations' in path.parts or ('starter' in path.parts and '_r50_' in path.name):  # models of other configs
         return
     model.train()
     data = model.data_preprocessor(demo_batch(config), training=True)

@@ -104,7 +104,7 @@ def check_classes(model: torch.nn.Module, meta: dict, path: str) -> None:
         if own != data:
             raise UserError(
                 f'{path} has {things} thing and {stuff} stuff classes, but `model{"." + name if name else ""}` is made '
-                f'for {own}: set its numbers of classes to {data}'
+                f"for {own}: set its numbers of classes to {data}, or to 'auto'"
             )
 
 

@@ -66,9 +66,10 @@ def _without_things(model: ConfigDict) -> None:
 
 def _counts_of(meta: Mapping) -> dict[str, int] | None:
     """Numbers of classes of a ``metainfo`` that tells things from stuff."""
-    if meta.get('thing_classes') is None:
+    things, stuff = meta.get('thing_classes'), meta.get('stuff_classes') or ()
+    if not isinstance(things, (list, tuple)) or not isinstance(stuff, (list, tuple)):
         return None
-    return dict(things=len(meta['thing_classes']), stuff=len(meta.get('stuff_classes') or ()))
+    return dict(things=len(things), stuff=len(stuff))
 
 
 def _counts_of_data(config: Config, loaders: tuple[str, ...], key: str) -> dict[str, int]:

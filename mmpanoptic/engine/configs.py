@@ -42,7 +42,7 @@ _KINDS = {
     ],
     (dict, list): ['val_evaluator', 'test_evaluator', 'param_scheduler'],
     (list,): ['custom_hooks'],
-    (str,): ['data_root', 'work_dir', 'load_from', 'default_scope', 'experiment_name'],
+    (str,): ['work_dir', 'load_from', 'default_scope', 'experiment_name'],
 }
 # Dicts of which mmengine looks a few entries up, and takes no notice of others.
 _ENTRIES = {

@@ -1,6 +1,7 @@
 """Numbers of classes that a config leaves to the data."""
 
 import copy
+import json
 
 import pytest
 import torch
@@ -114,3 +115,20 @@ def test_runs_take_the_numbers_of_their_data(tmp_path):
         assert runner.model.num_things_classes == own.model.semantic_head.num_things_classes == things
         assert runner.cfg.model.roi_head.bbox_head.num_classes == things
         assert own.optim_wrapper.type == 'OptimWrapper' or loader == 'test_dataloader' or torch.cuda.is_available()
+
+
+def test_an_unused_parent_is_not_counted(tmp_path):
+    """An export of Roboflow as it is."""
+    path = write_own_data(tmp_path, 1, 0) / 'annotations/instances_train.json'
+    content = json.loads(path.read_text())
+    content['categories'][0]['supercategory'] = 'things'
+    content['categories'].insert(0, dict(id=0, name='things', supercategory='none'))
+    path.write_text(json.dumps(content))
+    config = load_config(str(CONFIGS / 'starter/panet_r18_fpn.py'), dict(data_root=f'{tmp_path}/'))
+    assert counted_model(config, ('train_dataloader',)).roi_head.bbox_head.num_classes == 1
+
+
+@pytest.mark.parametrize('meta', [dict(thing_classes=3), dict(thing_classes=('a',), stuff_classes='b'), {}])
+def test_a_checkpoint_that_tells_nothing_is_not_asked(meta, tiny_shapes):
+    config = automatic(on(tiny_shapes, SHIPPED))
+    assert counted_model(config, ('test_dataloader',), meta).panoptic_fusion_head.num_things_classes == 7

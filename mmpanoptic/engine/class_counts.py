@@ -6,12 +6,15 @@ number stands there before the model is built, so that whatever is built, dumped
 
 import contextlib
 import copy
+import inspect
 import logging
 from collections.abc import Iterator, Mapping
 
 from mmengine.config import Config, ConfigDict
+from mmengine.logging import print_log
 
 from mmpanoptic.datasets.wrappers import inner_datasets
+from mmpanoptic.models.fusion import HeuristicFusion
 from mmpanoptic.utils import UserError
 
 from .components import build_dataset, nodes
@@ -25,7 +28,7 @@ def counted_model(config: Config, loaders: tuple[str, ...], meta: Mapping | None
     """The ``model`` of a config with a number in place of each number of classes that is 'auto'.
 
     Numbers that the config states stay, and are compared with the data when a run starts. Where no class is a thing,
-    Panoptic FPN has no heads for things.
+    Panoptic FPN has no heads for things; where a single one is, fusion ranks nothing.
 
     Args:
         config: The config; it stays as it is.
@@ -45,6 +48,8 @@ def counted_model(config: Config, loaders: tuple[str, ...], meta: Mapping | None
         node[key] = counts[_COUNTED[key]]
     if automatic and counts['things'] == 0:
         _without_things(model)
+    if automatic and counts['things'] == 1:
+        _without_ranking(model)
     return model
 
 
@@ -62,6 +67,17 @@ def _without_things(model: ConfigDict) -> None:
             'JSON), or train stuff alone by Panoptic FPN (starter/panoptic-fpn_r18_fpn.py)'
         )
     detector.update(rpn_head=None, roi_head=None)
+
+
+def _without_ranking(model: ConfigDict) -> None:
+    """Order instances by their scores, in place, where a ranking between classes has nothing to do."""
+    detector = model.get('module', model)
+    head = detector.get('panoptic_fusion_head') or {}
+    if head.get('type') == 'RankingFusion':
+        known = inspect.signature(HeuristicFusion).parameters
+        kept = {key: value for key, value in head.items() if key in known}
+        detector.panoptic_fusion_head = ConfigDict(kept, type='HeuristicFusion')
+        print_log('a single thing class leaves nothing to rank: HeuristicFusion orders by score', 'current')
 
 
 def _counts_of(meta: Mapping) -> dict[str, int] | None:

@@ -132,3 +132,21 @@ def test_an_unused_parent_is_not_counted(tmp_path):
 def test_a_checkpoint_that_tells_nothing_is_not_asked(meta, tiny_shapes):
     config = automatic(on(tiny_shapes, SHIPPED))
     assert counted_model(config, ('test_dataloader',), meta).panoptic_fusion_head.num_things_classes == 7
+
+
+def test_a_single_thing_class_has_nothing_to_rank():
+    config = load_config(str(CONFIGS / 'starter/oanet_r18_fpn.py'))
+    heads = [
+        counted_model(config, (), dict(thing_classes=names, stuff_classes=())).panoptic_fusion_head
+        for names in (('a', 'b'), ('a',))
+    ]
+    assert [head.type for head in heads] == ['RankingFusion', 'HeuristicFusion']
+    common = dict(num_things_classes=1, num_stuff_classes=0, score_thr=0.5, overlap_thr=0.5, stuff_area_limit=256)
+    assert heads[1] == dict(common, type='HeuristicFusion')
+
+
+@pytest.mark.parametrize('name', ['oanet', 'spatialflow', 'ciae', 'panet'])
+def test_what_finds_things_needs_some(name):
+    config = load_config(str(CONFIGS / f'starter/{name}_r18_fpn.py'))
+    with pytest.raises(UserError, match=r'^no class is a thing, and .* finds things: .* by Panoptic FPN'):
+        counted_model(config, (), dict(thing_classes=(), stuff_classes=('sky',)))

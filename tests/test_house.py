@@ -17,7 +17,7 @@ FLOORS = (
     ('formats',),
     ('datasets', 'importers', 'exporters', 'models', 'evaluation', 'visualization'),
     ('engine',),
-    ('apis', 'analysis'),
+    ('apis', 'analysis', 'report'),
 )
 # The same inside of models/.
 MODEL_FLOORS = (
@@ -173,6 +173,7 @@ PUBLIC = {
     'mmpanoptic.models.seg_heads': 'CIAEHead CIAEOutputs OANetStuffHead PanopticFPNHead SpatialFlowStuffHead',
     'mmpanoptic.models.task_modules': 'DetectronAnchorGenerator DetectronBBoxCoder',
     'mmpanoptic.models.test_time_augs': 'InstanceTTAModel PanopticTTAModel View',
+    'mmpanoptic.report': 'build_report choose_images contents_of pictures_of render_page',
     'mmpanoptic.structures': (
         'EmbeddingMap Evidence INSTANCE_OFFSET MAX_ID Stuff StuffLabels StuffLogits VOID_ID id_to_rgb ids_to_indices '
         'labels_of_ids panoptic_to_coco rgb_to_id segments_of_map'

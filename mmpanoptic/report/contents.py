@@ -1,0 +1,236 @@
+"""The numbers of a report, as plain values: all of them come from scores of files and from the ground truth's JSON."""
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from mmpanoptic.evaluation.account import LOSSES
+from mmpanoptic.formats.panoptic_json import dataset_meta, parse_categories
+
+GROUPS = ('All', 'Things', 'Stuff')
+# Upper ends of bins (exclusive) and their names.
+SIZES = ((32**2, 'small (< 32²)'), (96**2, 'medium'), (np.inf, 'large (≥ 96²)'))  # of COCO, in pixels
+CROWDEDNESS = ((6, '1 to 5'), (11, '6 to 10'), (21, '11 to 20'), (np.inf, 'more than 20'))  # segments of an image
+OCCLUSION = ((1e-9, 'none'), (0.25, 'up to 25 %'), (0.5, '25 to 50 %'), (np.inf, 'more than 50 %'))
+MASK = 'mask'  # the cause of what a match loses
+Row = Mapping[str, Any]
+
+
+def contents_of(result: Mapping[str, Any], gt_data: Mapping[str, Any], gt_json: str, names: Sequence[str]) -> dict:
+    """What a report shows of one or two sets of predictions, pictures apart.
+
+    Args:
+        result: Of :func:`~mmpanoptic.evaluation.file_scores.score_files` with ``segments=True``.
+        gt_data: The ground truth's JSON.
+        gt_json: Its name for errors.
+        names: What to call the sets.
+
+    Returns:
+        ``names``; ``causes``; ``categories`` (``id``, ``name``, ``isthing``, ``color``), in the order of ``per_class``;
+        ``notes``; ``runs`` (:func:`_run`); ``difference`` of the first less the second, or None; and ``images``: per
+        image ``id``, ``name``, ``segments`` (number in the ground truth) and, by run, ``quality`` (:func:`quality`)
+        and ``lost``, a list of [place of the class, cause, number of segments, points].
+    """
+    categories = parse_categories(gt_data['categories'], gt_json)
+    palette = dataset_meta(categories)['palette']
+    place_of = {category['id']: place for place, category in enumerate(categories)}
+    segments = {
+        annotation['image_id']: {segment['id']: segment for segment in annotation['segments_info']}
+        for annotation in gt_data['annotations']
+    }
+    results = [result, *([result['against']] if 'against' in result else [])]
+    by_image = [rows_by_image(one['segments']) for one in results]
+    named = {image['id']: image['file_name'] for image in gt_data['images']}
+    images = [
+        dict(
+            id=image,
+            name=named[image],
+            segments=len(segments[image]),
+            quality=[quality(rows[image]) for rows in by_image],
+            lost=[_lost(rows[image], place_of) for rows in by_image],
+        )
+        for image in segments
+    ]
+    return dict(
+        names=list(names),
+        causes=[*LOSSES],
+        categories=[
+            dict(id=c['id'], name=c['name'], isthing=c['isthing'], color=list(palette[c['label']])) for c in categories
+        ],
+        notes=list(result['notes']),
+        runs=[_run(one, categories, segments, rows) for one, rows in zip(results, by_image, strict=True)],
+        difference=result.get('difference') and {group: result['difference'][group] for group in GROUPS},
+        images=images,
+    )
+
+
+def rows_by_image(rows: Iterable[Row]) -> dict[Any, list[Row]]:
+    """Segments of each image, see :func:`~mmpanoptic.evaluation.account.lost_segments`; none of one without any."""
+    found: dict[Any, list[Row]] = defaultdict(list)
+    for row in rows:
+        found[row['image_id']].append(row)
+    return found
+
+
+def _run(result: Mapping, categories: Sequence[Mapping], segments: Mapping, rows: Mapping[Any, list[Row]]) -> dict:
+    """Of one set: ``scores`` by group and ``classes`` (percent, with ``interval`` if there is one), ``points`` by group
+    and cause, ``fn`` and ``fp`` by cause, ``sizes``, ``occlusion`` and ``crowdedness`` (lists of bins), and
+    ``confusion`` (:func:`confusion`)."""
+    spans = result.get('intervals') or {}
+    account = result['account']
+    scores = {
+        group: _percent(result['scores'][group]) | dict(interval=_span(spans, group), n=result['scores'][group]['n'])
+        for group in GROUPS
+    }
+    classes = [
+        _percent(values)
+        | {key: values[key] for key in ('tp', 'fp', 'fn')}
+        | dict(interval=_span(spans, category['id']), points=account['per_class'][category['id']]['points'])
+        for category in categories
+        for values in [result['scores']['per_class'][category['id']]]
+    ]
+    every = [row for of_image in rows.values() for row in of_image]
+    return dict(
+        scores=scores,
+        classes=classes,
+        points={group: account[group]['points'] for group in GROUPS},
+        fn=account['All']['fn'],
+        fp=account['All']['fp'],
+        sizes=_found_by(every, segments, SIZES, lambda image, segment: segment['area']),
+        occlusion=_found_by(every, segments, OCCLUSION, _occluded(segments, categories)),
+        crowdedness=_by_crowdedness(rows, segments),
+        confusion=confusion(every, [category['id'] for category in categories]),
+    )
+
+
+def _percent(values: Mapping[str, float]) -> dict[str, float]:
+    return {key: 100 * values[key] for key in ('pq', 'sq', 'rq')}
+
+
+def _span(spans: Mapping, name: Any) -> list[float] | None:
+    """The interval of PQ in percent."""
+    bounds = spans.get(name, {}).get('pq')
+    return None if bounds is None else [100 * bound for bound in bounds]
+
+
+def quality(rows: Sequence[Row]) -> float | None:
+    """PQ of an image as if all its segments were of one class, in percent; None where there is no segment.
+
+    Classes of an image have few segments each, so that their mean would jump between 0 and 100.
+    """
+    weight = sum(1.0 if row['kind'] == 'match' else 0.5 for row in rows)
+    return 100 * sum(row['iou'] or 0.0 for row in rows) / weight if rows else None
+
+
+def _lost(rows: Sequence[Row], place_of: Mapping) -> list[list]:
+    points, number = Counter(), Counter()
+    for row in (row for row in rows if row['points'] > 0):
+        key = place_of[row['category_id']], row['cause'] or MASK
+        points[key] += row['points']
+        number[key] += 1
+    return [[*key, number[key], round(points[key], 6)] for key in sorted(points, key=lambda key: (key[0], key[1]))]
+
+
+def _place(value: float, bins: Sequence[tuple[float, str]]) -> int:
+    return next(place for place, (end, _) in enumerate(bins) if value < end)
+
+
+def _found_by(
+    rows: Iterable[Row],
+    segments: Mapping,
+    bins: Sequence[tuple[float, str]],
+    measure: Callable[[Any, dict], float | None],
+) -> list[dict]:
+    """Of the ground truth's segments in each bin: ``name``, ``number``, the share that is ``found`` and the mean
+    ``iou`` of those, in percent, None where there is none. Segments of which the measure is None are left out."""
+    ious: list[list[float]] = [[] for _ in bins]
+    missed = [0] * len(bins)
+    for row in rows:
+        if row['kind'] == 'extra':
+            continue
+        value = measure(row['image_id'], segments[row['image_id']][row['gt_id']])
+        if value is not None and row['kind'] == 'match':
+            ious[_place(value, bins)].append(row['iou'])
+        elif value is not None:
+            missed[_place(value, bins)] += 1
+    return [
+        dict(
+            name=name,
+            number=len(found) + lost,
+            found=100 * len(found) / (len(found) + lost) if found or lost else None,
+            iou=100 * float(np.mean(found)) if found else None,
+        )
+        for (_, name), found, lost in zip(bins, ious, missed, strict=True)
+    ]
+
+
+def _occluded(segments: Mapping, categories: Sequence[Mapping]) -> Callable[[Any, dict], float | None]:
+    """How much of the box of a thing lies in the box of the thing that covers most of it; None of stuff.
+
+    A panoptic map does not say what is hidden: boxes that overlap are a sign of it.
+    """
+    things = {category['id'] for category in categories if category['isthing']}
+    shares: dict[Any, dict[int, float]] = {}
+    for image, by_id in segments.items():
+        own = [segment for segment in by_id.values() if segment['category_id'] in things]
+        if not own:
+            continue
+        boxes = np.array([segment['bbox'] for segment in own], float)
+        ends = boxes[:, :2] + boxes[:, 2:]
+        sides = np.minimum(ends[:, None], ends[None]) - np.maximum(boxes[:, None, :2], boxes[None, :, :2])
+        shared = sides.clip(0).prod(axis=2)
+        np.fill_diagonal(shared, 0)
+        share = shared.max(axis=1) / boxes[:, 2:].prod(axis=1)
+        shares[image] = dict(zip((segment['id'] for segment in own), share.tolist(), strict=True))
+    return lambda image, segment: shares.get(image, {}).get(segment['id'])
+
+
+def _by_crowdedness(rows: Mapping[Any, list[Row]], segments: Mapping) -> list[dict]:
+    """PQ over the images of each bin, in percent (``pq``, None without an image), and their ``number``."""
+    bins: list[list[Row]] = [[] for _ in CROWDEDNESS]
+    number = [0] * len(CROWDEDNESS)
+    for image, of_image in segments.items():
+        if of_image:
+            place = _place(len(of_image), CROWDEDNESS)
+            number[place] += 1
+            bins[place] += rows[image]
+    return [
+        dict(name=name, number=images, pq=_mean_quality(of_bin))
+        for (_, name), images, of_bin in zip(CROWDEDNESS, number, bins, strict=True)
+    ]
+
+
+def _mean_quality(rows: Iterable[Row]) -> float | None:
+    by_class: dict[Any, list[Row]] = defaultdict(list)
+    for row in rows:
+        by_class[row['category_id']].append(row)
+    return float(np.mean([quality(of_class) for of_class in by_class.values()])) if by_class else None
+
+
+def confusion(rows: Iterable[Row], ids: Sequence[Any]) -> list[list[int]]:
+    """Numbers of segments: a row for each class of the ground truth and for 'extra', a column for each predicted class
+    and for 'missed'. Pairs are those with an IoU above 0.5, whatever their classes.
+
+    Args:
+        rows: All segments, see :func:`~mmpanoptic.evaluation.account.lost_segments`.
+        ids: Category ids in the order of the matrix.
+    """
+    rows = list(rows)
+    place = {of: index for index, of in enumerate(ids)}
+    table = np.zeros((len(ids) + 1, len(ids) + 1), np.int64)
+    predicted = {(row['image_id'], row['pred_id']): row['category_id'] for row in rows if row['kind'] == 'extra'}
+    paired = set()
+    for row in rows:
+        of = place[row['category_id']]
+        other = row['image_id'], row['pred_id']
+        if row['kind'] == 'match':
+            table[of, of] += 1
+        elif row['kind'] == 'missed':
+            wrong = ' as ' in row['cause'] and other in predicted
+            table[of, place[predicted[other]] if wrong else -1] += 1
+            paired |= {other} if wrong else set()
+    for image, pred in predicted.keys() - paired:
+        table[-1, place[predicted[image, pred]]] += 1
+    return table.tolist()

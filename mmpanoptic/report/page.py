@@ -1,0 +1,42 @@
+"""The page of a report: one HTML file without anything to fetch."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+from mmpanoptic.utils import UserError
+
+_HERE = Path(__file__).parent
+
+
+def render_page(contents: Mapping[str, Any], pictures: Sequence[Mapping[str, Any]]) -> str:
+    """The page.
+
+    Args:
+        contents: See :func:`~.contents.contents_of`; the ``picture`` of an image is its place in ``pictures``.
+        pictures: See :func:`~.pictures.pictures_of`.
+
+    Raises:
+        UserError: If plotly is not installed.
+    """
+    try:
+        from plotly.offline import get_plotlyjs  # a second, and no other tool needs it
+    except ImportError:
+        raise UserError('the plots of a report are those of plotly: pip install plotly') from None
+    environment = jinja2.Environment(autoescape=True, loader=jinja2.FileSystemLoader(_HERE), trim_blocks=True)
+    return environment.get_template('page.html').render(
+        title=' against '.join(contents['names']),
+        plotly=get_plotlyjs(),
+        script=(_HERE / 'page.js').read_text(encoding='utf-8'),
+        contents=_embedded(contents),
+        pictures=[_embedded(picture) for picture in pictures],
+    )
+
+
+def _embedded(value: Any) -> str:
+    """JSON that can stand in a script element, whatever texts are in it."""
+    text = json.dumps(value, allow_nan=False, separators=(',', ':'))
+    return text.replace('<', '\\u003c').replace('\u2028', '\\u2028').replace('\u2029', '\\u2029')

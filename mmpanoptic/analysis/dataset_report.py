@@ -46,7 +46,8 @@ def source_of_json(path: str, panoptic_dir: str | None, images: str | None) -> S
     if images is not None and not Path(images).is_dir():
         raise UserError(f'--images {images} is no folder')
     place = None if images is None else lambda image, annotation: str(Path(images, image['file_name']))
-    return Source(path, place, folder)
+    need_masks = any('segmentation' in one for one in annotations if isinstance(one, dict))
+    return Source(path, place, folder, need_masks=need_masks)
 
 
 def sources_of_config(config: Config) -> Iterator[tuple[str, Source, str | None]]:
@@ -84,7 +85,8 @@ def _source_of(dataset: Any) -> Source:
 
     panoptic = isinstance(dataset, CocoPanopticDataset) and not isinstance(dataset, CocoInstanceDataset)
     folder = dataset.data_prefix['seg'] if panoptic else None
-    return Source(dataset.ann_file, place, folder, getattr(dataset, 'inst_ann_file', None), loader)
+    own = getattr(dataset, 'inst_ann_file', None)
+    return Source(dataset.ann_file, place, folder, own, loader, getattr(dataset, 'need_masks', True))
 
 
 def _refusal(dataset: Any) -> str | None:

@@ -8,8 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from pycocotools import mask as coco_masks
 
-from mmpanoptic.formats.instances_json import load_instances
-from mmpanoptic.formats.json_checks import entries
+from mmpanoptic.formats.instances_json import load_instances, parse_things, with_used_categories
 from mmpanoptic.formats.masks import check_mask
 from mmpanoptic.formats.panoptic_json import annotations_by_image, parse_categories, parse_segments, read_json
 from mmpanoptic.formats.panoptic_png import decode_panoptic_png
@@ -31,6 +30,7 @@ class Source(NamedTuple):
         seg_dir: Folder of the panoptic PNGs; None: there are none, the JSON is one of instances.
         inst_ann_file: Instances JSON beside a panoptic one, or None.
         loader: How images are read.
+        need_masks: Whether every instance of an instances JSON alone must have a mask.
     """
 
     ann_file: str
@@ -38,6 +38,7 @@ class Source(NamedTuple):
     seg_dir: str | None
     inst_ann_file: str | None = None
     loader: LoadImageFromFile | None = None
+    need_masks: bool = True
 
 
 class Inspection(NamedTuple):
@@ -105,13 +106,13 @@ def _read_annotations(source: Source, faults: dict[str, list[str]]) -> tuple[lis
     path = source.ann_file
     try:
         data = read_json(path)
-        categories = entries(data.get('categories'), path, 'categories', 'add `categories` with id, name and isthing')
         if source.seg_dir is None:
-            categories = [{'isthing': 1, **category} for category in categories]
+            data = with_used_categories(data, path)
+            categories = parse_things(data, path)
             pairs = [(image, None) for image, _ in annotations_by_image({'images': data.get('images')}, path)]
         else:
+            categories = parse_categories(data.get('categories'), path)
             pairs = annotations_by_image(data, path)
-        categories = parse_categories(categories, path)
     except DatasetError as error:
         faults['annotations'] = [str(error)]
         return [], []
@@ -143,13 +144,14 @@ def _read_instances(
     source: Source, data: dict, category_of: dict, images: list[dict], faults: dict[str, list[str]]
 ) -> dict:
     """Instances by image: of the instances JSON, or of ``data`` if that is one."""
-    path = source.ann_file if source.seg_dir is None else source.inst_ann_file
+    alone = source.seg_dir is None
+    path = source.ann_file if alone else source.inst_ann_file
     if path is None:
         return {}
     try:
-        return load_instances(
-            data if source.seg_dir is None else read_json(path), path, category_of, images, source.ann_file
-        )
+        if alone:
+            return load_instances(data, path, category_of, images, None, source.need_masks)
+        return load_instances(read_json(path), path, category_of, images, source.ann_file)
     except DatasetError as error:
         faults['instances'] = [str(error)]
         return {}
@@ -170,7 +172,7 @@ def examine_image(info: dict, loader: LoadImageFromFile) -> ImageFacts:
         except DatasetError as error:
             faults.append(('images', str(error)))
     masks, overlap = [], None
-    if info['instances'] and info['instances'][0].get('mask'):
+    if any(one.get('mask') for one in info['instances']):
         masks, wrong = _run_lengths(info)
         faults += [('masks', line) for line in wrong]
         overlap = _overlap([mask for mask, one in zip(masks, info['instances'], strict=True) if not one['ignore_flag']])

@@ -48,6 +48,29 @@ def test_an_instances_json(check, files, tmp_path):
     assert report['statistics']['data']['overlaps']['pairs'] == 1
 
 
+def test_boxes_alone(check, files, tmp_path):
+    for annotation in files.instances['annotations']:
+        del annotation['segmentation']
+    files.save()
+    status, _, report = check(tmp_path / 'instances.json')
+    numbers = report['statistics']['data']
+    assert status == 0 and numbers['things'] == 3 and numbers['overlaps'] is None
+    assert (
+        numbers['thing_pixels'][2] == sorted(a['area'] for a in files.instances['annotations'] if not a['iscrowd'])[1]
+    )
+    files.instances['annotations'][0]['segmentation'] = [[4, 10, 14, 10, 14, 20, 4, 20]]  # of some: forgotten
+    files.save()
+    assert check(tmp_path / 'instances.json')[0] == 1
+
+
+def test_the_parent_category_of_roboflow(check, files, tmp_path):
+    categories = [dict(one, supercategory='pets') for one in files.instances['categories']]
+    files.instances['categories'] = [dict(id=0, name='pets', supercategory='none'), *categories]
+    files.save()
+    _, _, report = check(tmp_path / 'instances.json')
+    assert [row['name'] for row in report['statistics']['data']['classes']] == ['cat', 'dog']
+
+
 def test_many_faults(check, files, tmp_path):
     for annotation in files.panoptic['annotations']:
         for segment in annotation['segments_info']:

@@ -22,6 +22,7 @@ MAX_PIXELS = 2**27
 FORMATS = ('AVIF', 'BMP', 'GIF', 'JPEG', 'PNG', 'PPM', 'TIFF', 'WEBP')
 _LOSSY = ('AVIF', 'JPEG', 'WEBP')  # or may be
 _ORIENTATION, _TURNED = 0x0112, range(5, 9)  # of EXIF: by 90 or 270 degrees
+_TURNABLE = ('JPEG', 'MPO', 'PNG')  # OpenCV looks for EXIF in no others
 _VARIABLE = 'MMPANOPTIC_MAX_PIXELS'
 _LARGEST = 2**30  # OpenCV's own limit
 
@@ -102,7 +103,7 @@ def loaded_size(path: str | Path) -> tuple[int, int]:
     """
     height, width = image_size(path)
     with decoding(str(path)), _open(path) as image:
-        turned = image.getexif().get(_ORIENTATION) in _TURNED
+        turned = image.format in _TURNABLE and image.getexif().get(_ORIENTATION) in _TURNED
     return (width, height) if turned else (height, width)
 
 

@@ -105,6 +105,7 @@ class ImageFinder:
     _OF_IMAGES = ('images', 'img', 'data')
 
     def __init__(self, given: Path | None, roots: Sequence[Path]) -> None:
+        self._given = given is not None
         self.roots = [given] if given else [root for root in dict.fromkeys(roots) if root.is_dir()]
         self._deep = [root for root in self.roots if given or root.name in self._OF_IMAGES]
         self._by_name: dict[str | None, list[Path]] | None = None
@@ -113,17 +114,20 @@ class ImageFinder:
         """The file of an image, and its name below its folder.
 
         A name that leaves the folder, such as an address or a path of another machine, is looked for by its last part
-        alone.
+        alone; so is any name that is not there, in a folder that was given.
 
         Raises:
             DatasetError: If there is no such file, or several.
         """
+        whole = safe_name(name)
         last = safe_name(PurePosixPath(str(name).replace('\\', '/')).name)
-        for relative in dict.fromkeys((safe_name(name), last)):
+        for relative in (whole, last if self._given or whole is None else None):
             for root in self.roots if relative else ():
                 if (root / relative).is_file():
                     return self._named(root / relative)
         found = self._index().get(last, [])
+        if whole is not None and not self._given:
+            found = [path for path in found if path.as_posix().endswith(f'/{whole}')]
         if len(found) == 1:
             return self._named(found[0])
         state = f'{len(found)} images of that name are' if found else 'no such image is'

@@ -20,7 +20,15 @@ from PIL import Image
 
 from mmpanoptic.datasets.transforms import LoadImageFromFile
 from mmpanoptic.formats import images
-from mmpanoptic.formats.images import check_complete, check_size, image_size, load_label_map, max_pixels, set_max_pixels
+from mmpanoptic.formats.images import (
+    check_complete,
+    check_size,
+    image_size,
+    load_label_map,
+    loaded_size,
+    max_pixels,
+    set_max_pixels,
+)
 from mmpanoptic.formats.panoptic_json import annotations_by_image
 from mmpanoptic.formats.panoptic_png import decode_panoptic_png
 from mmpanoptic.utils import DatasetError, UserError
@@ -255,3 +263,13 @@ def test_photos_with_previews_are_photos(tmp_path):
     photo.save(tmp_path / 'x.jpg', format='MPO', save_all=True, append_images=[photo])
     assert image_size(tmp_path / 'x.jpg') == (32, 48)
     assert read_image(str(tmp_path / 'x.jpg')).shape == (32, 48, 3)
+
+
+@pytest.mark.parametrize('kind', ['JPEG', 'PNG', 'WEBP', 'AVIF'])
+def test_an_image_is_loaded_at_the_size_that_is_told(kind, tmp_path):
+    path = tmp_path / f'a.{kind.lower()}'
+    for orientation in range(1, 9):
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        Image.new('RGB', (20, 30)).save(path, format=kind, exif=exif)
+        assert loaded_size(path) == cv2.imread(str(path), cv2.IMREAD_COLOR).shape[:2], orientation

@@ -343,3 +343,19 @@ def test_files_of_anything(name, tmp_path, capsys):
             refused += 1
             assert '\n' not in str(error)
     assert 5 < refused < 60
+
+
+def test_an_image_of_another_folder_is_not_taken(tmp_path):
+    """Of one name and size, it would give a wrong label."""
+    root = tmp_path / 'in'
+    root.mkdir()
+    source = WRITERS['cvat'](root)
+    for name in ('x/a.png', 'a.png', 'y/b/a.png'):
+        save_image(root / 'images' / name)
+    tree = ElementTree.parse(source)
+    tree.getroot().find('image').set('name', 'b/a.png')
+    tree.write(source)
+    assert run('cvat', tmp_path, source)[1].keys() == {'y/b/a.png'}
+    (root / 'images' / 'y' / 'b' / 'a.png').unlink()
+    with pytest.raises(UserError, match='and no such image is'):
+        run('cvat', tmp_path, source)

@@ -92,8 +92,12 @@ def stack(
         return shape.order, *{'z': (shape.z or 0, *by_area), 'area': by_area, 'file': (index,)}[order]
 
     ids, claims = np.zeros(size, np.int32), np.zeros(size, np.uint8)
-    free = np.ones(size, bool)
-    category_of_id, crowd_ids, id_of_stuff, id_of_shape = {}, set(), {}, {}
+    category_of_id: dict[int, int] = {}
+    id_of_stuff: dict[int, int] = {}
+    shape_of_id: dict[int, Shape] = {}  # of things
+    if background is not None:
+        ids[:] = id_of_stuff[background] = distinct_id(1)
+        category_of_id[distinct_id(1)] = background
     for index in sorted(range(len(shapes)), key=key):
         shape = shapes[index]
         x, y, width, height = (int(value) for value in rle.toBbox(shape.mask))
@@ -101,22 +105,15 @@ def stack(
         mask = rle.decode(shape.mask).view(bool)[box]
         segment = VOID_ID
         if shape.label is not None:
-            category = categories[shape.label]['id']
-            segment = id_of_stuff.get(category) if not is_thing[index] else None
-            if segment is None:
-                segment = distinct_id(len(category_of_id) + 1)
-                category_of_id[segment] = category
-                (id_of_shape if is_thing[index] else id_of_stuff)[index if is_thing[index] else category] = segment
-            if shape.is_crowd and is_thing[index]:
-                crowd_ids.add(segment)
+            category, new = categories[shape.label]['id'], distinct_id(len(category_of_id) + 1)
+            segment = new if is_thing[index] else id_of_stuff.setdefault(category, new)
+            category_of_id[segment] = category
+            if is_thing[index]:
+                shape_of_id[segment] = shape
         ids[box][mask] = segment
-        free[box] &= ~mask
         if not shape.order:
             claims[box] += mask & (claims[box] < 2)
-    if background is not None and free.any():
-        segment = id_of_stuff.get(background) or distinct_id(len(category_of_id) + 1)
-        category_of_id[segment] = background
-        ids[free] = segment
     present = set(np.unique(ids).tolist())
-    hidden = [shapes[index] for index, segment in id_of_shape.items() if segment not in present]
-    return Layered(ids, category_of_id, crowd_ids, int(np.count_nonzero(claims > 1)), hidden)
+    hidden = [shape for segment, shape in shape_of_id.items() if segment not in present]
+    crowds = {segment for segment, shape in shape_of_id.items() if shape.is_crowd}
+    return Layered(ids, category_of_id, crowds, int(np.count_nonzero(claims > 1)), hidden)

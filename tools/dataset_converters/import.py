@@ -67,7 +67,10 @@ def ask_stuff(classes: Sequence[dict[str, Any]], given: list[str] | None) -> lis
     if sys.stdin is None or not sys.stdin.isatty():
         print(f'All classes are things, as --stuff names none: {listed}')
         return None
-    return names(input(f'Classes: {listed}\nWhich are stuff (sky, road), between commas; none: Enter. '))
+    try:
+        return names(input(f'Classes: {listed}\nWhich are stuff (sky, road), between commas; none: Enter. '))
+    except EOFError:
+        return None
 
 
 def make(args: argparse.Namespace) -> dict[str, Any]:

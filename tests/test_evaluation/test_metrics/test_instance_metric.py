@@ -138,7 +138,7 @@ def test_instance_errors(dataset, samples, tiny_shapes, tmp_path):
     last = data['categories'][-1]['id']
     fewer = {'categories': data['categories'][:-1]}
     path.write_text(json.dumps(data | fewer))
-    with pytest.raises(UserError, match=r'annotation \d+ of image \d+ has category_id \d+, which is no thing in'):
+    with pytest.raises(UserError, match=r'annotation \d+ of image \d+ has category_id \d+, which is none of its'):
         InstanceMetric(metric='bbox', ann_file=str(path))
     fewer['annotations'] = [a for a in data['annotations'] if a['category_id'] != last]
     path.write_text(json.dumps(data | fewer))

@@ -99,7 +99,7 @@ def _image(file: Path, image_of: dict[str, list[Path]], folder: Path, source: Pa
     if len(candidates) != 1:
         raise DatasetError(
             f'{file} has {len(candidates)} images of the name {stem} or {stem}_leftImg8bit '
-            f'({", ".join(SUFFIXES[:3])}, ...) in {folder}: name the folder of the images'
+            f'({", ".join(SUFFIXES[:3])}, ...) in {folder}: give `images`, their folder'
         )
     shapes = []
     for index, one in enumerate(content['objects']):

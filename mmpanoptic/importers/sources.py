@@ -132,7 +132,7 @@ class ImageFinder:
             return self._named(found[0])
         state = f'{len(found)} images of that name are' if found else 'no such image is'
         folders = ', '.join(map(str, self.roots)) or 'a folder'
-        raise DatasetError(f'{where} names {str(name)[:200]!r}, and {state} in {folders}: name the folder', 'images')
+        raise DatasetError(f'{where} names {str(name)[:200]!r}, and {state} in {folders}: give `images`, their folder')
 
     def _named(self, path: Path) -> tuple[Path, str]:
         """A file with its name below the innermost of the folders."""

@@ -14,7 +14,7 @@ from mmpanoptic.utils import UserError
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    formats = '\n'.join(f'  {name:20}{one.says}' for name, one in TARGETS.items())
+    formats = '\n'.join(f'  {name:18}{one.says}' for name, one in TARGETS.items())
     parser = argparse.ArgumentParser(
         description=__doc__.splitlines()[0],
         epilog=f'formats:\n{formats}',

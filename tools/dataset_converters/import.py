@@ -37,7 +37,7 @@ def names(text: str) -> list[str]:
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    formats = '\n'.join(f'  {name:20}{one.says}' for name, one in READERS.items())
+    formats = '\n'.join(f'  {name:22}{one.says}' for name, one in READERS.items())
     parser = argparse.ArgumentParser(
         description=__doc__.splitlines()[0],
         epilog=f'formats:\n{formats}',
@@ -50,7 +50,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--categories', type=Path, metavar='FILE', help='the classes: a name a line, or JSON')
     parser.add_argument('--stuff', type=names, metavar='A,B', help='which are stuff (default: as the format says)')
     parser.add_argument('--background', metavar='NAME', help='stuff class of pixels without a label (default: void)')
-    parser.add_argument('--order', choices=ORDERS, help='what lies on top (default: z if there is one, or area)')
+    parser.add_argument('--order', choices=ORDERS, help='what lies on top (default: as the format has it, or area)')
     parser.add_argument('--split', type=float, metavar='SHARE', help='share of the images that are for training')
     parser.add_argument('--split-by', choices=WAYS, default='image', help='what stays together (default: %(default)s)')
     parser.add_argument('--copy-images', action='store_true', help='copy images instead of linking them')

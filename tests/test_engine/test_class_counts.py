@@ -12,6 +12,7 @@ from mmengine.config import Config
 from mmengine.registry import init_default_scope
 
 from mmpanoptic.apis import PanopticInferencer, load_model
+from mmpanoptic.datasets.wrappers import inner_datasets
 from mmpanoptic.engine.class_counts import counted_model
 from mmpanoptic.engine.components import nodes
 from mmpanoptic.engine.configs import load_config
@@ -33,10 +34,13 @@ def automatic(config: Config) -> Config:
     return config
 
 
-def on(data, name, **options) -> Config:
+def on(data, name) -> Config:
     init_default_scope('mmpanoptic')
-    places = {f'{part}_dataloader.dataset.data_root': f'{data}/' for part in ('train', 'val', 'test')}
-    return load_config(str(CONFIGS / name), places | options)
+    config = load_config(str(CONFIGS / name))
+    for loader in LOADERS:
+        for dataset in inner_datasets(config[loader].dataset):
+            dataset['data_root'] = f'{data}/'
+    return config
 
 
 @pytest.mark.parametrize('name', SHAPES)

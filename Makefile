@@ -13,7 +13,7 @@ INSTALL = py="$(PYTHON)"; "$$py" -c 'import sys; sys.exit(sys.version_info < (3,
 	"make install PYTHON=/path/to/python3.11" >&2; exit 1; }; "$$py" tools/misc/install.py
 
 .DEFAULT_GOAL := help
-.PHONY: help install wheels test lint attack demo clean
+.PHONY: help install wheels test lint attack formats demo clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## */  make \1\t/p' Makefile | expand -t 18
@@ -44,6 +44,12 @@ lint: install  ## ruff and codespell over the whole tree
 attack: install  ## all attacks in full, and a table of them in work_dirs/attack.md (docs/reliability.md)
 	mkdir -p work_dirs
 	ATTACK_SHARE=1 ATTACK_TABLE=work_dirs/attack.md $(RUN) -m pytest tests/attack $(PYTEST_ARGS)
+
+# The libraries need other versions of OpenCV and Pillow than this package.
+formats: install  ## import and export beside datumaro, labelme and label-studio-sdk, in an environment of their own
+	[ -x $(VENV)/judge/bin/python ] || { $(RUN) -m venv $(VENV)/judge && \
+		$(VENV)/judge/bin/pip install -q datumaro==1.13.* labelme==6.* label-studio-sdk==2.*; }
+	MMPANOPTIC_FORMAT_JUDGE=$(CURDIR)/$(VENV)/judge/bin/python $(RUN) -m pytest tests/test_importers $(PYTEST_ARGS)
 
 demo: install  ## dataset, training, PQ and pictures, all small: minutes without a GPU
 	@$(RUN) tools/misc/demo.py

@@ -1,6 +1,5 @@
 """Every config builds, has the size that its metafile states, and runs."""
 
-import re
 from pathlib import Path
 
 import pytest
@@ -126,14 +125,3 @@ def test_config_beyond_the_model(path):
         return
     assert last.by_epoch == by_epoch
     assert last.end == config.train_cfg['max_epochs' if by_epoch else 'max_iters']
-
-
-def test_readme_config_of_own_data(tmp_path):
-    """The example of own data is a config that builds."""
-    (example,) = re.findall(r'```python\n(.*?)```', (ROOT / 'docs/own_data.md').read_text(), re.DOTALL)
-    base = ROOT / 'configs/panoptic_fpn/panoptic-fpn_r50_fpn_1x_coco.py'
-    (tmp_path / 'mine.py').write_text(example.replace('./panoptic-fpn_r50_fpn_1x_coco.py', str(base)))
-    config = load(tmp_path / 'mine.py')
-    assert build_model(config).panoptic_fusion_head.num_classes == 8 + 11
-    for dataloader in (config.train_dataloader, config.val_dataloader, config.test_dataloader):
-        assert dataloader.dataset.data_root == 'data/mine/'

@@ -9,6 +9,9 @@ import pytest
 from fixtures.tiny_run import tool_env
 from helpers.repo import ROOT
 
+from mmpanoptic.engine.configs import load_config
+
+PAGE = (ROOT / 'docs/own_data.md').read_text(encoding='utf-8')
 # What makes minutes seconds: fewer images, iterations and pixels.
 EVERY = 12
 SHORTER = [('=200', '=2'), ('=20', '=1'), ('--number 8', '--number 2')]
@@ -46,11 +49,21 @@ def labels(shared_data: Path, tmp_path: Path) -> Path:
     return tmp_path / 'labels'
 
 
+def test_a_config_that_names_files(tmp_path: Path):
+    (config,) = re.findall(r'```python\n(.*?)```', PAGE.partition("\n## In COCO's panoptic format")[2], re.DOTALL)
+    (tmp_path / 'mine.py').write_text(config)
+    loaded = load_config(str(tmp_path / 'mine.py'))
+    files = {'train': ('labels.json', 'pngs/'), 'val': ('labels_val.json', 'pngs_val/')}
+    for split, (ann_file, pngs) in (files | {'test': files['val']}).items():
+        dataset = loaded[f'{split}_dataloader'].dataset
+        assert (dataset.data_root, dataset.ann_file) == ('data/mine/', ann_file)
+        assert dataset.data_prefix == dict(img='photos/', seg=pngs)
+
+
 @pytest.mark.slow
 def test_from_labels_to_predictions_and_back(labels: Path):
     folder = labels.parent
-    page = (ROOT / 'docs/own_data.md').read_text(encoding='utf-8')
-    section = page.partition('## From an export of CVAT')[2].partition('\n## ')[0]
+    section = PAGE.partition('## From an export of CVAT')[2].partition('\n## ')[0]
     (config,) = re.findall(r'```python\n(.*?)```', section, re.DOTALL)
     assert len(config.splitlines()) == 2
     (folder / 'mine.py').write_text(config + SMALL)

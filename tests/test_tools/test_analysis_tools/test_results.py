@@ -3,14 +3,19 @@
 import json
 import os
 import pickle
+import re
 
 import pytest
 import torch
 from fixtures.tiny_run import NUM_IMAGES, TinyRun, run_tool, write_config
 from helpers.repo import load_tool, run_main
+from mmengine.config import Config
 
+from mmpanoptic.apis import load_model
+from mmpanoptic.datasets.shapes.categories import CATEGORIES
 from mmpanoptic.engine.results import read_results
 from mmpanoptic.evaluation.panoptic_files import evaluate_files
+from mmpanoptic.formats.panoptic_json import dataset_meta, parse_categories
 from mmpanoptic.utils import UserError
 
 TOOL = load_tool('analysis_tools/results')
@@ -61,6 +66,30 @@ def test_fused_again(tested, monkeypatch, capsys):
     assert tables(capsys.readouterr().out) == tables(printed)
     run_main(TOOL, monkeypatch, *arguments, '--cfg-options', 'model.panoptic_fusion_head.stuff_area_limit=4000')
     assert tables(capsys.readouterr().out) != tables(printed)
+
+
+@pytest.mark.parametrize(('system', 'has_weights'), [('oanet', True), ('ciae', False)])
+def test_heads_of_other_systems_fuse_again(system, has_weights, tiny_shapes, tmp_path, monkeypatch, capsys):
+    """The fusion of OANet has weights; that of CIAE takes embeddings instead of masks."""
+    monkeypatch.chdir(tmp_path)
+    base = f'{system}/{system}_r18_fpn_shapes.py'
+    extra = 'model = dict(panoptic_fusion_head=dict(score_thr=0.0, stuff_area_limit=20))\n'
+    config = write_config(tmp_path / 'tiny.py', tiny_shapes, extra=extra, base=base)
+    torch.manual_seed(0)
+    model, _ = load_model(Config.fromfile(config), device='cpu')
+    meta = dict(dataset_meta=dataset_meta(parse_categories(list(CATEGORIES), 'categories')))
+    torch.save(dict(state_dict=model.state_dict(), meta=meta), 'tiny.pth')
+    test = load_tool('test')
+    run_main(test, monkeypatch, config, 'tiny.pth', '--eval', 'PQ', '--out', 'results.pkl', '--evidence')
+    printed = tables(capsys.readouterr().out)
+    again = [config, 'results.pkl', '--eval', 'PQ', '--fuse']
+    run_main(TOOL, monkeypatch, *again, *(['--checkpoint', 'tiny.pth'] if has_weights else []))
+    assert tables(capsys.readouterr().out) == printed
+    false_positives = [int(number) for number in re.findall(r'│ +\d+ │ +(\d+) │ +\d+ │\n', printed)]
+    assert sum(false_positives) > 10, 'there is nothing to compare'
+    if has_weights:
+        with pytest.raises(UserError, match='RankingFusion has weights'):
+            run_main(TOOL, monkeypatch, *again)
 
 
 def test_errors(tested, tmp_path, monkeypatch):

@@ -4,6 +4,7 @@ import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Real
 from typing import NamedTuple
 
 from rich.console import Console
@@ -66,6 +67,11 @@ def _place_of(key: str) -> _Place | None:
     return None
 
 
+def _is_undefined(place: _Place, value: float) -> bool:
+    """Whether it is COCO's mark of what there is nothing of."""
+    return place.factor != 1.0 and value < 0
+
+
 def _rows(scores: Mapping[str, float]) -> tuple[dict[str, dict[str, float]], dict[str, float]]:
     """Percentages by row and column, and the scores of which the unit is not known."""
     known: dict[str, dict[str, float]] = {}
@@ -73,8 +79,8 @@ def _rows(scores: Mapping[str, float]) -> tuple[dict[str, dict[str, float]], dic
     for key, value in scores.items():
         place = _place_of(key)
         if place is not None and place.column not in known.get(place.row, {}):
-            undefined = place.factor != 1.0 and value < 0  # COCO's mark of what there is nothing of
-            known.setdefault(place.row, {})[place.column] = math.nan if undefined else place.factor * value
+            value = math.nan if _is_undefined(place, value) else place.factor * value
+            known.setdefault(place.row, {})[place.column] = value
         elif not _OF_A_CLASS.fullmatch(key.rpartition('/')[2]):
             others[key] = value
     return known, others
@@ -124,6 +130,18 @@ def class_table(scores: Iterable[ClassScores]) -> str:
 def closing_tables(scores: Mapping[str, float], by_class: Sequence[ClassScores] = ()) -> str:
     """What a test ends with: :func:`class_table` if a metric has scores of classes, then :func:`score_table`."""
     return '\n'.join(([class_table(by_class)] if by_class else []) + [score_table(scores)])
+
+
+def main_scores(scores: Mapping[str, float]) -> dict[str, float]:
+    """The scores as they are, without those of single classes, those that are not defined, and what is no number."""
+    found = {}
+    for key, value in scores.items():
+        if _OF_A_CLASS.fullmatch(key.rpartition('/')[2]) or not isinstance(value, Real) or not math.isfinite(value):
+            continue
+        place = _place_of(key)
+        if place is None or not _is_undefined(place, value):
+            found[key] = float(value)
+    return found
 
 
 def score_line(scores: Mapping[str, float]) -> str:

@@ -4,8 +4,9 @@ from mmengine.dist import is_main_process
 from mmengine.evaluator import Evaluator
 from mmengine.hooks import LoggerHook as MMEngineLoggerHook
 from mmengine.runner import Runner
+from mmengine.visualization import LocalVisBackend
 
-from mmpanoptic.evaluation.tables import ClassScores, closing_tables, score_line
+from mmpanoptic.evaluation.tables import ClassScores, closing_tables, main_scores, score_line
 from mmpanoptic.registry import HOOKS
 from mmpanoptic.utils.logs import file_only
 
@@ -16,7 +17,19 @@ class LoggerHook(MMEngineLoggerHook):
 
     mmengine's own writes them in every process, at once, to the same file. Its line of all scores goes to the log file
     alone. The terminal has a table after a test, and a line after a validation; both are in per cent.
+
+    The main scores of a test go to TensorBoard, and to what other vis backends there are, as ``test/<name>``; mmengine
+    records none. Their step is the epoch or iteration that the checkpoint was saved at, as a validation has it. The
+    local backend gets none: its file has the curves of a training, and the scores of a test have a file already.
     """
+
+    _saved_at = 0
+
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Note the epoch or the iteration that a checkpoint was saved at."""
+        meta = checkpoint.get('meta')
+        step = meta.get('epoch' if self.log_metric_by_epoch else 'iter') if isinstance(meta, dict) else None
+        self._saved_at = step if isinstance(step, int) else 0
 
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
         """Log the scores of a validation."""
@@ -25,9 +38,8 @@ class LoggerHook(MMEngineLoggerHook):
             if metrics and (classes := class_scores(runner.val_loop.evaluator)):
                 runner.logger.info('\n' + closing_tables(metrics, classes))
         if metrics:
-            trains = runner._train_loop is not None and not isinstance(runner._train_loop, dict)
             done = ''
-            if trains:
+            if _trains(runner):
                 by_epoch = runner.log_processor.by_epoch
                 done = f' after {"epoch" if by_epoch else "iteration"} {runner.epoch if by_epoch else runner.iter}'
             runner.logger.info(f'Validation{done}: {score_line(metrics)}')
@@ -40,6 +52,24 @@ class LoggerHook(MMEngineLoggerHook):
             super().after_test_epoch(runner, metrics)
         if metrics:
             runner.logger.info('\n' + closing_tables(metrics, class_scores(runner.test_loop.evaluator)))
+            self._record(runner, {f'test/{key}': value for key, value in main_scores(metrics).items()})
+
+    def _record(self, runner: Runner, scores: dict[str, float]) -> None:
+        """Hand scores to the vis backends but the local one; a full disk costs them alone."""
+        step = self._saved_at
+        if _trains(runner):
+            step = runner.epoch if self.log_metric_by_epoch else runner.iter
+        try:
+            for backend in runner.visualizer._vis_backends.values():
+                if not isinstance(backend, LocalVisBackend):
+                    backend.add_scalars(scores, step=step)
+        except OSError as error:
+            runner.logger.warning(f'Scores cannot be recorded ({error.strerror or error}): the run goes on')
+
+
+def _trains(runner: Runner) -> bool:
+    """Whether there is a training, which has an epoch; asking for the loop would build it."""
+    return runner._train_loop is not None and not isinstance(runner._train_loop, dict)
 
 
 def class_scores(evaluator: Evaluator) -> list[ClassScores]:

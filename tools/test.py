@@ -1,7 +1,7 @@
 """Test a model.
 
 python tools/test.py CONFIG CHECKPOINT --eval PQ [bbox segm mIoU cityscapes] [--classwise] [--show-dir DIR]
-    [--out results.pkl [--evidence]] [--tta]
+    [--out results.pkl [--evidence]] [--report DIR] [--tta]
 """
 
 import argparse
@@ -25,6 +25,7 @@ from mmpanoptic.engine.hooks import SpeedHook
 from mmpanoptic.engine.runner import build_runner
 from mmpanoptic.evaluation.metrics.written_results import raise_unwritten
 from mmpanoptic.models.fusion import BaseFusionHead
+from mmpanoptic.report import ReportOfTest, plotly_script
 from mmpanoptic.utils import UserError, require_file, require_folder, sole_writer, whole_folder
 
 
@@ -43,6 +44,9 @@ def parse_args() -> argparse.Namespace:
         '--show-dir',
         metavar='DIR',
         help='folder to make, or to make again, of pictures: image, ground truth, prediction',
+    )
+    parser.add_argument(
+        '--report', metavar='DIR', help='folder to make, or to make again, of a page that shows where PQ is lost'
     )
     parser.add_argument('--tta', action='store_true', help='test with the tta_model and tta_pipeline of the config')
     parser.add_argument('--compile', action='store_true', help='compile backbone and neck (docs/speed.md)')
@@ -89,12 +93,26 @@ def outputs(runner: Runner, args: argparse.Namespace) -> Iterator[None]:
         barrier()  # every rank has drawn its images
 
 
+def report(runner: Runner, args: argparse.Namespace) -> contextlib.AbstractContextManager:
+    """Make the folder of ``--report``, if it is given, of the test that is done inside.
+
+    Raises:
+        UserError: As :class:`ReportOfTest`.
+    """
+    if args.report is None:
+        return contextlib.nullcontext()
+    made = ReportOfTest(args.report, runner.test_loop, (args.out, args.show_dir))
+    return made.written(osp.splitext(osp.basename(args.config))[0])
+
+
 def main() -> None:
     args = parse_args()
     set_local_rank(args.local_rank)
     config = load_config(args.config, args.cfg_options, args.work_dir)
     config.launcher = args.launcher
     require_keys(config, 'model', 'test_dataloader', 'test_cfg')
+    if args.report is not None:
+        plotly_script()
     require_file(args.checkpoint, 'checkpoint')
     use_strict_loading(args.trust_checkpoint)
     config.load_from = args.checkpoint
@@ -116,6 +134,8 @@ def main() -> None:
             *as_list(config.get('test_evaluator')),
             dict(type='PredictionDump', out_file_path=args.out),
         ]
+    if args.report is not None:
+        config.test_evaluator = [*as_list(config.get('test_evaluator')), dict(type='KeptPanoptic')]
     if args.show_dir is not None:
         hooks = config.get('default_hooks') or {}
         if not hooks.get('visualization'):
@@ -129,7 +149,7 @@ def main() -> None:
     for module in runner.model.modules() if args.evidence else ():
         if isinstance(module, BaseFusionHead):
             module.keep_evidence = True
-    with outputs(runner, args):
+    with report(runner, args), outputs(runner, args):
         runner.test()
     raise_unwritten(runner.test_loop.evaluator)
 

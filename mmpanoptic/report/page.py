@@ -12,6 +12,19 @@ from mmpanoptic.utils import UserError
 _HERE = Path(__file__).parent
 
 
+def plotly_script() -> str:
+    """The script that draws the plots.
+
+    Raises:
+        UserError: If plotly is not installed.
+    """
+    try:
+        from plotly.offline import get_plotlyjs  # a second, and no other tool needs it
+    except ImportError:
+        raise UserError('the plots of a report are those of plotly: pip install plotly') from None
+    return get_plotlyjs()
+
+
 def render_page(contents: Mapping[str, Any], pictures: Sequence[Mapping[str, Any]]) -> str:
     """The page.
 
@@ -22,14 +35,10 @@ def render_page(contents: Mapping[str, Any], pictures: Sequence[Mapping[str, Any
     Raises:
         UserError: If plotly is not installed.
     """
-    try:
-        from plotly.offline import get_plotlyjs  # a second, and no other tool needs it
-    except ImportError:
-        raise UserError('the plots of a report are those of plotly: pip install plotly') from None
     environment = jinja2.Environment(autoescape=True, loader=jinja2.FileSystemLoader(_HERE), trim_blocks=True)
     return environment.get_template('page.html').render(
         title=' against '.join(contents['names']),
-        plotly=get_plotlyjs(),
+        plotly=plotly_script(),
         script=(_HERE / 'page.js').read_text(encoding='utf-8'),
         contents=_embedded(contents),
         pictures=[_embedded(picture) for picture in pictures],

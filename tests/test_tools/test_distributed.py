@@ -50,7 +50,8 @@ def test_same_bits_on_two_processes(tiny_run: TinyRun, tmp_path: Path):
     config = write_config(tmp_path / 'watched.py', tiny_run.data, extra="custom_imports = dict(imports=['watch'])\n")
     two = run_tool(
         'dist_test.sh', config, tiny_run.checkpoint, '2', *options, '--work-dir', 'two', '--cfg-options',
-        files + 'two_files', '--show-dir', 'pictures', cwd=tmp_path, env=environment(PYTHONPATH=str(tmp_path)),
+        files + 'two_files', '--show-dir', 'pictures', '--report', 'report', cwd=tmp_path,
+        env=environment(PYTHONPATH=str(tmp_path)),
     )  # fmt: skip
     assert one.returncode == 0, one.stderr
     assert two.returncode == 0, two.stderr
@@ -65,6 +66,11 @@ def test_same_bits_on_two_processes(tiny_run: TinyRun, tmp_path: Path):
         {'panoptic_dir': f'{name}_files.panoptic'} for name in ('one', 'two')
     ]
     assert written[0] == written[1]
+    assert two.stdout.count('Report written to') == 1
+    reported = json.loads((tmp_path / 'report/panoptic.json').read_text())
+    assert reported['annotations'] == written[0]['annotations']
+    page = (tmp_path / 'report/report.html').read_text(encoding='utf-8')
+    assert f'"pq":{json.dumps(found["panoptic/PQ"])}' in page
 
 
 def test_training_on_two_processes(tiny_run: TinyRun, tmp_path: Path):

@@ -3,15 +3,18 @@
 import json
 import re
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 from fixtures.tiny_run import EPOCHS, ITERS_PER_EPOCH, NUM_IMAGES, TinyRun, run_tool, tool_env
-from helpers.repo import ROOT, load_tool
+from helpers.repo import ROOT, load_tool, run_main
 from mmengine.config import Config
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from mmpanoptic.evaluation.panoptic_files import evaluate_files
+from mmpanoptic.utils import UserError
 
 pytestmark = pytest.mark.slow
 
@@ -59,6 +62,7 @@ SEEN = re.compile(
     r'|Results written to \S+ and \S+'
     r')?'  # a table begins on the next line
     r'|[┏┃┡│├└].*'
+    r'|Counting ━+ \d+/\d+ .*|Report written to \S+/report.html'
 )
 
 
@@ -86,7 +90,7 @@ def test_the_check_of_lines():
 def test_all_metrics_pictures_and_results(tiny_run: TinyRun, tmp_path: Path):
     done = run_tool(
         'test.py', tiny_run.config, tiny_run.checkpoint, '--eval', 'PQ', 'bbox', 'segm', 'miou',
-        '--show-dir', 'new/pictures', '--out', 'new/results/all.pkl', '--work-dir', 'work',
+        '--show-dir', 'new/pictures', '--out', 'new/results/all.pkl', '--report', 'new/report', '--work-dir', 'work',
         '--cfg-options', f'test_evaluator.outfile_prefix={tmp_path}/files/test',
         cwd=tmp_path,
     )  # fmt: skip
@@ -110,8 +114,33 @@ def test_all_metrics_pictures_and_results(tiny_run: TinyRun, tmp_path: Path):
         files / 'test.panoptic',
     )
     assert scores['panoptic/PQ'] == 100 * official['All']['pq'] > 0
+    report = tmp_path / 'new/report'
+    text = (report / 'report.html').read_text(encoding='utf-8')
+    page = json.loads(re.search(r'<script[^>]* id="contents"[^>]*>(.*?)</script>', text, re.DOTALL)[1])
+    assert page['runs'][0]['scores']['All']['pq'] == scores['panoptic/PQ']
+    assert page['names'] == [tiny_run.config.stem] and len(page['images']) == NUM_IMAGES['val']
+    written = [json.loads(path.read_text()) for path in (files / 'test.panoptic.json', report / 'panoptic.json')]
+    assert written[0]['annotations'] == written[1]['annotations']
+
+    (events,) = (tmp_path / 'work').glob('*/vis_data/events.out.tfevents*')
+    board = EventAccumulator(str(events)).Reload()
+    recorded = {tag: [(event.step, event.value) for event in board.Scalars(tag)] for tag in board.Tags()['scalars']}
+    assert {f'test/panoptic/{name}{group}' for name in ('PQ', 'SQ', 'RQ') for group in ('', '_th', '_st')} < {*recorded}
+    assert recorded['test/panoptic/PQ'] == [(EPOCHS, pytest.approx(scores['panoptic/PQ'], rel=1e-6))]
+
     trained = log_lines(tiny_run.work_dir)[-1]
     assert all(scores[key] == value for key, value in trained.items() if key.startswith('panoptic/'))
+
+
+def test_a_report_needs_plotly_which_is_said_at_once(tiny_config: Path, tmp_path: Path, monkeypatch):
+    monkeypatch.setitem(sys.modules, 'plotly.offline', None)
+    (tmp_path / 'a.pth').touch()
+    with pytest.raises(UserError, match='pip install plotly'):
+        run_main(
+            load_tool('test'), monkeypatch, tiny_config, tmp_path / 'a.pth', '--report', tmp_path / 'report',
+            '--work-dir', tmp_path / 'work',
+        )  # fmt: skip
+    assert not (tmp_path / 'work').exists()
 
 
 def test_options_of_training(tiny_run: TinyRun, tmp_path: Path):

@@ -3,11 +3,13 @@ from .instance_metric import InstanceMetric
 from .mapillary_results import MapillaryResults
 from .panoptic_iou_metric import PanopticIoUMetric
 from .panoptic_metric import PanopticMetric
+from .panoptic_predictions import KeptPanoptic
 from .written_results import PredictionDump
 
 __all__ = [
     'CityscapesInstanceMetric',
     'InstanceMetric',
+    'KeptPanoptic',
     'MapillaryResults',
     'PanopticIoUMetric',
     'PanopticMetric',

@@ -15,13 +15,14 @@ from torch import Tensor
 from mmpanoptic.evaluation.panoptic_quality import ImageMatches, accumulate, average, match_segments, per_class
 from mmpanoptic.evaluation.tables import ClassScores
 from mmpanoptic.formats.panoptic_json import annotations_by_image, parse_categories, parse_segments, read_json
-from mmpanoptic.formats.panoptic_png import decode_panoptic_png, encode_panoptic_png
+from mmpanoptic.formats.panoptic_png import decode_panoptic_png
 from mmpanoptic.formats.panoptic_writer import PanopticItem, check_places, write_panoptic
 from mmpanoptic.registry import METRICS
-from mmpanoptic.structures import panoptic_to_coco, segments_of_map
+from mmpanoptic.structures import segments_of_map
 from mmpanoptic.utils import UserError, read_bytes
 
 from .arguments import check_gathering, refuse_without
+from .panoptic_predictions import item_fields
 from .written_results import after_scores
 
 _GROUPS = (('', None), ('_th', True), ('_st', False))
@@ -87,6 +88,11 @@ class PanopticMetric(BaseMetric):
             self._annotations = {image['id']: (place, image, gt) for place, (image, gt) in enumerate(pairs)}
 
     @property
+    def ground_truth(self) -> tuple[str, str] | None:
+        """JSON and folder that are scored against, if they are not the dataset's."""
+        return None if self._annotations is None else (self._ann_file, self._seg_prefix)
+
+    @property
     def finds_by_id(self) -> bool:
         """Whether the ground truth of an image is found by the image's id."""
         return self._annotations is not None
@@ -116,7 +122,9 @@ class PanopticMetric(BaseMetric):
                 place, gt_ids, gt_segments = self._ground_truth(sample)
                 maps = _side_by_side(gt_ids, pred_map)
                 matches = match_segments(maps[0], gt_segments, maps[1], segments, void, sample['img_path'])
-            written = self._item(sample, pred_map.cpu().numpy(), segments, void) if self.outfile_prefix else None
+            written = None
+            if self.outfile_prefix:
+                written = item_fields(sample, pred_map.cpu().numpy(), segments, self.dataset_meta)
             self.results.append((place, matches, written))
 
     def _ground_truth(self, sample: dict) -> tuple[int, Tensor, list[dict]]:
@@ -152,14 +160,6 @@ class PanopticMetric(BaseMetric):
                     f'{self._ann_file}: class {label} is {names[0]!r}, and {names[1]!r} in the tested dataset: list '
                     'the same `categories` in the same order in both'
                 )
-
-    def _item(self, sample: dict, pred_map: np.ndarray, segments: list[dict], void: int) -> tuple:
-        """Fields of the :class:`PanopticItem` of an image; the first rank writes those of all."""
-        by_label = sorted(self.dataset_meta['categories'], key=lambda category: category['label'])
-        ids, infos = panoptic_to_coco(pred_map, segments, [category['id'] for category in by_label], void)
-        name = osp.basename(sample['img_path'])
-        image = dict(id=sample['img_id'], file_name=name, width=ids.shape[1], height=ids.shape[0])
-        return image, f'{osp.splitext(name)[0]}.png', encode_panoptic_png(ids), infos
 
     def compute_metrics(self, results: list[tuple[int, ImageMatches | None, dict | None]]) -> dict[str, float]:
         """Sum and average over all images; called on the first rank.

@@ -1,0 +1,69 @@
+"""Panoptic predictions of a test as entries of a file in COCO's format."""
+
+import os.path as osp
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from mmengine.evaluator import BaseMetric
+
+from mmpanoptic.formats.panoptic_png import encode_panoptic_png
+from mmpanoptic.formats.panoptic_writer import PanopticItem
+from mmpanoptic.registry import METRICS
+from mmpanoptic.structures import panoptic_to_coco, segments_of_map
+
+from .arguments import check_gathering, require_part
+
+
+def item_fields(
+    sample: Mapping[str, Any], pred_map: np.ndarray, segments: Sequence[dict], meta: Mapping[str, Any]
+) -> tuple:
+    """Fields of the :class:`PanopticItem` of an image; plain values, which the first rank collects from all.
+
+    Args:
+        sample: The data sample, with ``img_path`` and ``img_id``.
+        pred_map: Its panoptic map of shape (H, W).
+        segments: Segments of the map.
+        meta: The dataset's, with ``classes`` and ``categories``.
+    """
+    by_label = sorted(meta['categories'], key=lambda category: category['label'])
+    ids, infos = panoptic_to_coco(pred_map, segments, [category['id'] for category in by_label], len(meta['classes']))
+    name = osp.basename(sample['img_path'])
+    image = dict(id=sample['img_id'], file_name=name, width=ids.shape[1], height=ids.shape[0])
+    return image, f'{osp.splitext(name)[0]}.png', encode_panoptic_png(ids), infos
+
+
+@METRICS.register_module()
+class KeptPanoptic(BaseMetric):
+    """Keeps the predictions of a test for whoever writes them when the scores are out; has no scores.
+
+    Attributes:
+        items: All images on the first rank, when they are done, in the order of the dataset; else empty.
+        paths: Where each image lies, by its id.
+    """
+
+    default_prefix = 'kept'  # mmengine warns of a metric without a prefix
+
+    def __init__(self, **kwargs) -> None:
+        super().__init__(**kwargs)
+        check_gathering(self, kwargs)
+        self.items: list[PanopticItem] = []
+        self.paths: dict[int | str, str] = {}
+
+    def process(self, data_batch: dict, data_samples: Sequence[dict]) -> None:
+        """Encode the maps of a batch."""
+        for sample in data_samples:
+            prediction = require_part(sample, 'pred_panoptic_seg', 'the model gives no panoptic map')
+            pred_map = prediction['sem_seg'].squeeze(0).cpu().numpy()
+            segments = prediction.get('segments_info')
+            if segments is None:
+                segments = segments_of_map(pred_map, len(self.dataset_meta['classes']))
+            fields = item_fields(sample, pred_map, segments, self.dataset_meta)
+            self.results.append((sample.get('sample_idx', 0), sample['img_path'], fields))
+
+    def compute_metrics(self, results: list[tuple[int, str, tuple]]) -> dict:
+        """Keep all of them; called on the first rank."""
+        results = sorted(results, key=lambda result: result[0])
+        self.items = [PanopticItem(*fields) for _, _, fields in results]
+        self.paths = {fields[0]['id']: path for _, path, fields in results}
+        return {}

@@ -142,7 +142,8 @@ PUBLIC = {
         'PanopticVisualizationHook RankingConflictHook SpeedHook StopHook SyncBuffersHook branch_gradients'
     ),
     'mmpanoptic.evaluation.metrics': (
-        'CityscapesInstanceMetric InstanceMetric MapillaryResults PanopticIoUMetric PanopticMetric PredictionDump'
+        'CityscapesInstanceMetric InstanceMetric KeptPanoptic MapillaryResults PanopticIoUMetric PanopticMetric '
+        'PredictionDump'
     ),
     'mmpanoptic.exporters': 'Item Options PanopticFiles TARGETS Target export',
     'mmpanoptic.importers': (
@@ -173,7 +174,7 @@ PUBLIC = {
     'mmpanoptic.models.seg_heads': 'CIAEHead CIAEOutputs OANetStuffHead PanopticFPNHead SpatialFlowStuffHead',
     'mmpanoptic.models.task_modules': 'DetectronAnchorGenerator DetectronBBoxCoder',
     'mmpanoptic.models.test_time_augs': 'InstanceTTAModel PanopticTTAModel View',
-    'mmpanoptic.report': 'build_report choose_images contents_of pictures_of render_page',
+    'mmpanoptic.report': 'ReportOfTest build_report choose_images contents_of pictures_of plotly_script render_page',
     'mmpanoptic.structures': (
         'EmbeddingMap Evidence INSTANCE_OFFSET MAX_ID Stuff StuffLabels StuffLogits VOID_ID id_to_rgb ids_to_indices '
         'labels_of_ids panoptic_to_coco rgb_to_id segments_of_map'

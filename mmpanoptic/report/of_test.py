@@ -37,15 +37,17 @@ class ReportOfTest:
         others: Files and folders that the test writes besides.
 
     Raises:
-        UserError: If PQ is not scored, there are several datasets or one without panoptic
-            ground truth on this machine's disks, or one of ``others`` lies in the folder.
+        UserError: If PQ is not scored, there are several datasets or one without panoptic ground truth on this
+            machine's disks, or one of ``others`` lies in the folder.
     """
 
     def __init__(self, folder: str, loop: TestLoop, others: tuple[str | None, ...] = ()) -> None:
         self.folder = folder
         metrics = loop.evaluator.metrics
         self._kept = next(metric for metric in metrics if isinstance(metric, KeptPanoptic))
-        self._ground_truth = path, _ = _ground_truth(metrics, loop.dataloader.dataset)
+        dataset = loop.dataloader.dataset
+        self._ground_truth = path, _ = _ground_truth(metrics, dataset)
+        self._images = next(inner_datasets(dataset)).data_prefix.get('img') or '.'
         categories = parse_categories(read_json_of(path).get('categories'), path)  # numbered as they are there
         self._kept.dataset_meta = {**self._kept.dataset_meta, 'categories': categories}
         place = Path(os.path.realpath(folder))
@@ -76,8 +78,7 @@ class ReportOfTest:
     def _fill(self, made: Path, name: str) -> None:
         """All files of the folder."""
         truth, folder = read_json_of(self._ground_truth[0]), self._ground_truth[1]
-        images = os.path.commonpath([os.path.dirname(os.path.abspath(path)) for path in self._kept.paths.values()])
-        (made / TRUTH).write_text(json.dumps(_tested_part(truth, self._kept.paths, images)))
+        (made / TRUTH).write_text(json.dumps(_tested_part(truth, self._kept.paths, self._images)))
         pngs = made / 'panoptic'
         pngs.mkdir()
         content = fill_panoptic(pngs, self._kept.items, truth['categories'], made / PREDICTIONS, pngs)
@@ -86,7 +87,7 @@ class ReportOfTest:
         mapper = partial(tracked_map, workers=1, description='Counting')
         # Labels are those of the ground truth's categories: a poor model is no other numbering.
         result = score_files(*ground_truth, predictions, Bootstrap(), True, mapper, segments=True)
-        page = build_report(result, ground_truth, predictions, [name], images)
+        page = build_report(result, ground_truth, predictions, [name], self._images)
         (made / PAGE).write_text(page, encoding='utf-8')
 
 
@@ -107,7 +108,7 @@ def _ground_truth(metrics: list, dataset: Any) -> tuple[str, str]:
                 'set ann_file of PanopticMetric'
             )
         found = datasets[0].ann_file, datasets[0].data_prefix['seg']
-    for path in (*found, datasets[0].data_prefix.get('img', '')):
+    for path in (*found, datasets[0].data_prefix.get('img') or '.'):
         if not is_local(path, getattr(datasets[0], 'backend_args', None)):
             raise UserError(f'--report: {path} is not on a disk of this machine: copy the data here')
     return found
@@ -116,7 +117,7 @@ def _ground_truth(metrics: list, dataset: Any) -> tuple[str, str]:
 def _tested_part(truth: Mapping[str, Any], paths: Mapping[int | str, str], folder: str) -> dict:
     """The ground truth of the images that were tested, with their names relative to a folder."""
     images = [
-        dict(image, file_name=os.path.relpath(os.path.abspath(paths[image['id']]), folder))
+        dict(image, file_name=os.path.relpath(paths[image['id']], folder))
         for image in truth['images']
         if image['id'] in paths
     ]

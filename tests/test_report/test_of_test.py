@@ -107,7 +107,18 @@ def test_again_on_fewer_images(files, tmp_path):
     files.test(tmp_path / 'report')
     scores = files.test(tmp_path / 'report', files.samples[3:5])
     page = check(files, tmp_path / 'report', scores)
+    assert [image['name'] for image in page['images']] == ['1/0004.jpg', '0/0005.jpg']
     assert len(page['images']) == len(list((tmp_path / 'report' / 'panoptic').iterdir())) == 2
+
+
+@pytest.mark.parametrize('prefix', ['one folder', ''])
+def test_an_image_is_found_from_any_folder(files, tmp_path, prefix):
+    """Names are relative to the dataset's folder of images, or to the current one, wherever the image is."""
+    (tmp_path / prefix).mkdir(exist_ok=True)
+    files.images = tmp_path / prefix if prefix else ''
+    scores = files.test(tmp_path / 'report', files.samples[:1])
+    page = check(files, tmp_path / 'report', scores)
+    assert page['images'][0]['name'].endswith('../images/0/0001.jpg' if prefix else 'images/0/0001.jpg')
 
 
 def test_ground_truth_of_the_metric_with_other_numbers(files, tmp_path):

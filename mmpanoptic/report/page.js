@@ -91,8 +91,10 @@ function waterfall() {
 }
 
 function plot(id, traces, layout) {
-  const base = { margin: { t: 20, r: 10, b: 110, l: 50 }, height: 380, showlegend: two };
-  return Plotly.react(byId(id), traces, { ...base, ...layout }, CONFIG);
+  const base = { margin: { t: 20, r: 10, b: 40, l: 50 }, height: 340, showlegend: two };
+  const axis = { automargin: true }; // names of classes and causes may be long
+  const axes = { xaxis: { ...axis, ...layout.xaxis }, xaxis2: axis, yaxis: { ...axis, ...layout.yaxis } };
+  return Plotly.react(byId(id), traces, { ...base, ...layout, ...axes }, CONFIG);
 }
 
 function classBars() {
@@ -129,10 +131,10 @@ function bins() {
   });
   for (const key of ['sizes', 'occlusion']) {
     const traces = data.runs.flatMap((run, k) => [bar(run, k, key, 'found', 'found'), bar(run, k, key, 'iou', 'IoU')]);
-    plot(key, traces, { title: { text: key }, margin: { t: 40, r: 10, b: 60, l: 50 }, height: 300, showlegend: true });
+    plot(key, traces, { title: { text: key, x: 0 }, margin: { t: 40, r: 10, b: 40, l: 50 }, height: 300, showlegend: true });
   }
   const traces = data.runs.map((run, k) => bar(run, k, 'crowdedness', 'pq', 'PQ'));
-  plot('crowdedness', traces, { title: { text: 'segments in an image' }, margin: { t: 40, r: 10, b: 60, l: 50 }, height: 300 });
+  plot('crowdedness', traces, { title: { text: 'crowdedness', x: 0 }, margin: { t: 40, r: 10, b: 40, l: 50 }, height: 300 });
 }
 
 function confusion() {
@@ -146,7 +148,7 @@ function confusion() {
     z: numbers.map((row, k) => row.map((value) => (sums[k] && value ? (100 * value) / sums[k] : null))),
     text: numbers, hovertemplate: '%{y} as %{x}: %{text} (%{z:.1f} %)<extra></extra>', colorscale: 'Viridis', zmin: 0, zmax: 100,
   }], {
-    height: Math.max(420, 130 + 15 * kept.length), margin: { t: 20, r: 10, b: 120, l: 130 }, showlegend: false,
+    height: Math.max(420, 130 + 15 * kept.length), margin: { t: 20, r: 10, b: 40, l: 110 }, showlegend: false,
     xaxis: { title: { text: 'predicted' } }, yaxis: { title: { text: 'ground truth' }, autorange: 'reversed' },
   });
 }

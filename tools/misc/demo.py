@@ -165,10 +165,11 @@ def main() -> None:
     if not (checkpoint := work_dir / 'last.pth').exists():
         raise UserError(f'{checkpoint} is not there: links cannot be made in {work_dir}, choose another --work-dir')
     test = [here('tools/test.py'), config, str(checkpoint), '--eval', 'PQ', '--work-dir', str(work_dir)]
+    made = ['--show-dir', f'{work_dir}/pictures', '--report', f'{work_dir}/report']
     pictures = f'default_hooks.visualization.max_images={NUM_PICTURES}'
     output = run(
-        f'3/3 Test: panoptic quality on {NUM_IMAGES["val"]} images, and pictures',
-        [*test, '--show-dir', f'{work_dir}/pictures', '--cfg-options', *of_data, pictures],
+        f'3/3 Test: panoptic quality on {NUM_IMAGES["val"]} images, pictures, and a report on where PQ is lost',
+        [*test, *made, '--cfg-options', *of_data, pictures],
         work_dir / 'test.log',
     )
     pq, things, stuff = re.search(r'│ PQ +│ +([\d.]+) │ +([\d.]+) │ +([\d.]+) │', output).groups()
@@ -177,6 +178,7 @@ def main() -> None:
         f'  dataset     {data}\n'
         f'  checkpoint  {checkpoint}\n'
         f'  pictures    {work_dir}/pictures/*.png (image, ground truth, prediction)\n'
+        f'  report      {work_dir}/report/report.html (open it in a browser)\n'
         f'  logs        {work_dir}/*.log\n'
         'Next: all scores of every class; predictions of images; a longer training on more of them',
         soft_wrap=True,

@@ -3,6 +3,7 @@
 import ast
 import importlib
 import re
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -192,3 +193,9 @@ def test_public_names(module):
     found = importlib.import_module(module)
     assert sorted(found.__all__) == PUBLIC[module].split()
     assert all(hasattr(found, name) for name in found.__all__)
+
+
+def test_names_of_test_modules_are_their_own(repo_root):
+    """pytest imports them by name alone, as the folders are no packages."""
+    names = Counter(path.name for path in (repo_root / 'tests').rglob('test_*.py'))
+    assert not [name for name, number in names.items() if number > 1]

@@ -23,7 +23,7 @@ from mmpanoptic.utils import UserError, write_whole
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = 'configs/panoptic_fpn/panoptic-fpn_r18_fpn_demo.py'
 LONGER = 'configs/panoptic_fpn/panoptic-fpn_r18_fpn_shapes.py'
-NUM_IMAGES = {'train': 600, 'val': 100}
+NUM_IMAGES = {'train': 500, 'val': 100}
 SIZE = (128, 192)  # height and width, the config's
 EPOCHS = 4  # of the config
 NUM_PICTURES = 12

@@ -8,8 +8,9 @@ Format: https://cocodataset.org/#format-data (4. Panoptic Segmentation).
 
 import json
 import os
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,15 @@ def image_ids(paths: Iterable[str | Path]) -> list[int]:
     stems = [Path(path).stem for path in paths]
     ids = {int(stem) for stem in stems if stem.isascii() and stem.isdecimal()}
     return [int(stem) for stem in stems] if len(ids) == len(stems) else list(range(1, len(stems) + 1))
+
+
+def distinct_png_names(items: Sequence[PanopticItem]) -> list[PanopticItem]:
+    """The same items; where images of several folders have one name, their place stands before that of the PNG."""
+    number = Counter(item.png_name for item in items)
+    return [
+        replace(item, png_name=f'{place}_{item.png_name}') if number[item.png_name] > 1 else item
+        for place, item in enumerate(items)
+    ]
 
 
 def segments_to_coco(

@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from mmpanoptic.formats.file_sources import read_json_of
+from mmpanoptic.utils import DatasetError
+from mmpanoptic.utils.paths import safe_name
 
 from .contents import contents_of, rows_by_image
 from .page import render_page
@@ -18,6 +20,7 @@ def build_report(
     names: Sequence[str],
     images: str | Path,
     pictures: int = 60,
+    inside: bool = True,
 ) -> str:
     """Make the page.
 
@@ -28,11 +31,18 @@ def build_report(
         names: What to call them.
         images: Folder of the images.
         pictures: How many images to show; all are listed.
+        inside: Whether all images must lie in their folder: a JSON of others must not bring files of this machine into
+            a page that is sent to them.
 
     Raises:
-        UserError: If plotly is not installed, or an image is missing or of another size than its map.
+        UserError: If plotly is not installed, or an image is missing, of another size than its map, or elsewhere.
     """
     gt_data = read_json_of(ground_truth[0])
+    for image in gt_data['images'] if inside else ():
+        if safe_name(image['file_name']) is None:
+            raise DatasetError(
+                f'{ground_truth[0]}: image {image["file_name"]!r} leads out of {images}: rename it there'
+            )
     contents = contents_of(result, gt_data, str(ground_truth[0]), names)
     chosen = choose_images(contents['images'], pictures)
     for picture, (place, reasons) in enumerate(chosen.items()):

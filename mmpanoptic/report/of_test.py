@@ -17,7 +17,7 @@ from mmpanoptic.evaluation.file_scores import Bootstrap, score_files
 from mmpanoptic.evaluation.metrics import KeptPanoptic, PanopticMetric
 from mmpanoptic.formats.file_sources import read_json_of
 from mmpanoptic.formats.panoptic_json import parse_categories
-from mmpanoptic.formats.panoptic_writer import fill_panoptic
+from mmpanoptic.formats.panoptic_writer import distinct_png_names, fill_panoptic
 from mmpanoptic.utils import UserError, is_local, tracked_map, whole_folder
 
 from .build import build_report
@@ -81,13 +81,15 @@ class ReportOfTest:
         (made / TRUTH).write_text(json.dumps(_tested_part(truth, self._kept.paths, self._images)))
         pngs = made / 'panoptic'
         pngs.mkdir()
-        content = fill_panoptic(pngs, self._kept.items, truth['categories'], made / PREDICTIONS, pngs)
+        content = fill_panoptic(
+            pngs, distinct_png_names(self._kept.items), truth['categories'], made / PREDICTIONS, pngs
+        )
         (made / PREDICTIONS).write_text(json.dumps(content))
         ground_truth, predictions = (made / TRUTH, folder), [(made / PREDICTIONS, pngs)]
         mapper = partial(tracked_map, workers=1, description='Counting')
         # Labels are those of the ground truth's categories: a poor model is no other numbering.
         result = score_files(*ground_truth, predictions, Bootstrap(), True, mapper, segments=True)
-        page = build_report(result, ground_truth, predictions, [name], self._images)
+        page = build_report(result, ground_truth, predictions, [name], self._images, inside=False)
         (made / PAGE).write_text(page, encoding='utf-8')
 
 

@@ -93,7 +93,8 @@ function waterfall() {
 function plot(id, traces, layout) {
   const base = { margin: { t: 20, r: 10, b: 40, l: 50 }, height: 340, showlegend: two };
   const axis = { automargin: true }; // names of classes and causes may be long
-  const axes = { xaxis: { ...axis, ...layout.xaxis }, xaxis2: axis, yaxis: { ...axis, ...layout.yaxis } };
+  const names = { ...axis, type: 'category' }; // a class may be called 1
+  const axes = { xaxis: { ...names, ...layout.xaxis }, xaxis2: names, yaxis: { ...axis, ...layout.yaxis } };
   return Plotly.react(byId(id), traces, { ...base, ...layout, ...axes }, CONFIG);
 }
 
@@ -149,7 +150,7 @@ function confusion() {
     text: numbers, hovertemplate: '%{y} as %{x}: %{text} (%{z:.1f} %)<extra></extra>', colorscale: 'Viridis', zmin: 0, zmax: 100,
   }], {
     height: Math.max(420, 130 + 15 * kept.length), margin: { t: 20, r: 10, b: 40, l: 110 }, showlegend: false,
-    xaxis: { title: { text: 'predicted' } }, yaxis: { title: { text: 'ground truth' }, autorange: 'reversed' },
+    xaxis: { title: { text: 'predicted' } }, yaxis: { title: { text: 'ground truth' }, type: 'category', autorange: 'reversed' },
   });
 }
 

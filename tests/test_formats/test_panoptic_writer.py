@@ -12,6 +12,7 @@ from mmpanoptic.formats.panoptic_png import encode_panoptic_png
 from mmpanoptic.formats.panoptic_writer import (
     PanopticItem,
     distinct_id,
+    distinct_png_names,
     read_categories,
     segments_to_coco,
     write_panoptic,
@@ -180,3 +181,10 @@ def test_bad_categories(tmp_path: Path, content: str, message: str):
     with pytest.raises(UserError, match=message) as error:
         read_categories(path)
     assert str(path) in str(error.value)
+
+
+def test_images_of_one_name_have_pngs_of_their_own():
+    names = ['1.png', '2.png', '1.png']
+    items = [PanopticItem({'id': i, 'file_name': f'{i}/{name}'}, name, b'', []) for i, name in enumerate(names)]
+    assert [item.png_name for item in distinct_png_names(items)] == ['0_1.png', '2.png', '2_1.png']
+    assert [item.image for item in distinct_png_names(items)] == [item.image for item in items]

@@ -18,7 +18,7 @@ from pycocotools import mask as coco_masks
 
 from mmpanoptic.evaluation.file_scores import score_files
 from mmpanoptic.structures import rgb_to_id
-from mmpanoptic.utils import UserError
+from mmpanoptic.utils import DatasetError, UserError
 
 TOOL = load_tool('analysis_tools/report')
 NUMBER = 12
@@ -195,6 +195,18 @@ def test_an_image_of_another_size(report, files):
     cv2.imwrite(str(files[4] / '0001.jpg'), np.zeros((5, 5, 3), np.uint8))
     with pytest.raises(UserError, match=r'0001\.jpg is 5x5, its annotation says 24x32'):
         report('--pictures', NUMBER)
+
+
+def test_no_image_is_taken_from_elsewhere(report, files, tmp_path):
+    """The page is meant to be sent to others."""
+    data = json.loads(files[0].read_text())
+    for image in data['images']:
+        (files[-1] / image['file_name']).rename(tmp_path / image['file_name'])
+        image['file_name'] = f'../{"../" * (len(files[-1].parts) - len(tmp_path.parts) - 1)}{image["file_name"]}'
+        assert Path(files[-1], image['file_name']).resolve().is_file()
+    files[0].write_text(json.dumps(data))
+    with pytest.raises(DatasetError, match='leads out of'):
+        report()
 
 
 def test_without_plotly(report, monkeypatch):

@@ -6,6 +6,7 @@ from typing import Any
 
 from mmpanoptic.utils import tracked_map, whole_folder
 from mmpanoptic.utils.outputs import place_image
+from mmpanoptic.utils.paths import safe_name
 
 from . import formats
 from .formats import Options, Target
@@ -57,7 +58,7 @@ def export(name: str, files: PanopticFiles, out: Path, options: Options, copy_im
         def results():
             done = tracked_map(describe, files.pairs, workers, 'Exporting')
             for (image, _), (result, segments, crowds) in zip(files.pairs, done, strict=True):
-                place_image(files.image_path(image), images / image['file_name'], copy_images)
+                place_image(files.image_path(image), images / safe_name(image['file_name']), copy_images)
                 for key, number in (('images', 1), ('segments', segments), ('crowds', crowds)):
                     numbers[key] += number
                 yield result

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
+from urllib.parse import quote
 from xml.etree import ElementTree
 
 import numpy as np
@@ -235,7 +236,7 @@ def label_studio_image(item: Item, categories: Categories, options: Options) -> 
         result = {'id': f's{number}', 'type': kind, 'from_name': 'label', 'to_name': 'image', 'value': value}
         result |= {'original_width': width, 'original_height': height, 'image_rotation': 0}
         results.append(result | ({'meta': {'text': ['iscrowd']}} if segment['iscrowd'] else {}))
-    data = {'image': options.image_prefix + item.name}
+    data = {'image': options.image_prefix + quote(item.name)}
     return {'data': data, ('annotations' if options.final else 'predictions'): [{'result': results}]}
 
 

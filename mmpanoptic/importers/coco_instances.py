@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from mmpanoptic.formats.json_checks import check_types, entries, refuse_repeats
 from mmpanoptic.utils import DatasetError
 
@@ -17,6 +19,7 @@ from .records import LabelledImage, Labels, LeftOut, Shape
 from .sources import ImageFinder, each, files_below, load_json, reading, split_of
 
 _OF_LABELS = ('annotations', 'labels')  # folders beside those of images
+Turn = tuple[float, float, float]  # degrees clockwise, and x, y of the point that stays
 _SAYS = 'name an instances JSON of COCO, or a folder with some in it'
 
 
@@ -150,8 +153,36 @@ def shape_of(annotation: dict, name_of: dict[int, str], where: str) -> Shape:
 
 
 def box_shape(
-    label: str, left: float, top: float, right: float, bottom: float, what: str, z: int | None = None
+    label: str,
+    left: float,
+    top: float,
+    right: float,
+    bottom: float,
+    what: str,
+    z: int | None = None,
+    turn: Turn = (0, 0, 0),
 ) -> Shape:
-    """A box, in pixels, where there is an object whose pixels nobody knows."""
-    box = [left, top, right, top, right, bottom, left, bottom]
-    return Shape(label, [box], what, z=z, left_out='it is a box without a mask, which is void: draw its outline')
+    """A box where there is an object whose pixels nobody knows.
+
+    Args:
+        label: Its class.
+        left: In pixels, as are the other sides, before it is turned.
+        top: See there.
+        right: See there.
+        bottom: See there.
+        what: See :class:`~.records.Shape`, as for ``z``.
+        z: See there.
+        turn: How it is turned.
+    """
+    degrees, *centre = turn
+    corners = np.array([[left, top], [right, top], [right, bottom], [left, bottom]], np.float64)
+    if degrees:
+        cos, sin = np.cos(np.deg2rad(degrees)), np.sin(np.deg2rad(degrees))
+        corners = (corners - centre) @ [[cos, sin], [-sin, cos]] + centre
+    return Shape(
+        label,
+        [corners.ravel().tolist()],
+        what,
+        z=z,
+        left_out='it is a box without a mask, which is void: draw its outline',
+    )

@@ -12,7 +12,7 @@ import numpy as np
 from mmpanoptic.utils import DatasetError
 
 from .classes import names_of
-from .coco_instances import box_shape
+from .coco_instances import Turn, box_shape
 from .rasterise import flat, placed
 from .records import LabelledImage, Labels, LeftOut, Shape
 from .sources import ImageFinder, each, files_below, load_xml, reading, split_of
@@ -91,12 +91,17 @@ class _Reader:
             return Shape(label, _mask(one, size, f'{where}: {what}'), what, **more)
         if one.tag == 'box':
             box = [float(one.attrib[key]) for key in ('xtl', 'ytl', 'xbr', 'ybr')]
-            return box_shape(label, *box, what, more['z'])
+            turn = _turn(one, (box[0] + box[2]) / 2, (box[1] + box[3]) / 2)
+            return box_shape(label, *box, what, more['z'], turn)
         if one.tag == 'ellipse':
-            x, y, *reach = (float(one.attrib[key]) for key in ('cx', 'cy', 'rx', 'ry'))
-            rx, ry = [max(reach)] * 2 if one.get('rotation') else reach
-            return box_shape(label, x - rx, y - ry, x + rx, y + ry, what, more['z'])
-        return LeftOut(str(self.file), f'{what} of image', f'a <{one.tag}> has no area: draw a polygon or a mask')
+            x, y, rx, ry = (float(one.attrib[key]) for key in ('cx', 'cy', 'rx', 'ry'))
+            return box_shape(label, x - rx, y - ry, x + rx, y + ry, what, more['z'], _turn(one, x, y))
+        image = where.removeprefix(f'{self.file}: ')
+        return LeftOut(str(self.file), f'{what} of {image}', f'a <{one.tag}> has no area: draw a polygon or a mask')
+
+
+def _turn(one: Element, x: float, y: float) -> Turn:
+    return float(one.get('rotation') or 0), x, y
 
 
 def _mask(one: Element, size: tuple[int, int], where: str) -> dict:

@@ -4,6 +4,7 @@ Format: https://labelstud.io/guide/export.html, and for areas https://labelstud.
 https://labelstud.io/tags/polygonlabels. Points are per cent of the image's width and height.
 """
 
+import re
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -14,7 +15,7 @@ from mmpanoptic.formats.images import check_pixels
 from mmpanoptic.utils import DatasetError
 
 from .classes import names_of
-from .coco_instances import box_shape
+from .coco_instances import Turn, box_shape
 from .rasterise import encode, flat
 from .records import LabelledImage, Labels, LeftOut, Shape
 from .sources import SUFFIXES, ImageFinder, each, load_json
@@ -91,7 +92,7 @@ def _path_of(address: str) -> str:
 
 def _find(path: str, finder: ImageFinder, where: str) -> tuple[Path, str]:
     last = PurePosixPath(path).name
-    original = last[9:] if len(last) > 9 and last[8] == '-' else last
+    original = re.sub(r'^[0-9a-f]{8}-(?=.)', '', last)
     for candidate in (path, last):
         try:
             return finder.find(candidate, where)
@@ -105,7 +106,7 @@ def _labels_by_region(results: Sequence[dict[str, Any]]) -> dict[str, list[str]]
     found: dict[str, list[str]] = {}
     for one in results:
         for kind in _KINDS:
-            if labels := one['value'].get(kind):
+            if labels := (one.get('value') or {}).get(kind):
                 found[one.get('id')] = labels
     return found
 
@@ -114,8 +115,8 @@ def _shape(
     one: dict[str, Any], labels_of: dict[str, list[str]], size: tuple[int, int] | None, where: str, file: str
 ) -> Shape | LeftOut | None:
     """The shape of a result; None of one that only names the label of another."""
-    kind, value = _KINDS.get(one['type'], one['type']), one['value']
-    what = f'region {one.get("id")!r}'
+    kind, value = _KINDS.get(one['type'], one['type']), one.get('value') or {}
+    what = f'region {one.get("id", one.get("from_id"))!r}'
     if kind == 'labels':
         return None
     labels = labels_of.get(one.get('id'), [])
@@ -135,11 +136,16 @@ def _shape(
     if kind == 'polygon':
         points = [(x * width / 100, y * height / 100) for x, y in value['points']]
         return Shape(labels[0], [flat(points, f'{where}: {what}')], what, crowd)
+    box, turn = _box(kind, value, width, height)
+    return box_shape(labels[0], *box, what, turn=turn)
+
+
+def _box(kind: str, value: dict[str, Any], width: int, height: int) -> tuple[list[float], Turn]:
+    """The box of a rectangle or an ellipse, and how it is turned about its x, y, in pixels."""
+    x, y = value['x'], value['y']
     if kind == 'ellipse':
-        x, y, reach = value['x'], value['y'], (value['radiusX'], value['radiusY'])
-        box = (x - reach[0], y - reach[1], x + reach[0], y + reach[1])
+        box = (x - value['radiusX'], y - value['radiusY'], x + value['radiusX'], y + value['radiusY'])
     else:
-        box = (value['x'], value['y'], value['x'] + value['width'], value['y'] + value['height'])
-    return box_shape(
-        labels[0], *(share * side / 100 for share, side in zip(box, (width, height) * 2, strict=True)), what
-    )
+        box = (x, y, x + value['width'], y + value['height'])
+    scaled = [share * side / 100 for share, side in zip(box, (width, height) * 2, strict=True)]
+    return scaled, (float(value.get('rotation') or 0), x * width / 100, y * height / 100)

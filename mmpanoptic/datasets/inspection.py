@@ -196,10 +196,13 @@ def examine_image(info: dict, loader: LoadImageFromFile) -> ImageFacts:
 
 
 def _run_lengths(info: dict) -> tuple[list[dict | None], list[str]]:
-    """The masks of an image as run lengths, None where one is wrong, and a line for each of those."""
+    """The masks of an image as run lengths, None without one, and a line for each that is wrong."""
     size, masks, wrong = (info['height'], info['width']), [], []
     for place, instance in enumerate(info['instances']):
         mask = instance['mask']
+        if mask is None:  # a box alone, where masks are not needed
+            masks.append(None)
+            continue
         try:
             check_mask(mask, *size, f'{info["file_name"]}: instance {place}')
         except DatasetError as error:

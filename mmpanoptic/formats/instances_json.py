@@ -15,11 +15,28 @@ from .masks import check_mask
 from .panoptic_json import parse_categories
 
 
-def with_used_categories(data: dict, path: str) -> dict:
-    """An instances JSON without the parent category that Roboflow adds in front, which is no class.
+def unused_parent(data: dict) -> dict | None:
+    """The parent category that Roboflow adds in front of an instances JSON and that is no class, or None.
 
     That is the category of id 0 and supercategory 'none' whose name is the supercategory of all others, if no
-    annotation is of it. The log says what was left out.
+    annotation is of it. Any other category without annotations is a class: another split may have some.
+
+    Args:
+        data: Contents of the file; None for what is no list of categories, which whoever reads them refuses.
+    """
+    categories, annotations = data.get('categories'), data.get('annotations') or []
+    if not isinstance(categories, list) or not all(isinstance(one, dict) for one in categories):
+        return None
+    parents = [one for one in categories if one.get('id') == 0 and one.get('supercategory') == 'none']
+    others = [one for one in categories if one not in parents]
+    if len(parents) != 1 or not others or any(one.get('supercategory') != parents[0].get('name') for one in others):
+        return None
+    used = any(isinstance(one, dict) and one.get('category_id') == 0 for one in annotations)
+    return None if used else parents[0]
+
+
+def with_used_categories(data: dict, path: str) -> dict:
+    """An instances JSON without its :func:`unused_parent`. The log says what was left out.
 
     Args:
         data: Contents of the file.
@@ -28,18 +45,12 @@ def with_used_categories(data: dict, path: str) -> dict:
     Returns:
         The same contents, with other ``categories`` where there is such a one.
     """
-    categories, annotations = data.get('categories'), data.get('annotations') or []
-    if not isinstance(categories, list) or not all(isinstance(one, dict) for one in categories):
-        return data  # which whoever reads them refuses
-    parents = [one for one in categories if one.get('id') == 0 and one.get('supercategory') == 'none']
-    others = [one for one in categories if one not in parents]
-    if len(parents) != 1 or not others or any(one.get('supercategory') != parents[0].get('name') for one in others):
+    parent = unused_parent(data)
+    if parent is None:
         return data
-    if any(isinstance(one, dict) and one.get('category_id') == 0 for one in annotations):
-        return data
-    name = parents[0].get('name')
+    name = parent.get('name')
     print_log(f'{path}: category {name!r} is the parent of all others and unused: no class', 'current')
-    return {**data, 'categories': others}
+    return {**data, 'categories': [one for one in data['categories'] if one is not parent]}
 
 
 def parse_things(data: dict, path: str) -> list[dict]:

@@ -3,7 +3,6 @@
 Format: https://cocodataset.org/#format-data (1. Object Detection).
 """
 
-import contextlib
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from mmpanoptic.formats.instances_json import unused_parent
 from mmpanoptic.formats.json_checks import check_types, entries, refuse_repeats
 from mmpanoptic.utils import DatasetError
 
@@ -20,6 +20,7 @@ from .sources import ImageFinder, each, files_below, load_json, reading, split_o
 
 _OF_LABELS = ('annotations', 'labels')  # folders beside those of images
 Turn = tuple[float, float, float]  # degrees clockwise, and x, y of the point that stays
+_LISTS = 'the lists `images`, `annotations` and `categories` of instances'
 _SAYS = 'name an instances JSON of COCO, or a folder with some in it'
 
 
@@ -34,12 +35,13 @@ def read(source: Path, images: Path | None = None) -> Labels:
         DatasetError: If there is no such file, or one is damaged as a whole.
     """
     if source.is_dir():
-        contents = _instances_in(source)
+        contents, left_out = _instances_in(source)
         if not contents:
-            raise DatasetError(f'{source} holds no JSON with `images`, `annotations` and `categories`: {_SAYS}')
+            reason = f'; {left_out[0].reason}' if left_out else ''
+            raise DatasetError(f'{source} holds no JSON with {_LISTS}: {_SAYS}{reason}')
     else:
-        contents = {source: load_json(source, dict, _SAYS)}
-    parts, left_out = [], []
+        contents, left_out = {source: load_json(source, dict, _SAYS)}, []
+    parts = []
     for path, content in contents.items():
         with reading(str(path)):
             categories, unused = read_classes(content, path)
@@ -58,22 +60,44 @@ def _split(path: Path, source: Path) -> str | None:
     return split_of(*path.stem.split('_'), *path.relative_to(source).parts[:-1]) if source.is_dir() else None
 
 
-def _instances_in(source: Path) -> dict[Path, dict]:
-    """Instances JSONs of a folder; beside files that are called so, others are none, such as COCO's key points."""
+def _instances_in(source: Path) -> tuple[dict[Path, dict], list[LeftOut]]:
+    """Instances JSONs of a folder, and the JSONs that may be one but cannot be read.
+
+    Beside files that are called instances*, others are none, such as COCO's key points.
+
+    Raises:
+        DatasetError: If a file that is called so is none.
+    """
     files = files_below(source, '*.json')
-    found = {}
-    for path in [path for path in files if path.name.startswith('instances')] or files:
-        with contextlib.suppress(DatasetError):
-            content = load_json(path, dict, _SAYS)
-            lists = [content.get(key) for key in ('images', 'annotations', 'categories')]
-            panoptic = any('segments_info' in one for one in (lists[1] or [])[:1] if isinstance(one, dict))
-            if all(isinstance(one, list) for one in lists) and not panoptic:
-                found[path] = content
-    return found
+    named = [path for path in files if path.name.startswith('instances')]
+    found, left_out = {}, []
+    for path in named or files:
+        try:
+            content = load_json(path, object, _SAYS)
+        except DatasetError as error:
+            if named:
+                raise
+            left_out.append(LeftOut(str(path), 'the file', str(error)))
+            continue
+        if _is_instances(content):
+            found[path] = content
+        elif named:
+            raise DatasetError(f'{path} is called an instances JSON but has not {_LISTS}: mend, rename or remove it')
+    return found, left_out
+
+
+def _is_instances(content: Any) -> bool:
+    """Whether the contents of a JSON have the lists of an instances JSON, and are no panoptic JSON."""
+    lists = (
+        [content.get(key) for key in ('images', 'annotations', 'categories')] if isinstance(content, dict) else [None]
+    )
+    if not all(isinstance(one, list) for one in lists):
+        return False
+    return not any('segments_info' in one for one in lists[1][:1] if isinstance(one, dict))
 
 
 def read_classes(content: dict, path: Path) -> tuple[list[dict[str, Any]], list[LeftOut]]:
-    """Categories of an instances JSON; a parent of others that no annotation has, as Roboflow writes, is left out.
+    """Categories of an instances JSON; :func:`~mmpanoptic.formats.instances_json.unused_parent` is left out.
 
     Raises:
         DatasetError: If there are none, one is damaged, or an id or a name occurs twice.
@@ -85,15 +109,12 @@ def read_classes(content: dict, path: Path) -> tuple[list[dict[str, Any]], list[
             raise DatasetError(f'{path}: category {one["name"]!r} has isthing {one["isthing"]!r}: write 0 or 1')
     for key in ('id', 'name'):
         refuse_repeats((one[key] for one in categories), f'{path}: category {key}')
-    used = {one.get('category_id') for one in content['annotations'] if isinstance(one, dict)}
-    parents = {one.get('supercategory') for one in categories if one.get('supercategory') != one['name']}
-    kept, left_out = [], []
-    for one in categories:
-        if one['name'] in parents and one['id'] not in used and len(categories) > 1:
-            left_out.append(LeftOut(str(path), f'class {one["name"]!r}', 'it is a parent of others and has no shape'))
-            continue
-        kept.append({key: one[key] for key in ('id', 'name', 'isthing', 'supercategory', 'color') if key in one})
-    return kept, left_out
+    parent, left_out = unused_parent(content), []
+    if parent is not None:
+        reason = 'it is the parent of all others and has no shape'
+        left_out.append(LeftOut(str(path), f'class {parent["name"]!r}', reason))
+    keys = ('id', 'name', 'isthing', 'supercategory', 'color')
+    return [{key: one[key] for key in keys if key in one} for one in categories if one is not parent], left_out
 
 
 def _images_of(

@@ -108,6 +108,16 @@ def test_instances_alone(files):
     assert numbers['classes'][0]['median'] == np.median([100, 144])
 
 
+def test_boxes_beside_masks(files):
+    """Detection trains on boxes, so one without a mask is no fault."""
+    del files.instances['annotations'][0]['segmentation']
+    files.save()
+    path = str(files.root / 'instances.json')
+    found = inspect(source(files, ann_file=path, seg_dir=None, need_masks=False))
+    assert found.faults == {} and statistics_of(found)['things'] > 1
+    assert list(inspect(source(files, ann_file=path, seg_dir=None)).faults) == ['instances']
+
+
 def test_warnings(files, tmp_path):
     other = tmp_path / 'other'
     other.mkdir()

@@ -1,6 +1,6 @@
 """Which classes there are, and which of them are stuff."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +50,11 @@ def merge_classes(classes_of: Mapping[str, Sequence[dict[str, Any]]]) -> list[di
         for one in merged.values():
             one.pop('id', None)
     return list(merged.values())
+
+
+def as_stuff(classes: Sequence[dict[str, Any]], stuff: Collection[str]) -> list[dict[str, Any]]:
+    """The classes, those of the names stuff whatever they were."""
+    return [{**one, 'isthing': 0} if one['name'] in stuff else dict(one) for one in classes]
 
 
 def decide(

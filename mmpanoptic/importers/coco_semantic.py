@@ -6,7 +6,7 @@ are the ids of labels.txt less one and 255 is void.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -16,7 +16,7 @@ from mmpanoptic.formats.panoptic_writer import read_categories
 from mmpanoptic.utils import DatasetError
 
 from . import coco_instances
-from .classes import merge_classes
+from .classes import as_stuff, merge_classes
 from .maps import check_known, one_channel, shapes_of_map
 from .records import Labels, LeftOut, Shape
 from .sources import files_below, reading, require_folder_of
@@ -26,15 +26,22 @@ _VOID_OF_STUFF = 255
 _THINGS_OF_COCO = 91
 
 
-def read(source: Path, images: Path | None = None, classes: Sequence[dict[str, Any]] | None = None) -> Labels:
+def read(
+    source: Path,
+    images: Path | None = None,
+    classes: Sequence[dict[str, Any]] | None = None,
+    stuff: Collection[str] = (),
+) -> Labels:
     """Read instances and, below them, the stuff of semantic maps.
 
-    Where a map has a thing and no instance is, it is void. Names that the instances JSON has are things.
+    Where a map has a thing and no instance is, it is void. Things are the names that the instances JSON has,
+    and those that the classes of the maps call so.
 
     Args:
         source: The folder of all.
         images: The folder of the images; by default they are looked for beside the JSON.
         classes: Categories of the maps; by default those of categories.json or labels.txt.
+        stuff: Names of classes that are stuff, whatever the files say.
 
     Raises:
         DatasetError: If there is no JSON, no folder of maps, or no list of classes.
@@ -45,11 +52,12 @@ def read(source: Path, images: Path | None = None, classes: Sequence[dict[str, A
     folder = source / ('stuffthingmaps' if is_stuff else 'semantic')
     require_folder_of(folder, _SAYS)
     listed = _classes(source, is_stuff, classes)
-    things = {one['name'] for one in labels.classes}
+    of_things = as_stuff([{**one, 'isthing': 1} for one in labels.classes], stuff)
+    have_instances = {one['name'] for one in of_things}
     if is_stuff:  # of the first 91, COCO has those that have instances
-        listed = [one for one in listed if one['name'] in things or one['id'] > _THINGS_OF_COCO]
+        listed = [one for one in listed if one['name'] in have_instances or one['id'] > _THINGS_OF_COCO]
+    things = (have_instances | {one['name'] for one in listed if one.get('isthing')}) - {*stuff}
     of_maps = [{**one, 'isthing': int(one['name'] in things)} for one in listed]
-    of_things = [{**one, 'isthing': 1} for one in labels.classes]
     name_of = {one['id'] - is_stuff: None if one['name'] in things else one['name'] for one in of_maps}
     void = _VOID_OF_STUFF if is_stuff else 0
     file_of: dict[str, list[Path]] = {}

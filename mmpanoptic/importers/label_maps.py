@@ -4,7 +4,7 @@ A label map has one channel, the size of its image and its file name but for the
 value one instance. In a semantic map a value is a category id, 0 is void. See :func:`to_panoptic`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from mmpanoptic.formats.images import check_size, load_label_map
 from mmpanoptic.formats.panoptic_writer import distinct_id, read_categories
 from mmpanoptic.utils import DatasetError, UserError
 
+from .classes import as_stuff
 from .maps import shapes_of_map
 from .records import LabelledImage, Labels, LeftOut, Shape
 from .sources import split_of
@@ -116,8 +117,16 @@ def to_panoptic(
     return np.where(instances == 0, id_map, id_of_value[index]), category_of_id
 
 
-def check_categories(categories: Sequence[dict[str, Any]], semantic: bool, listed: str) -> None:
+def check_categories(
+    categories: Sequence[dict[str, Any]], semantic: bool, listed: str, way_out: str = 'give --semantic'
+) -> None:
     """Refuse categories that maps cannot tell.
+
+    Args:
+        categories: ``isthing`` of every category.
+        semantic: Whether there are semantic maps.
+        listed: What to call the categories in an error.
+        way_out: How semantic maps are given.
 
     Raises:
         UserError: If there is no thing, or, without semantic maps, more than one thing and one stuff category.
@@ -126,19 +135,25 @@ def check_categories(categories: Sequence[dict[str, Any]], semantic: bool, liste
     if not semantic and (num_things, len(categories)) != (1, 2):
         raise UserError(
             f'{listed} has {num_things} thing and {len(categories) - num_things} stuff categories; label maps '
-            'alone tell one of each: give --semantic'
+            f'alone tell one of each: {way_out}'
         )
     if not num_things:
         raise UserError(f'{listed} has no thing category: an instance must be of one')
 
 
-def read(source: Path, images: Path | None = None, classes: Sequence[dict[str, Any]] | None = None) -> Labels:
+def read(
+    source: Path,
+    images: Path | None = None,
+    classes: Sequence[dict[str, Any]] | None = None,
+    stuff: Collection[str] = (),
+) -> Labels:
     """Read ``images/``, ``labels/`` and, if it is there, ``semantic/`` of a folder, or of train/, val/ and test/ in it.
 
     Args:
         source: The folder.
         images: The folder of the images; by default ``images/``.
         classes: Categories; by default those of categories.json in the folder, or 'object' and 'background'.
+        stuff: Names of classes that are stuff, whatever the categories say.
 
     Raises:
         DatasetError: If a folder is missing or empty, or files are not of the same names.
@@ -151,6 +166,7 @@ def read(source: Path, images: Path | None = None, classes: Sequence[dict[str, A
     else:
         listed = 'the list of categories'
         classes = [{'id': number, 'isthing': 1, **one} for number, one in enumerate(classes, 1)]
+    classes = as_stuff(classes, stuff)
     folders = [source / split for split in ('train', 'val', 'test') if (source / split / 'labels').is_dir()] or [source]
     made = []
     for folder in folders:
@@ -160,7 +176,7 @@ def read(source: Path, images: Path | None = None, classes: Sequence[dict[str, A
         semantic = files_by_stem(folder / 'semantic') if (folder / 'semantic').is_dir() else {}
         if semantic:
             check_same_stems(found, semantic, 'semantic map')
-        check_categories(classes, bool(semantic), listed)
+        check_categories(classes, bool(semantic), listed, f'add {folder / "semantic"}, or take --stuff')
         for stem, path in found.items():
             load = partial(_load, image=path, label=labels[stem], semantic=semantic.get(stem), categories=classes)
             split = split_of(folder.name) if folder is not source else None

@@ -101,7 +101,8 @@ class Format:
         read: Reads a source, the folder of its images (None: found beside the labels) and returns its labels.
         order: Which of two shapes lies on top: 'z', 'area' or 'file', see :mod:`.layers`.
         says: What the source is, for help and errors.
-        takes_classes: Whether the reader needs the classes that a user lists, as third argument.
+        takes_classes: Whether the reader needs the classes that a user lists, as third argument, and the names of those
+            that are stuff, as fourth.
     """
 
     read: Callable[..., Labels]

@@ -3,8 +3,10 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
-from helpers.labelled import BY_HAND, NAMES
+from helpers.labelled import BY_HAND, NAMES, SIZE, dump, read_imported, save_image
+from helpers.labelled_maps import SEEN, save_map
 from helpers.repo import load_tool
 
 from mmpanoptic.datasets import CocoInstanceDataset
@@ -53,3 +55,62 @@ def test_training_and_import_have_the_same_classes(coco, tmp_path):
     report = run('coco-instances', coco, tmp_path / 'out')
     dataset = CocoInstanceDataset(ann_file=str(coco), data_prefix=dict(img=str(tmp_path / 'in' / 'images')))
     assert [one['name'] for one in report['categories']] == [*dataset.metainfo['classes']] == [*NAMES, 'vehicle']
+
+
+def two_cells(root: Path, semantic: bool = True) -> Path:
+    """A cell of 10x10 in a sky that fills the rest; label maps have no categories.json."""
+    labels, classes = np.zeros(SIZE, np.uint8), np.full(SIZE, 2, np.uint8)
+    labels[2:12, 2:12], classes[2:12, 2:12] = 1, 1
+    save_image(root / 'images' / 'a.png')
+    save_map(root / 'labels' / 'a.png', labels)
+    if semantic:
+        save_map(root / 'semantic' / 'a.png', classes)
+    return root
+
+
+@pytest.mark.parametrize('semantic', [True, False])
+@pytest.mark.parametrize('option', ['--stuff', '--background'])
+def test_stuff_of_listed_classes_is_no_void(option, semantic, tmp_path):
+    source = two_cells(tmp_path / 'in', semantic)
+    (tmp_path / 'names.txt').write_text('cell\nsky\n')
+    arguments = ['--categories', str(tmp_path / 'names.txt')]
+    part = run('label-maps', source, tmp_path / 'out', *arguments, option, 'sky')['splits']['train']
+    assert part['void_share'] == 0 and part['segments'] == {'cell': 1, 'sky': 1}
+    if not semantic:
+        with pytest.raises(UserError, match=r'add .*in/semantic'):
+            run('label-maps', source, tmp_path / 'out', *arguments)
+
+
+@pytest.mark.parametrize('given', [True, False])
+def test_stuff_overrules_what_the_categories_say(given, tmp_path):
+    source = two_cells(tmp_path / 'in')
+    names = [{'id': 1, 'name': 'cell', 'isthing': 1}, {'id': 2, 'name': 'sky', 'isthing': 1}]
+    file = dump((tmp_path if given else source) / 'categories.json', names)
+    more = ['--categories', str(file)] if given else []
+    part = run('label-maps', source, tmp_path / 'out', '--stuff', 'sky', *more)['splits']['train']
+    assert part['void_share'] == 0 and part['segments'] == {'cell': 1, 'sky': 1}
+
+
+@pytest.mark.parametrize('given', [True, False])
+def test_a_thing_without_instances_in_maps_is_void(given, coco, tmp_path):
+    """categories.json calls the car a thing, the instances JSON knows the person alone."""
+    root = tmp_path / 'in'
+    content = json.loads(coco.read_text())
+    person = NAMES.index('person') + 1
+    content['categories'] = [one for one in content['categories'] if one['id'] == person]
+    content['annotations'] = [one for one in content['annotations'] if one['category_id'] == person]
+    coco.write_text(json.dumps(content))
+    values = np.zeros(SIZE, np.uint8)
+    for number, name in enumerate(NAMES, 1):
+        values[SEEN[name]] = number
+    save_map(root / 'semantic' / 'a.png', values)
+    listed = [{'id': number, 'name': name, 'isthing': int(name != 'sky')} for number, name in enumerate(NAMES, 1)]
+    dump(root / 'categories.json', listed)
+    more = ['--categories', str(root / 'categories.json')] if given else []
+    report = run('coco-semantic', root, tmp_path / 'out', *more)
+    (image,) = read_imported(tmp_path / 'out').values()
+    assert {one['name']: one['isthing'] for one in report['categories']} == {'sky': 0, 'car': 1, 'person': 1}
+    assert 'car' not in image.seen and 'car' not in image.drawn and {'sky', 'person'} <= image.seen.keys()
+    run('coco-semantic', root, tmp_path / 'out', *more, '--stuff', 'sky,car')
+    (image,) = read_imported(tmp_path / 'out').values()
+    assert len(image.seen['car']) == 1 and 'car' not in image.drawn

@@ -83,11 +83,14 @@ def make(args: argparse.Namespace) -> dict[str, Any]:
         raise UserError(f'{args.images} is no folder: name that of the images', 'images')
     given = given_classes(args.categories) if args.categories else None
     reader = READERS[args.format]
-    labels: Labels = reader.read(args.source, args.images, *([given] if reader.takes_classes else []))
+    stuff = args.stuff if given is None else ask_stuff(given, args.stuff)
+    undecided = [one['name'] for one in given or () if 'isthing' not in one]
+    named = [*(stuff or ()), *(name for name in undecided if name == args.background)]
+    labels: Labels = reader.read(args.source, args.images, *([given, named] if reader.takes_classes else []))
     if not labels.images and labels.left_out:
         raise UserError(f'no image can be imported, the first because of this: {labels.left_out[0].reason}')
     classes = labels.classes if given is None else given
-    stuff = ask_stuff(classes, args.stuff)
+    stuff = ask_stuff(classes, stuff) if given is None else stuff
     source = str(args.categories or args.source)
     split_of = None
     if args.split is not None:

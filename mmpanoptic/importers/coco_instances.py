@@ -19,9 +19,9 @@ from .records import LabelledImage, Labels, LeftOut, Shape
 from .sources import ImageFinder, each, files_below, load_json, reading, split_of
 
 _OF_LABELS = ('annotations', 'labels')  # folders beside those of images
-Turn = tuple[float, float, float]  # degrees clockwise, and x, y of the point that stays
 _LISTS = 'the lists `images`, `annotations` and `categories` of instances'
 _SAYS = 'name an instances JSON of COCO, or a folder with some in it'
+Turn = tuple[float, float, float]  # degrees clockwise, and x, y of the point that stays
 
 
 def read(source: Path, images: Path | None = None) -> Labels:
@@ -88,12 +88,10 @@ def _instances_in(source: Path) -> tuple[dict[Path, dict], list[LeftOut]]:
 
 def _is_instances(content: Any) -> bool:
     """Whether the contents of a JSON have the lists of an instances JSON, and are no panoptic JSON."""
-    lists = (
-        [content.get(key) for key in ('images', 'annotations', 'categories')] if isinstance(content, dict) else [None]
-    )
-    if not all(isinstance(one, list) for one in lists):
+    keys = ('images', 'annotations', 'categories')
+    if not isinstance(content, dict) or not all(isinstance(content.get(key), list) for key in keys):
         return False
-    return not any('segments_info' in one for one in lists[1][:1] if isinstance(one, dict))
+    return not any('segments_info' in one for one in content['annotations'][:1] if isinstance(one, dict))
 
 
 def read_classes(content: dict, path: Path) -> tuple[list[dict[str, Any]], list[LeftOut]]:

@@ -54,9 +54,10 @@ def read(
     listed = _classes(source, is_stuff, classes)
     of_things = as_stuff([{**one, 'isthing': 1} for one in labels.classes], stuff)
     have_instances = {one['name'] for one in of_things}
+    named = have_instances | {one['name'] for one in listed if one.get('isthing')}
     if is_stuff:  # of the first 91, COCO has those that have instances
-        listed = [one for one in listed if one['name'] in have_instances or one['id'] > _THINGS_OF_COCO]
-    things = (have_instances | {one['name'] for one in listed if one.get('isthing')}) - {*stuff}
+        listed = [one for one in listed if one['name'] in named | {*stuff} or one['id'] > _THINGS_OF_COCO]
+    things = named - {*stuff}
     of_maps = [{**one, 'isthing': int(one['name'] in things)} for one in listed]
     name_of = {one['id'] - is_stuff: None if one['name'] in things else one['name'] for one in of_maps}
     void = _VOID_OF_STUFF if is_stuff else 0

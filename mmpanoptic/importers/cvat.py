@@ -101,6 +101,7 @@ class _Reader:
 
 
 def _turn(one: Element, x: float, y: float) -> Turn:
+    """How a shape is turned about the point x, y."""
     return float(one.get('rotation') or 0), x, y
 
 

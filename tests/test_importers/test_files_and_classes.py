@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers.labelled import BY_HAND, NAMES, SIZE, dump, read_imported, save_image
-from helpers.labelled_maps import SEEN, save_map
+from helpers.labelled_maps import AS_MAPS, SEEN, save_map
 from helpers.repo import load_tool
 
 from mmpanoptic.datasets import CocoInstanceDataset
@@ -114,3 +114,23 @@ def test_a_thing_without_instances_in_maps_is_void(given, coco, tmp_path):
     run('coco-semantic', root, tmp_path / 'out', *more, '--stuff', 'sky,car')
     (image,) = read_imported(tmp_path / 'out').values()
     assert len(image.seen['car']) == 1 and 'car' not in image.drawn
+
+
+def test_a_listed_thing_of_stuffthingmaps_is_void(tmp_path):
+    """Of the first 91 classes those are left out that nobody calls a thing."""
+    root = tmp_path / 'in'
+    root.mkdir()
+    AS_MAPS['coco-semantic'][0](root)
+    (path,) = root.rglob('instances*.json')
+    content = json.loads(path.read_text())
+    car = next(one['id'] for one in content['categories'] if one['name'] == 'car')
+    content['categories'] = [one for one in content['categories'] if one['id'] != car]
+    content['annotations'] = [one for one in content['annotations'] if one['category_id'] != car]
+    path.write_text(json.dumps(content))
+    rows = [row.split(': ') for row in (root / 'labels.txt').read_text().splitlines() if not row.startswith('0')]
+    things = {one['name'] for one in content['categories']} | {'car'}
+    listed = [{'id': int(number), 'name': name, 'isthing': int(name in things)} for number, name in rows]
+    file = dump(tmp_path / 'listed.json', listed)
+    run('coco-semantic', root, tmp_path / 'out', '--categories', str(file))
+    (image,) = read_imported(tmp_path / 'out').values()
+    assert 'car' not in image.seen and 'person' in image.seen

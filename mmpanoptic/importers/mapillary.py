@@ -39,19 +39,23 @@ def read_labels(config: Path) -> list[dict[str, Any]]:
     """``labels`` of the configuration, in the order in which instance maps number them.
 
     Raises:
-        DatasetError: If it cannot be read, a label lacks a key, no label has instances, or two have one name.
+        DatasetError: If it cannot be read, a label lacks a key or has another type there, no label has instances, or two have one name.
     """
     try:
-        labels = json.loads(config.read_text())['labels']
-        things = [(label['readable'], label['name'], label['color']) for label in labels if label['instances']]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        labels = json.loads(config.read_text(encoding='utf-8'))['labels']
+        for label in labels:
+            for key, kind in (('readable', str), ('name', str), ('color', list)):
+                if type(label[key]) is not kind:
+                    raise TypeError(f'{key} is a {type(label[key]).__name__}')
+        things = [label['readable'] for label in labels if label['instances']]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise DatasetError(
-            f'{config} is not the configuration of Mapillary Vistas ({error!r}): its `labels` need name, readable, '
-            'instances and color; unpack it again'
+            f'{config} is not the configuration of Mapillary Vistas ({repr(error)[:200]}): its `labels` need name, '
+            'readable, instances and color; unpack it again'
         ) from error
     if not things:
         raise DatasetError(f'{config} marks none of its {len(labels)} labels `instances`: unpack it again')
-    if len({readable for readable, _, _ in things}) < len(things):
+    if len(set(things)) < len(things):
         raise DatasetError(f'{config}: two labels with instances are `readable` alike: unpack it again')
     return labels
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
@@ -170,10 +171,14 @@ def files_below(folder: Path, pattern: str) -> list[Path]:
 
 
 def split_of(*names: str) -> str | None:
-    """The split that the first of the names that is one means: train, val or test; None if none is one."""
+    """The split that the first of the names that is one means: train, val or test; None if none is one.
+
+    A year may follow, as in train2017.
+    """
     meant = {'train': 'train', 'training': 'train', 'val': 'val', 'valid': 'val', 'validation': 'val', 'test': 'test'}
-    meant |= {'testing': 'test', 'train2017': 'train', 'val2017': 'val'}
-    return next((meant[name.lower()] for name in names if name.lower() in meant), None)
+    meant |= {'testing': 'test'}
+    plain = [re.sub(r'[0-9]{4}$', '', name.lower()) for name in names]
+    return next((meant[name] for name in plain if name in meant), None)
 
 
 def require_folder_of(source: Path, says: str) -> None:

@@ -49,5 +49,6 @@ def _key(name: str, by: str) -> str:
         return str(PurePosixPath(name).parent)
     if by == 'group':
         path = PurePosixPath(name)
-        return str(path.parent / re.sub(r'[0-9]+([^0-9]*)$', r'\1', path.stem))
+        stem = path.stem.removesuffix('_leftImg8bit')  # of Cityscapes, whose 8 numbers no frame
+        return str(path.parent / re.sub(r'[0-9]+([^0-9]*)$', r'\1', stem))
     return name

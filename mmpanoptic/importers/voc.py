@@ -101,14 +101,18 @@ def _number(colour: tuple[int, int, int]) -> int:
 def _lists(source: Path, files: dict[str, Path]) -> list[tuple[str | None, str, list[str]]]:
     """Splits with the stems of their images: by lists, or all that have a mask."""
     folder = source / 'ImageSets' / 'Segmentation'
-    lists = {split_of(path.stem): path for path in sorted(folder.glob('*.txt')) if path.stem != 'trainval'}
+    lists = [path for path in sorted(folder.glob('*.txt')) if path.stem != 'trainval']
     if not lists:
         have = [stem for stem in files if (source / 'SegmentationClass' / f'{stem}.png').is_file()]
         return [(None, str(source), have)]
     with reading(str(folder)):
         return [
-            (split, str(path), [line.split()[0] for line in path.read_text('utf-8').splitlines() if line.strip()])
-            for split, path in lists.items()
+            (
+                split_of(path.stem),
+                str(path),
+                [line.split()[0] for line in path.read_text('utf-8').splitlines() if line.strip()],
+            )
+            for path in lists
         ]
 
 

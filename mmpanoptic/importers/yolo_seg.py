@@ -49,8 +49,11 @@ def read(source: Path, images: Path | None = None) -> Labels:
         root = root / inner if inner and (root / inner).is_dir() else root
         made, left_out = [], []
         for split in _SPLITS:
-            for path, name in _images_of(content.get(split), root, source):
-                image, missing = _image(path, name, root, names, split)
+            for one in _images_of(content.get(split), root, source):
+                if isinstance(one, LeftOut):
+                    left_out.append(one)
+                    continue
+                image, missing = _image(*one, root, names, split)
                 made.append(image)
                 left_out += missing
     if not made:
@@ -70,8 +73,11 @@ def _names(content: Any, source: Path) -> dict[int, str]:
     return names
 
 
-def _images_of(entry: Any, root: Path, source: Path) -> Iterator[tuple[Path, str]]:
-    """Images of a split and their names: of a folder, of a text that lists them, or of several such."""
+def _images_of(entry: Any, root: Path, source: Path) -> Iterator[tuple[Path, str] | LeftOut]:
+    """Images of a split and their names: of a folder, of a text that lists them, or of several such.
+
+    A line of a text that leads out of the root is left out.
+    """
     for one in entry if isinstance(entry, list) else [] if entry is None else [entry]:
         parts = PurePosixPath(str(one).replace('\\', '/')).parts
         while parts and parts[0] in ('..', '.'):  # as Roboflow writes them, relative to another folder
@@ -81,12 +87,18 @@ def _images_of(entry: Any, root: Path, source: Path) -> Iterator[tuple[Path, str
         if place is not None and place.is_dir():
             yield from ((path, path.relative_to(place).as_posix()) for path in images_below(place))
         elif place is not None and place.is_file() and place.suffix == '.txt':
-            for line in place.read_text(encoding='utf-8').split('\n'):
+            for number, line in enumerate(place.read_text(encoding='utf-8').split('\n'), 1):
                 listed = safe_name(line.strip())
                 if listed:
                     yield root / listed, PurePosixPath(listed).name
+                elif line.strip():
+                    reason = f'{line.strip()[:200]!r} is no path below {root}: write it relative to that folder'
+                    yield LeftOut(str(place), f'line {number}', reason)
         else:
-            raise DatasetError(f'{source} names {one!r}, and that is no folder or list in {root}: mend it')
+            raise DatasetError(
+                f'{source} names {one!r}, and that is no folder or list in {root}: mend it, or give as `images` the '
+                'folder that the paths of the YAML are relative to, not that of the images'
+            )
 
 
 def label_file(path: Path, root: Path) -> Path:

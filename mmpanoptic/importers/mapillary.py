@@ -39,7 +39,8 @@ def read_labels(config: Path) -> list[dict[str, Any]]:
     """``labels`` of the configuration, in the order in which instance maps number them.
 
     Raises:
-        DatasetError: If it cannot be read, a label lacks a key or has another type there, no label has instances, or two have one name.
+        DatasetError: If it cannot be read, a label lacks a key or has a value of another type, no label has
+            instances, or two have one name.
     """
     try:
         labels = json.loads(config.read_text(encoding='utf-8'))['labels']

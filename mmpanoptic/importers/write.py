@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -60,20 +60,20 @@ def write_dataset(labels: Labels, out: Path, plan: Plan) -> dict[str, Any]:
 
     Raises:
         UserError: If ``out`` holds anything that no such call made.
-        DatasetError: If no image is left, or two images have one name.
+        DatasetError: If no image is left, or two images of a split have one name.
         WriteError: If it cannot be written.
     """
-    parts = _parts(labels, plan)
+    parts, left_out = _parts(labels, plan)
     by_name = {category['name']: category for category in plan.categories}
     background = by_name[plan.background]['id'] if plan.background is not None else None
     job = partial(convert, rules=Rules(by_name, plan.order, background, plan.listed))
     out = Path(os.path.realpath(out))
     report: dict[str, Any] = {'order': plan.order, 'categories': list(plan.categories), 'splits': {}}
-    left_out = list(labels.left_out)
-    ids = _ids(labels.images)
+    left_out = [*labels.left_out, *left_out]
+    ids = _ids(labels.images, plan)
     with whole_folder(out, MAKER, 'OUT') as folder:
         for split, images in parts.items():
-            jobs = [(image, ids[image.name], png) for image, png in zip(images, _png_names(images), strict=True)]
+            jobs = [(image, ids[split, image.name], png) for image, png in zip(images, _png_names(images), strict=True)]
             results = tracked_map(job, jobs, plan.workers, f'Importing {split}')
             written = _write_split(folder, out, split, zip(images, results, strict=True), plan, left_out)
             if written['images']:
@@ -86,31 +86,61 @@ def write_dataset(labels: Labels, out: Path, plan: Plan) -> dict[str, Any]:
     return report
 
 
-def _parts(labels: Labels, plan: Plan) -> dict[str, list[LabelledImage]]:
-    """Images by split, train and val first."""
-    seen: dict[str, LabelledImage] = {}
-    for image in labels.images:
-        if image.name in seen:
-            raise DatasetError(
-                f'{seen[image.name].path} and {image.path} would both be called {image.name}, from '
-                f'{seen[image.name].file} and {image.file}: import them one by one, or rename one'
-            )
-        seen[image.name] = image
+def _split(image: LabelledImage, plan: Plan) -> str:
+    return (image.split or 'train') if plan.split_of is None else plan.split_of[image.name]
+
+
+def _parts(labels: Labels, plan: Plan) -> tuple[dict[str, list[LabelledImage]], list[LeftOut]]:
+    """Images by split, train and val first; those left out, as one file cannot have the labels of several images."""
+    seen: dict[tuple[str | None, str], LabelledImage] = {}
+    by_file: dict[str, list[LabelledImage]] = defaultdict(list)
+    files = [os.path.realpath(image.path) for image in labels.images]
+    for image, file in zip(labels.images, files, strict=True):
+        # Each split has a folder of its own; --split goes by the name alone.
+        key = (_split(image, plan) if plan.split_of is None else None, image.name)
+        if key in seen:
+            _refuse_name(seen[key], image)
+        seen[key] = image
+        by_file[file].append(image)
     parts: dict[str, list[LabelledImage]] = {'train': [], 'val': []}
-    for image in labels.images:
-        split = (image.split or 'train') if plan.split_of is None else plan.split_of[image.name]
+    left_out = []
+    for image, file in zip(labels.images, files, strict=True):
+        split = _split(image, plan)
         if not split or split.startswith('.') or set(split) & set('/\\\0') or split == 'annotations':
             raise UserError(f'a split cannot be called {split!r}, as in {image.file}: take --split')
-        parts.setdefault(split, []).append(image)
-    return {split: images for split, images in parts.items() if images}
+        if len(by_file[file]) > 1:
+            left_out.append(LeftOut(image.file, f'image {image.name}', _why_shared(by_file[file])))
+        else:
+            parts.setdefault(split, []).append(image)
+    return {split: images for split, images in parts.items() if images}, left_out
 
 
-def _ids(images: Sequence[LabelledImage]) -> dict[str, int | str]:
-    """Ids of images by name: the format's own if they are all different, else as converters of files number them."""
+def _refuse_name(first: LabelledImage, second: LabelledImage) -> None:
+    files = f'from {first.file} and {second.file}'
+    if os.path.realpath(first.path) == os.path.realpath(second.path):
+        raise DatasetError(
+            f'{second.path} occurs twice, and both would be called {second.name}, {files}: name it once, in one split'
+        )
+    raise DatasetError(
+        f'{first.path} and {second.path} would both be called {second.name}, {files}: import them one by one, or '
+        'rename one'
+    )
+
+
+def _why_shared(images: Sequence[LabelledImage]) -> str:
+    first, second = images[:2]
+    path, splits = first.path, list(dict.fromkeys(image.split or 'train' for image in images))
+    if len(splits) > 1:
+        return f'{path} is in the splits {" and ".join(splits)}: name each image in one of them'
+    return f'{path} is the image of {first.name} in {first.file} and of {second.name} in {second.file}: remove one'
+
+
+def _ids(images: Sequence[LabelledImage], plan: Plan) -> dict[tuple[str, str], int | str]:
+    """Ids of images by split and name: the format's own if all differ, else as converters of files number them."""
     own = [image.image_id for image in images]
     if not all(type(one) in (int, str) for one in own) or len({str(one) for one in own}) < len(own):
         own = image_ids([image.name for image in images])
-    return {image.name: one for image, one in zip(images, own, strict=True)}
+    return {(_split(image, plan), image.name): one for image, one in zip(images, own, strict=True)}
 
 
 def _png_names(images: Sequence[LabelledImage]) -> list[str]:

@@ -250,7 +250,7 @@ def test_names_that_meet(tmp_path):
     found = written(labels, tmp_path / 'out')
     assert found.keys() == set(names)
     twice = Labels([*labels.images, labels.images[0]], labels.classes)
-    with pytest.raises(DatasetError, match=r'would both be called a/1\.png'):
+    with pytest.raises(DatasetError, match=r'occurs twice, and both would be called a/1\.png'):
         written(twice, tmp_path / 'out')
     with pytest.raises(UserError, match="a split cannot be called 'annotations'"):
         written(make_labels(tmp_path / 'in', names, [], split='annotations'), tmp_path / 'other')

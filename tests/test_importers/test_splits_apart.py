@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 from helpers.labelled import BY_HAND
-from helpers.labelled_maps import write_voc
+from helpers.labelled_maps import write_label_maps, write_voc
 from helpers.repo import load_tool
 
 from mmpanoptic.importers.mapillary import read_labels
@@ -33,7 +33,7 @@ def test_several_lists_of_voc_for_one_split(tmp_path):
     lists.mkdir(parents=True, exist_ok=True)
     for path in lists.glob('*.txt'):
         path.unlink()
-    for number, name in enumerate('bcd'):
+    for name in 'bcd':
         for folder in ('JPEGImages', 'SegmentationClass', 'SegmentationObject'):
             (first,) = (source / folder).glob('a.*')
             (source / folder / f'{name}{first.suffix}').write_bytes(first.read_bytes())
@@ -77,3 +77,37 @@ def test_paths_of_another_machine_in_a_list_of_yolo(tmp_path):
     source.write_text(yaml.safe_dump(content))
     with pytest.raises(UserError, match='the folder that the paths of the YAML are relative to'):
         run('yolo-seg', source, tmp_path / 'out', '--images', str(tmp_path / 'in' / 'train' / 'images'))
+
+
+def test_two_splits_may_have_one_name(tmp_path):
+    (tmp_path / 'in').mkdir()
+    source = tmp_path / 'in'
+    (tmp_path / 'made').mkdir()
+    made = write_label_maps(tmp_path / 'made')
+    for split in ('train', 'val'):
+        for folder in (path for path in made.iterdir() if path.is_dir()):
+            (file,) = folder.iterdir()
+            (source / split / folder.name).mkdir(parents=True)
+            for name in '01':
+                (source / split / folder.name / f'{name}{file.suffix}').write_bytes(file.read_bytes())
+    if (made / 'categories.json').is_file():
+        (source / 'categories.json').write_bytes((made / 'categories.json').read_bytes())
+    run('label-maps', source, tmp_path / 'out')
+    ids = []
+    for split in ('train', 'val'):
+        for name in ('0.png', '1.png'):
+            assert (tmp_path / 'out' / split / name).resolve() == source / split / 'images' / name
+        content = json.loads((tmp_path / f'out/annotations/panoptic_{split}.json').read_text())
+        ids += [one['id'] for one in content['images']]
+    assert len(set(ids)) == 4
+    with pytest.raises(DatasetError, match='would both be called'):
+        run('label-maps', source, tmp_path / 'again', '--split', '0.5')
+
+
+def test_one_image_is_not_of_two_splits(tmp_path):
+    (tmp_path / 'in').mkdir()
+    source = BY_HAND['yolo-seg'][0](tmp_path / 'in')
+    content = yaml.safe_load(source.read_text())
+    source.write_text(yaml.safe_dump(content | {'val': content['train']}))
+    with pytest.raises(DatasetError, match=r'train/images/a\.png is in the splits train and val: name each image'):
+        run('yolo-seg', source, tmp_path / 'out')

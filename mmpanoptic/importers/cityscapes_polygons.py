@@ -20,7 +20,7 @@ from mmpanoptic.utils import DatasetError
 from .maps import refuse_without_images
 from .rasterise import encode
 from .records import LabelledImage, Labels, Shape
-from .sources import SUFFIXES, each, files_below, images_below, load_json, require_folder_of, split_of
+from .sources import SUFFIXES, each, files_below, images_below, load_json, may_be_of, require_folder_of, split_of
 
 _SAYS = 'it should have *_polygons.json files, and images of the same names'
 _STEM = re.compile(r'(_gt\w+)?_polygons$')
@@ -93,7 +93,8 @@ def _image(file: Path, image_of: dict[str, list[Path]], folder: Path, source: Pa
     size = (int(content['imgHeight']), int(content['imgWidth']))
     check_pixels(*size, str(file))
     stem = _STEM.sub('', file.stem)
-    candidates = image_of.get(stem, [])
+    split = split_of(*file.relative_to(source).parts[:-1])
+    candidates = [path for path in image_of.get(stem, []) if may_be_of(path, [folder], split)]
     if len(candidates) > 1:  # of one name in several folders: the one that lies as the labels do
         candidates = [path for path in candidates if path.parent.name == file.parent.name] or candidates
     if len(candidates) != 1:
@@ -112,5 +113,4 @@ def _image(file: Path, image_of: dict[str, list[Path]], folder: Path, source: Pa
         mask = encode(draw(one['polygon'], size).astype(bool))
         shapes.append(Shape(str(one['label']), mask, f'object {index}'))
     path = candidates[0]
-    split = split_of(*file.relative_to(source).parts[:-1])
     return LabelledImage(path, path.relative_to(folder).as_posix(), str(file), shapes, size=size, split=split)

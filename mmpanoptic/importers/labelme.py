@@ -54,12 +54,12 @@ def _read_file(file: Path, source: Path, finder: ImageFinder, beside: bool) -> L
     name = content['imagePath'].replace('\\', '/')
     if beside and (file.parent / Path(name).name).is_file():  # a path is relative to the file
         name = (folder / Path(name).name).as_posix()
-    path, name = finder.find(name, str(file))
+    split = split_of(*folder.parts)
+    path, name = finder.find(name, str(file), split)
     shapes, left_out = [], []
     for index, one in enumerate(content['shapes']):
         shape = _shape(one, f'shape {index}', size, str(file))
         (left_out if isinstance(shape, LeftOut) else shapes).append(shape)
-    split = split_of(*folder.parts)
     return LabelledImage(path, name, str(file), shapes, size=size, split=split, left_out=left_out)
 
 

@@ -111,11 +111,17 @@ class ImageFinder:
         self._deep = [root for root in self.roots if given or root.name in self._OF_IMAGES]
         self._by_name: dict[str | None, list[Path]] | None = None
 
-    def find(self, name: object, where: str) -> tuple[Path, str]:
+    def find(self, name: object, where: str, split: str | None = None) -> tuple[Path, str]:
         """The file of an image, and its name below its folder.
 
         A name that leaves the folder, such as an address or a path of another machine, is looked for by its last part
-        alone; so is any name that is not there, in a folder that was given.
+        alone; so is any name that is not there, in a folder that was given. What is found so does not lie in a folder
+        of another split.
+
+        Args:
+            name: The name in the label file.
+            where: What names it, for errors.
+            split: The split of the labels; None: the one that a folder of the name says, or any.
 
         Raises:
             DatasetError: If there is no such file, or several.
@@ -126,13 +132,17 @@ class ImageFinder:
             for root in self.roots if relative else ():
                 if (root / relative).is_file():
                     return self._named(root / relative)
-        found = self._index().get(last, [])
+        known = self._index().get(last, [])
         if whole is not None and not self._given:
-            found = [path for path in found if path.as_posix().endswith(f'/{whole}')]
+            known = [path for path in known if path.as_posix().endswith(f'/{whole}')]
+        split = split or split_of(*PurePosixPath(whole or '').parts[:-1])
+        found = [path for path in known if may_be_of(path, self.roots, split)]
         if len(found) == 1:
             return self._named(found[0])
         state = f'{len(found)} images of that name are' if found else 'no such image is'
         folders = ', '.join(map(str, self.roots)) or 'a folder'
+        if known and not found:
+            folders = f'{folders} but that of another split, {known[0]}'
         raise DatasetError(f'{where} names {str(name)[:200]!r}, and {state} in {folders}: give `images`, their folder')
 
     def _named(self, path: Path) -> tuple[Path, str]:
@@ -179,6 +189,12 @@ def split_of(*names: str) -> str | None:
     meant |= {'testing': 'test'}
     plain = [re.sub(r'[0-9]{4}$', '', name.lower()) for name in names]
     return next((meant[name] for name in plain if name in meant), None)
+
+
+def may_be_of(path: Path, roots: Sequence[Path], split: str | None) -> bool:
+    """Whether the folders of a file, below the outermost of the roots that hold it, name no other split."""
+    below = max((path.relative_to(root).parts[:-1] for root in roots if root in path.parents), key=len)
+    return split is None or split_of(*below) in (None, split)
 
 
 def require_folder_of(source: Path, says: str) -> None:

@@ -60,7 +60,7 @@ def read(source: Path, images: Path | None = None) -> Labels:
 
 def _image(file: Path, finder: ImageFinder, prefix: str, split: str | None, known: set[str]) -> LabelledImage:
     content = load_json(file, dict, _SAYS)
-    path, name = finder.find(file.name.removesuffix('.json'), str(file))
+    path, name = finder.find(file.name.removesuffix('.json'), str(file), split)
     size = (content['size']['height'], content['size']['width'])
     if not all(type(side) is int for side in size):
         raise DatasetError(f'{file} has a size that is no number of pixels: export it again')

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 import yaml
-from helpers.labelled import BY_HAND
+from helpers.labelled import BY_HAND, SIZE, dump, read_imported, save_image
 from helpers.labelled_maps import write_label_maps, write_voc
 from helpers.repo import load_tool
 
 from mmpanoptic.importers.mapillary import read_labels
-from mmpanoptic.importers.sources import split_of
+from mmpanoptic.importers.sources import ImageFinder, split_of
 from mmpanoptic.importers.splits import split_names
 from mmpanoptic.utils import DatasetError, UserError
 
@@ -111,3 +111,80 @@ def test_one_image_is_not_of_two_splits(tmp_path):
     source.write_text(yaml.safe_dump(content | {'val': content['train']}))
     with pytest.raises(DatasetError, match=r'train/images/a\.png is in the splits train and val: name each image'):
         run('yolo-seg', source, tmp_path / 'out')
+
+
+def of_two_splits(name: str, root: Path) -> Path:
+    """Images a.png and b.png of train, labels of these and of val's a.png, which is missing."""
+    for one in 'ab':
+        save_image(root / 'train' / ('img' if name == 'supervisely' else '') / f'{one}.png')
+    shape = {'height': SIZE[0], 'width': SIZE[1]}
+    for split, image in (('train', 'a'), ('train', 'b'), ('val', 'a')):
+        if name == 'labelme':
+            content = {'imageHeight': SIZE[0], 'imageWidth': SIZE[1], 'imagePath': f'{image}.png', 'shapes': []}
+            dump(root / split / f'{image}.json', content)
+        elif name == 'cityscapes-polygons':
+            content = {'imgHeight': SIZE[0], 'imgWidth': SIZE[1], 'objects': []}
+            dump(root / 'gtFine' / split / f'{image}_polygons.json', content)
+        elif name == 'supervisely':
+            dump(root / split / 'ann' / f'{image}.png.json', {'size': shape, 'objects': []})
+    if name == 'supervisely':
+        dump(root / 'meta.json', {'classes': [{'title': 'car', 'shape': 'polygon'}]})
+    if name == 'coco-instances':
+        for split, images in (('train', 'ab'), ('val', 'a')):
+            listed = [{'id': number, 'file_name': f'{one}.png', **shape} for number, one in enumerate(images)]
+            content = {'images': listed, 'annotations': [], 'categories': [{'id': 1, 'name': 'car'}]}
+            dump(root / 'annotations' / f'instances_{split}.json', content)
+        (root / 'train').rename(root / 'moved')
+        (root / 'images').mkdir()
+        (root / 'moved').rename(root / 'images' / 'train')
+    return root
+
+
+@pytest.mark.parametrize('given', [False, True])
+@pytest.mark.parametrize('name', ['coco-instances', 'labelme', 'cityscapes-polygons', 'supervisely'])
+def test_an_image_of_another_split_is_not_taken(name, given, tmp_path):
+    """A picture of train under the masks of val would be a wrong label."""
+    source = of_two_splits(name, tmp_path / 'data')
+    if name == 'cityscapes-polygons':
+        dump(
+            source / 'gtFine' / 'train' / 'c_polygons.json',
+            {'imgHeight': 20, 'imgWidth': 30, 'objects': [{'label': 'thing', 'polygon': [[2, 2], [9, 2], [9, 9]]}]},
+        )
+        save_image(source / 'train' / 'c.png')
+    if name == 'labelme':
+        shape = {'label': 'car', 'shape_type': 'polygon', 'points': [[2, 2], [9, 2], [9, 9]]}
+        content = {'imageHeight': SIZE[0], 'imageWidth': SIZE[1], 'imagePath': 'c.png', 'shapes': [shape]}
+        dump(source / 'train' / 'c.json', content)
+        save_image(source / 'train' / 'c.png')
+    more = ['--images', str(source)] if given else []
+    report = run(name, source, tmp_path / 'out', *more)
+    assert report['splits'].keys() == {'train'}
+    assert any('a' in one['what'] for one in report['left_out'])
+    assert 'b.png' in {Path(one).name for one in read_imported(tmp_path / 'out')}
+
+
+def test_the_split_in_a_name_counts(tmp_path):
+    save_image(tmp_path / 'train' / '1.png')
+    finder = ImageFinder(tmp_path, [])
+    with pytest.raises(DatasetError, match=r'no such image is in .* but that of another split, .*train/1\.png'):
+        finder.find('val/1.png', 'x')
+    for name, split in (('elsewhere/1.png', None), ('1.png', 'train'), ('train/1.png', 'val')):  # the last as it says
+        assert finder.find(name, 'x', split) == (tmp_path / 'train' / '1.png', 'train/1.png')
+
+
+def test_two_records_of_one_image(tmp_path):
+    """Nobody knows which of them it is."""
+    (tmp_path / 'in').mkdir()
+    source = BY_HAND['cvat'][0](tmp_path / 'in')
+    save_image(tmp_path / 'in' / 'images' / 'b.png')
+    text = source.read_text()
+    start, end = text.index('<image '), text.index('</annotations>')
+    one = text[start:end]
+    others = [one.replace('a.png', name) for name in ('/x/a.png', 'b.png')]
+    source.write_text(text[:end] + ''.join(others).replace('/x/', 'images/') + text[end:])
+    link = tmp_path / 'in' / 'images' / 'images'
+    link.mkdir()
+    (link / 'a.png').symlink_to(tmp_path / 'in' / 'images' / 'a.png')
+    report = run('cvat', source, tmp_path / 'out', '--stuff', 'sky')
+    assert read_imported(tmp_path / 'out').keys() == {'b.png'}
+    assert [one['what'] for one in report['left_out']] == ['image a.png', 'image images/a.png']

@@ -53,8 +53,11 @@ def read(source: Path, images: Path | None = None) -> Labels:
     for path in images_below(folder):
         if not re.search(r'_(color|labelIds|instanceIds|labelTrainIds|disparity)$', path.stem):
             image_of.setdefault(_IMAGE.sub('', path.stem), []).append(path)
+    folders = {path.parent.name for paths in image_of.values() for path in paths}
     files = files_below(source, '*_polygons.json')
-    made, left_out = each(files, partial(_image, image_of=image_of, folder=folder, source=source), '', str)
+    made, left_out = each(
+        files, partial(_image, image_of=image_of, folders=folders, folder=folder, source=source), '', str
+    )
     refuse_without_images(made, source, left_out[0].reason if left_out else _SAYS)
     found = {shape.label for image in made for shape in image.shapes}
     if all(_base(name, found) in name2label for name in found):
@@ -88,15 +91,15 @@ def _with_classes(image: LabelledImage, known: set[str], found: set[str]) -> Lab
     return LabelledImage(image.path, image.name, image.file, shapes, size=image.size, split=image.split)
 
 
-def _image(file: Path, image_of: dict[str, list[Path]], folder: Path, source: Path) -> LabelledImage:
+def _image(file: Path, image_of: dict[str, list[Path]], folders: set[str], folder: Path, source: Path) -> LabelledImage:
     content: dict[str, Any] = load_json(file, dict, _SAYS)
     size = (int(content['imgHeight']), int(content['imgWidth']))
     check_pixels(*size, str(file))
     stem = _STEM.sub('', file.stem)
     split = split_of(*file.relative_to(source).parts[:-1])
     candidates = [path for path in image_of.get(stem, []) if may_be_of(path, [folder], split)]
-    if len(candidates) > 1:  # of one name in several folders: the one that lies as the labels do
-        candidates = [path for path in candidates if path.parent.name == file.parent.name] or candidates
+    if file.parent.name in folders:  # images lie as labels do, so one of the same name elsewhere is another
+        candidates = [path for path in candidates if path.parent.name == file.parent.name]
     if len(candidates) != 1:
         raise DatasetError(
             f'{file} has {len(candidates)} images of the name {stem} or {stem}_leftImg8bit '

@@ -188,3 +188,18 @@ def test_two_records_of_one_image(tmp_path):
     report = run('cvat', source, tmp_path / 'out', '--stuff', 'sky')
     assert read_imported(tmp_path / 'out').keys() == {'b.png'}
     assert [one['what'] for one in report['left_out']] == ['image a.png', 'image images/a.png']
+
+
+def test_an_image_of_another_city_is_not_taken(tmp_path):
+    """Of one split and without labels there; a folder of all images serves all cities."""
+    for image in ('aachen/1', 'bochum/2'):
+        save_image(tmp_path / 'in' / 'leftImg8bit' / f'{image}.png')
+        save_image(tmp_path / 'flat' / f'{image[-1]}.png')
+    for name in ('bochum/1', 'bochum/2'):
+        objects = [{'label': 'thing', 'polygon': [[2, 2], [9, 2], [9, 9]]}]
+        content = {'imgHeight': SIZE[0], 'imgWidth': SIZE[1], 'objects': objects}
+        dump(tmp_path / 'in' / 'gtFine' / f'{name}_polygons.json', content)
+    run('cityscapes-polygons', tmp_path / 'in', tmp_path / 'out')
+    assert [Path(name).name for name in read_imported(tmp_path / 'out')] == ['2.png']
+    run('cityscapes-polygons', tmp_path / 'in', tmp_path / 'all', '--images', str(tmp_path / 'flat'))
+    assert read_imported(tmp_path / 'all').keys() == {'1.png', '2.png'}

@@ -134,7 +134,7 @@ def _images_of(
     def make(image: dict) -> LabelledImage:
         where = f'{path}: image {image["id"]!r}'
         check_types(image, {'file_name': str, 'height': int, 'width': int}, where)
-        file, name = finder.find(image['file_name'], where)
+        file, name = finder.find(image['file_name'], where, split)
         size = (image['height'], image['width'])
         shapes = [shape_of(one, name_of, where) for one in by_image[image['id']]]
         return LabelledImage(file, name, str(path), shapes, size=size, split=split, image_id=image['id'])

@@ -68,13 +68,13 @@ class _Reader:
 
     def __call__(self, image: Element) -> LabelledImage:
         where = f'{self.file}: image {image.get("name")!r}'
-        path, name = self.finder.find(image.get('name'), where)
+        split = split_of(image.get('subset') or '')
+        path, name = self.finder.find(image.get('name'), where, split)
         size = (int(image.attrib['height']), int(image.attrib['width']))
         shapes, left_out = [], []
         for index, one in enumerate(image):
             shape = self._shape(one, f'{one.tag} {index}', size, where)
             (left_out if isinstance(shape, LeftOut) else shapes).append(shape)
-        split = split_of(image.get('subset') or '')
         return LabelledImage(path, name, str(self.file), shapes, size=size, split=split, left_out=left_out)
 
     def _shape(self, one: Element, what: str, size: tuple[int, int], where: str) -> Shape | LeftOut:

@@ -203,3 +203,30 @@ def test_an_image_of_another_city_is_not_taken(tmp_path):
     assert [Path(name).name for name in read_imported(tmp_path / 'out')] == ['2.png']
     run('cityscapes-polygons', tmp_path / 'in', tmp_path / 'all', '--images', str(tmp_path / 'flat'))
     assert read_imported(tmp_path / 'all').keys() == {'1.png', '2.png'}
+
+
+def test_a_json_of_one_split_takes_no_image_of_another(tmp_path):
+    """images/val/1.png is missing; images/train/1.png is of the same name."""
+    for place in ('train/1.png', 'val/2.png'):
+        save_image(tmp_path / 'in/images' / place)
+    images = [{'id': i, 'file_name': f'{i}.png', 'height': SIZE[0], 'width': SIZE[1]} for i in (1, 2)]
+    content = {'images': images, 'annotations': [], 'categories': [{'id': 1, 'name': 'car'}]}
+    dump(tmp_path / 'in/annotations/instances_val.json', content)
+    report = run('coco-instances', tmp_path / 'in', tmp_path / 'out')
+    assert report['splits']['val']['images'] == 1
+    (one,) = report['left_out']
+    assert '1.png' in one['reason']
+
+
+def test_a_subset_of_cvat_takes_no_image_of_another(tmp_path):
+    for place in ('Train/1.png', 'Validation/2.png'):
+        save_image(tmp_path / 'in/images' / place)
+    size = f'width="{SIZE[1]}" height="{SIZE[0]}"'
+    images = ''.join(f'<image id="{i}" name="{i}.png" subset="Validation" {size}/>' for i in (1, 2))
+    (tmp_path / 'in/annotations.xml').write_text(
+        f'<annotations><meta><task><labels><label><name>car</name></label></labels></task></meta>{images}</annotations>'
+    )
+    report = run('cvat', tmp_path / 'in', tmp_path / 'out')
+    assert report['splits']['val']['images'] == 1
+    (one,) = report['left_out']
+    assert '1.png' in one['reason']

@@ -26,8 +26,8 @@ class LoggerHook(MMEngineLoggerHook):
     _saved_at = 0
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Note the epoch or the iteration that a checkpoint was saved at."""
-        meta = checkpoint.get('meta')
+        """Note the epoch or the iteration that a checkpoint was saved at, of whatever a file holds."""
+        meta = checkpoint.get('meta') if isinstance(checkpoint, dict) else None
         step = meta.get('epoch' if self.log_metric_by_epoch else 'iter') if isinstance(meta, dict) else None
         self._saved_at = step if isinstance(step, int) else 0
 

@@ -140,7 +140,7 @@ def minutes(seconds: float) -> str:
 
 def main() -> None:
     args = parse_args()
-    # As fast as several for images so small, and much faster beside other work: threads wait for each other by spinning.
+    # As fast as several for images so small, and much faster beside other work: threads wait by spinning.
     os.environ.setdefault('OMP_NUM_THREADS', '1')
     start = time.monotonic()
     data, work_dir = Path(args.data), Path(args.work_dir)

@@ -105,6 +105,23 @@ def add_image_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--max-pixels', type=int, action=_MaxPixels, metavar='N', help=text)
 
 
+def add_file_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the panoptic files that a tool scores, and what changes how; as ``evaluation.file_scores`` takes it."""
+    parser.add_argument('gt_json', help="the ground truth's panoptic JSON, or a zip with one in it")
+    parser.add_argument('gt_dir', help='folder or zip of its PNGs')
+    parser.add_argument('pred_json', help="the predictions' JSON, or a zip with it and the PNGs")
+    parser.add_argument('pred_dir', nargs='?', help='folder or zip of their PNGs (default: named as the JSON)')
+    parser.add_argument('--against', nargs=2, metavar=('JSON', 'DIR'), help='other predictions to compare with')
+    parser.add_argument(
+        '--instances', metavar='JSON', help="what was fused, as COCO's results of instances: what did the fusion hide?"
+    )
+    parser.add_argument(
+        '--score-thr', type=float, default=0.5, metavar='S', help='of --instances those below are left out (0.5)'
+    )
+    parser.add_argument('--trust-categories', action='store_true', help='score classes that seem to be mixed up')
+    parser.add_argument('--workers', type=int, default=1, metavar='N', help='processes that decode (default: 1)')
+
+
 class Options(DictAction):
     """``--cfg-options key=value ...``; what is no such pair is a :class:`UserError`."""
 

@@ -22,23 +22,11 @@ from mmpanoptic.utils.memory import keep_freed_memory
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description='Panoptic quality of files, and where it is lost')
-    parser.add_argument('gt_json', help="the ground truth's panoptic JSON, or a zip with one in it")
-    parser.add_argument('gt_dir', help='folder or zip of its PNGs')
-    parser.add_argument('pred_json', help="the predictions' JSON, or a zip with it and the PNGs")
-    parser.add_argument('pred_dir', nargs='?', help='folder or zip of their PNGs (default: named as the JSON)')
+    cli.add_file_arguments(parser)
     parser.add_argument('--classwise', action='store_true', help='list every class')
     parser.add_argument('--bootstrap', type=int, metavar='N', help='intervals from N draws of images, such as 1000')
     parser.add_argument('--confidence', type=float, default=0.95, help='of the intervals (default: 0.95)')
     parser.add_argument('--seed', type=int, default=0, help='of the draws (default: 0)')
-    parser.add_argument('--against', nargs=2, metavar=('JSON', 'DIR'), help='other predictions to compare with')
-    parser.add_argument(
-        '--instances', metavar='JSON', help="what was fused, as COCO's results of instances: what did the fusion hide?"
-    )
-    parser.add_argument(
-        '--score-thr', type=float, default=0.5, metavar='S', help='of --instances those below are left out (0.5)'
-    )
-    parser.add_argument('--trust-categories', action='store_true', help='score classes that seem to be mixed up')
-    parser.add_argument('--workers', type=int, default=1, metavar='N', help='processes that decode (default: 1)')
     parser.add_argument('--out', metavar='FILE.json', help='write all of it')
     parser.add_argument('--segments', action='store_true', help='list every segment in --out: its cause and points')
     cli.add_image_arguments(parser)

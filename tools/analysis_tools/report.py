@@ -23,25 +23,13 @@ MAX_BYTES = 30 * 2**20
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description='A page that shows where panoptic quality is lost')
-    parser.add_argument('gt_json', help="the ground truth's panoptic JSON, or a zip with one in it")
-    parser.add_argument('gt_dir', help='folder or zip of its PNGs')
-    parser.add_argument('pred_json', help="the predictions' JSON, or a zip with it and the PNGs")
-    parser.add_argument('pred_dir', nargs='?', help='folder or zip of their PNGs (default: named as the JSON)')
+    cli.add_file_arguments(parser)
     parser.add_argument('--images', required=True, metavar='DIR', help='folder of the images')
-    parser.add_argument('--against', nargs=2, metavar=('JSON', 'DIR'), help='other predictions to compare with')
-    parser.add_argument(
-        '--instances', metavar='JSON', help="what was fused, as COCO's results of instances: what did the fusion hide?"
-    )
-    parser.add_argument(
-        '--score-thr', type=float, default=0.5, metavar='S', help='of --instances those below are left out (0.5)'
-    )
-    parser.add_argument('--trust-categories', action='store_true', help='score classes that seem to be mixed up')
     parser.add_argument(
         '--names', nargs='+', metavar='NAME', help='what to call the predictions (default: their files)'
     )
     parser.add_argument('--pictures', type=int, default=60, metavar='N', help='images to show (default: 60)')
     parser.add_argument('--bootstrap', type=int, default=1000, metavar='N', help='draws for intervals (default: 1000)')
-    parser.add_argument('--workers', type=int, default=1, metavar='N', help='processes that decode (default: 1)')
     parser.add_argument(
         '-o', '--out', default='report.html', metavar='FILE', help='page to write (default: report.html)'
     )

@@ -16,7 +16,11 @@ def mask_loops(mask: np.ndarray) -> list[np.ndarray]:
         Corners of every line, int64 of shape (corners, 2) as (x, y). Lines around parts run clockwise on the screen,
         lines around holes the other way. Where two pixels touch at a corner alone, the lines touch there.
     """
-    padded = np.pad(np.asarray(mask, bool), 1).astype(np.int8)
+    in_rows, in_columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    if not len(in_rows):
+        return []
+    top, left = in_rows[0], in_columns[0]  # the rest of the image is not looked at
+    padded = np.pad(mask[top : in_rows[-1] + 1, left : in_columns[-1] + 1], 1).astype(np.int8)
     corners = padded[:-1, :-1] + padded[:-1, 1:] + padded[1:, :-1] + padded[1:, 1:]
     touching = (corners == 2) & (padded[:-1, :-1] == padded[1:, 1:])  # two pixels, diagonal: a corner of two lines
     counts = np.where(touching, 2, corners % 2)
@@ -42,7 +46,7 @@ def mask_loops(mask: np.ndarray) -> list[np.ndarray]:
         to_the_right = xs[loop[1]] > xs[loop[0]]
         if inside_below != to_the_right:
             loop.reverse()
-        loops.append(np.stack([xs[loop], ys[loop]], axis=1))
+        loops.append(np.stack([xs[loop] + left, ys[loop] + top], axis=1))
     return loops
 
 

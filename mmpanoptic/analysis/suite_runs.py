@@ -1,0 +1,209 @@
+"""The trainings of a suite: which are done, and how the others get done."""
+
+import contextlib
+import json
+import os
+import queue
+import shlex
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mmpanoptic.engine.checkpoint_files import latest_checkpoint
+from mmpanoptic.utils import UserError, write_whole
+
+from .logs import read_scores
+from .suites import Run, Suite, options_of, require_same_settings, settings_of
+
+_LAST_LINES = 3  # of the output of a command that failed
+
+
+@dataclass(frozen=True)
+class Job:
+    """One training of a suite and what follows it.
+
+    Attributes:
+        run: What is trained.
+        seed: Its ``randomness.seed``.
+        folder: Its work dir. ``settings.json`` in it says what is trained, ``scores.json`` that it is done.
+    """
+
+    run: Run
+    seed: int
+    folder: Path
+
+    def __str__(self) -> str:
+        return f'{self.run.name}, seed {self.seed}'
+
+
+def jobs_of(suite: Suite, work_dir: str | Path) -> list[Job]:
+    """All trainings of a suite, seed by seed: what is compared is done one after the other."""
+    folder = Path(work_dir)
+    return [Job(run, seed, folder / run.folder / f'seed_{seed}') for seed in suite.seeds for run in suite.runs]
+
+
+def rows_of(job: Job) -> dict[str, dict[str, float]] | None:
+    """What a training gave: scores by their logged keys, by the name of the table's row; None if it is not done.
+
+    Raises:
+        UserError: If the file of its scores is no such file.
+    """
+    file = job.folder / 'scores.json'
+    return _rows(file) if file.exists() else None
+
+
+def _rows(file: Path) -> dict[str, dict[str, float]]:
+    try:
+        rows = json.loads(file.read_text())
+    except (ValueError, OSError) as error:
+        raise UserError(f'{file} holds no scores ({error}): remove it, and they are made again') from None
+    right = isinstance(rows, dict) and all(isinstance(row, dict) for row in rows.values())
+    if not right or not all(isinstance(value, (int, float)) for row in rows.values() for value in row.values()):
+        raise UserError(f'{file} holds no scores by row: remove it, and they are made again')
+    return rows
+
+
+def claim(job: Job) -> None:
+    """Note what a folder is for, or see that it is for this.
+
+    Raises:
+        UserError: If it holds a training of other settings, or files of something else.
+    """
+    file, settings = job.folder / 'settings.json', settings_of(job.run, job.seed)
+    if file.exists():
+        try:
+            before = json.loads(file.read_text())
+        except ValueError:
+            before = None
+        if not isinstance(before, dict):
+            raise UserError(f'{file} holds no settings of a training: move {job.folder} away')
+        require_same_settings(job.folder, before, settings)
+        return
+    if job.folder.exists() and any(job.folder.iterdir()):
+        raise UserError(f'{job.folder} holds other files: move them away, or name another --work-dir')
+    job.folder.mkdir(parents=True, exist_ok=True)
+    write_whole(file, json.dumps(settings, indent=1))
+
+
+class Machine:
+    """Where trainings run: so many at a time, each on a GPU of its own if there are any.
+
+    Args:
+        places: A GPU's number for each training at a time, or None for one on the CPU.
+        command: What runs the tools of this package.
+    """
+
+    def __init__(
+        self, places: Sequence[int | None], command: Sequence[str] = (sys.executable, '-m', 'mmpanoptic')
+    ) -> None:
+        self.command = command
+        self._free: queue.SimpleQueue[int | None] = queue.SimpleQueue()
+        for place in places:
+            self._free.put(place)
+        self._number = len(places)
+        self._running: set[subprocess.Popen] = set()
+        self._lock, self._stopped = threading.Lock(), False
+
+    def do(self, jobs: Sequence[Job], done: Callable[[Job, float], None]) -> list[tuple[Job, UserError]]:
+        """Do all jobs; when a signal comes, trainings get it too, and save what a later call goes on from.
+
+        Args:
+            jobs: Those that are not done.
+            done: Is given each job that is, with the seconds that it took.
+
+        Returns:
+            The jobs that failed, with the reason.
+        """
+        failed: list[tuple[Job, UserError]] = []
+
+        def work(job: Job) -> None:
+            start = time.monotonic()
+            try:
+                with self._place() as environment:
+                    self._train(job, environment)
+            except UserError as error:
+                failed.append((job, error))
+            else:
+                if not self._stopped:
+                    done(job, time.monotonic() - start)
+
+        with ThreadPoolExecutor(self._number) as pool:
+            futures = [pool.submit(work, job) for job in jobs]
+            try:
+                wait(futures, return_when=FIRST_EXCEPTION)
+            finally:  # all are done, or a signal came: those that wait do not begin
+                self._stop()
+        for future in futures:
+            future.result()
+        return failed
+
+    @contextlib.contextmanager
+    def _place(self) -> Iterator[dict[str, str]]:
+        """The environment of a process with a place of its own."""
+        place = self._free.get()
+        environment = dict(os.environ)
+        if place is None:
+            environment.setdefault('OMP_NUM_THREADS', '1')  # the same sums with any number at a time
+        else:
+            visible = os.environ.get('CUDA_VISIBLE_DEVICES')
+            environment['CUDA_VISIBLE_DEVICES'] = visible.split(',')[place] if visible else str(place)
+        try:
+            yield environment
+        finally:
+            self._free.put(place)
+
+    def _train(self, job: Job, environment: dict[str, str]) -> None:
+        if not (job.folder / 'trained.json').exists():
+            options = ['--cfg-options', *options_of(job.run, job.seed)]
+            resume = ['--resume'] if latest_checkpoint(str(job.folder)) else []
+            words = ['train', job.run.config, '--work-dir', str(job.folder), *resume, *options]
+            self._run(job, 'train', words, environment)
+            if self._stopped:
+                return
+            write_whole(job.folder / 'trained.json', json.dumps(read_scores(job.folder), indent=1))
+        rows: dict[str, dict[str, Any]] = {job.run.name: json.loads((job.folder / 'trained.json').read_text())}
+        for number, command in enumerate(job.run.after):
+            file = job.folder / f'after_{number}.json'
+            names = dict(config=job.run.config, checkpoint=latest_checkpoint(str(job.folder)), json=str(file))
+            self._run(job, f'after_{number}', [word.format(**names) for word in shlex.split(command)], environment)
+            if self._stopped:
+                return
+            rows |= {f'{job.run.name}: {row}': scores for row, scores in _rows(file).items()}
+        write_whole(job.folder / 'scores.json', json.dumps(rows, indent=1))
+
+    def _run(self, job: Job, name: str, words: list[str], environment: dict[str, str]) -> None:
+        """Run a command of this package with its output in a file.
+
+        Raises:
+            UserError: If it fails.
+        """
+        output = job.folder / f'{name}.out'
+        with open(output, 'ab') as file:
+            with self._lock:
+                if self._stopped:
+                    return
+                process = subprocess.Popen(
+                    [*self.command, *words],
+                    stdout=file,
+                    stderr=subprocess.STDOUT,
+                    env=environment,
+                    start_new_session=True,  # Ctrl-C reaches this process alone, which passes it on once
+                )
+                self._running.add(process)
+            status = process.wait()
+            self._running.discard(process)
+        if status and not self._stopped:
+            lines = [line.strip() for line in output.read_text(errors='replace').splitlines() if line.strip()]
+            raise UserError(f'{job}: {" ".join(lines[-_LAST_LINES:])} (exit status {status}; all of it is in {output})')
+
+    def _stop(self) -> None:
+        with self._lock:
+            self._stopped = True
+            for process in self._running:
+                process.terminate()

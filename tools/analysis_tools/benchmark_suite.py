@@ -1,0 +1,98 @@
+"""Train a list of configs with several seeds, and compare them in a table and a plot.
+
+python tools/analysis_tools/benchmark_suite.py SUITE [--seeds 0 1 2] [--only NAME ...] [--jobs N] [--out PAGE.md]
+
+SUITE is a YAML file such as those of configs/suites: its title, seeds, scores and runs. Every training has a folder in
+the work dir, named by its run and its seed, so that suites share trainings. What is done is not done again; a training
+that was stopped goes on from its last checkpoint. PAGE gets a table a score, with every seed, the mean and the
+differences seed by seed, and a plot beside it. It is written whenever a training is done, so it tells at any time what
+there is; --jobs 0 writes it and trains nothing.
+"""
+
+import argparse
+import functools
+import os
+from pathlib import Path
+
+import torch
+
+from mmpanoptic.analysis.suite_runs import Job, Machine, claim, jobs_of, rows_of
+from mmpanoptic.analysis.suite_tables import draw, markdown, table_rows, write_page
+from mmpanoptic.analysis.suites import Suite, read_suite
+from mmpanoptic.engine import cli
+from mmpanoptic.utils import UserError, sole_writer
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description='Compare trainings of several configs and seeds')
+    parser.add_argument('suite', help='YAML file')
+    parser.add_argument('--work-dir', help='where the trainings go (default: work_dirs/suites, which all suites share)')
+    parser.add_argument('--seeds', type=int, nargs='+', metavar='N', help="only these of the suite's seeds")
+    parser.add_argument('--only', nargs='+', metavar='NAME', help='only these runs')
+    parser.add_argument('--jobs', type=int, metavar='N', help='trainings at a time (default: as many as GPUs or cores)')
+    parser.add_argument('--out', metavar='PAGE.md', help='page for the tables; the plot goes beside it')
+    return parser.parse_args()
+
+
+def chosen(suite: Suite, jobs: list[Job], args: argparse.Namespace) -> list[Job]:
+    """The jobs that are asked for.
+
+    Raises:
+        UserError: If a seed or a name is none of the suite's.
+    """
+    names = [run.name for run in suite.runs]
+    for flag, values, known in (('--seeds', args.seeds, suite.seeds), ('--only', args.only, names)):
+        for value in values or ():
+            if value not in known:
+                raise UserError(f'{flag} {value}: {suite.path} has {", ".join(map(str, known))}')
+    return [job for job in jobs if job.seed in (args.seeds or suite.seeds) and job.run.name in (args.only or names)]
+
+
+def write(suite: Suite, jobs: list[Job], page: str | None) -> str:
+    """Write the page, if there is one to write, and return its text."""
+    plot = f'{suite.path.stem}.svg'
+    rows = table_rows(suite, jobs)
+    text = markdown(suite, rows, plot)
+    if page is not None:
+        draw(suite, rows, Path(page).with_name(plot))
+        write_page(page, suite, text)
+    return text
+
+
+def finish(suite: Suite, jobs: list[Job], page: str | None, job: Job, seconds: float) -> None:
+    """Tell of a training that is done."""
+    scores = rows_of(job)[job.run.name]
+    shown = ', '.join(f'{title} {scores[key]:.4g}' for title, key in suite.scores.items() if key in scores)
+    print(f'{job}: {shown} ({seconds / 60:.1f} minutes)', flush=True)
+    write(suite, jobs, page)
+
+
+def main() -> None:
+    args = parse_args()
+    suite = read_suite(args.suite)
+    work_dir = args.work_dir or os.path.join('work_dirs', 'suites')
+    jobs = jobs_of(suite, work_dir)
+    wanted = chosen(suite, jobs, args)
+    gpus = torch.cuda.device_count()
+    number = args.jobs if args.jobs is not None else gpus or os.cpu_count()
+    if number < 0:
+        raise UserError(f'--jobs {number}: a number of trainings is needed, or 0 to write the page')
+    os.makedirs(work_dir, exist_ok=True)
+    with sole_writer(work_dir, '--work-dir'):
+        failed = []
+        if number:
+            for job in wanted:
+                claim(job)
+            left = [job for job in wanted if rows_of(job) is None]
+            print(f'{len(wanted) - len(left)} of {len(wanted)} trainings are done; {number} at a time', flush=True)
+            places = [place % gpus if gpus else None for place in range(number)]
+            failed = Machine(places).do(left, functools.partial(finish, suite, jobs, args.out))
+        print(write(suite, jobs, args.out))
+    for _, error in failed[:-1]:
+        print(f'failed: {error}')
+    if failed:
+        raise UserError(f'{failed[-1][1]}; {len(failed)} of {len(wanted)} failed: what was done stays')
+
+
+if __name__ == '__main__':
+    cli.run(main)

@@ -6,6 +6,7 @@ from . import (
     coco_instances,
     coco_semantic,
     cvat,
+    cwfid,
     label_maps,
     label_studio,
     labelme,
@@ -37,6 +38,7 @@ READERS = {
     ),
     'voc': Format(voc.read, 'area', 'a folder with SegmentationClass/ and SegmentationObject/'),
     'cityscapes-polygons': Format(cityscapes_polygons.read, 'file', "a folder with Cityscapes' *_polygons.json"),
+    'cwfid': Format(cwfid.read, 'area', 'the folder of the Crop/Weed Field Image Dataset'),
     'mapillary': Format(mapillary.read, 'area', 'the folder of Mapillary Vistas, or its config_v1.2.json'),
     'ade20k': Format(ade20k.read, 'area', 'ADEChallengeData2016 with annotations_instance/'),
 }

@@ -8,14 +8,12 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-import yaml
-
-from mmpanoptic.utils import DatasetError, read_bytes
+from mmpanoptic.utils import DatasetError
 from mmpanoptic.utils.paths import safe_name
 
 from .coco_instances import box_shape
 from .records import LabelledImage, Labels, LeftOut, Shape
-from .sources import images_below, reading
+from .sources import images_below, load_yaml, reading
 
 _SAYS = 'name the data.yaml of the dataset, or the folder that it lies in'
 _SPLITS = ('train', 'val', 'test')
@@ -37,11 +35,7 @@ def read(source: Path, images: Path | None = None) -> Labels:
         if len(files) != 1:
             raise DatasetError(f'{source} holds {len(files)} YAML files: {_SAYS}')
         source = files[0]
-    try:
-        content = yaml.safe_load(read_bytes(str(source), remedy=_SAYS))
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        reason = ' '.join(str(error).split())[:200]
-        raise DatasetError(f'{source} is not valid YAML ({reason}): {_SAYS}') from None
+    content = load_yaml(source, _SAYS)
     with reading(str(source)):
         names = _names(content, source)
         root = images or source.parent

@@ -9,6 +9,7 @@ import jinja2
 
 from mmpanoptic.utils import UserError
 
+SCRIPTS = ('page.js', 'viewer.js', 'plots.js', 'start.js')  # in the order in which they run
 _HERE = Path(__file__).parent
 
 
@@ -39,7 +40,7 @@ def render_page(contents: Mapping[str, Any], pictures: Sequence[Mapping[str, Any
     return environment.get_template('page.html').render(
         title=' against '.join(contents['names']),
         plotly=plotly_script(),
-        script=(_HERE / 'page.js').read_text(encoding='utf-8'),
+        scripts=[(_HERE / name).read_text(encoding='utf-8') for name in SCRIPTS],
         contents=_embedded(contents),
         pictures=[_embedded(picture) for picture in pictures],
     )

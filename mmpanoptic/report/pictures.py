@@ -43,7 +43,8 @@ def choose_images(images: Sequence[Mapping[str, Any]], number: int) -> dict[int,
         BEST: sorted(known, key=lambda k: -quality[k]),
     }
     if images and len(images[0]['quality']) > 1:
-        orders[CHANGED] = sorted(known, key=lambda k: -abs(quality[k] - (images[k]['quality'][1] or 0.0)))
+        other = {k: 100.0 if (value := images[k]['quality'][1]) is None else value for k in known}  # nothing is wrong
+        orders[CHANGED] = sorted(known, key=lambda k: -abs(quality[k] - other[k]))
     quota = -(-min(number, len(known)) // len(orders))
     chosen: dict[int, list[str]] = {}
     for rank in range(len(known)):

@@ -1,0 +1,6 @@
+'use strict';
+readAddress();
+summary();
+show();
+performance.mark('listed');
+drawPlots();

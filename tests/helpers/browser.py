@@ -1,0 +1,52 @@
+"""A page in headless Chromium, driven by playwright; nothing that the page says or asks for goes unseen."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, sync_playwright
+
+NAMES = ('chromium', 'chromium-browser', 'google-chrome', 'google-chrome-stable')
+
+
+@contextmanager
+def chromium() -> Iterator[Browser]:
+    """The Chromium of this machine, headless; skips the test if there is none, and fails it with ``CI`` set."""
+    program = next(filter(None, map(shutil.which, NAMES)), None)
+    if program is None:
+        message = f'none of {", ".join(NAMES)} is installed: apt-get install chromium'
+        if os.environ.get('CI'):
+            pytest.fail(message)
+        pytest.skip(message)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=program)
+        try:
+            yield browser
+        finally:
+            browser.close()
+
+
+@contextmanager
+def watched_page(browser: Browser) -> Iterator[Page]:
+    """A page in a profile of its own, which must log nothing, raise nothing and request nothing but files opened."""
+    said, asked = [], []
+    context = browser.new_context(viewport={'width': 1280, 'height': 1000})
+    context.on('console', lambda message: said.append(f'{message.type}: {message.text}'))
+    context.on('weberror', lambda error: said.append(str(error.error)))
+    context.on('request', lambda request: asked.append(request))
+    try:
+        yield context.new_page()
+        assert said == []
+        fetched = [request for request in asked if not request.url.startswith('data:')]
+        assert fetched and all(request.is_navigation_request() for request in fetched)
+        assert all(request.url.startswith('file:') for request in fetched)
+    finally:
+        context.close()
+
+
+def open_file(page: Page, path: Path, address: str = '') -> None:
+    """Open a file at an address within it."""
+    page.goto(path.as_uri() + address)

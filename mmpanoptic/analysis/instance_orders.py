@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+MATCH_IOU = 0.5  # of an instance with what it is in the ground truth; more is needed
 EXACT_CLASSES = 15  # half a second; twice the time for each more
 
 
@@ -36,11 +37,18 @@ def best_match(
     if not len(masks) or not len(others):
         return torch.full((len(masks),), -1)
     iou = mask_iou(masks, others) * (labels[:, None] == other_labels[None])
-    value, index = iou.max(dim=1)
-    is_match = value > least
+    match = above(iou, least)
     if once:
-        is_match &= iou.argmax(dim=0)[index] == torch.arange(len(masks))
-    return torch.where(is_match, index, -1)
+        match[iou.argmax(dim=0)[match] != torch.arange(len(masks))] = -1
+    return match
+
+
+def above(iou: Tensor, least: float) -> Tensor:
+    """Column of the greatest value in each row of an array (N, M), or -1 where that is not above ``least``: (N,)."""
+    if not iou.numel():
+        return torch.full((len(iou),), -1)
+    value, index = iou.max(dim=1)
+    return torch.where(value > least, index, -1)
 
 
 def front_votes(masks: Tensor, shown: Tensor) -> Tensor:
@@ -176,3 +184,18 @@ def order_by_votes(votes: Tensor, scores: Tensor, candidates: Sequence[int]) -> 
         order.append(next(free, waiting[0]))
         waiting.remove(order[-1])
     return order
+
+
+def true_order(masks: Tensor, match: Tensor, shown: Tensor, scores: Tensor, candidates: Sequence[int]) -> list[int]:
+    """Instances from front to back as the ground truth has them; confidence decides where it says nothing.
+
+    Args:
+        masks: Masks of the instances, bool of shape (N, H, W).
+        match: The thing of the ground truth that each instance is, (N,); -1 for none.
+        shown: Where the ground truth shows each of its things, bool of shape (M, H, W).
+        scores: Confidence of shape (N,).
+        candidates: The instances to order.
+    """
+    seen = masks.new_zeros(masks.shape)
+    seen[match >= 0] = shown[match[match >= 0]]
+    return order_by_votes(front_votes(masks, seen), scores, candidates)

@@ -14,6 +14,7 @@ from pycocotools import mask as coco_masks
 from mmpanoptic.formats.masks import check_mask
 from mmpanoptic.models.fusion import BaseFusionHead
 from mmpanoptic.registry import MODELS
+from mmpanoptic.structures import Evidence
 from mmpanoptic.structures.plain_evidence import from_plain
 from mmpanoptic.utils import UserError
 
@@ -41,6 +42,29 @@ def read_results(path: str) -> list[dict[str, Any]]:
     return content
 
 
+def in_order_of(results: list[dict[str, Any]], dataset: BaseDataset, path: str) -> list[dict[str, Any]]:
+    """The results in the order of the images of a dataset.
+
+    Args:
+        results: See :func:`read_results`.
+        dataset: What was tested.
+        path: The file of the results, for messages.
+
+    Raises:
+        UserError: If an image is not in the dataset, is there twice, or has no result.
+    """
+    by_id = {one['img_id']: one for one in results}
+    ids = [dataset.get_data_info(index)['img_id'] for index in range(len(dataset))]
+    if len(set(ids)) < len(ids):
+        raise UserError('images of the dataset have the same id: score one dataset at a time')
+    if len(by_id) != len(results) or by_id.keys() != set(ids):
+        raise UserError(
+            f'{path} has {len(results)} results, the dataset of the config {len(ids)} images, of which '
+            f'{len(by_id.keys() & set(ids))} are the same: give the config that the results were made with'
+        )
+    return [by_id[image_id] for image_id in ids]
+
+
 def samples_of(results: list[dict[str, Any]], dataset: BaseDataset, path: str) -> Iterator[DetDataSample]:
     """Samples of a dataset, with their ground truth and with the predictions in ``results``, in the dataset's order.
 
@@ -53,27 +77,32 @@ def samples_of(results: list[dict[str, Any]], dataset: BaseDataset, path: str) -
         The sample, with ``pred_instances`` (masks are tensors) and ``pred_panoptic_seg``.
 
     Raises:
-        UserError: If an image is not in the dataset, is there twice, has no result, or a result is not of its size.
+        UserError: As :func:`in_order_of`, or if a result is not of the size of its image.
     """
-    by_id = {one['img_id']: one for one in results}
-    ids = [dataset.get_data_info(index)['img_id'] for index in range(len(dataset))]
-    if len(set(ids)) < len(ids):
-        raise UserError('images of the dataset have the same id: score one dataset at a time')
-    if len(by_id) != len(results) or by_id.keys() != set(ids):
-        raise UserError(
-            f'{path} has {len(results)} results, the dataset of the config {len(ids)} images, of which '
-            f'{len(by_id.keys() & set(ids))} are the same: give the config that the results were made with'
-        )
-    for index, image_id in enumerate(ids):
-        sample, result = dataset[index]['data_samples'], by_id[image_id]
-        size = tuple(int(side) for side in sample.ori_shape[:2])
-        try:
-            _add_predictions(sample, result, size)
-        except UserError:
-            raise
-        except Exception as error:  # what the file holds may be anything
-            raise UserError(f'{path}: the result of image {image_id!r} does not fit it: {error}') from None
+    for index, result in enumerate(in_order_of(results, dataset, path)):
+        sample = dataset[index]['data_samples']
+        add_predictions(sample, result, tuple(int(side) for side in sample.ori_shape[:2]), path)
         yield sample
+
+
+def add_predictions(sample: DetDataSample, result: Mapping[str, Any], size: tuple[int, int], path: str) -> None:
+    """Set ``pred_instances`` (masks are tensors) and ``pred_panoptic_seg`` of a sample.
+
+    Args:
+        sample: Any sample.
+        result: One of :func:`read_results`.
+        size: Height and width of its image.
+        path: The file of the results, for messages.
+
+    Raises:
+        UserError: If the result is not of that size.
+    """
+    try:
+        _add_predictions(sample, result, size)
+    except UserError:
+        raise
+    except Exception as error:  # what the file holds may be anything
+        raise UserError(f'{path}: the result of image {result["img_id"]!r} does not fit it: {error}') from None
 
 
 def _add_predictions(sample: DetDataSample, result: Mapping[str, Any], size: tuple[int, int]) -> None:
@@ -99,16 +128,29 @@ def _instances(fields: Mapping[str, Any], size: tuple[int, int], where: str) -> 
     return InstanceData(**fields)
 
 
+def kept_evidence(sample: DetDataSample) -> Evidence:
+    """The evidence that was kept with the predictions of a sample.
+
+    Raises:
+        UserError: If none was kept, or it is not of the size of the map.
+    """
+    kept = sample.pred_panoptic_seg.get('evidence') if 'pred_panoptic_seg' in sample else None
+    if not isinstance(kept, Mapping):
+        raise UserError('the results hold no evidence to fuse again: write them by tools/test.py --out FILE --evidence')
+    evidence = from_plain(kept, sample.pred_instances)
+    size = tuple(sample.pred_panoptic_seg.sem_seg.shape[-2:])
+    if tuple(evidence.output_size) != size:
+        raise UserError(f'the results hold a map of {size} and evidence of {evidence.output_size}: write them anew')
+    return evidence
+
+
 def fuse_again(sample: DetDataSample, head: BaseFusionHead) -> None:
     """Replace the panoptic map of a sample by what a fusion head makes of the evidence that was kept with it.
 
     Raises:
         UserError: If none was kept, or the head cannot fuse it.
     """
-    kept = sample.pred_panoptic_seg.get('evidence') if 'pred_panoptic_seg' in sample else None
-    if not isinstance(kept, Mapping):
-        raise UserError('the results hold no evidence to fuse again: write them by tools/test.py --out FILE --evidence')
-    (sample.pred_panoptic_seg,) = head.predict([from_plain(kept, sample.pred_instances)])
+    (sample.pred_panoptic_seg,) = head.predict([kept_evidence(sample)])
 
 
 def fusion_head(config: Config, checkpoint: str | None) -> BaseFusionHead:

@@ -20,13 +20,16 @@ from rich.progress import track
 from rich.table import Table
 from torch import Tensor, nn
 
+from mmpanoptic.analysis.ground_truth import annotated_dataset, things_of
 from mmpanoptic.analysis.instance_orders import (
+    MATCH_IOU,
     best_class_order,
     best_match,
     class_votes,
     class_wins,
     front_votes,
     order_by_votes,
+    true_order,
 )
 from mmpanoptic.apis import load_model
 from mmpanoptic.datasets.wrappers import inner_datasets
@@ -38,8 +41,6 @@ from mmpanoptic.models import HeuristicFusion, RankingFusion
 from mmpanoptic.models.fusion.paste.instances import order_instances
 from mmpanoptic.structures import Evidence
 from mmpanoptic.utils import UserError, require_file
-
-MATCH_IOU = 0.5
 
 
 def parse_args() -> argparse.Namespace:
@@ -72,26 +73,10 @@ def require_instances(config: Config, loader: str) -> None:
 
 
 def annotations_of(config: Config, loader: str, number: int | None) -> tuple[BaseDataset, Iterator[dict]]:
-    """The dataset of a dataloader and the annotations of its first images at the original size, without the images."""
-    only_annotations = dict(pipeline=[dict(type='LoadPanopticAnnotations')], filter_cfg=None)
-    dataset = build_dataset(config, loader, **only_annotations)
+    """The dataset of a dataloader and the annotations of its first images."""
+    dataset = annotated_dataset(config, loader)
     number = len(dataset) if number is None else min(number, len(dataset))
     return dataset, (dataset[index] for index in range(number))
-
-
-def ground_truth(annotation: dict) -> tuple[Tensor, Tensor, Tensor]:
-    """Overlapping masks, bool of shape (M, H, W), labels (M,), and where each is seen, bool of shape (M, H, W)."""
-    kept = torch.from_numpy(~annotation['gt_ignore_flags'].astype(bool))
-    masks = annotation['gt_masks'].to_tensor(torch.bool, 'cpu')[kept]
-    labels = torch.from_numpy(annotation['gt_bboxes_labels'])[kept]
-    ids = torch.from_numpy(annotation['gt_panoptic_map'])
-    things = [s for s in annotation['segments_info'] if s['is_thing'] and not s['iscrowd']]
-    visible = ids[None] == torch.tensor([s['id'] for s in things], dtype=ids.dtype)[:, None, None]
-    # Once: what is hidden altogether must not be taken to be seen where another of its class is.
-    segment = best_match(masks, labels, visible, torch.tensor([s['label'] for s in things]), once=True)
-    shown = masks.new_zeros(masks.shape)
-    shown[segment >= 0] = visible[segment[segment >= 0]]
-    return masks, labels, shown
 
 
 def order_of_classes(config: Config, number: int) -> tuple[list[int], Tensor]:
@@ -100,7 +85,7 @@ def order_of_classes(config: Config, number: int) -> tuple[list[int], Tensor]:
     num_things = len(dataset.metainfo['thing_classes'])
     wins = torch.zeros((num_things, num_things), dtype=torch.int64)
     for annotation in track(annotations, 'Order of classes', total=min(number, len(dataset)), transient=True):
-        masks, labels, shown = ground_truth(annotation)
+        masks, labels, shown = things_of(annotation)
         wins += class_wins(front_votes(masks, shown), labels, num_things)
     return best_class_order(wins), wins
 
@@ -147,11 +132,9 @@ def orders_of(
     }
     if isinstance(head, RankingFusion):
         orders['learned ranking'] = head.order(evidence)
-    gt_masks, gt_labels, gt_shown = ground_truth(annotation)
-    match = best_match(masks, labels, gt_masks, gt_labels, MATCH_IOU)
-    shown = masks.new_zeros(masks.shape)
-    shown[match >= 0] = gt_shown[match[match >= 0]]
-    orders['true order'] = order_by_votes(front_votes(masks, shown), scores, by_score)
+    truth = things_of(annotation)
+    match = best_match(masks, labels, truth.masks, truth.labels, MATCH_IOU)
+    orders['true order'] = true_order(masks, match, truth.shown, scores, by_score)
     return orders
 
 

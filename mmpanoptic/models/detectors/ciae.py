@@ -156,13 +156,10 @@ def annotated_instances(sample: DetDataSample, embedding: Tensor) -> InstanceDat
     height, width = sample.img_shape[:2]
     truth = sample.gt_panoptic_seg
     things = [info for info in truth.segments_info if info['is_thing'] and not info['iscrowd']]
-    ids = F.interpolate(truth.sem_seg[None].double(), (height, width), mode='nearest-exact')[0, 0].long()
-    large = F.interpolate(embedding[None], scale_factor=EMBEDDING_STRIDE, mode='bilinear', align_corners=False)
-    pixels = large[0, :, :height, :width].flatten(1)
-    segments = torch.full_like(ids, -1)
+    segments = torch.full_like(truth.sem_seg[0], -1)
     for index, info in enumerate(things):
-        segments[ids == info['id']] = index
-    seen = torch.bincount(segments.flatten() + 1, minlength=len(things) + 1)[1:] > 0
+        segments[truth.sem_seg[0] == info['id']] = index
+    queries, seen = segment_queries(embedding, segments, len(things), (height, width))
     boxes = embedding.new_tensor([info['bbox'] for info in things]).reshape(-1, 4)
     boxes[:, 2:] += boxes[:, :2]
     boxes *= embedding.new_tensor([width, height] * 2) / embedding.new_tensor(truth.sem_seg.shape[:-3:-1]).repeat(2)
@@ -170,6 +167,29 @@ def annotated_instances(sample: DetDataSample, embedding: Tensor) -> InstanceDat
         bboxes=boxes,
         labels=torch.tensor([info['label'] for info in things], dtype=torch.long, device=boxes.device),
         scores=boxes.new_ones(len(things)),
-        embeddings=mean_queries(segment_sums(pixels, segments.flatten(), len(things))),
+        embeddings=queries,
     )
     return found[seen]
+
+
+def segment_queries(
+    embedding: Tensor, segments: Tensor, number: int, input_size: tuple[int, int]
+) -> tuple[Tensor, Tensor]:
+    """Queries that fit the segments of an image best: the mean embedding of each, of length 1.
+
+    Args:
+        embedding: Raw map of the image, of shape (D, h, w), at a quarter of the input's size.
+        segments: Number of the segment of each pixel, integers of shape (H, W), of any size; -1 for none.
+        number: Number of segments M.
+        input_size: Height and width of the image as the network saw it, without padding.
+
+    Returns:
+        Queries of shape (M, D), and which segments have a pixel at the input's size, bool of shape (M,); the others'
+        queries are 0.
+    """
+    height, width = input_size
+    segments = F.interpolate(segments[None, None].double(), (height, width), mode='nearest-exact').long().flatten()
+    large = F.interpolate(embedding[None], scale_factor=EMBEDDING_STRIDE, mode='bilinear', align_corners=False)
+    pixels = large[0, :, :height, :width].flatten(1)
+    seen = torch.bincount(segments + 1, minlength=number + 1)[1:] > 0
+    return mean_queries(segment_sums(pixels, segments, number)), seen

@@ -67,11 +67,7 @@ class BaseFusionHead(BasePanopticFusionHead):
         """
         results = []
         for found in evidence:
-            if not isinstance(found.stuff, self.takes):
-                raise UserError(
-                    f'{type(self).__name__} takes {" or ".join(kind.__name__ for kind in self.takes)}, and the '
-                    f'detector gives {type(found.stuff).__name__}: choose a fusion head that goes with its heads'
-                )
+            self.require_taken(found)
             panoptic, segments_info = self.fuse(found)
             sem_seg = panoptic[None].to(found.device)
             metainfo = {'segments_info': segments_info}
@@ -81,6 +77,18 @@ class BaseFusionHead(BasePanopticFusionHead):
                 metainfo['evidence'] = to_plain(found, labels)
             results.append(PixelData(sem_seg=sem_seg, metainfo=metainfo))
         return results
+
+    def require_taken(self, evidence: Evidence) -> None:
+        """Refuse evidence of a kind that this head cannot fuse.
+
+        Raises:
+            UserError: Naming the kind and those that it takes.
+        """
+        if not isinstance(evidence.stuff, self.takes):
+            raise UserError(
+                f'{type(self).__name__} takes {" or ".join(kind.__name__ for kind in self.takes)}, and the '
+                f'detector gives {type(evidence.stuff).__name__}: choose a fusion head that goes with its heads'
+            )
 
     @abstractmethod
     def fuse(self, evidence: Evidence) -> tuple[Tensor, list[dict]]:

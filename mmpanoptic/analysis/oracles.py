@@ -159,10 +159,12 @@ def mended(subject: Subject, oracles: Collection[str]) -> tuple[Evidence, list[i
     if 'classes' in oracles:
         found = _with(found, 'labels', match, annotated)
     if 'boxes' in oracles:
+        moved = _with(found, 'bboxes', match, annotated)
         if 'masks' in found:
-            boxes = _with(found, 'bboxes', match, annotated).bboxes
-            found = InstanceData(**dict(found.items(), masks=stretched(found.masks, found.bboxes, boxes)))
-        found = _with(found, 'bboxes', match, annotated)
+            is_moved = match >= 0
+            moved.masks = found.masks.clone()
+            moved.masks[is_moved] = stretched(*(x[is_moved] for x in (found.masks, found.bboxes, moved.bboxes)))
+        found = moved
     if 'masks' in oracles:
         found = _with(found, 'masks' if 'masks' in found else 'embeddings', match, annotated)
     if 'extra' in oracles:

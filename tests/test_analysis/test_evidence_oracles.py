@@ -8,7 +8,7 @@ from mmdet.structures.mask import BitmapMasks
 from mmengine.structures import InstanceData
 
 from mmpanoptic.analysis.oracle_scores import choose, combinations
-from mmpanoptic.analysis.oracles import ORACLES, mended, stretched, subject_of
+from mmpanoptic.analysis.oracles import ORACLES, fitting_map, mended, stretched, subject_of
 from mmpanoptic.evaluation.panoptic_quality import accumulate, average, match_segments
 from mmpanoptic.models import BoxFillFusion, EmbeddingFusion, HeuristicFusion
 from mmpanoptic.structures import EmbeddingMap, Evidence, StuffLabels, StuffLogits
@@ -142,10 +142,14 @@ def test_a_stack_gains_with_each_oracle():
 
 
 def test_oracles_leave_the_evidence_as_it_is():
-    evidence = right(**WRONG['masks'])
-    before = {name: value.clone() for name, value in evidence.instances.items()}
-    quality(evidence, *ORACLES)
-    assert all(torch.equal(evidence.instances[name], value) for name, value in before.items())
+    for wrong in ('boxes', 'masks', 'classes'):
+        evidence = right(**WRONG[wrong])
+        subject = subject_of(evidence, annotation(), HEAD)
+        instances = evidence.instances, subject.evidence.instances, subject.annotated
+        before = [{name: value.clone() for name, value in one.items()} for one in instances]
+        mended(subject, ORACLES)
+        for one, fields in zip(instances, before, strict=True):
+            assert all(torch.equal(one[name], value) for name, value in fields.items())
 
 
 def test_what_was_predicted_decides_what_an_instance_is():
@@ -158,6 +162,31 @@ def test_what_was_predicted_decides_what_an_instance_is():
     assert quality(right(scores=[0.6, 0.4, 0.7]), 'missed') == 100
     subject = subject_of(right(labels=[1, 1, 1]), annotation(), HEAD)
     assert subject.match.tolist() == [-1, 1, -1] and subject.match_of_any_class.tolist() == [0, 1, 2]
+
+
+def test_an_instance_of_another_class_is_no_thing_unless_classes_are_mended():
+    subject = subject_of(right(labels=[1, 1, 0], masks=eroded(), boxes=xyxy(BOXES)), annotation(), HEAD)
+    found, _ = mended(subject, ['masks'])
+    areas = [mask.sum() for mask in (eroded()[0], *true_masks()[1:])]
+    assert found.instances.masks.flatten(1).sum(1).tolist() == areas
+    assert len(mended(subject, ['extra'])[0].instances) == 2
+    assert len(mended(subject, ['extra', 'classes'])[0].instances) == 3
+
+
+def test_a_thing_of_the_class_comes_before_a_more_similar_one_of_another():
+    truth, boxes = annotation(), [BOXES[0], (5, 17, 6, 20), BOXES[2]]
+    truth['gt_masks'] = BitmapMasks(masks_of(boxes).numpy().astype(np.uint8), *SIZE)
+    subject = subject_of(right(masks=masks_of([boxes[1], boxes[1], boxes[2]]), labels=[0, 1, 1]), truth, HEAD)
+    assert subject.iou[0, 1] == 1 > subject.iou[0, 0] > 0.8
+    assert subject.match_of_any_class.tolist() == [0, 1, 2]
+
+
+def test_what_cannot_be_seen_is_not_missed():
+    truth = annotation()
+    truth['segments_info'] = [info for info in truth['segments_info'] if info['id'] != 12]
+    truth['gt_panoptic_map'] = np.where(truth['gt_panoptic_map'] == 12, 0, truth['gt_panoptic_map'])
+    found, _ = mended(subject_of(right(**without_the_last()), truth, HEAD), ['missed'])
+    assert len(found.instances) == 2
 
 
 def test_of_two_instances_of_a_thing_the_worse_is_extra():
@@ -312,6 +341,14 @@ class TestOfEmbeddings:
         evidence = self.evidence(semantic=True)
         assert self.quality(evidence) < 40
         assert self.quality(evidence, 'semantics') > 90
+
+    def test_a_semantic_branch_is_read_at_the_centres_of_its_cells(self):
+        """Of a map that is wider and lower than the input."""
+        labels = torch.arange(8)[:, None] // 3 % 2 + torch.arange(48) // 20 % 2  # 0 to 2, which is none
+        stuff = EmbeddingMap(torch.rand(self.DIMS, 4, 6), torch.eye(self.DIMS)[:2], 4, torch.rand(STUFF + 1, 4, 6))
+        evidence = Evidence(InstanceData(), stuff, (16, 24), (8, 48))
+        found = fitting_map(evidence, labels, STUFF).semantic
+        assert torch.equal(found.argmax(0), labels[1::2, 4::8]) and torch.equal(found.sum(0), torch.ones(4, 6))
 
     def test_a_class_that_is_not_there_does_not_win(self):
         truth = self.truth()

@@ -16,16 +16,14 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from mmdet.structures.mask import encode_mask_results
-
 from mmpanoptic.apis import PanopticInferencer, PanopticResult, list_images
 from mmpanoptic.apis.image_lists import IMAGE_EXTENSIONS, left_out
+from mmpanoptic.drawing.encode import encode_png
 from mmpanoptic.engine import cli
 from mmpanoptic.engine.configs import load_config, one_line
-from mmpanoptic.formats.images import check_complete, encode_png, image_size
+from mmpanoptic.formats.images import check_complete, image_size
 from mmpanoptic.formats.panoptic_png import encode_panoptic_png
 from mmpanoptic.formats.panoptic_writer import PanopticItem, fill_panoptic, image_ids
-from mmpanoptic.structures import panoptic_to_coco
 from mmpanoptic.utils import DatasetError, UserError, check_replaceable, read_bytes, tracked_map, whole_folder
 from mmpanoptic.visualization.files import picture_names
 
@@ -88,28 +86,10 @@ def report(problems: list[UserError], skipped: list[str], number: int, out: Path
     print(f'{kept}')
 
 
-def to_panoptic(result: PanopticResult, image_id: int, name: str, categories: list[dict]) -> PanopticItem:
-    """The panoptic map of a result in COCO's format; ``categories`` by label."""
-    category_ids = [category['id'] for category in categories]
-    ids, infos = panoptic_to_coco(result.panoptic, result.segments_info, category_ids, void=len(categories))
-    height, width = result.panoptic.shape
-    image = dict(id=image_id, file_name=os.path.basename(result.path), width=width, height=height)
-    return PanopticItem(image, f'{name}.png', encode_panoptic_png(ids), infos)
-
-
-def to_instances(result: PanopticResult, image_id: int, categories: list[dict]) -> list[dict]:
-    """The instances of a result in COCO's format; ``categories`` by label. Masks are compressed RLE."""
-    found = []
-    for i in range(len(result.instances)):
-        one = result.instances[i]
-        x1, y1, x2, y2 = one.bboxes[0].tolist()
-        entry = dict(image_id=image_id, category_id=categories[one.labels.item()]['id'], score=one.scores.item())
-        entry['bbox'] = [x1, y1, x2 - x1, y2 - y1]
-        if 'masks' in one:
-            (encoded,) = encode_mask_results(one.masks.numpy())
-            entry['segmentation'] = dict(size=encoded['size'], counts=encoded['counts'].decode())
-        found.append(entry)
-    return found
+def to_panoptic(result: PanopticResult, image_id: int, name: str) -> PanopticItem:
+    """The panoptic map of a result in COCO's format."""
+    png = encode_panoptic_png(result.id_map)
+    return PanopticItem(result.coco_image(image_id), f'{name}.png', png, result.coco_segments())
 
 
 def predict(inferencer: PanopticInferencer, paths: list[str], folder: Path, pictures: bool) -> list[UserError]:
@@ -129,8 +109,6 @@ def predict(inferencer: PanopticInferencer, paths: list[str], folder: Path, pict
             "the checkpoint knows its classes by name only, and they are not COCO's: name a JSON of its data with "
             '--cfg-options test_dataloader.dataset.ann_file=...'
         )
-    categories = sorted(in_file_order, key=lambda category: category['label'])
-
     problems = []
 
     def result_of(path: str) -> PanopticResult | None:
@@ -143,20 +121,20 @@ def predict(inferencer: PanopticInferencer, paths: list[str], folder: Path, pict
     def predicted() -> Iterator[PanopticResult]:
         for result in filter(None, tracked_map(result_of, paths, 1, 'Predicting')):
             if pictures:
-                (folder / 'pictures' / f'{names[result.path]}.png').write_bytes(encode_png(inferencer.draw(result)))
+                (folder / 'pictures' / f'{names[result.path]}.png').write_bytes(encode_png(result.draw()))
             yield result
 
     if pictures:
         (folder / 'pictures').mkdir()
     if hasattr(inferencer.model, 'panoptic_fusion_head'):
-        items = (to_panoptic(r, ids[r.path], names[r.path], categories) for r in predicted())
+        items = (to_panoptic(r, ids[r.path], names[r.path]) for r in predicted())
         own = ('id', 'name', 'isthing', 'color')
         shown = [{key: category[key] for key in own if key in category} for category in in_file_order]
         pngs, out_json = folder / 'panoptic', folder / 'panoptic.json'
         pngs.mkdir()
         out_json.write_text(json.dumps(fill_panoptic(pngs, items, shown, out_json, pngs)))
     else:
-        found = [one for r in predicted() for one in to_instances(r, ids[r.path], categories)]
+        found = [one for r in predicted() for one in r.coco_instances(ids[r.path])]
         (folder / 'instances.json').write_text(json.dumps(found))
     return problems
 

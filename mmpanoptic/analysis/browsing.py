@@ -22,11 +22,12 @@ from mmpanoptic.datasets.transforms import (
 )
 from mmpanoptic.datasets.transforms.loading import VOID_LABEL
 from mmpanoptic.datasets.wrappers import layers
+from mmpanoptic.drawing import draw
+from mmpanoptic.drawing.encode import encode_jpeg
 from mmpanoptic.engine.hooks.visualization_hook import reading_of
-from mmpanoptic.formats.images import encode_jpeg
 from mmpanoptic.utils import UserError
 from mmpanoptic.utils.processes import die_with_parent
-from mmpanoptic.visualization import PanopticVisualizer, draw
+from mmpanoptic.visualization import PanopticVisualizer
 from mmpanoptic.visualization.training import draw_training, fits
 
 

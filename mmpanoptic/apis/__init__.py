@@ -1,4 +1,6 @@
+from mmpanoptic.results import PanopticResult
+
 from .image_lists import list_images
-from .inferencer import Observation, PanopticInferencer, PanopticResult, load_model
+from .inferencer import Observation, PanopticInferencer, load_model
 
 __all__ = ['Observation', 'PanopticInferencer', 'PanopticResult', 'list_images', 'load_model']

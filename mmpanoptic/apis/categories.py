@@ -1,7 +1,9 @@
 """Names, ids and colours of the classes of a trained model."""
 
 import os.path as osp
+from typing import Any
 
+from mmdet.visualization import get_palette
 from mmengine.config import Config
 
 from mmpanoptic.datasets.wrappers import inner_datasets
@@ -61,3 +63,25 @@ def _meta_of_file(path: str) -> dict:
     if isinstance(categories, list) and not any('isthing' in one for one in categories if isinstance(one, dict)):
         return dataset_meta(parse_things(with_used_categories(data, path), path))
     return dataset_meta(parse_categories(categories, path))
+
+
+def categories_by_label(meta: dict, num_things: int | None) -> list[dict[str, Any]]:
+    """The ``categories`` of results, see :class:`~mmpanoptic.results.PanopticResult`.
+
+    Args:
+        meta: Of :func:`meta_of_model`.
+        num_things: How many of the classes are things, where the categories are not known; None: all.
+    """
+    classes = meta['classes']
+    palette = get_palette(meta.get('palette'), len(classes))
+    known = {category['label']: category for category in meta.get('categories', ())}
+    things = len(classes) if num_things is None else num_things
+    return [
+        dict(
+            id=known[label]['id'] if label in known else None,
+            name=name,
+            isthing=int(known[label]['isthing'] if label in known else label < things),
+            color=[int(value) for value in palette[label]],
+        )
+        for label, name in enumerate(classes)
+    ]

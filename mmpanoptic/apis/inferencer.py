@@ -3,7 +3,6 @@
 import itertools
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -26,35 +25,12 @@ from mmpanoptic.engine.configs import load_config, require_keys
 from mmpanoptic.engine.data_places import LOADERS
 from mmpanoptic.models.detectors.samples import add_predictions
 from mmpanoptic.registry import MODELS, TRANSFORMS
-from mmpanoptic.structures import Evidence, segments_of_map
+from mmpanoptic.results import Instances, PanopticResult, Segment
+from mmpanoptic.structures import INSTANCE_OFFSET, Evidence, panoptic_to_coco, segments_of_map
 from mmpanoptic.utils import UserError
-from mmpanoptic.visualization import PanopticVisualizer
-from mmpanoptic.visualization.draw import upscale
 
-from .categories import meta_of_model
+from .categories import categories_by_label, meta_of_model
 from .image_lists import Image, Images, list_images
-
-
-@dataclass(frozen=True, eq=False)
-class PanopticResult:
-    """What a model says about one image; everything is on the CPU and at the image's original size.
-
-    Attributes:
-        path: The image's file, or None if it was given as an array.
-        image: The image, uint8 RGB of shape (H, W, 3).
-        panoptic: Map of shape (H, W), int32: ``label + INSTANCE_OFFSET * k``, ``num_classes`` where void (see
-            :mod:`mmpanoptic.structures`). None from models of instances only.
-        segments_info: The map's segments: ``id`` (the value in the map), ``label``, ``name`` (of the class), ``score``
-            (0 to 1; None for stuff) and ``instance`` (index into ``instances``; None for stuff).
-        instances: All detections, pasted into the map or not: ``bboxes`` (N, 4) as x1, y1, x2, y2 in pixels, ``labels``
-            (N,), ``scores`` (N,), ``masks`` (N, H, W) bool from models that predict masks of instances.
-    """
-
-    path: str | None
-    image: np.ndarray
-    panoptic: np.ndarray | None
-    segments_info: list[dict]
-    instances: InstanceData
 
 
 class Observation(NamedTuple):
@@ -77,8 +53,8 @@ class PanopticInferencer:
     Example:
         >>> inferencer = PanopticInferencer('config.py', 'checkpoint.pth')
         >>> for result in inferencer('images/'):
-        ...     print(result.path, [segment['name'] for segment in result.segments_info])
-        ...     picture = inferencer.draw(result)
+        ...     print(result.path, [segment.name for segment in result.segments])
+        ...     picture = result.draw()
 
     Args:
         config: Config, or its file.
@@ -108,8 +84,7 @@ class PanopticInferencer:
             raise UserError(f'{checkpoint}: names of {len(self.dataset_meta["classes"])} classes for a model of '
                             f'{num_classes}: set the num_*_classes of the config to those of its dataset')  # fmt: skip
         self._load_file, self._load_array, self._prepare = _transforms(config)
-        self._visualizer = PanopticVisualizer(name='inferencer')
-        self._visualizer.dataset_meta = self.dataset_meta
+        self._categories = categories_by_label(self.dataset_meta, getattr(self.model, 'num_things_classes', None))
 
     def __call__(self, images: Images, batch_size: int = 1) -> Iterator[PanopticResult]:
         """Predict images one after the other, as the results are asked for.
@@ -151,23 +126,6 @@ class PanopticInferencer:
             (sample,) = self.model.predict(inputs, samples)
         return Observation(self._to_result(loaded, sample.cpu()), evidence, sample.metainfo)
 
-    def draw(self, result: PanopticResult, score_thr: float = 0.3) -> np.ndarray:
-        """The image under its panoptic map or, without one, under its instances.
-
-        Args:
-            result: A result of this model.
-            score_thr: Instances below are not drawn. A panoptic map is drawn as it is.
-
-        Returns:
-            uint8 RGB, f times the image's size; f > 1 where a small image had to be enlarged to be read.
-        """
-        sample = DetDataSample(pred_instances=result.instances)
-        if result.panoptic is not None:
-            metainfo = dict(segments_info=result.segments_info)
-            sample.pred_panoptic_seg = PixelData(sem_seg=torch.from_numpy(result.panoptic)[None], metainfo=metainfo)
-        canvas, factor = upscale(result.image, self._visualizer.min_side)
-        return self._visualizer.draw_prediction(canvas, factor, sample, score_thr)
-
     def _load_batch(self, images: list[tuple[int, str | np.ndarray]]) -> tuple[list[dict], Tensor, SampleList]:
         """Numbered images as they were loaded, and as the model takes them."""
         loaded = [self._load(image, number) for number, image in images]
@@ -181,20 +139,46 @@ class PanopticInferencer:
         return self._load_file(dict(img_path=image, img_id=number))
 
     def _to_result(self, loaded: dict, sample: DetDataSample) -> PanopticResult:
-        panoptic, segments = None, []
+        id_map, segments = None, []
         if 'pred_panoptic_seg' in sample:
-            panoptic = sample.pred_panoptic_seg.sem_seg[0].numpy().astype(np.int32, copy=False)
-            segments = sample.pred_panoptic_seg.get('segments_info')
-            if segments is None:  # a fusion head of mmdet
-                segments = segments_of_map(panoptic, len(self.dataset_meta['classes']))
-        names = self.dataset_meta['classes']
+            id_map, segments = self._to_segments(sample.pred_panoptic_seg)
         return PanopticResult(
             path=loaded['img_path'],
             image=np.ascontiguousarray(loaded['img'][..., ::-1]).astype(np.uint8, copy=False),
-            panoptic=panoptic,
-            segments_info=[dict(score=None, instance=None) | s | dict(name=names[s['label']]) for s in segments],
-            instances=sample.get('pred_instances', InstanceData()),
+            id_map=id_map,
+            segments=segments,
+            instances=_to_instances(sample.get('pred_instances', InstanceData())),
+            categories=self._categories,
         )
+
+    def _to_segments(self, found: PixelData) -> tuple[np.ndarray, list[Segment]]:
+        """The map of ids and the segments of a panoptic map in mmdet's encoding."""
+        panoptic, void = found.sem_seg[0].numpy(), len(self._categories)
+        infos = found.get('segments_info')
+        if infos is None:  # a fusion head of mmdet
+            infos = segments_of_map(panoptic, void)
+        id_map, placed = panoptic_to_coco(panoptic, infos, range(void), void)
+        return id_map, [
+            Segment(
+                id=place['id'],
+                label=info['label'],
+                name=self._categories[info['label']]['name'],
+                isthing=info['id'] >= INSTANCE_OFFSET,
+                score=info.get('score'),
+                area=place['area'],
+                bbox=tuple(place['bbox']),
+                instance=info.get('instance'),
+            )
+            for info, place in zip(infos, placed, strict=True)
+        ]
+
+
+def _to_instances(found: InstanceData) -> Instances:
+    """Instances that a model has found, which lie on the CPU."""
+    if 'labels' not in found:
+        found = InstanceData(bboxes=torch.zeros(0, 4), labels=torch.zeros(0, dtype=torch.long), scores=torch.zeros(0))
+    masks = found.masks.numpy().astype(bool, copy=False) if 'masks' in found else None
+    return Instances(found.bboxes.numpy(), found.labels.numpy(), found.scores.numpy(), masks)
 
 
 def load_model(

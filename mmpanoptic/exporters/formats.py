@@ -14,9 +14,9 @@ from xml.etree import ElementTree
 import numpy as np
 import yaml
 
+from mmpanoptic.drawing.encode import encode_png
 from mmpanoptic.formats.brush_rle import encode_brush
 from mmpanoptic.formats.contours import mask_polygon
-from mmpanoptic.formats.images import encode_png
 from mmpanoptic.formats.instances_writer import InstanceItem, fill_instances, instances_to_coco
 from mmpanoptic.utils import DatasetError
 

@@ -14,11 +14,12 @@ try:
 except ImportError:  # no wheel for this platform
     fast_png = None
 
+from mmpanoptic.drawing.encode import encode_png
 from mmpanoptic.structures import MAX_ID, id_to_rgb, rgb_to_id
 from mmpanoptic.structures.panoptic_map import channels_to_id, ids_to_runs
 from mmpanoptic.utils import DatasetError
 
-from .images import check_pixels, check_size, decoding, encode_png, image_size
+from .images import check_pixels, check_size, decoding, image_size
 
 _RGB_8_BITS = b'\x08\x02'  # bit depth and colour type in a PNG's header
 _END = b'\0\0\0\0IEND\xaeB`\x82'

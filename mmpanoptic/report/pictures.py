@@ -8,12 +8,12 @@ from typing import Any
 import cv2
 import numpy as np
 
+from mmpanoptic.drawing.draw import segment_indices
+from mmpanoptic.drawing.encode import encode_jpeg, encode_png
 from mmpanoptic.formats.file_sources import FileSource, read_json_of
-from mmpanoptic.formats.images import encode_jpeg, encode_png
 from mmpanoptic.formats.panoptic_png import decode_panoptic_png
 from mmpanoptic.structures import id_to_rgb
 from mmpanoptic.utils import DatasetError, UserError
-from mmpanoptic.visualization.draw import segment_indices
 from mmpanoptic.visualization.files import read_image
 
 WORST, TYPICAL, BEST, COSTLY, CHANGED = 'worst', 'typical', 'best', 'most points lost', 'changed most'

@@ -1,10 +1,9 @@
 from mmdet.structures import INSTANCE_OFFSET
 
+from mmpanoptic.results.ids import MAX_ID, VOID_ID, id_to_rgb
+
 from .evidence import EmbeddingMap, Evidence, Stuff, StuffLabels, StuffLogits
 from .panoptic_map import (
-    MAX_ID,
-    VOID_ID,
-    id_to_rgb,
     ids_to_indices,
     labels_of_ids,
     panoptic_to_coco,

@@ -13,16 +13,9 @@ import cv2
 import numpy as np
 from mmdet.structures import INSTANCE_OFFSET
 
-VOID_ID = 0
-MAX_ID = 2**24 - 1
+from mmpanoptic.results.ids import MAX_ID, VOID_ID
 
 _index_of_id: np.ndarray | None = None  # (2**24,) uint16, all zero between calls; 32 MiB, made on first use
-
-
-def id_to_rgb(ids: np.ndarray) -> np.ndarray:
-    """Segment ids of shape (H, W) to the colours of a panoptic PNG, uint8 of shape (H, W, 3)."""
-    ids = np.asarray(ids)
-    return np.stack([ids & 255, (ids >> 8) & 255, (ids >> 16) & 255], axis=-1).astype(np.uint8)
 
 
 def rgb_to_id(rgb: np.ndarray) -> np.ndarray:
@@ -148,20 +141,40 @@ def panoptic_to_coco(
         ``area`` (pixels), ``bbox`` ([x, y, width, height], pixels) and ``iscrowd`` 0.
     """
     ids = np.where(panoptic == void, VOID_ID, panoptic.astype(np.int32) + 1)  # + 1: a label may be 0, an id may not
-    infos = []
-    for segment in segments:
-        rows, columns = np.nonzero(panoptic == segment['id'])
-        x, y = int(columns.min()), int(rows.min())
-        infos.append(
-            dict(
-                id=segment['id'] + 1,
-                category_id=category_ids[segment['label']],
-                area=len(rows),
-                bbox=[x, y, int(columns.max()) - x + 1, int(rows.max()) - y + 1],
-                iscrowd=0,
-            )
-        )
-    return ids, infos
+    areas, boxes = areas_and_boxes(ids, [segment['id'] + 1 for segment in segments])
+    return ids, [
+        dict(id=segment['id'] + 1, category_id=category_ids[segment['label']], area=area, bbox=box, iscrowd=0)
+        for segment, area, box in zip(segments, areas.tolist(), boxes.tolist(), strict=True)
+    ]
+
+
+def areas_and_boxes(ids: np.ndarray, known: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+    """Where segments are, by one pass over the pixels, whatever their number.
+
+    Args:
+        ids: Segment ids of shape (H, W), 0 where void.
+        known: The n ids that occur besides void, without repetition.
+
+    Returns:
+        Areas in pixels, int64 of shape (n,), and boxes, x, y, width and height in pixels, int64 of shape (n, 4).
+
+    Raises:
+        KeyError: If an id occurs that is neither void nor known.
+    """
+    height, width = ids.shape
+    rows = np.broadcast_to(np.arange(height, dtype=np.int32)[:, None], ids.shape).ravel()
+    values = ids.ravel()
+    starts = run_starts(values, rows)  # no run goes over the end of a row
+    lengths = np.diff(starts, append=values.size)
+    places = look_up_ids(values[starts], known)
+    rows, columns = np.divmod(starts, max(width, 1))
+    low = np.full((2, len(known) + 1), max(height, width))
+    high = np.full((2, len(known) + 1), -1)
+    for axis, (first, last) in enumerate(((columns, columns + lengths - 1), (rows, rows))):
+        np.minimum.at(low[axis], places, first)
+        np.maximum.at(high[axis], places, last)
+    areas = np.bincount(places, lengths, minlength=len(known) + 1).astype(np.int64)
+    return areas[1:], np.concatenate([low, high - low + 1])[:, 1:].T
 
 
 def labels_of_ids(ids: np.ndarray, segments: Sequence[dict], void: int) -> np.ndarray:

@@ -2,8 +2,6 @@
 
 from http.client import HTTPException
 
-from mmengine import fileio
-
 from .errors import DatasetError
 
 _REMEDY = 'check `data_root` and `data_prefix`'
@@ -20,6 +18,8 @@ def check_storage(path: str, backend_args: dict | None = None) -> None:
     Raises:
         DatasetError: If its scheme is unknown, or its backend lacks a package or is given wrong ``backend_args``.
     """
+    from mmengine import fileio  # see read_bytes
+
     try:
         fileio.get_file_backend(path, backend_args=backend_args)
     except (ImportError, LookupError, TypeError, ValueError) as error:
@@ -37,6 +37,8 @@ def read_bytes(path: str, backend_args: dict | None = None, remedy: str = _REMED
     Raises:
         DatasetError: If the file does not exist or cannot be read.
     """
+    from mmengine import fileio  # it loads torch, which programs that only write results do without
+
     try:
         return fileio.get(path, backend_args=backend_args)
     except FileNotFoundError:

@@ -12,8 +12,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import BinaryIO
 
-from filelock import FileLock, Timeout
-
 from .errors import UserError
 from .paths import require_folder
 
@@ -90,6 +88,8 @@ def sole_writer(path: str | Path, what: str) -> Iterator[None]:
     Raises:
         UserError: If another process writes to it.
     """
+    from filelock import FileLock, Timeout  # results are written without it (mmpanoptic.results)
+
     path = Path(os.path.realpath(path))
     beside = path.parent if not path.is_dir() or os.access(path.parent, os.W_OK) else path
     lock = FileLock(beside / f'.{path.name}.lock')

@@ -4,8 +4,6 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from typing import Any
 
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
 from .processes import die_with_parent
 
 
@@ -18,6 +16,8 @@ def tracked_map(function: Callable[[Any], Any], jobs: Sequence[Any], workers: in
         workers: Number of processes; below 2, all is done in this one.
         description: What stands before the bar.
     """
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
     columns = (TextColumn('{task.description}'), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     several = workers > 1 and len(jobs) > 1
     pool = ProcessPoolExecutor(workers, initializer=die_with_parent) if several else None

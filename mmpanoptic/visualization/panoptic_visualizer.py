@@ -12,10 +12,9 @@ from mmengine.logging import print_log
 from mmengine.structures import InstanceData, PixelData
 from mmengine.visualization import Visualizer
 
+from mmpanoptic.drawing import draw, scene
 from mmpanoptic.registry import VISUALIZERS
 from mmpanoptic.structures import segments_of_map
-
-from . import draw
 
 
 @VISUALIZERS.register_module()
@@ -36,8 +35,8 @@ class PanopticVisualizer(Visualizer):
     def __init__(
         self,
         name: str = 'visualizer',
-        alpha: float = 0.55,
-        min_side: int = 360,
+        alpha: float = scene.ALPHA,
+        min_side: int = scene.MIN_SIDE,
         **kwargs,
     ) -> None:
         super().__init__(name=name, **kwargs)
@@ -153,13 +152,7 @@ class PanopticVisualizer(Visualizer):
 
     def draw_map(self, canvas: np.ndarray, factor: int, ids: np.ndarray, segments: list[dict]) -> np.ndarray:
         """The canvas, ``factor`` times the map's size, under a map of ids of shape (H, W) with these segments."""
-        classes = self._classes()
-        segments = [{**segment, 'texts': segment_texts(segment, classes)} for segment in segments]
-        colors = self.colors_of([segment['label'] for segment in segments])
-        indices = draw.segment_indices(ids, segments)
-        indices = indices.repeat(factor, axis=0).repeat(factor, axis=1)
-        picture = draw.overlay(canvas, indices, colors, self.alpha)
-        return draw.draw_labels(picture, indices, segments, colors)
+        return scene.draw_map(canvas, factor, ids, segments, self._classes(), self._palette(), self.alpha)
 
     def draw_instances(self, canvas: np.ndarray, factor: int, instances: InstanceData) -> np.ndarray:
         """The canvas, ``factor`` times the instances' size, under the instances."""
@@ -168,15 +161,8 @@ class PanopticVisualizer(Visualizer):
             return canvas
         labels = instances.labels.tolist()
         scores = instances.scores.tolist() if 'scores' in instances else [None] * len(labels)
-        texts = [
-            segment_texts({'label': label, 'score': score}, self._classes())[0]
-            for label, score in zip(labels, scores, strict=True)
-        ]
-        if boxes is not None:
-            boxes = boxes * factor
-        if masks is not None:
-            masks = masks.repeat(factor, axis=1).repeat(factor, axis=2)
-        return draw.draw_instances(canvas, boxes, masks, self.colors_of(labels), texts, self.alpha)
+        classes, palette = self._classes(), self._palette()
+        return scene.draw_found(canvas, factor, boxes, masks, labels, scores, classes, palette, self.alpha)
 
     def _classes(self) -> list[str]:
         classes = self.dataset_meta.get('classes')
@@ -184,18 +170,12 @@ class PanopticVisualizer(Visualizer):
             raise ValueError("nothing can be drawn without class names: set the visualizer's dataset_meta")
         return classes
 
+    def _palette(self) -> list:
+        return get_palette(self.dataset_meta.get('palette'), len(self._classes()))
+
     def colors_of(self, labels: list[int]) -> np.ndarray:
         """Colours of segments by their contiguous labels, uint8 RGB of shape (N, 3)."""
-        return draw.segment_colors(labels, get_palette(self.dataset_meta.get('palette'), len(self._classes())))
-
-
-def segment_texts(segment: dict, classes: list[str]) -> list[str]:
-    """What to write on a segment, the fullest version first: class name with the score or the mark of a crowd."""
-    name = classes[segment['label']]
-    if segment.get('iscrowd'):
-        return [f'{name} (crowd)']
-    score = segment.get('score')
-    return [name] if score is None else [f'{name} {float(score):.2f}', name]
+        return draw.segment_colors(labels, self._palette())
 
 
 def map_of(panoptic: PixelData) -> np.ndarray:

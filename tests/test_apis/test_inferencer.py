@@ -1,4 +1,5 @@
 import json
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import cv2
@@ -14,7 +15,10 @@ from mmengine.structures import InstanceData
 from mmpanoptic.apis import PanopticInferencer, PanopticResult, list_images, load_model
 from mmpanoptic.datasets import steps_of
 from mmpanoptic.datasets.shapes.categories import CATEGORIES
+from mmpanoptic.drawing import draw
+from mmpanoptic.results import Instances
 from mmpanoptic.utils import UserError
+from mmpanoptic.visualization import PanopticVisualizer
 
 
 @pytest.fixture(scope='module')
@@ -45,22 +49,34 @@ def altered(tiny: TinyModel, tmp_path: Path, **changes) -> str:
 
 def test_results(results: list[PanopticResult], tiny: TinyModel):
     assert [Path(result.path).name for result in results] == ['07.png', '11.jpg', '12.png']
-    void = len(CATEGORIES)
     for result in results:
         np.testing.assert_array_equal(result.image, read_rgb(result.path))
-        assert result.panoptic.shape == (64, 96) and result.panoptic.dtype == np.int32
-        assert set(np.unique(result.panoptic)) - {void} == {segment['id'] for segment in result.segments_info}
-        assert result.instances.masks.shape[1:] == (64, 96)
-        for segment in result.segments_info:
-            assert segment['label'] == segment['id'] % 1000
-            assert segment['name'] == CATEGORIES[segment['label']]['name']  # these stand in label order
-            if segment['id'] >= 1000:
-                assert result.instances.labels[segment['instance']] == segment['label']
-                assert result.instances.scores[segment['instance']] == segment['score']
+        assert result.id_map.shape == (64, 96) and result.id_map.dtype == np.int32
+        assert set(np.unique(result.id_map)) - {0} == {segment.id for segment in result.segments}
+        assert result.instances.masks.shape[1:] == (64, 96) and result.instances.masks.dtype == bool
+        assert [category['name'] for category in result.categories] == [one['name'] for one in CATEGORIES]
+        for segment in result.segments:
+            assert segment.label == segment.id % 1000 - 1
+            assert segment.name == CATEGORIES[segment.label]['name']  # these stand in label order
+            assert segment.isthing == CATEGORIES[segment.label]['isthing'] == (segment.id > 1000)
+            mask = result.id_map == segment.id
+            x, y, width, height = segment.bbox
+            assert segment.area == mask.sum() == mask[y : y + height, x : x + width].sum()
+            assert mask[y].any() and mask[y + height - 1].any()
+            assert mask[:, x].any() and mask[:, x + width - 1].any()
+            if segment.isthing:
+                assert result.instances.labels[segment.instance] == segment.label
+                assert result.instances.scores[segment.instance] == np.float32(segment.score)
             else:
-                assert segment['instance'] is None and segment['score'] is None
-    kinds = {segment['id'] >= 1000 for result in results for segment in result.segments_info}
+                assert segment.instance is None and segment.score is None
+    kinds = {segment.isthing for result in results for segment in result.segments}
     assert kinds == {False, True}, 'the test model must find things and stuff'
+
+
+def mmdet_map(panoptic: torch.Tensor) -> np.ndarray:
+    """A map in mmdet's encoding in that of results."""
+    values = panoptic[0].numpy()
+    return np.where(values == len(CATEGORIES), 0, values + 1)
 
 
 def test_same_as_by_mmdet(inferencer: PanopticInferencer, results: list[PanopticResult], tiny: TinyModel):
@@ -69,8 +85,8 @@ def test_same_as_by_mmdet(inferencer: PanopticInferencer, results: list[Panoptic
     dataset.pipeline = steps_of(dataset.pipeline)  # mmdet's own functions want a list
     for result in results:
         expected = inference_detector(inferencer.model, result.path)
-        np.testing.assert_array_equal(result.panoptic, expected.pred_panoptic_seg.sem_seg[0].numpy())
-        torch.testing.assert_close(result.instances.bboxes, expected.pred_instances.bboxes, rtol=0, atol=0)
+        np.testing.assert_array_equal(result.id_map, mmdet_map(expected.pred_panoptic_seg.sem_seg))
+        np.testing.assert_array_equal(result.instances.bboxes, expected.pred_instances.bboxes.numpy())
 
 
 def test_any_form_of_input(inferencer: PanopticInferencer, results: list[PanopticResult], tiny: TinyModel):
@@ -78,10 +94,10 @@ def test_any_form_of_input(inferencer: PanopticInferencer, results: list[Panopti
     forms = [str(tiny.images), paths, [read_rgb(path) for path in paths], [paths[0], read_rgb(paths[1]), [paths[2]]]]
     for form in forms:
         for result, expected in zip(inferencer(form), results, strict=True):
-            np.testing.assert_array_equal(result.panoptic, expected.panoptic)
+            np.testing.assert_array_equal(result.id_map, expected.id_map)
             np.testing.assert_array_equal(result.image, expected.image)
     (single,) = inferencer(paths[1])
-    np.testing.assert_array_equal(single.panoptic, results[1].panoptic)
+    np.testing.assert_array_equal(single.id_map, results[1].id_map)
     (array,) = inferencer(read_rgb(paths[0]))
     assert array.path is None
 
@@ -99,13 +115,12 @@ def test_batches(
     assert sizes == [2, 1]
     for result, expected in zip(batched, results, strict=True):
         assert result.path == expected.path
-        assert (result.panoptic == expected.panoptic).mean() > 0.99  # sums in another order may turn a tie
+        assert (result.id_map == expected.id_map).mean() > 0.99  # sums in another order may turn a tie
 
 
-def assert_same_instances(found: InstanceData, expected: InstanceData) -> None:
-    assert set(found.keys()) == set(expected.keys())
-    for name, value in found.items():
-        assert torch.equal(value, expected[name]), name
+def assert_same_instances(found: Instances, expected: Instances | InstanceData) -> None:
+    for name in ('bboxes', 'labels', 'scores', 'masks'):
+        np.testing.assert_array_equal(getattr(found, name), getattr(expected, name), name)
 
 
 def test_observing_gives_the_same_result_and_what_it_was_made_from(
@@ -115,17 +130,17 @@ def test_observing_gives_the_same_result_and_what_it_was_made_from(
         result, evidence, metainfo = inferencer.observe(expected.path)
         assert result.path == expected.path
         np.testing.assert_array_equal(result.image, expected.image)
-        np.testing.assert_array_equal(result.panoptic, expected.panoptic)
-        assert result.segments_info == expected.segments_info
+        np.testing.assert_array_equal(result.id_map, expected.id_map)
+        assert result.segments == expected.segments
         assert_same_instances(result.instances, expected.instances)
-        assert_same_instances(evidence.instances, expected.instances)
+        assert_same_instances(expected.instances, evidence.instances)
         assert evidence.output_size == metainfo['ori_shape'] == (64, 96)
         assert evidence.input_size == metainfo['img_shape'] == (192, 288)
         (again,) = inferencer.model.fuse([evidence])
-        np.testing.assert_array_equal(again.sem_seg[0].numpy(), expected.panoptic)
+        np.testing.assert_array_equal(mmdet_map(again.sem_seg), expected.id_map)
     observed = inferencer.observe(read_rgb(results[0].path)).result
     assert observed.path is None
-    np.testing.assert_array_equal(observed.panoptic, results[0].panoptic)
+    np.testing.assert_array_equal(observed.id_map, results[0].id_map)
     with pytest.raises(UserError, match=r'image none\.png does not exist'):
         inferencer.observe('none.png')
 
@@ -141,7 +156,7 @@ def test_models_of_instances_have_no_evidence(tmp_path: Path, repo_root: Path):
     image = np.random.default_rng(0).integers(0, 256, (48, 64, 3), np.uint8)
     result, evidence, metainfo = inferencer.observe(image)
     (expected,) = inferencer(image)
-    assert evidence is None and result.panoptic is None and metainfo['ori_shape'] == (48, 64)
+    assert evidence is None and result.id_map is None and metainfo['ori_shape'] == (48, 64)
     assert len(result.instances)
     assert_same_instances(result.instances, expected.instances)
 
@@ -153,16 +168,19 @@ def test_images_are_predicted_as_asked_for(inferencer: PanopticInferencer, tiny:
         next(iterator)
 
 
-def test_draw(inferencer: PanopticInferencer, results: list[PanopticResult]):
-    picture = inferencer.draw(results[0])
-    assert picture.dtype == np.uint8 and picture.shape == (64 * 6, 96 * 6, 3)  # the least factor that gives 360
-    np.testing.assert_array_equal(picture, inferencer.draw(results[0]))
-    nothing = PanopticResult(None, results[0].image, np.full((64, 96), len(CATEGORIES), np.int32), [], InstanceData())
-    assert (inferencer.draw(nothing) != picture).any(axis=2).mean() > 0.5
-    instances = PanopticResult(None, results[0].image, None, [], results[0].instances)
-    drawn = inferencer.draw(instances, score_thr=0.0)
-    assert drawn.shape == picture.shape
-    assert (drawn != inferencer.draw(instances, score_thr=1.0)).any()
+def test_draw(results: list[PanopticResult], inferencer: PanopticInferencer):
+    """As the visualizer draws the same prediction."""
+    visualizer = PanopticVisualizer(name='test_inferencer')
+    visualizer.dataset_meta = inferencer.dataset_meta
+    for result in results:
+        picture = result.draw()
+        assert picture.dtype == np.uint8 and picture.shape == (64 * 6, 96 * 6, 3)  # the least factor that gives 360
+        canvas, factor = draw.upscale(result.image, 360)
+        segments = [asdict(segment) for segment in result.segments]
+        np.testing.assert_array_equal(picture, visualizer.draw_map(canvas, factor, result.id_map, segments))
+        alone = replace(result, id_map=None, segments=[])
+        instances = InstanceData(**{key: torch.from_numpy(value) for key, value in vars(result.instances).items()})
+        np.testing.assert_array_equal(alone.draw(score_thr=0.0), visualizer.draw_instances(canvas, factor, instances))
 
 
 def test_class_names_from_the_test_data(tiny: TinyModel, tmp_path: Path):

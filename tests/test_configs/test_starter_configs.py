@@ -82,7 +82,7 @@ def test_three_lines(system, data, tmp_path, monkeypatch):
     inferencer = PanopticInferencer(config, checkpoint, device='cpu')
     assert len(inferencer.dataset_meta['categories']) == len(meta['dataset_meta']['classes'])
     (result,) = inferencer(str(tmp_path / 'data/val/0.png'))
-    assert (result.panoptic is None) == (system == 'panet')
+    assert (result.id_map is None) == (system == 'panet')
 
 
 @pytest.mark.parametrize('path', sorted((CONFIGS / 'starter').glob('*.py')), ids=lambda path: path.stem)

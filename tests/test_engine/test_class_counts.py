@@ -94,7 +94,7 @@ def test_a_model_without_data(tiny_shapes, tmp_path, tiny_run: TinyRun):
     assert model.num_classes == 13
     inferencer = PanopticInferencer(config, tiny_run.checkpoint, device='cpu')
     (result,) = inferencer(torch.zeros(64, 96, 3, dtype=torch.uint8).numpy())
-    assert result.panoptic.shape == (64, 96)
+    assert result.id_map.shape == (64, 96)
     partly = automatic(on('nowhere', SHIPPED))
     partly.train_dataloader.dataset.data_root = f'{tiny_shapes}/'
     assert load_model(partly, device='cpu')[0].num_classes == 13

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
 from mmpanoptic.structures import MAX_ID, id_to_rgb, ids_to_indices, rgb_to_id
+from mmpanoptic.structures.panoptic_map import areas_and_boxes
 
 ID_MAPS = arrays(np.int32, array_shapes(min_dims=2, max_dims=2), elements=st.integers(0, MAX_ID))
 
@@ -59,3 +60,19 @@ def test_smallest_stranger_is_named_and_nothing_is_left_behind():
 @pytest.mark.parametrize('dtype', [np.uint8, np.uint16, np.int32, np.uint32, np.int64, np.uint64])
 def test_any_integer_type(dtype):
     np.testing.assert_array_equal(ids_to_indices(np.array([[5, 0, 9]], dtype), [9, 5]), [[2, 0, 1]])
+
+
+@pytest.mark.parametrize('seed', range(3))
+def test_areas_and_boxes(seed: int):
+    rng = np.random.default_rng(seed)
+    ids = rng.integers(0, 6, (7, 9)).repeat(2, 0).repeat(3, 1) * 1001  # the last of a row may go on in the next one
+    known = [value for value in (5005, 1001, 3003, 2002, 4004) if (ids == value).any()]
+    areas, boxes = areas_and_boxes(ids, known)
+    for value, area, (x, y, width, height) in zip(known, areas.tolist(), boxes.tolist(), strict=True):
+        rows, columns = np.nonzero(ids == value)
+        assert area == len(rows)
+        assert (x, y, x + width - 1, y + height - 1) == (columns.min(), rows.min(), columns.max(), rows.max())
+    with pytest.raises(KeyError, match='1001'):
+        areas_and_boxes(ids, [value for value in known if value != 1001])
+    areas, boxes = areas_and_boxes(np.zeros((4, 5), np.int32), [])
+    assert areas.shape == (0,) and boxes.shape == (0, 4)

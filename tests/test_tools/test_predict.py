@@ -68,16 +68,16 @@ def test_predict_folder(predict: Callable, tiny: TinyModel):
         ids = decode_panoptic_png((out / 'panoptic' / annotation['file_name']).read_bytes(), '')
         segments = annotation['segments_info']
         assert {s['id'] for s in segments} == set(np.unique(ids)) - {0}
-        for segment, expected in zip(segments, result.segments_info, strict=True):
-            mask = result.panoptic == expected['id']
+        for segment, expected in zip(segments, result.segments, strict=True):
+            mask = result.id_map == expected.id
             np.testing.assert_array_equal(ids == segment['id'], mask)
-            assert segment['category_id'] == CATEGORIES[expected['label']]['id']  # these stand in label order
+            assert segment['category_id'] == CATEGORIES[expected.label]['id']  # these stand in label order
             assert segment['area'] == mask.sum() and segment['iscrowd'] == 0
             x, y, w, h = segment['bbox']
             assert mask[y : y + h, x : x + w].sum() == mask.sum()
             assert mask[y].any() and mask[y + h - 1].any() and mask[:, x].any() and mask[:, x + w - 1].any()
         picture = cv2.imread(str(out / 'pictures' / annotation['file_name']))
-        np.testing.assert_array_equal(picture[..., ::-1], inferencer.draw(result))
+        np.testing.assert_array_equal(picture[..., ::-1], result.draw())
 
 
 def test_images_of_one_name_and_no_pictures(predict: Callable, tiny: TinyModel, tmp_path: Path):
@@ -206,15 +206,15 @@ def test_max_pixels(
 def test_nothing_is_left_of_a_failure(
     predict: Callable, tiny: TinyModel, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, tmp_path: Path
 ):
-    draw, calls = PanopticInferencer.draw, []
+    draw, calls = PanopticResult.draw, []
 
-    def fail_at_second(self: PanopticInferencer, result: PanopticResult) -> np.ndarray:
-        calls.append(result.path)
+    def fail_at_second(self: PanopticResult) -> np.ndarray:
+        calls.append(self.path)
         if len(calls) == 2:
             raise OSError(28, 'No space left on device')
-        return draw(self, result)
+        return draw(self)
 
-    monkeypatch.setattr(PanopticInferencer, 'draw', fail_at_second)
+    monkeypatch.setattr(PanopticResult, 'draw', fail_at_second)
     with pytest.raises(SystemExit):
         predict(tiny.images)
     assert 'No space left on device' in error_line(capsys)
@@ -252,10 +252,10 @@ def test_model_of_instances_only(predict: Callable, tiny: TinyModel, tmp_path: P
     inferencer = PanopticInferencer(str(config), tiny.checkpoint, device='cpu')
     for number, result in zip((7, 11, 12), inferencer(tiny.images), strict=True):
         found = loaded.loadAnns(loaded.getAnnIds(number))
-        assert result.panoptic is None and len(found) == len(result.instances) > 0
+        assert result.id_map is None and len(found) == len(result.instances) > 0
         for one, mask, bbox, label, score in zip(
             found,
-            result.instances.masks.numpy(),
+            result.instances.masks,
             result.instances.bboxes.tolist(),
             result.instances.labels.tolist(),
             result.instances.scores.tolist(),

@@ -12,11 +12,12 @@ from mmdet.structures.mask import BitmapMasks
 from mmengine.dist import utils as dist_utils
 from mmengine.structures import InstanceData, PixelData
 
+from mmpanoptic.drawing import draw
+from mmpanoptic.drawing.scene import segment_texts
+from mmpanoptic.drawing.text import contrasting
 from mmpanoptic.registry import VISUALIZERS
 from mmpanoptic.structures import rgb_to_id
-from mmpanoptic.visualization import PanopticVisualizer, draw
-from mmpanoptic.visualization.panoptic_visualizer import segment_texts
-from mmpanoptic.visualization.text import contrasting
+from mmpanoptic.visualization import PanopticVisualizer
 
 CLASSES = ['person', 'car', 'sky']
 PALETTE = [(220, 20, 60), (0, 0, 142), (70, 130, 180)]

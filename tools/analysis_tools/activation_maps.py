@@ -27,13 +27,13 @@ from rich.progress import track
 
 from mmpanoptic.analysis.activations import class_activation, draw_heat
 from mmpanoptic.apis import PanopticInferencer, PanopticResult, list_images
+from mmpanoptic.drawing import draw
+from mmpanoptic.drawing.encode import encode_png
 from mmpanoptic.engine import cli
 from mmpanoptic.engine.components import build_dataset
 from mmpanoptic.engine.configs import load_config
-from mmpanoptic.formats.images import encode_png
 from mmpanoptic.models import SpatialFlow, SpatialFlowOutputs
 from mmpanoptic.utils import UserError, whole_folder
-from mmpanoptic.visualization import draw
 from mmpanoptic.visualization.files import picture_names
 
 
@@ -75,9 +75,9 @@ def foremost_labels(result: PanopticResult) -> list[int]:
     found = []
     if len(result.instances):
         found.append(int(result.instances.labels[result.instances.scores.argmax()]))
-    stuff = [segment for segment in result.segments_info if segment['instance'] is None]
+    stuff = [segment for segment in result.segments if not segment.isthing]
     if stuff:
-        found.append(max(stuff, key=lambda segment: (result.panoptic == segment['id']).sum())['label'])
+        found.append(max(stuff, key=lambda segment: segment.area).label)
     return found
 
 

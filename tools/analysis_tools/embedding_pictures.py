@@ -14,21 +14,21 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 from mmdet.structures import DetDataSample
-from mmdet.visualization import get_palette
 from mmengine.config import Config
 from mmengine.structures import PixelData
 from rich.progress import track
 
 from mmpanoptic.analysis.embedding_pictures import draw_points, principal_colors, unit_embeddings
 from mmpanoptic.apis import PanopticInferencer, PanopticResult, list_images
+from mmpanoptic.drawing import draw
+from mmpanoptic.drawing.encode import encode_png
 from mmpanoptic.engine import cli
 from mmpanoptic.engine.components import build_dataset
 from mmpanoptic.engine.configs import load_config
-from mmpanoptic.formats.images import encode_png
 from mmpanoptic.models import EmbeddingFusion
 from mmpanoptic.structures import Evidence
 from mmpanoptic.utils import UserError, whole_folder
-from mmpanoptic.visualization import PanopticVisualizer, draw
+from mmpanoptic.visualization import PanopticVisualizer
 from mmpanoptic.visualization.files import picture_names
 
 
@@ -63,21 +63,16 @@ def panels(
 ) -> Iterator[tuple[str, np.ndarray]]:
     """Titles and pictures of one size, uint8 RGB."""
     canvas, factor = draw.upscale(result.image, visualizer.min_side)
-    classes = visualizer.dataset_meta['classes']
-    palette = get_palette(visualizer.dataset_meta.get('palette'), len(classes))
-    segments = result.segments_info
-    colors = draw.segment_colors([segment['label'] for segment in segments], palette)
-    things = [i for i, segment in enumerate(segments) if segment['instance'] is not None]
-    shown = result.instances[torch.tensor([segments[i]['instance'] for i in things], dtype=torch.long)]
+    colors = visualizer.colors_of([segment.label for segment in result.segments])
+    things = [i for i, segment in enumerate(result.segments) if segment.isthing]
+    shown = evidence.instances[torch.tensor([result.segments[i].instance for i in things], dtype=torch.long)].cpu()
     points = shown.points.numpy() if 'points' in shown else None
     yield 'instances and their points', draw_points(canvas, shown.bboxes.numpy(), points, colors[things], factor)
 
     embedded = principal_colors(unit_embeddings(evidence))
     yield 'embedding', embedded.repeat(factor, axis=0).repeat(factor, axis=1)
 
-    found = PixelData(sem_seg=torch.from_numpy(result.panoptic)[None], metainfo=dict(segments_info=segments))
-    sample = DetDataSample(pred_panoptic_seg=found)
-    yield 'prediction', visualizer.draw_prediction(canvas, factor, sample, score_thr=0.0)
+    yield 'prediction', result.draw()
     if truth is not None:
         sample = DetDataSample(gt_panoptic_seg=truth)
         yield 'ground truth', visualizer.draw_ground_truth(canvas, factor, sample)

@@ -17,14 +17,15 @@ from rich.progress import track
 from torch import Tensor
 
 from mmpanoptic.apis import PanopticInferencer, list_images
+from mmpanoptic.drawing import draw
+from mmpanoptic.drawing.encode import encode_png
 from mmpanoptic.engine import cli
 from mmpanoptic.engine.configs import load_config
-from mmpanoptic.formats.images import encode_png
 from mmpanoptic.models import RankingFusion
 from mmpanoptic.models.fusion.paste.instances import order_instances
 from mmpanoptic.structures import Evidence
 from mmpanoptic.utils import UserError, whole_folder
-from mmpanoptic.visualization import PanopticVisualizer, draw
+from mmpanoptic.visualization import PanopticVisualizer
 from mmpanoptic.visualization.files import picture_names
 
 

@@ -11,7 +11,7 @@ from pycocotools import mask as rle
 from mmpanoptic.datasets.shapes.categories import CATEGORIES
 from mmpanoptic.datasets.shapes.scene import Scene, render_scene
 from mmpanoptic.datasets.shapes.textures import Rng
-from mmpanoptic.formats.images import encode_png
+from mmpanoptic.drawing.encode import encode_png
 from mmpanoptic.structures import id_to_rgb, rgb_to_id
 from mmpanoptic.utils import UserError, tracked_map, whole_folder
 

@@ -10,7 +10,7 @@ from mmdet.evaluation import DumpDetResults
 from mmengine.evaluator import BaseMetric, Evaluator
 from mmengine.logging import MMLogger
 
-from mmpanoptic.formats.images import encode_png
+from mmpanoptic.drawing.encode import encode_png
 from mmpanoptic.registry import METRICS
 from mmpanoptic.utils import UserError, whole_file, whole_folder
 

@@ -8,7 +8,7 @@ import pytest
 from fixtures.tiny_model import TinyModel
 from helpers.repo import run_main
 
-from mmpanoptic.visualization import draw
+from mmpanoptic.drawing import draw
 
 
 @pytest.fixture

@@ -10,10 +10,10 @@ import torch
 from fixtures.tiny_model import SPATIALFLOW, TinyModel, write_tiny_model
 from helpers.repo import load_tool
 from mmengine.config import Config
-from mmengine.structures import InstanceData
 
-from mmpanoptic.apis import PanopticInferencer, PanopticResult, load_model
+from mmpanoptic.apis import PanopticInferencer, load_model
 from mmpanoptic.datasets.shapes.categories import LABELS, NAMES
+from mmpanoptic.results import Instances, PanopticResult, Segment
 from mmpanoptic.utils import UserError
 
 TOOL = load_tool('analysis_tools/activation_maps')
@@ -67,10 +67,11 @@ def test_maps_are_those_that_predictions_come_from(inferencer: PanopticInference
     # Where the panoptic map has stuff, this is the most probable of all stuff.
     stuff = np.stack([maps[label] for label in STUFF.values()])
     assert (stuff.sum(axis=0) < 1).all(), "the rest is the class 'other'"
-    has_stuff = np.isin(result.panoptic, [*STUFF.values()])
+    labels = result.id_map - 1
+    has_stuff = np.isin(labels, [*STUFF.values()])
     assert has_stuff.sum() > 500
     best_stuff = min(STUFF.values()) + stuff.argmax(axis=0)
-    np.testing.assert_array_equal(best_stuff[has_stuff], result.panoptic[has_stuff])
+    np.testing.assert_array_equal(best_stuff[has_stuff], labels[has_stuff])
 
 
 def test_maps_have_the_original_size(inferencer: PanopticInferencer, tiny: TinyModel):
@@ -102,11 +103,14 @@ def test_stuff_head_of_another_system(tiny: TinyModel, tmp_path: Path):
 
 
 def test_foremost_classes():
-    panoptic = np.array([[7, 7, 7, 8], [9, 9, 1000, 1000], [1000, 1000, 1000, 13]])
-    segments = [{'id': 1000, 'label': 0, 'instance': 1}, *({'id': i, 'label': i, 'instance': None} for i in (8, 7, 9))]
-    instances = InstanceData(labels=torch.tensor([2, 0, 5]), scores=torch.tensor([0.3, 0.2, 0.6]))
-    assert TOOL.foremost_labels(PanopticResult(None, panoptic, panoptic, segments, instances)) == [5, 7]
-    assert TOOL.foremost_labels(PanopticResult(None, panoptic, panoptic, segments[:1], instances[:0])) == []
+    def segment(label: int, area: int, instance: int | None = None) -> Segment:
+        return Segment(label + 1, label, '', instance is not None, None, area, (0, 0, 1, 1), instance)
+
+    segments = [segment(0, 9, instance=1), segment(8, 1), segment(7, 3), segment(9, 2)]
+    instances = Instances(np.zeros((3, 4)), np.array([2, 0, 5]), np.array([0.3, 0.2, 0.6]))
+    image = np.zeros((4, 4, 3), np.uint8)
+    assert TOOL.foremost_labels(PanopticResult(None, image, image[..., 0], segments, instances, [])) == [5, 7]
+    assert TOOL.foremost_labels(PanopticResult(None, image, image[..., 0], segments[:1], instances[:0], [])) == []
 
 
 def test_model_without_these_maps(run: Callable, tmp_path: Path):

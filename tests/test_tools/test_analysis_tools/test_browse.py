@@ -11,10 +11,10 @@ import pytest
 from fixtures.tiny_run import write_config
 from helpers.repo import load_tool, run_main
 
+from mmpanoptic.drawing import draw
 from mmpanoptic.engine.components import build_dataset
 from mmpanoptic.engine.configs import load_config
 from mmpanoptic.utils import UserError
-from mmpanoptic.visualization import draw
 
 TOOL = load_tool('analysis_tools/browse')
 

@@ -1,6 +1,7 @@
 """Pictures of embeddings: which panels, what is in them, and what is refused."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -10,8 +11,9 @@ from fixtures.tiny_model import CIAE, TinyModel, write_tiny_model
 from helpers.repo import load_tool
 
 from mmpanoptic.apis import PanopticInferencer
+from mmpanoptic.drawing import draw
 from mmpanoptic.utils import UserError
-from mmpanoptic.visualization import draw
+from mmpanoptic.visualization import PanopticVisualizer
 
 TOOL = load_tool('analysis_tools/embedding_pictures')
 
@@ -40,9 +42,11 @@ def test_images_without_ground_truth(run: Callable, tiny: TinyModel, titles: lis
 def test_panels_show_what_was_predicted(tiny: TinyModel):
     inferencer = PanopticInferencer(tiny.config, tiny.checkpoint, 'cpu')
     result, evidence, _ = inferencer.observe(str(tiny.images / '07.png'))
-    assert any(segment['instance'] is not None for segment in result.segments_info)
-    shown = dict(TOOL.panels(inferencer._visualizer, result, evidence, None))
-    np.testing.assert_array_equal(shown['prediction'], inferencer.draw(result))
+    assert any(segment.isthing for segment in result.segments)
+    visualizer = PanopticVisualizer(name='test_embedding_pictures')
+    visualizer.dataset_meta = inferencer.dataset_meta
+    shown = dict(TOOL.panels(visualizer, result, evidence, None))
+    np.testing.assert_array_equal(shown['prediction'], result.draw())
     embedding = shown['embedding']
     assert embedding.shape == shown['prediction'].shape == shown['instances and their points'].shape
     pixels = embedding[::6, ::6]
@@ -50,16 +54,16 @@ def test_panels_show_what_was_predicted(tiny: TinyModel):
     assert len(np.unique(pixels.reshape(-1, 3), axis=0)) > 100
 
     # The point of the first instance has the colour of its segment.
-    first = next(i for i, segment in enumerate(result.segments_info) if segment['instance'] is not None)
-    x, y = result.instances.points[result.segments_info[first]['instance']].tolist()
-    labels = [segment['label'] for segment in result.segments_info]
+    first = next(i for i, segment in enumerate(result.segments) if segment.isthing)
+    x, y = evidence.instances.points[result.segments[first].instance].tolist()
+    labels = [segment.label for segment in result.segments]
     color = draw.segment_colors(labels, inferencer.dataset_meta['palette'])[first]
     drawn = shown['instances and their points'][6 * y : 6 * y + 6, 6 * x : 6 * x + 6].reshape(-1, 3)
     assert (drawn == color).all(1).any()
 
-    for segment in result.segments_info:
-        segment['instance'] = None
-    assert len(dict(TOOL.panels(inferencer._visualizer, result, evidence, None))) == 3, 'an image without things'
+    stuff = [segment for segment in result.segments if not segment.isthing]
+    shown = TOOL.panels(visualizer, replace(result, segments=stuff), evidence, None)
+    assert len(dict(shown)) == 3, 'an image without things'
 
 
 def test_model_without_embeddings(run: Callable, tmp_path: Path):

@@ -13,6 +13,7 @@ from helpers.repo import load_tool
 
 from mmpanoptic.apis import PanopticInferencer
 from mmpanoptic.utils import UserError
+from mmpanoptic.visualization import PanopticVisualizer
 
 TOOL = load_tool('analysis_tools/ranking_pictures')
 TITLES = ['detection scores', 'pasted by detection score', 'ranking scores', 'pasted by ranking score']
@@ -45,7 +46,9 @@ def test_orders_and_panels(tiny: TinyModel):
 
     # Random weights give about one score to all.
     evidence.instances.scores = torch.linspace(0.1, 0.9, len(scores))
-    shown = dict(TOOL.panels(inferencer._visualizer, result.image, head, evidence))
+    visualizer = PanopticVisualizer(name='test_ranking_pictures')
+    visualizer.dataset_meta = inferencer.dataset_meta
+    shown = dict(TOOL.panels(visualizer, result.image, head, evidence))
     assert list(shown) == TITLES
     assert len({picture.shape for picture in shown.values()}) == 1
     assert not np.array_equal(shown['detection scores'], shown['ranking scores'])

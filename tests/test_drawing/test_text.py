@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from mmpanoptic.visualization.text import put_text, text_box
+from mmpanoptic.drawing.text import put_text, text_box
 
 
 def drawn(text, scale=1.0):

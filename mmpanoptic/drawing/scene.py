@@ -1,0 +1,83 @@
+"""What a model or an annotator says about one image, drawn over it: a panoptic map, or instances alone."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from . import draw
+
+ALPHA = 0.55  # opacity of the colours over the image
+MIN_SIDE = 360  # pixels; images whose short side is below are enlarged before they are drawn on
+
+
+def segment_texts(segment: Mapping[str, Any], classes: Sequence[str]) -> list[str]:
+    """What to write on a segment, the fullest version first: class name with the score or the mark of a crowd."""
+    name = classes[segment['label']]
+    if segment.get('iscrowd'):
+        return [f'{name} (crowd)']
+    score = segment.get('score')
+    return [name] if score is None else [f'{name} {float(score):.2f}', name]
+
+
+def draw_map(
+    canvas: np.ndarray,
+    factor: int,
+    ids: np.ndarray,
+    segments: Sequence[Mapping[str, Any]],
+    classes: Sequence[str],
+    palette: Sequence,
+    alpha: float = ALPHA,
+) -> np.ndarray:
+    """Draw a map of segment ids, each segment with its name where there is room.
+
+    Args:
+        canvas: The image, uint8 RGB of shape (factor * H, factor * W, 3).
+        factor: By how much it is enlarged.
+        ids: The map, of shape (H, W); void is every id that no segment has.
+        segments: Its segments, with ``id``, ``label`` and, if there are such, ``score`` and ``iscrowd``.
+        classes: Names by label.
+        palette: RGB colours by label.
+        alpha: Opacity of the colours.
+
+    Returns:
+        A new picture.
+    """
+    segments = [{**segment, 'texts': segment_texts(segment, classes)} for segment in segments]
+    colors = draw.segment_colors([segment['label'] for segment in segments], palette)
+    indices = draw.segment_indices(ids, segments)
+    indices = indices.repeat(factor, axis=0).repeat(factor, axis=1)
+    return draw.draw_labels(draw.overlay(canvas, indices, colors, alpha), indices, segments, colors)
+
+
+def draw_found(
+    canvas: np.ndarray,
+    factor: int,
+    boxes: np.ndarray | None,
+    masks: np.ndarray | None,
+    labels: Sequence[int],
+    scores: Sequence[float | None],
+    classes: Sequence[str],
+    palette: Sequence,
+    alpha: float = ALPHA,
+) -> np.ndarray:
+    """Draw instances, the first one above all others.
+
+    Args:
+        canvas, factor, classes, palette, alpha: See :func:`draw_map`.
+        boxes: Left, top, right and bottom in pixels of the image, of shape (n, 4), or None.
+        masks: bool of shape (n, H, W), or None.
+        labels: Contiguous labels of the n instances.
+        scores: Their scores; None for one without.
+
+    Returns:
+        A new picture; the canvas if there are neither boxes nor masks.
+    """
+    if boxes is None and masks is None:
+        return canvas
+    texts = [
+        segment_texts({'label': label, 'score': score}, classes)[0] for label, score in zip(labels, scores, strict=True)
+    ]
+    boxes = None if boxes is None else boxes * factor
+    masks = None if masks is None else masks.repeat(factor, axis=1).repeat(factor, axis=2)
+    return draw.draw_instances(canvas, boxes, masks, draw.segment_colors(labels, palette), texts, alpha)

@@ -1,0 +1,15 @@
+"""Segment ids of COCO's panoptic format: 24 bits, the colour of the PNG's pixels (R + 256 G + 65536 B), 0 is void.
+
+Format: https://cocodataset.org/#format-data (4. Panoptic Segmentation).
+"""
+
+import numpy as np
+
+VOID_ID = 0
+MAX_ID = 2**24 - 1
+
+
+def id_to_rgb(ids: np.ndarray) -> np.ndarray:
+    """Segment ids of shape (H, W) to the colours of a panoptic PNG, uint8 of shape (H, W, 3)."""
+    ids = np.asarray(ids)
+    return np.stack([ids & 255, (ids >> 8) & 255, (ids >> 16) & 255], axis=-1).astype(np.uint8)

@@ -1,0 +1,248 @@
+"""The result for one image: a panoptic map, its segments, and the instances it was made from.
+
+OpenCV and Pillow are loaded when a result is drawn or saved, pycocotools when masks are encoded.
+"""
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mmpanoptic.utils import UserError, write_whole
+
+from .ids import id_to_rgb
+
+if TYPE_CHECKING:
+    import supervision
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A segment of a panoptic map.
+
+    Attributes:
+        id: Its value in ``id_map``: ``label + 1`` for stuff, ``label + 1 + 1000 * k`` for the k-th thing, k = 1, 2, ...
+        label: Contiguous class, an index into ``categories``.
+        name: Of the class.
+        isthing: Whether it is one of countable things.
+        score: Confidence, 0 to 1; None where the model gives none.
+        area: In pixels.
+        bbox: x, y, width and height in pixels.
+        instance: Index into the result's ``instances``; None for stuff.
+    """
+
+    id: int
+    label: int
+    name: str
+    isthing: bool
+    score: float | None
+    area: int
+    bbox: tuple[int, int, int, int]
+    instance: int | None
+
+
+@dataclass(frozen=True, eq=False)
+class Instances:
+    """N detections, pasted into the map or not.
+
+    Attributes:
+        bboxes: Left, top, right and bottom in pixels, float32 of shape (N, 4).
+        labels: Contiguous classes, int64 of shape (N,).
+        scores: 0 to 1, float32 of shape (N,).
+        masks: bool of shape (N, H, W); None from models that predict no masks of instances.
+    """
+
+    bboxes: np.ndarray
+    labels: np.ndarray
+    scores: np.ndarray
+    masks: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, chosen: Any) -> 'Instances':
+        """Some of them, by anything that selects rows of an array."""
+        masks = None if self.masks is None else self.masks[chosen]
+        return Instances(self.bboxes[chosen], self.labels[chosen], self.scores[chosen], masks)
+
+
+@dataclass(frozen=True, eq=False)
+class PanopticResult:
+    """What a model says about one image, at the image's original size.
+
+    Attributes:
+        path: The image's file, or None if it was given as an array.
+        image: The image, uint8 RGB of shape (H, W, 3).
+        id_map: Segment ids, int32 of shape (H, W), 0 where void, see :class:`Segment`; None from models of instances
+            only.
+        segments: The map's segments.
+        instances: All detections.
+        categories: A dict for each label: ``id`` in COCO's files (None if it is not known), ``name``, ``isthing`` (0
+            or 1) and ``color`` (RGB).
+    """
+
+    path: str | None
+    image: np.ndarray
+    id_map: np.ndarray | None
+    segments: Sequence[Segment]
+    instances: Instances
+    categories: Sequence[dict[str, Any]]
+
+    def draw(self, score_thr: float = 0.3) -> np.ndarray:
+        """The image under its panoptic map or, without one, under its instances.
+
+        Args:
+            score_thr: Instances whose score is not above are not drawn. A panoptic map is drawn as it is: what is in
+                it was decided by the fusion.
+
+        Returns:
+            uint8 RGB, f times the image's size; f > 1 where a small image had to be enlarged to be read.
+        """
+        from mmpanoptic.drawing import draw, scene
+
+        canvas, factor = draw.upscale(self.image, scene.MIN_SIDE)
+        classes = [category['name'] for category in self.categories]
+        palette = [category['color'] for category in self.categories]
+        if self.id_map is not None:
+            segments = [dict(id=one.id, label=one.label, score=one.score) for one in self.segments]
+            return scene.draw_map(canvas, factor, self.id_map, segments, classes, palette)
+        shown = self.instances[self.instances.scores > score_thr]
+        boxes = shown.bboxes if shown.bboxes.any() else None  # all 0 from detectors of masks alone
+        labels, scores = shown.labels.tolist(), shown.scores.tolist()
+        return scene.draw_found(canvas, factor, boxes, shown.masks, labels, scores, classes, palette)
+
+    def save(self, path: str | os.PathLike, image_id: int = 1) -> None:
+        """Write COCO's format of results for this image; a file that is there is replaced, whole or not at all.
+
+        Args:
+            path: The JSON, with ``images``, ``annotations`` and ``categories``. The PNG of the panoptic map lies
+                beside it, with the same stem; without a map, the annotations are the instances.
+            image_id: Id of the image in the JSON.
+
+        Raises:
+            UserError: If ``path`` does not end in ``.json``, or the categories' ids are not known.
+            WriteError: If a file cannot be written.
+        """
+        path = Path(path)
+        if path.suffix != '.json':
+            raise UserError(f'{path} does not end in .json: the PNG would get its name')
+        content: dict[str, Any] = dict(images=[self.coco_image(image_id)])
+        if self.id_map is None:
+            entries = self.coco_instances(image_id)
+            content['annotations'] = [dict(id=number, **entry) for number, entry in enumerate(entries, 1)]
+        else:
+            png = path.with_suffix('.png')
+            annotation = dict(image_id=image_id, file_name=png.name, segments_info=self.coco_segments())
+            content['annotations'] = [annotation]
+            from mmpanoptic.drawing.encode import encode_png
+
+            write_whole(png, encode_png(id_to_rgb(self.id_map)))
+        write_whole(path, json.dumps(content | dict(categories=list(self.categories))))
+
+    def to_coco(self, image_id: int = 1) -> dict[str, Any]:
+        """All of it as COCO's files have it.
+
+        Args:
+            image_id: Id of the image.
+
+        Returns:
+            ``image``, see :meth:`coco_image`; ``segments_info``, see :meth:`coco_segments`, None without a map; and
+            ``instances``, see :meth:`coco_instances`.
+
+        Raises:
+            UserError: If the categories' ids are not known, or pycocotools is needed and not installed.
+        """
+        segments = None if self.id_map is None else self.coco_segments()
+        return dict(image=self.coco_image(image_id), segments_info=segments, instances=self.coco_instances(image_id))
+
+    def coco_image(self, image_id: int) -> dict[str, Any]:
+        """Its entry in ``images``: ``id``, ``file_name`` (without folder; '' of an array), ``width`` and ``height``."""
+        height, width = self.image.shape[:2]
+        return dict(id=image_id, file_name=os.path.basename(self.path or ''), width=width, height=height)
+
+    def coco_segments(self) -> list[dict[str, Any]]:
+        """``segments_info`` of the map: ``id``, ``category_id``, ``area``, ``bbox``, ``iscrowd`` and ``score``, the
+        last one where there is one.
+
+        Raises:
+            UserError: If the categories' ids are not known.
+        """
+        ids = self._category_ids()
+        return [
+            dict(id=one.id, category_id=ids[one.label], area=one.area, bbox=list(one.bbox), iscrowd=0)
+            | ({} if one.score is None else dict(score=one.score))
+            for one in self.segments
+        ]
+
+    def coco_instances(self, image_id: int) -> list[dict[str, Any]]:
+        """The instances as COCO's results of detection: ``image_id``, ``category_id``, ``score``, ``bbox`` (x, y, width
+        and height in pixels) and, if there are masks, ``segmentation`` (compressed RLE).
+
+        Raises:
+            UserError: If the categories' ids are not known, or there are masks and no pycocotools.
+        """
+        ids, found = self._category_ids(), []
+        columns = (self.instances.bboxes, self.instances.labels, self.instances.scores)
+        for (x1, y1, x2, y2), label, score in zip(*(column.tolist() for column in columns), strict=True):
+            found.append(dict(image_id=image_id, category_id=ids[label], score=score, bbox=[x1, y1, x2 - x1, y2 - y1]))
+        if self.instances.masks is not None:
+            for entry, mask in zip(found, self.instances.masks, strict=True):
+                entry['segmentation'] = run_lengths(mask)
+        return found
+
+    def to_supervision(self) -> 'supervision.Detections':
+        """The segments as ``supervision.Detections``, with masks; without a map, the instances.
+
+        ``data`` has the classes' names (``class_name``) and, of a map, the segments' ids (``segment_id``). A segment
+        without a score has confidence NaN.
+
+        Raises:
+            UserError: If the package supervision is not installed.
+        """
+        try:
+            from supervision import Detections
+        except ModuleNotFoundError:
+            raise UserError('the package supervision is not installed: pip install supervision') from None
+        names = np.array([category['name'] for category in self.categories])
+        if self.id_map is None:
+            found = self.instances
+            data = dict(class_name=names[found.labels])
+            return Detections(found.bboxes, found.masks, found.scores, found.labels.astype(int), data=data)
+        boxes = np.array([one.bbox for one in self.segments], np.float32).reshape(-1, 4)
+        ids = np.array([one.id for one in self.segments], int)
+        labels = np.array([one.label for one in self.segments], int)
+        return Detections(
+            xyxy=np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1),
+            mask=self.id_map == ids[:, None, None],
+            confidence=np.array([np.nan if one.score is None else one.score for one in self.segments], np.float32),
+            class_id=labels,
+            data=dict(class_name=names[labels], segment_id=ids),
+        )
+
+    def _category_ids(self) -> list[int]:
+        """Ids by label."""
+        ids = [category['id'] for category in self.categories]
+        if None in ids:
+            raise UserError(
+                "the model knows its classes by name only, and they are not COCO's: name a JSON of its data in the "
+                "config's test_dataloader.dataset.ann_file"
+            )
+        return ids
+
+
+def run_lengths(mask: np.ndarray) -> dict[str, Any]:
+    """A mask, bool of shape (H, W), as COCO's compressed RLE: ``size`` and ``counts``.
+
+    Raises:
+        UserError: If the package pycocotools is not installed.
+    """
+    try:
+        from pycocotools import mask as coco_mask
+    except ModuleNotFoundError:
+        raise UserError('the package pycocotools is not installed: pip install pycocotools') from None
+    encoded = coco_mask.encode(np.asfortranarray(mask, np.uint8))
+    return dict(size=encoded['size'], counts=encoded['counts'].decode())

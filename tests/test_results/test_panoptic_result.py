@@ -1,0 +1,155 @@
+"""What a result gives, and that it needs neither torch nor mm*."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from pycocotools.coco import COCO
+
+from mmpanoptic.formats.panoptic_png import decode_panoptic_png
+from mmpanoptic.results import Instances, PanopticResult, Segment
+from mmpanoptic.utils import UserError
+
+CATEGORIES = [
+    dict(id=7, name='nut', isthing=1, color=[200, 30, 30]),
+    dict(id=3, name='sky', isthing=0, color=[30, 30, 200]),
+]
+BOXES = np.array([[1, 0, 3, 2], [0, 1, 2.5, 4]], np.float32)
+
+
+def result(with_map: bool = True, **changes) -> PanopticResult:
+    """A nut in front of the sky, a second one that is not in the map; 4 x 6 pixels."""
+    ids = np.full((4, 6), 2, np.int32)
+    ids[0:2, 1:3], ids[3] = 1001, 0
+    masks = np.zeros((2, 4, 6), bool)
+    masks[0, 0:2, 1:3] = masks[1, 1:4, 0:2] = True
+    segments = [
+        Segment(1001, 0, 'nut', True, 0.75, 4, (1, 0, 2, 2), 0),
+        Segment(2, 1, 'sky', False, None, 14, (0, 0, 6, 3), None),
+    ]
+    instances = Instances(BOXES, np.array([0, 0]), np.array([0.75, 0.25], np.float32), masks)
+    image = np.arange(72, dtype=np.uint8).reshape(4, 6, 3)
+    values = dict(path='folder/5.jpg', image=image, id_map=ids, segments=segments, instances=instances)
+    values |= dict(categories=CATEGORIES) | ({} if with_map else dict(id_map=None, segments=[]))
+    return PanopticResult(**values | changes)
+
+
+SCRIPT = """
+import importlib.abc, sys
+
+class Refuse(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if name.partition('.')[0] in REFUSED:
+            raise ModuleNotFoundError(f'No module named {name!r}', name=name)
+
+REFUSED = set('torch mmengine mmcv mmdet mmpretrain rich filelock pycocotools matplotlib cv2 PIL'.split())
+sys.meta_path.insert(0, Refuse())
+import numpy as np
+from mmpanoptic.results import Instances, PanopticResult, Segment
+third = {name.partition('.')[0] for name in sys.modules} - set(sys.stdlib_module_names)
+assert third <= {'mmpanoptic', 'numpy', '__main__', 'sitecustomize', 'usercustomize'} | {
+    name for name in third if name.startswith(('_', 'distutils'))}, third
+categories = [dict(id=1, name='a', isthing=0, color=[1, 2, 3])]
+none = Instances(np.zeros((0, 4), np.float32), np.zeros(0, int), np.zeros(0, np.float32))
+ids = np.ones((40, 60), np.int32)
+segments = [Segment(1, 0, 'a', False, 0.5, 2400, (0, 0, 60, 40), None)]
+result = PanopticResult(None, np.zeros((40, 60, 3), np.uint8), ids, segments, none, categories)
+assert result.to_coco(3)['segments_info'][0]['area'] == 2400
+REFUSED -= {'cv2', 'PIL'}
+assert result.draw().shape == (360, 540, 3)
+result.save(sys.argv[1])
+"""
+
+
+def test_without_torch_and_mm(tmp_path: Path):
+    """Importing takes numpy; drawing and saving take OpenCV and Pillow as well."""
+    run = subprocess.run([sys.executable, '-c', SCRIPT, tmp_path / 'a.json'], capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == ['a.json', 'a.png']
+
+
+def test_as_coco_has_it():
+    found = result().to_coco(image_id=5)
+    assert found['image'] == dict(id=5, file_name='5.jpg', width=6, height=4)
+    assert found['segments_info'] == [
+        dict(id=1001, category_id=7, area=4, bbox=[1, 0, 2, 2], iscrowd=0, score=0.75),
+        dict(id=2, category_id=3, area=14, bbox=[0, 0, 6, 3], iscrowd=0),
+    ]
+    assert [one['bbox'] for one in found['instances']] == [[1, 0, 2, 2], [0, 1, 2.5, 3]]
+    coco = COCO()
+    coco.dataset = dict(images=[found['image']], annotations=[], categories=CATEGORIES)
+    coco.createIndex()
+    loaded = coco.loadRes(found['instances'])
+    for one, mask in zip(loaded.loadAnns(loaded.getAnnIds()), result().instances.masks, strict=True):
+        np.testing.assert_array_equal(loaded.annToMask(one), mask)
+    assert result(with_map=False).to_coco()['segments_info'] is None
+    unmasked = Instances(BOXES, np.array([0, 0]), np.array([0.75, 0.25], np.float32))
+    assert 'segmentation' not in result(instances=unmasked).to_coco()['instances'][0]
+
+
+def test_ids_that_nobody_knows():
+    unknown = result(categories=[category | dict(id=None) for category in CATEGORIES])
+    for call in (unknown.to_coco, unknown.coco_segments, lambda: unknown.coco_instances(1)):
+        with pytest.raises(UserError, match=r'by name only.*test_dataloader\.dataset\.ann_file'):
+            call()
+    assert unknown.draw().any()
+
+
+def test_saving_a_map(tmp_path: Path):
+    for _ in range(2):  # the second one replaces the first
+        result().save(tmp_path / 'a.json', image_id=9)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ['a.json', 'a.png']
+    content = json.loads((tmp_path / 'a.json').read_text())
+    assert content['images'] == [dict(id=9, file_name='5.jpg', width=6, height=4)]
+    (annotation,) = content['annotations']
+    assert (annotation['image_id'], annotation['file_name']) == (9, 'a.png')
+    assert annotation['segments_info'] == result().coco_segments() and content['categories'] == CATEGORIES
+    ids = decode_panoptic_png((tmp_path / 'a.png').read_bytes(), 'a.png')
+    np.testing.assert_array_equal(ids, result().id_map)
+    with pytest.raises(UserError, match=r'a\.png does not end in \.json'):
+        result().save(tmp_path / 'a.png')
+
+
+def test_saving_instances(tmp_path: Path):
+    result(with_map=False).save(tmp_path / 'b.json')
+    assert [path.name for path in tmp_path.iterdir()] == ['b.json']
+    coco = COCO(tmp_path / 'b.json')  # a dataset of itself: images, categories, annotations with ids
+    assert [one['id'] for one in coco.loadAnns(coco.getAnnIds(imgIds=[1], catIds=[7]))] == [1, 2]
+
+
+def test_drawing():
+    drawn = result().draw()
+    assert drawn.shape == (360, 540, 3) and drawn.dtype == np.uint8
+    np.testing.assert_array_equal(drawn, result().draw(score_thr=1.0))  # of a map, the fusion has decided
+    alone = result(with_map=False)
+    assert (alone.draw(score_thr=0.5) != alone.draw(score_thr=0.1)).any()
+    nothing = Instances(BOXES[:0], np.zeros(0, int), np.zeros(0, np.float32))
+    assert (result(with_map=False, instances=nothing).draw() != alone.draw()).any()
+
+
+def test_supervision(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(sys.modules, 'supervision', None)
+    with pytest.raises(UserError, match='pip install supervision'):
+        result().to_supervision()
+
+    class Detections(SimpleNamespace):
+        """Takes what supervision's takes, by its names."""
+
+        def __init__(self, xyxy, mask=None, confidence=None, class_id=None, tracker_id=None, data=None):
+            super().__init__(xyxy=xyxy, mask=mask, confidence=confidence, class_id=class_id, data=data)
+
+    monkeypatch.setitem(sys.modules, 'supervision', SimpleNamespace(Detections=Detections))
+    found = result().to_supervision()
+    np.testing.assert_array_equal(found.xyxy, [[1, 0, 3, 2], [0, 0, 6, 3]])
+    np.testing.assert_array_equal(found.mask, [result().id_map == 1001, result().id_map == 2])
+    np.testing.assert_array_equal(found.confidence, np.array([0.75, np.nan], np.float32))
+    assert found.class_id.tolist() == [0, 1] and found.data['class_name'].tolist() == ['nut', 'sky']
+    assert found.data['segment_id'].tolist() == [1001, 2]
+    assert len(result(segments=[]).to_supervision().mask) == 0
+    alone = result(with_map=False).to_supervision()
+    np.testing.assert_array_equal(alone.xyxy, BOXES)
+    np.testing.assert_array_equal(alone.mask, result().instances.masks)

@@ -3,7 +3,6 @@
 import gc
 import resource
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
 from statistics import median
@@ -16,6 +15,7 @@ from mmengine.dataset import pseudo_collate
 from mmengine.structures import InstanceData, PixelData
 from torch import nn
 
+from mmpanoptic.engine.precision import precision_of
 from mmpanoptic.registry import OPTIM_WRAPPERS
 
 from .dispatch import DispatchCounter
@@ -45,12 +45,6 @@ class Case:
     run: Callable[[int], dict[str, float]]
 
 
-def precision_of(model: nn.Module, dtype: str) -> AbstractContextManager:
-    """Autocast of a type, or nothing for 'float32'."""
-    device = next(model.parameters()).device.type
-    return torch.autocast(device, getattr(torch, dtype), enabled=dtype != 'float32')
-
-
 def prediction(
     model: nn.Module, inputs: list[dict], batch_size: int, dtype: str = 'float32', draw: Callable | None = None
 ) -> Callable[[int], dict[str, float]]:
@@ -58,7 +52,7 @@ def prediction(
 
     def run(index: int) -> dict[str, float]:
         batch = [inputs[(index * batch_size + i) % len(inputs)] for i in range(batch_size)]
-        with precision_of(model, dtype):
+        with precision_of(next(model.parameters()).device, dtype):
             return time_prediction(model.eval(), batch, draw)
 
     return run

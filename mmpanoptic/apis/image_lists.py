@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +19,15 @@ _OTHER_SUFFIX = re.compile(
 
 Image = str | os.PathLike | np.ndarray
 Images = Image | Sequence[Image]
+
+
+def iter_images(images: Images | Iterator[Image]) -> Iterator[str | np.ndarray]:
+    """What :func:`list_images` gives, of an iterator image by image as they are asked for."""
+    if isinstance(images, Iterator):
+        for one in images:
+            yield from list_images(one)
+    else:
+        yield from list_images(images)
 
 
 def list_images(images: Images) -> list[str | np.ndarray]:

@@ -2,35 +2,29 @@
 
 import itertools
 import os
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from mmdet.structures import DetDataSample, SampleList
-from mmdet.utils import get_test_pipeline_cfg
 from mmengine.config import Config
-from mmengine.dataset import Compose, pseudo_collate
-from mmengine.model import revert_sync_batchnorm
-from mmengine.registry import init_default_scope
+from mmengine.dataset import pseudo_collate
 from mmengine.structures import InstanceData, PixelData
-from torch import Tensor, nn
+from torch import Tensor
 
-from mmpanoptic.datasets import steps_of
-from mmpanoptic.engine.checkpoint_files import read_checkpoint
-from mmpanoptic.engine.checkpoints import first_misfit, require_finite, weights_and_meta
-from mmpanoptic.engine.class_counts import counted_model
-from mmpanoptic.engine.components import building
-from mmpanoptic.engine.configs import load_config, require_keys
-from mmpanoptic.engine.data_places import LOADERS
+from mmpanoptic.engine.configs import load_config
+from mmpanoptic.engine.hooks.speed_hook import compile_dense
+from mmpanoptic.engine.precision import precision_of, require_precision
 from mmpanoptic.models.detectors.samples import add_predictions
-from mmpanoptic.registry import MODELS, TRANSFORMS
 from mmpanoptic.results import Instances, PanopticResult, Segment
 from mmpanoptic.structures import INSTANCE_OFFSET, Evidence, panoptic_to_coco, segments_of_map
-from mmpanoptic.utils import UserError
+from mmpanoptic.utils import DatasetError, UserError
+from mmpanoptic.utils.threads import ahead
 
 from .categories import categories_by_label, meta_of_model
-from .image_lists import Image, Images, list_images
+from .image_lists import Image, Images, iter_images, list_images
+from .load import load_model, prediction_transforms
 
 
 class Observation(NamedTuple):
@@ -45,6 +39,14 @@ class Observation(NamedTuple):
     result: PanopticResult
     evidence: Evidence | None
     metainfo: dict
+
+
+class _Loaded(NamedTuple):
+    """An image that is ready for the model: its file if it has one, itself (uint8 RGB), and what the pipeline gave."""
+
+    path: str | None
+    image: np.ndarray
+    prepared: dict
 
 
 class PanopticInferencer:
@@ -62,9 +64,13 @@ class PanopticInferencer:
         device: Where to run, such as 'cuda:1'; by default the GPU if there is one.
         trust_checkpoint: Load a checkpoint that holds Python objects, which can run any code.
         allow_nan: Load a checkpoint that holds values that are not finite.
+        dtype: 'float32', or mixed precision in 'float16' (GPUs alone) or 'bfloat16'. Results are float32 all the same.
+        compile: Whether backbone and neck go through ``torch.compile``, which takes a minute at the first image and
+            whenever the size of the input is new; a dict: its options.
 
     Raises:
-        UserError: If a file is missing, the weights do not fit the config, or the classes' names are not to be found.
+        UserError: If a file is missing, the weights do not fit the config, the classes' names are not to be found, or
+            the device has no such precision.
     """
 
     def __init__(
@@ -74,38 +80,69 @@ class PanopticInferencer:
         device: str | torch.device | None = None,
         trust_checkpoint: bool = False,
         allow_nan: bool = False,
+        dtype: str = 'float32',
+        compile: bool | dict[str, Any] = False,
     ) -> None:
         config = config if isinstance(config, Config) else load_config(os.fspath(config))
         self.model, meta = load_model(config, checkpoint, device, trust_checkpoint, allow_nan)
+        #: Where the model is.
+        self.device: torch.device = next(self.model.parameters()).device
+        require_precision(self.device, dtype)
+        self._dtype = dtype
         #: ``classes``, ``palette`` and, where they can be had, ``categories``.
         self.dataset_meta: dict = meta_of_model(meta, config, os.fspath(checkpoint))
         num_classes = getattr(getattr(self.model, 'panoptic_fusion_head', None), 'num_classes', None)
         if num_classes not in (None, len(self.dataset_meta['classes'])):
             raise UserError(f'{checkpoint}: names of {len(self.dataset_meta["classes"])} classes for a model of '
                             f'{num_classes}: set the num_*_classes of the config to those of its dataset')  # fmt: skip
-        self._load_file, self._load_array, self._prepare = _transforms(config)
+        self._load_file, self._load_array, self._prepare = prediction_transforms(config)
         self._categories = categories_by_label(self.dataset_meta, getattr(self.model, 'num_things_classes', None))
+        if compile is not False:
+            compile_dense(self.model, **(compile if isinstance(compile, dict) else {}))
 
-    def __call__(self, images: Images, batch_size: int = 1) -> Iterator[PanopticResult]:
+    def __call__(
+        self,
+        images: Images,
+        batch_size: int = 1,
+        threads: int = 0,
+        on_error: Callable[[Image, DatasetError], None] | None = None,
+    ) -> Iterator[PanopticResult]:
         """Predict images one after the other, as the results are asked for.
 
         Args:
-            images: What :func:`list_images` takes.
+            images: What :func:`list_images` takes, or an iterator of images, of which no more are taken than are being
+                worked on.
             batch_size: Images that go through the model at a time. Those of different sizes are padded to the
                 largest, which can change a few pixels.
+            threads: How many read and resize the next images while the model works; 0: it is done in between.
+            on_error: Is told of an image that cannot be read, which is left out; None: the error is raised.
 
         Yields:
             One result an image, in their order.
 
         Raises:
-            UserError: If a file is missing, or is no image that can be read.
+            UserError: If a file is missing, or is no image that can be read, and ``on_error`` is None.
         """
-        images = enumerate(list_images(images))
-        while batch := list(itertools.islice(images, batch_size)):
-            loaded, inputs, samples = self._load_batch(batch)
-            with torch.no_grad():
-                samples = self.model.predict(inputs, samples)
-            yield from (self._to_result(one, sample.cpu()) for one, sample in zip(loaded, samples, strict=True))
+        depth = threads + batch_size
+        for batch in _batches(ahead(self._try_load, enumerate(iter_images(images)), threads, depth), batch_size):
+            loaded = []
+            for image, one in batch:
+                if not isinstance(one, DatasetError):
+                    loaded.append(one)
+                elif on_error is None:
+                    yield from self._predict(loaded)  # what comes before it
+                    raise one
+                else:
+                    on_error(image, one)
+            yield from self._predict(loaded)
+
+    def _predict(self, loaded: list['_Loaded']) -> Iterator[PanopticResult]:
+        if not loaded:
+            return
+        inputs, samples = self._collate(loaded)
+        with torch.no_grad(), precision_of(self.device, self._dtype):
+            samples = self.model.predict(inputs, samples)
+        yield from (self._to_result(one, sample.cpu()) for one, sample in zip(loaded, samples, strict=True))
 
     @torch.no_grad()
     def observe(self, image: Image) -> Observation:
@@ -117,34 +154,45 @@ class PanopticInferencer:
         Raises:
             UserError: If the file is missing, or is no image that can be read.
         """
-        (loaded,), inputs, samples = self._load_batch(list(enumerate(list_images(image))))
-        evidence = None
-        if hasattr(self.model, 'evidence'):
-            (evidence,) = found = self.model.evidence(inputs, samples)
-            (sample,) = add_predictions(samples, found, self.model.fuse(found))
-        else:
-            (sample,) = self.model.predict(inputs, samples)
+        (image,) = list_images(image)
+        loaded, evidence = self._load(image, 0), None
+        inputs, samples = self._collate([loaded])
+        with precision_of(self.device, self._dtype):
+            if hasattr(self.model, 'evidence'):
+                (evidence,) = found = self.model.evidence(inputs, samples)
+                (sample,) = add_predictions(samples, found, self.model.fuse(found))
+            else:
+                (sample,) = self.model.predict(inputs, samples)
         return Observation(self._to_result(loaded, sample.cpu()), evidence, sample.metainfo)
 
-    def _load_batch(self, images: list[tuple[int, str | np.ndarray]]) -> tuple[list[dict], Tensor, SampleList]:
-        """Numbered images as they were loaded, and as the model takes them."""
-        loaded = [self._load(image, number) for number, image in images]
-        data = self.model.data_preprocessor(pseudo_collate([self._prepare(dict(one)) for one in loaded]), False)
-        return loaded, data['inputs'], data['data_samples']
+    def _collate(self, loaded: list['_Loaded']) -> tuple[Tensor, SampleList]:
+        """A batch as the model takes it."""
+        data = self.model.data_preprocessor(pseudo_collate([one.prepared for one in loaded]), False)
+        return data['inputs'], data['data_samples']
 
-    def _load(self, image: Image, number: int) -> dict:
-        """A pipeline's dict with ``img``, BGR as files are loaded."""
+    def _try_load(self, numbered: tuple[int, Image]) -> tuple[Image, '_Loaded | DatasetError']:
+        number, image = numbered
+        try:
+            return image, self._load(image, number)
+        except DatasetError as error:
+            return image, error
+
+    def _load(self, image: Image, number: int) -> '_Loaded':
+        """An image, read and brought to the size of the network's input."""
         if isinstance(image, np.ndarray):
-            return self._load_array(dict(img=np.ascontiguousarray(image[..., ::-1]), img_id=number))
-        return self._load_file(dict(img_path=image, img_id=number))
+            found = self._load_array(dict(img=np.ascontiguousarray(image[..., ::-1]), img_id=number))
+        else:
+            found = self._load_file(dict(img_path=image, img_id=number))
+        rgb = np.ascontiguousarray(found['img'][..., ::-1]).astype(np.uint8, copy=False)
+        return _Loaded(found['img_path'], rgb, self._prepare(found))
 
-    def _to_result(self, loaded: dict, sample: DetDataSample) -> PanopticResult:
+    def _to_result(self, loaded: '_Loaded', sample: DetDataSample) -> PanopticResult:
         id_map, segments = None, []
         if 'pred_panoptic_seg' in sample:
             id_map, segments = self._to_segments(sample.pred_panoptic_seg)
         return PanopticResult(
-            path=loaded['img_path'],
-            image=np.ascontiguousarray(loaded['img'][..., ::-1]).astype(np.uint8, copy=False),
+            path=loaded.path,
+            image=loaded.image,
             id_map=id_map,
             segments=segments,
             instances=_to_instances(sample.get('pred_instances', InstanceData())),
@@ -178,64 +226,10 @@ def _to_instances(found: InstanceData) -> Instances:
     if 'labels' not in found:
         found = InstanceData(bboxes=torch.zeros(0, 4), labels=torch.zeros(0, dtype=torch.long), scores=torch.zeros(0))
     masks = found.masks.numpy().astype(bool, copy=False) if 'masks' in found else None
-    return Instances(found.bboxes.numpy(), found.labels.numpy(), found.scores.numpy(), masks)
+    return Instances(found.bboxes.float().numpy(), found.labels.numpy(), found.scores.float().numpy(), masks)
 
 
-def load_model(
-    config: Config,
-    checkpoint: str | os.PathLike | None = None,
-    device: str | torch.device | None = None,
-    trust_checkpoint: bool = False,
-    allow_nan: bool = False,
-) -> tuple[nn.Module, dict]:
-    """Build the model of a config for testing.
-
-    Args:
-        config: The config. Numbers of classes that are 'auto' are the checkpoint's or, if it does not tell them, those
-            of the data: of the test's, the validation's or the training's, whichever is there.
-        checkpoint: File or URL of its weights; without, they are random.
-        device: Where to put it; by default the GPU if there is one.
-        trust_checkpoint, allow_nan: See :class:`PanopticInferencer`.
-
-    Returns:
-        The model in eval mode, and the checkpoint's ``meta``.
-
-    Raises:
-        UserError: If the checkpoint cannot be read, it is not one of this model, or there is no such device.
-    """
-    init_default_scope(config.get('default_scope', 'mmpanoptic'))
-    require_keys(config, 'model')
-    weights, meta = None, {}
-    if checkpoint is not None:
-        checkpoint = os.fspath(checkpoint)
-        weights, meta = weights_and_meta(read_checkpoint(checkpoint, trust_checkpoint), checkpoint)
-        if not allow_nan:
-            require_finite(weights, checkpoint)
-    parts = dict(model=counted_model(config, LOADERS[::-1], meta.get('dataset_meta')))
-    with building(parts):
-        model = revert_sync_batchnorm(MODELS.build(parts['model']))
-    if weights is not None:
-        if misfit := first_misfit(model, weights):  # mmengine only warns, and predictions are noise then
-            raise UserError(
-                f'{checkpoint} is not of the model that {config.filename or "the config"} describes: {misfit}'
-            )
-        model.load_state_dict(weights, strict=False)
-    device = device or ('cuda' if torch.cuda.is_available() else 'cpu')
-    try:
-        return model.to(device).eval(), meta
-    except (RuntimeError, AssertionError) as error:  # torch built without CUDA asserts
-        raise UserError(f'device {device} cannot be used: {str(error).splitlines()[0]}') from None
-
-
-def _transforms(config: Config) -> tuple:
-    """Loaders of files and of arrays, and what follows them in the test pipeline but for loading annotations."""
-    try:
-        steps = steps_of(get_test_pipeline_cfg(config))
-    except (AttributeError, RuntimeError, TypeError, LookupError):
-        raise UserError(f'{config.filename or "the config"} has no test_dataloader.dataset.pipeline: set it') from None
-    pipeline = [step for step in steps if 'Annotations' not in str(step['type'])]
-    if not pipeline or 'LoadImageFromFile' not in str(pipeline[0]['type']):
-        raise UserError('the test pipeline does not begin with LoadImageFromFile')
-    load_array = dict(type='LoadImageFromNDArray', to_float32=pipeline[0].get('to_float32', False))
-    with building(config, 'test_dataloader'):
-        return TRANSFORMS.build(pipeline[0]), TRANSFORMS.build(load_array), Compose(pipeline[1:])
+def _batches(items: Iterable, size: int) -> Iterator[list]:
+    items = iter(items)
+    while batch := list(itertools.islice(items, size)):
+        yield batch

@@ -1,5 +1,7 @@
 """Mixed precision in training: which type, and an optimizer wrapper that needs no GPU for bfloat16."""
 
+from contextlib import AbstractContextManager
+
 import torch
 from mmengine import optim
 from mmengine.config import Config
@@ -98,6 +100,25 @@ def use_full_precision(config: Config) -> None:
         wrapper.update(type='OptimWrapper')
         for key in ('loss_scale', 'dtype'):
             wrapper.pop(key, None)
+
+
+def precision_of(device: torch.device, dtype: str) -> AbstractContextManager:
+    """Autocast on a device to a type of :data:`DTYPES`, or nothing for 'float32'."""
+    return torch.autocast(device.type, getattr(torch, dtype), enabled=dtype != 'float32')
+
+
+def require_precision(device: torch.device, dtype: str) -> None:
+    """Refuse a precision in which a device does not predict.
+
+    Raises:
+        UserError: If it does not, or there is no such precision.
+    """
+    if dtype not in ('float32', *DTYPES):
+        raise UserError(f'dtype {dtype!r} is no precision: choose float32, {" or ".join(DTYPES)}', 'dtype')
+    if dtype == 'float16' and device.type == 'cpu':
+        raise UserError(f'dtype float16 is for GPUs, and the device is {device}: take bfloat16 or float32', 'dtype')
+    if dtype == 'bfloat16' and device.type == 'cuda' and not torch.cuda.is_bf16_supported():
+        raise UserError(f'{device} has no bfloat16: take dtype float16', 'dtype')
 
 
 def _require_dtype(dtype: str, way_out: str) -> None:

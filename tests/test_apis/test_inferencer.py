@@ -1,4 +1,5 @@
 import json
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -116,6 +117,61 @@ def test_batches(
     for result, expected in zip(batched, results, strict=True):
         assert result.path == expected.path
         assert (result.id_map == expected.id_map).mean() > 0.99  # sums in another order may turn a tie
+
+
+@pytest.mark.parametrize('threads', [0, 2])
+def test_what_cannot_be_read_is_told_and_left_out(
+    inferencer: PanopticInferencer, results: list[PanopticResult], tiny: TinyModel, threads: int
+):
+    """In batches and by threads, results come in the order of the images."""
+    paths = [str(tiny.images / name) for name in ('12.png', 'notes.txt', '07.png', '11.jpg', 'folder.png/../notes.txt')]
+    told = []
+    found = list(inferencer(paths, 2, threads, on_error=lambda image, error: told.append((image, str(error)))))
+    assert [result.path for result in found] == [paths[0], paths[2], paths[3]]
+    assert [image for image, _ in told] == [paths[1], paths[4]]
+    assert all('cannot be decoded' in error for _, error in told)
+    for result, expected in zip(found, (results[2], results[0], results[1]), strict=True):
+        np.testing.assert_array_equal(result.image, expected.image)
+        assert (result.id_map == expected.id_map).mean() > 0.99
+
+
+def test_an_iterator_is_followed_as_results_are_asked_for(inferencer: PanopticInferencer, tiny: TinyModel):
+    taken = []
+
+    def frames():
+        for number in range(100):
+            taken.append(number)
+            yield np.full((32, 32, 3), number, np.uint8)
+
+    found = inferencer(frames(), batch_size=2, threads=1)
+    assert [next(found).image[0, 0, 0] for _ in range(3)] == [0, 1, 2]
+    assert len(taken) < 10
+    found.close()
+
+
+def test_precision(inferencer: PanopticInferencer, results: list[PanopticResult], tiny: TinyModel):
+    rounded = PanopticInferencer(tiny.config, tiny.checkpoint, device='cpu', dtype='bfloat16')
+    for result, expected in zip(rounded(tiny.images), results, strict=True):
+        assert result.instances.bboxes.dtype == result.instances.scores.dtype == np.float32
+        assert 0.9 < (result.id_map == expected.id_map).mean() < 1
+    assert rounded.observe(tiny.images / '07.png').result.segments == next(rounded(tiny.images)).segments
+    with pytest.raises(UserError, match='float16 is for GPUs, and the device is cpu: take bfloat16'):
+        PanopticInferencer(tiny.config, tiny.checkpoint, device='cpu', dtype='float16')
+    with pytest.raises(UserError, match="dtype 'half' is no precision: choose float32"):
+        PanopticInferencer(tiny.config, tiny.checkpoint, device='cpu', dtype='half')
+
+
+def test_compiled(results: list[PanopticResult], tiny: TinyModel, monkeypatch: pytest.MonkeyPatch):
+    seen = []
+
+    def backend(graph: torch.fx.GraphModule, inputs: list) -> Callable:
+        seen.append(len(list(graph.graph.nodes)))
+        return graph.forward
+
+    compiled = PanopticInferencer(tiny.config, tiny.checkpoint, device='cpu', compile=dict(backend=backend))
+    for result, expected in zip(compiled(tiny.images), results, strict=True):
+        np.testing.assert_array_equal(result.id_map, expected.id_map)
+    assert sum(seen) > 50, 'layers of a backbone'
 
 
 def assert_same_instances(found: Instances, expected: Instances | InstanceData) -> None:

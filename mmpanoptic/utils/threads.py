@@ -1,0 +1,34 @@
+"""Threads that prepare what comes next."""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+from typing import Any
+
+
+def ahead(function: Callable[[Any], Any], jobs: Iterable[Any], threads: int, depth: int) -> Iterator[Any]:
+    """``function(job)`` for every job, in the order of the jobs, computed while earlier ones are used.
+
+    Args:
+        function: What is computed; it should spend its time outside of Python's lock, as decoders do.
+        jobs: Its arguments; they are taken one by one, no more than ``depth`` before they are used.
+        threads: Number of threads; 0: all is done by the caller, as it asks.
+        depth: How many results there may be at a time that nobody has asked for; bounds the memory.
+
+    Raises:
+        Exception: What the function raises, when its result is asked for.
+    """
+    if not threads:
+        yield from map(function, jobs)
+        return
+    jobs = iter(jobs)
+    pool = ThreadPoolExecutor(threads, thread_name_prefix='ahead')
+    try:
+        waiting = deque(pool.submit(function, job) for job in islice(jobs, max(1, depth)))
+        while waiting:
+            result = waiting.popleft().result()
+            waiting.extend(pool.submit(function, job) for job in islice(jobs, 1))
+            yield result
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)

@@ -13,7 +13,7 @@ INSTALL = py="$(PYTHON)"; "$$py" -c 'import sys; sys.exit(sys.version_info < (3,
 	"make install PYTHON=/path/to/python3.11" >&2; exit 1; }; "$$py" tools/misc/install.py
 
 .DEFAULT_GOAL := help
-.PHONY: help install wheels test lint attack formats demo clean
+.PHONY: help install wheels test lint browser attack formats demo clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## */  make \1\t/p' Makefile | expand -t 18
@@ -28,13 +28,20 @@ wheels:  ## install, and fill the folder WHEELS for machines without a network: 
 
 # As many processes as cores, with one thread each; then what compares times, with nothing beside it. pytest ends with 5
 # where PYTEST_ARGS selects nothing of a part.
-test: install lint  ## install if need be, then lint and the whole test suite
+test: install lint browser  ## install if need be, then lint and the whole test suite
 	@export PYTHONUNBUFFERED=1; \
 	OMP_NUM_THREADS=1 $(RUN) -m pytest -n logical --maxprocesses 8 --dist loadscope --no-loadscope-reorder \
 		-m 'not timing' --durations=15 $(PYTEST_ARGS); beside=$$?; \
 	$(RUN) -m pytest -m timing $(PYTEST_ARGS); alone=$$?; \
 	for status in $$beside $$alone; do [ $$status -eq 0 ] || [ $$status -eq 5 ] || exit $$status; done; \
 	[ $$beside$$alone != 55 ]
+
+# The report is tested in a browser. Root gets it from Debian's or Ubuntu's packages; elsewhere its tests are skipped.
+browser:
+	@command -v chromium chromium-browser google-chrome >/dev/null || { [ "$$(id -u)" = 0 ] && \
+		command -v apt-get >/dev/null && apt-get update -qq && \
+		DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium >/dev/null; } || \
+		echo 'make test: no chromium here, so the tests of the report in a browser are skipped: install it' >&2
 
 lint: install  ## ruff and codespell over the whole tree
 	$(RUN) -m ruff check .

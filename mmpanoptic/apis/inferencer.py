@@ -25,6 +25,7 @@ from mmpanoptic.utils.threads import ahead
 from .categories import categories_by_label, meta_of_model
 from .image_lists import Image, Images, iter_images, list_images
 from .load import load_model, prediction_transforms
+from .tiled import predict_tiles, require_tiles
 
 
 class Observation(NamedTuple):
@@ -165,6 +166,49 @@ class PanopticInferencer:
                 (sample,) = self.model.predict(inputs, samples)
         return Observation(self._to_result(loaded, sample.cpu()), evidence, sample.metainfo)
 
+    def tiled(
+        self,
+        image: Image,
+        tile: tuple[int, int] = (1024, 1024),
+        overlap: int = 256,
+        tracked: Callable[[list], Iterator] = iter,
+    ) -> PanopticResult:
+        """Predict an image that is too large for the network, in overlapping tiles.
+
+        Things that cross a seam are one. Stuff is decided on the mean of the tiles' logits, if the model gives logits,
+        and what its area is compared with holds for the whole image. Memory grows with the size of the map alone.
+
+        Args:
+            image: A file, or an image (uint8 RGB of shape (H, W, 3)).
+            tile: Height and width of a tile in pixels. Each goes through the test pipeline as an image of its own,
+                which may resize it.
+            overlap: Least number of pixels that neighbours share; best larger than most objects.
+            tracked: Given the tiles, yields them; such as a progress bar.
+
+        Returns:
+            The result; it has segments only, no other ``instances``.
+
+        Raises:
+            UserError: If the file is missing, or is no image that can be read; the overlap is negative or not below
+                the tile; or the model gives no panoptic map that could be put together.
+        """
+        require_tiles(self.model)
+        (image,) = list_images(image)
+        read = self._read(image, 0)
+        rgb = _rgb_of(read)
+        head = self.model.panoptic_fusion_head
+        panoptic, segments = predict_tiles(rgb, head, self._evidence, tile, overlap, tracked)
+        found = PixelData(sem_seg=torch.from_numpy(panoptic)[None], metainfo=dict(segments_info=segments))
+        return self._to_result(_Loaded(read['img_path'], rgb, {}), DetDataSample(pred_panoptic_seg=found))
+
+    @torch.no_grad()
+    def _evidence(self, image: np.ndarray) -> Evidence:
+        """What the model finds in an image, uint8 RGB of shape (H, W, 3)."""
+        inputs, samples = self._collate([self._load(image, 0)])
+        with precision_of(self.device, self._dtype):
+            (evidence,) = self.model.evidence(inputs, samples)
+        return evidence
+
     def _collate(self, loaded: list['_Loaded']) -> tuple[Tensor, SampleList]:
         """A batch as the model takes it."""
         data = self.model.data_preprocessor(pseudo_collate([one.prepared for one in loaded]), False)
@@ -179,12 +223,14 @@ class PanopticInferencer:
 
     def _load(self, image: Image, number: int) -> '_Loaded':
         """An image, read and brought to the size of the network's input."""
+        read = self._read(image, number)
+        return _Loaded(read['img_path'], _rgb_of(read), self._prepare(read))
+
+    def _read(self, image: Image, number: int) -> dict[str, Any]:
+        """A pipeline's dict with ``img``, BGR as files are loaded."""
         if isinstance(image, np.ndarray):
-            found = self._load_array(dict(img=np.ascontiguousarray(image[..., ::-1]), img_id=number))
-        else:
-            found = self._load_file(dict(img_path=image, img_id=number))
-        rgb = np.ascontiguousarray(found['img'][..., ::-1]).astype(np.uint8, copy=False)
-        return _Loaded(found['img_path'], rgb, self._prepare(found))
+            return self._load_array(dict(img=np.ascontiguousarray(image[..., ::-1]), img_id=number))
+        return self._load_file(dict(img_path=image, img_id=number))
 
     def _to_result(self, loaded: '_Loaded', sample: DetDataSample) -> PanopticResult:
         id_map, segments = None, []
@@ -219,6 +265,11 @@ class PanopticInferencer:
             )
             for info, place in zip(infos, placed, strict=True)
         ]
+
+
+def _rgb_of(read: dict[str, Any]) -> np.ndarray:
+    """The image that was read, uint8 RGB of shape (H, W, 3)."""
+    return np.ascontiguousarray(read['img'][..., ::-1]).astype(np.uint8, copy=False)
 
 
 def _to_instances(found: InstanceData) -> Instances:

@@ -1,6 +1,6 @@
 """Merge the same instances in five orders, to see what the order is worth.
 
-python tools/analysis_tools/fusion_orders.py CONFIG CHECKPOINT [--seed 0] [--classes tie ball box]
+python tools/analysis_tools/fusion_orders.py CONFIG CHECKPOINT [--seed 0] [--classes tie ball box] [--out FILE.json]
 
 The orders: by detection score; random; by class, in the order that contradicts the fewest overlapping pairs of the
 training set (few, of more than 15 classes; classes that never overlap there: by score); by the learned ranking, where
@@ -9,6 +9,8 @@ through the network once. The datasets of the config need inst_ann_file.
 """
 
 import argparse
+import json
+import os.path as osp
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -40,7 +42,7 @@ from mmpanoptic.evaluation.panoptic_quality import accumulate, average, match_se
 from mmpanoptic.models import HeuristicFusion, RankingFusion
 from mmpanoptic.models.fusion.paste.instances import order_instances
 from mmpanoptic.structures import Evidence
-from mmpanoptic.utils import UserError, require_file
+from mmpanoptic.utils import UserError, require_file, require_folder, write_whole
 
 
 def parse_args() -> argparse.Namespace:
@@ -51,6 +53,8 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--classes', nargs='+', metavar='NAME', help='things to list (default: five that gain most)')
     parser.add_argument('--images', type=int, help='only the first validation images')
     parser.add_argument('--train-images', type=int, default=1000, help='for the order of classes (default: 1000)')
+    parser.add_argument('--out', metavar='FILE.json', help='write the scores of each order, as a test logs them')
+    parser.add_argument('--label', default='', metavar='TEXT', help='what the names of the orders in it begin with')
     parser.add_argument('--device', help='such as cpu or cuda:1 (default: the GPU if there is one, else cpu)')
     parser.add_argument('--cfg-options', nargs='+', action=cli.Options, help='config values to override, key=value')
     cli.add_checkpoint_arguments(parser)
@@ -198,6 +202,8 @@ def main() -> None:
     for flag, number in (('--images', args.images), ('--train-images', args.train_images)):
         if number is not None and number < 1:
             raise UserError(f'{flag} {number}: at least one image is needed')
+    if args.out is not None:
+        require_folder(osp.dirname(args.out), '--out')
     config = load_config(args.config, args.cfg_options)
     require_file(args.checkpoint, 'checkpoint')
     model, _ = load_model(config, args.checkpoint, args.device, args.trust_checkpoint, args.allow_nan)
@@ -213,6 +219,15 @@ def main() -> None:
         )
     stats, categories = score_orders(config, model, args)
     Console().print(table_of(stats, categories, args.classes))
+    if args.out is not None:
+        groups = dict(zip(('', '_th', '_st'), (None, True, False), strict=True))
+        scores = {
+            f'{args.label}{name}': {
+                f'panoptic/PQ{end}': 100 * average(stat, categories, isthing)['pq'] for end, isthing in groups.items()
+            }
+            for name, stat in stats.items()
+        }
+        write_whole(args.out, json.dumps(scores, indent=1))
     things = {name: 100 * average(stat, categories, True)['pq'] for name, stat in stats.items()}
     gap = things['true order'] - things['detection score']
     if 'learned ranking' in things and gap > 0:

@@ -1,6 +1,7 @@
 """Five orders of the ground truth's own instances: the true one gives a perfect map."""
 
 import copy
+import json
 import re
 from argparse import Namespace
 
@@ -204,7 +205,14 @@ def test_as_a_command(config, model, tmp_path):
     torch.save({'state_dict': model.state_dict()}, tmp_path / 'model.pth')
     config.dump(tmp_path / 'config.py')
     done = run_tool(
-        'analysis_tools/fusion_orders.py', 'config.py', 'model.pth', '--images', '2', '--classes', 'tie', cwd=tmp_path
+        'analysis_tools/fusion_orders.py',
+        *('config.py', 'model.pth', '--images', '2', '--classes', 'tie', '--out', 'orders.json', '--label', 'a '),
+        cwd=tmp_path,
     )
     assert done.returncode == 0, done.stderr
     assert 'learned ranking' in done.stdout and 'Order of classes' in done.stdout
+    scores = json.loads((tmp_path / 'orders.json').read_text())
+    assert set(scores) >= {'a detection score', 'a learned ranking', 'a true order'}
+    for name, row in scores.items():
+        shown = [f'{row[f"panoptic/{key}"]:.2f}' for key in ('PQ', 'PQ_th', 'PQ_st')]
+        assert re.search(rf'{name[2:]} *│ *{" *│ *".join(shown)} *│', done.stdout)

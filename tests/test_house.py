@@ -182,8 +182,9 @@ PUBLIC = {
         'labels_of_ids panoptic_to_coco rgb_to_id segments_of_map'
     ),
     'mmpanoptic.utils': (
-        'DatasetError UserError WriteError check_replaceable check_storage find_config is_local part_of read_bytes '
-        'require_choice require_file require_folder shipped sole_writer tracked_map whole_file whole_folder write_whole'
+        'DatasetError UserError WriteError check_replaceable check_storage find_config is_local one_line part_of '
+        'read_bytes require_choice require_file require_folder shipped sole_writer tracked_map whole_file whole_folder '
+        'write_whole'
     ),
     'mmpanoptic.visualization': 'PanopticVisualizer',
 }

@@ -20,11 +20,19 @@ from mmpanoptic.apis import PanopticInferencer, PanopticResult, list_images
 from mmpanoptic.apis.image_lists import IMAGE_EXTENSIONS, left_out
 from mmpanoptic.drawing.encode import encode_png
 from mmpanoptic.engine import cli
-from mmpanoptic.engine.configs import load_config, one_line
+from mmpanoptic.engine.configs import load_config
 from mmpanoptic.formats.images import check_complete, image_size
 from mmpanoptic.formats.panoptic_png import encode_panoptic_png
 from mmpanoptic.formats.panoptic_writer import PanopticItem, fill_panoptic, image_ids
-from mmpanoptic.utils import DatasetError, UserError, check_replaceable, read_bytes, tracked_map, whole_folder
+from mmpanoptic.utils import (
+    DatasetError,
+    UserError,
+    check_replaceable,
+    one_line,
+    read_bytes,
+    tracked_map,
+    whole_folder,
+)
 from mmpanoptic.visualization.files import picture_names
 
 MAKER = 'tools/predict.py'

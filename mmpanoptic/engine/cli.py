@@ -13,10 +13,9 @@ from mmengine.config import DictAction
 from mmengine.dist import is_main_process
 
 from mmpanoptic.formats.images import MAX_PIXELS, set_max_pixels
-from mmpanoptic.utils import UserError
+from mmpanoptic.utils import UserError, one_line
 from mmpanoptic.utils.processes import handle_here
 
-from .configs import one_line
 from .devices import Stopped, end_process_of_group
 from .terminal import silence_warnings
 

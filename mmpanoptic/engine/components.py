@@ -24,10 +24,9 @@ from mmengine.runner import Runner
 
 from mmpanoptic import registry as registries
 from mmpanoptic.datasets.wrappers import with_changes
-from mmpanoptic.utils import UserError
+from mmpanoptic.utils import UserError, one_line
 
 from .checkpoint_files import FetchError
-from .configs import one_line
 
 _PACKAGE = osp.dirname(osp.dirname(osp.abspath(__file__)))
 # Functions that build from a part of a config, and what that part is called in them.

@@ -13,7 +13,7 @@ from mmengine.config.utils import MODULE2PACKAGE
 from mmengine.runner import Runner
 
 from mmpanoptic.datasets.pipelines import list_steps
-from mmpanoptic.utils import UserError, find_config, shipped
+from mmpanoptic.utils import UserError, find_config, one_line, shipped
 
 from .data_places import fill_places, takes_data_root
 
@@ -202,14 +202,3 @@ def _places_of(name: str, node: Any, prefix: str = '') -> list[str]:
         if prefix or key in KNOWN_KEYS:
             found += _places_of(name, value, f'{prefix}{key}.')
     return found
-
-
-def one_line(error: Exception) -> str:
-    """The message of an error on one line.
-
-    From a data-loading worker it arrives with the worker's traceback around it.
-    """
-    text = str(error)
-    if text.startswith('Caught ') and 'Original Traceback' in text:
-        text = text.rsplit(f'{type(error).__module__}.{type(error).__qualname__}: ', 1)[-1]
-    return ' '.join(line.strip() for line in text.splitlines() if line.strip())

@@ -3,6 +3,9 @@
 import os.path as osp
 from collections.abc import Iterable
 
+import mmpanoptic.registry  # noqa: F401  (before mmdet, whose notices it drops)
+
+# isort: split
 from mmdet.datasets import CocoDataset
 from mmengine.config import Config
 

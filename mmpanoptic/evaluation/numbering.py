@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
 
 from mmpanoptic.utils import UserError
 
@@ -39,8 +38,10 @@ def check_numbering(counts: Counts, categories: Sequence[Mapping[str, Any]], nam
     """
     table = confusion(counts, len(categories))
     total, right = int(table.sum()), int(np.trace(table))
-    if total < _LEAST_PAIRS:
+    if total < _LEAST_PAIRS or 2 * right > total:  # no numbering explains more than all
         return
+    from scipy.optimize import linear_sum_assignment  # half a second and 50 MB, for a check that most need not
+
     numberings = _numberings(categories)
     found = {words: int(sum(table[of, as_] for of, as_ in pairs)) for words, pairs in numberings.items()}
     rows, columns = linear_sum_assignment(table, maximize=True)

@@ -4,6 +4,9 @@ import contextlib
 import io
 from collections.abc import Sequence
 
+import mmpanoptic.registry  # noqa: F401  (before mmdet, whose notices it drops)
+
+# isort: split
 from mmdet.datasets.api_wrappers import COCO
 
 from mmpanoptic.utils import DatasetError

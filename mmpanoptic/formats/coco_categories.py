@@ -1,5 +1,8 @@
 """COCO's categories, for models whose weights come without them."""
 
+import mmpanoptic.registry  # noqa: F401  (before mmdet, whose notices it drops)
+
+# isort: split
 from mmdet.datasets import CocoPanopticDataset
 
 from .panoptic_json import dataset_meta, parse_categories

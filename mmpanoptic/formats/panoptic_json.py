@@ -4,11 +4,10 @@ Format: https://cocodataset.org/#format-data (4. Panoptic Segmentation).
 """
 
 import colorsys
+import functools
 import json
 from collections.abc import Sequence
 from typing import Any
-
-from mmdet.datasets import CocoPanopticDataset as MMDetCocoPanopticDataset
 
 from mmpanoptic.structures import MAX_ID
 from mmpanoptic.utils import DatasetError, read_bytes
@@ -128,17 +127,22 @@ def dataset_meta(categories: Sequence[dict]) -> dict:
     )
 
 
-_COCO_COLOURS = dict(
-    zip(MMDetCocoPanopticDataset.METAINFO['classes'], MMDetCocoPanopticDataset.METAINFO['palette'], strict=True)
-)
+@functools.cache
+def _coco_colours() -> dict[str, tuple[int, int, int]]:
+    import mmpanoptic.registry  # noqa: F401  (before mmdet, whose notices it drops)
+
+    # isort: split
+    from mmdet.datasets import CocoPanopticDataset  # seconds, and who only scores files draws nothing
+
+    return dict(zip(CocoPanopticDataset.METAINFO['classes'], CocoPanopticDataset.METAINFO['palette'], strict=True))
 
 
 def _colour(category: dict) -> tuple[int, int, int]:
     """The file's own colour, COCO's colour of that name, or one that differs from its neighbours'."""
     if 'color' in category:
         return tuple(category['color'])
-    if category['name'] in _COCO_COLOURS:
-        return _COCO_COLOURS[category['name']]
+    if category['name'] in _coco_colours():
+        return _coco_colours()[category['name']]
     hue = category['label'] * 0.618034 % 1.0  # the golden ratio spreads successive hues
     lightness = (0.45, 0.6, 0.35)[category['label'] % 3]
     return tuple(round(255 * channel) for channel in colorsys.hls_to_rgb(hue, lightness, 0.75))

@@ -9,6 +9,10 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+
+import mmpanoptic.registry  # noqa: F401  (before mmdet, whose notices it drops)
+
+# isort: split
 from mmdet.datasets.ade20k import ADE20KInstanceDataset, ADE20KSegDataset
 
 from mmpanoptic.formats.images import load_label_map

@@ -1,6 +1,4 @@
-from mmdet.structures import INSTANCE_OFFSET
-
-from mmpanoptic.results.ids import MAX_ID, VOID_ID, id_to_rgb
+from mmpanoptic.results.ids import INSTANCE_OFFSET, MAX_ID, VOID_ID, id_to_rgb
 
 from .evidence import EmbeddingMap, Evidence, Stuff, StuffLabels, StuffLogits
 from .panoptic_map import (

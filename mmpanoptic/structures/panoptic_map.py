@@ -11,9 +11,8 @@ from collections.abc import Sequence
 
 import cv2
 import numpy as np
-from mmdet.structures import INSTANCE_OFFSET
 
-from mmpanoptic.results.ids import MAX_ID, VOID_ID
+from mmpanoptic.results.ids import INSTANCE_OFFSET, MAX_ID, VOID_ID
 
 _index_of_id: np.ndarray | None = None  # (2**24,) uint16, all zero between calls; 32 MiB, made on first use
 

@@ -1,5 +1,5 @@
 from .choices import require_choice
-from .errors import DatasetError, UserError
+from .errors import DatasetError, UserError, one_line
 from .files import check_storage, is_local, read_bytes
 from .outputs import WriteError, check_replaceable, part_of, sole_writer, whole_file, whole_folder, write_whole
 from .paths import require_file, require_folder
@@ -14,6 +14,7 @@ __all__ = [
     'check_storage',
     'find_config',
     'is_local',
+    'one_line',
     'part_of',
     'read_bytes',
     'require_choice',

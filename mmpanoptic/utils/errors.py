@@ -20,3 +20,14 @@ class UserError(Exception):
 
 class DatasetError(UserError):
     """Images or annotations do not fit together; the message names the file, the id and the remedy."""
+
+
+def one_line(error: Exception) -> str:
+    """The message of an error on one line.
+
+    From a data-loading worker it arrives with the worker's traceback around it.
+    """
+    text = str(error)
+    if text.startswith('Caught ') and 'Original Traceback' in text:
+        text = text.rsplit(f'{type(error).__module__}.{type(error).__qualname__}: ', 1)[-1]
+    return ' '.join(line.strip() for line in text.splitlines() if line.strip())

@@ -3,8 +3,8 @@
 import pytest
 from helpers.repo import CONFIGS
 
-from mmpanoptic.engine.configs import load_config, one_line, value_at
-from mmpanoptic.utils import DatasetError, UserError
+from mmpanoptic.engine.configs import load_config, value_at
+from mmpanoptic.utils import DatasetError, UserError, one_line
 
 
 def test_messages_of_workers():

@@ -1,3 +1,6 @@
+import mmpanoptic.registry  # noqa: F401  (before mmdet, whose notices it drops)
+
+# isort: split
 import mmdet.engine.hooks  # noqa: F401  (registries search their parents only among what is imported)
 
 from .branch_gradient_hook import BranchGradientHook, branch_gradients

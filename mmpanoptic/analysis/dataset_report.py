@@ -9,13 +9,14 @@ from rich.table import Table
 
 from mmpanoptic.datasets import CocoInstanceDataset, CocoPanopticDataset
 from mmpanoptic.datasets.inspection import Source
-from mmpanoptic.datasets.statistics import QUANTILES, SIZES
+from mmpanoptic.datasets.statistics import QUANTILES
 from mmpanoptic.datasets.transforms import LoadImageFromFile
 from mmpanoptic.datasets.wrappers import inner_datasets
 from mmpanoptic.engine.components import building, dataset_config
 from mmpanoptic.evaluation.tables import render
 from mmpanoptic.formats.panoptic_json import read_json
 from mmpanoptic.registry import DATASETS
+from mmpanoptic.structures.object_sizes import OBJECT_SIZES
 from mmpanoptic.utils import DatasetError, UserError
 
 SPLITS = ('train', 'val', 'test')
@@ -125,7 +126,7 @@ def _overview(statistics: Mapping[str, dict]) -> str:
         'images without things': lambda s: s['without_things'],
         'images without a segment': lambda s: s['without_segments'],
     }
-    rows |= {f'{name} things': lambda s, name=name: s['thing_sizes'][name] for name in SIZES}
+    rows |= {f'{name} things': lambda s, name=name: s['thing_sizes'][name] for name in OBJECT_SIZES}
     rows |= {
         f'pixels of a thing, {quantile:.0%} below': lambda s, k=k: s['thing_pixels'] and s['thing_pixels'][k]
         for k, quantile in enumerate(QUANTILES)

@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
+from mmpanoptic.structures.object_sizes import OBJECT_SIZES
+
 from .inspection import Inspection
 from .near_duplicates import near_duplicates
 
-# COCO's sizes of objects in pixels, https://cocodataset.org/#detection-eval
-SIZES = {'small': (0, 32**2), 'medium': (32**2, 96**2), 'large': (96**2, 2**62)}
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
 
@@ -21,7 +21,7 @@ def statistics_of(found: Inspection) -> dict[str, Any]:
         ``ann_file``; ``images``; ``image_sizes`` ([height, width]: smallest, median and largest of each);
         ``things``, ``stuff`` (segments that are no crowds) and ``crowds``; ``void`` and ``crowd_area`` (shares of all
         pixels, None without panoptic maps); ``without_things`` and ``without_segments`` (images); ``thing_sizes``
-        (number of things by :data:`SIZES`) and ``thing_pixels`` (:data:`QUANTILES` of their pixels, None without a
+        (number of things by ``OBJECT_SIZES``) and ``thing_pixels`` (:data:`QUANTILES` of their pixels, None without a
         thing); ``overlaps`` (``pixels``, the share of the pixels in any mask that are in several, ``pairs`` and
         ``images`` with one; None without an instances JSON); ``classes``, see :func:`_class_rows`.
     """
@@ -60,7 +60,7 @@ def statistics_of(found: Inspection) -> dict[str, Any]:
 
 
 def _by_size(pixels: np.ndarray) -> dict[str, int]:
-    return {name: int(((low <= pixels) & (pixels < high)).sum()) for name, (low, high) in SIZES.items()}
+    return {name: int(((low <= pixels) & (pixels < high)).sum()) for name, (low, high) in OBJECT_SIZES.items()}
 
 
 def _overlaps(overlaps: list[tuple[int, int, int]]) -> dict[str, Any]:

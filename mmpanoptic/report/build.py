@@ -43,11 +43,10 @@ def build_report(
             raise DatasetError(
                 f'{ground_truth[0]}: image {image["file_name"]!r} leads out of {images}: rename it there'
             )
-    contents = contents_of(result, gt_data, str(ground_truth[0]), names)
+    rows = rows_by_image(result)
+    contents = contents_of(result, rows, gt_data, str(ground_truth[0]), names)
     chosen = choose_images(contents['images'], pictures)
     for picture, (place, reasons) in enumerate(chosen.items()):
         contents['images'][place] |= dict(picture=picture, reasons=reasons)
-    results = [result, *([result['against']] if 'against' in result else [])]
-    rows = [rows_by_image(one['segments']) for one in results]
     ids = [contents['images'][place]['id'] for place in chosen]
     return render_page(contents, pictures_of(ids, gt_data, ground_truth[1], predictions, rows, images))

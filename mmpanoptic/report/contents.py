@@ -8,21 +8,29 @@ import numpy as np
 
 from mmpanoptic.evaluation.account import LOSSES
 from mmpanoptic.formats.panoptic_json import dataset_meta, parse_categories
+from mmpanoptic.structures.object_sizes import OBJECT_SIZES
 
 GROUPS = ('All', 'Things', 'Stuff')
 # Upper ends of bins (exclusive) and their names.
-SIZES = ((32**2, 'small (< 32²)'), (96**2, 'medium'), (np.inf, 'large (≥ 96²)'))  # of COCO, in pixels
+SIZES = tuple((end, name) for name, (_, end) in OBJECT_SIZES.items())
 CROWDEDNESS = ((6, '1 to 5'), (11, '6 to 10'), (21, '11 to 20'), (np.inf, 'more than 20'))  # segments of an image
 OCCLUSION = ((1e-9, 'none'), (0.25, 'up to 25 %'), (0.5, '25 to 50 %'), (np.inf, 'more than 50 %'))
 MASK = 'mask'  # the cause of what a match loses
 Row = Mapping[str, Any]
 
 
-def contents_of(result: Mapping[str, Any], gt_data: Mapping[str, Any], gt_json: str, names: Sequence[str]) -> dict:
+def contents_of(
+    result: Mapping[str, Any],
+    rows: Sequence[Mapping[Any, Sequence[Row]]],
+    gt_data: Mapping[str, Any],
+    gt_json: str,
+    names: Sequence[str],
+) -> dict:
     """What a report shows of one or two sets of predictions, pictures apart.
 
     Args:
         result: Of :func:`~mmpanoptic.evaluation.file_scores.score_files` with ``segments=True``.
+        rows: Of each set, see :func:`rows_by_image`.
         gt_data: The ground truth's JSON.
         gt_json: Its name for errors.
         names: What to call the sets.
@@ -40,16 +48,14 @@ def contents_of(result: Mapping[str, Any], gt_data: Mapping[str, Any], gt_json: 
         annotation['image_id']: {segment['id']: segment for segment in annotation['segments_info']}
         for annotation in gt_data['annotations']
     }
-    results = [result, *([result['against']] if 'against' in result else [])]
-    by_image = [rows_by_image(one['segments']) for one in results]
     named = {image['id']: image['file_name'] for image in gt_data['images']}
     images = [
         dict(
             id=image,
             name=named[image],
             segments=len(segments[image]),
-            quality=[quality(rows[image]) for rows in by_image],
-            lost=[_lost(rows[image], place_of) for rows in by_image],
+            quality=[quality(of_set[image]) for of_set in rows],
+            lost=[_lost(of_set[image], place_of) for of_set in rows],
         )
         for image in segments
     ]
@@ -60,17 +66,24 @@ def contents_of(result: Mapping[str, Any], gt_data: Mapping[str, Any], gt_json: 
             dict(id=c['id'], name=c['name'], isthing=c['isthing'], color=list(palette[c['label']])) for c in categories
         ],
         notes=list(result['notes']),
-        runs=[_run(one, categories, segments, rows) for one, rows in zip(results, by_image, strict=True)],
+        runs=[_run(one, categories, segments, of_set) for one, of_set in zip(sets_of(result), rows, strict=True)],
         difference=result.get('difference') and {group: result['difference'][group] for group in GROUPS},
         images=images,
     )
 
 
-def rows_by_image(rows: Iterable[Row]) -> dict[Any, list[Row]]:
-    """Segments of each image, see :func:`~mmpanoptic.evaluation.account.lost_segments`; none of one without any."""
-    found: dict[Any, list[Row]] = defaultdict(list)
-    for row in rows:
-        found[row['image_id']].append(row)
+def sets_of(result: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The scores of each set of predictions."""
+    return [result, *([result['against']] if 'against' in result else [])]
+
+
+def rows_by_image(result: Mapping[str, Any]) -> list[dict[Any, list[Row]]]:
+    """Of each set the segments by image, see :func:`~mmpanoptic.evaluation.account.lost_segments`; of an image without
+    any none."""
+    found: list[dict[Any, list[Row]]] = [defaultdict(list) for _ in sets_of(result)]
+    for of_set, one in zip(found, sets_of(result), strict=True):
+        for row in one['segments']:
+            of_set[row['image_id']].append(row)
     return found
 
 

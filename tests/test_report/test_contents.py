@@ -10,7 +10,7 @@ from helpers.pq_cases import CATEGORIES, random_case, write_files
 from mmpanoptic.evaluation.file_scores import Bootstrap, score_files
 from mmpanoptic.evaluation.panoptic_files import evaluate_files
 from mmpanoptic.report import choose_images, contents_of
-from mmpanoptic.report.contents import OCCLUSION, SIZES, quality
+from mmpanoptic.report.contents import OCCLUSION, SIZES, quality, rows_by_image
 
 NUMBER = 30
 
@@ -25,7 +25,7 @@ def made(files):
     """Scores, the ground truth, and the contents of a report of predictions against the ground truth itself."""
     gt = json.loads(files[0].read_text())
     result = score_files(files[0], files[1], [files[2:], files[:2]], Bootstrap(50), segments=True)
-    return result, gt, contents_of(result, gt, str(files[0]), ['mine', 'perfect'])
+    return result, gt, contents_of(result, rows_by_image(result), gt, str(files[0]), ['mine', 'perfect'])
 
 
 def test_scores_are_the_official_ones(made, files):
@@ -127,7 +127,7 @@ def test_boxes_that_lie_in_others():
         account=dict.fromkeys(('All', 'Things', 'Stuff'), account)
         | {'per_class': {c['id']: account for c in CATEGORIES}},
     )
-    found = contents_of(result, gt, 'gt.json', ['none'])['runs'][0]['occlusion']
+    found = contents_of(result, rows_by_image(result), gt, 'gt.json', ['none'])['runs'][0]['occlusion']
     assert [one['name'] for one in found] == [name for _, name in OCCLUSION]
     assert [one['number'] for one in found] == [1, 0, 1, 1]  # the dog, the cat (0.25), the cup (1.0)
 

@@ -14,6 +14,7 @@ from helpers.pq_cases import random_case, write_files
 
 from mmpanoptic.evaluation.file_scores import Bootstrap, score_files
 from mmpanoptic.report import build_report, contents_of, render_page
+from mmpanoptic.report.contents import rows_by_image
 from mmpanoptic.structures import rgb_to_id
 
 NUMBER, PICTURES = 12, 8
@@ -59,9 +60,10 @@ def reports(tmp_path_factory) -> SimpleNamespace:
 
     def made(name: str, sets: list, names: list[str]) -> SimpleNamespace:
         result = score_files(gt_json, gt_dir, sets, Bootstrap(20), segments=True)
+        contents = contents_of(result, rows_by_image(result), gt, str(gt_json), names)
         text = build_report(result, (gt_json, gt_dir), sets, names, root, PICTURES)
         (root / name).write_text(text, encoding='utf-8')
-        return SimpleNamespace(path=root / name, contents=contents_of(result, gt, str(gt_json), names), result=result)
+        return SimpleNamespace(path=root / name, contents=contents, result=result)
 
     return SimpleNamespace(
         truth={a['image_id']: a for a in gt['annotations']},

@@ -15,7 +15,7 @@ from mmpanoptic import __version__, missing_package
 from mmpanoptic.utils import shipped
 
 # Scripts that serve a checkout alone.
-DEVELOPERS = ('install', 'install_operators', 'install_plan', 'paper_tables', 'readme_tables')
+DEVELOPERS = ('install', 'install_operators', 'install_plan', 'paper_tables', 'readme_tables', 'screenshot')
 TITLES = {
     '.': 'Train, test, predict',
     'dataset_converters': 'Data',

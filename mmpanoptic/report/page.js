@@ -130,7 +130,7 @@ function list() {
     const lost = data.runs.map((_, run) => lostIn(image, run));
     lost.forEach(({ points }) => element('td', fixed(points, 4), row));
     lost.forEach(({ number }) => element('td', number, row));
-    element('td', image.picture === undefined ? '' : image.reasons.join(', '), row);
+    element('td', image.picture === undefined ? '' : image.reasons.join(', ') || 'yes', row);
     row.onclick = () => change({ image: String(image.id) });
     return row;
   });

@@ -33,6 +33,7 @@ function steps(name, first, changes, last) {
     x: [first[0], ...changes.map(([text]) => text), last[0]],
     y: [first[1], ...changes.map(([, value]) => value), last[1]],
     measure: ['absolute', ...changes.map(() => 'relative'), 'total'],
+    textposition: 'outside', textangle: 0, cliponaxis: false,
     text: [fixed(first[1]), ...changes.map(([, value]) => signed(value)), fixed(last[1])],
     increasing: { marker: { color: BETTER } }, decreasing: { marker: { color: WORSE } },
   };

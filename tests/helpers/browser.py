@@ -1,26 +1,32 @@
 """A page in headless Chromium, driven by playwright; nothing that the page says or asks for goes unseen."""
 
 import os
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from helpers.repo import load_tool
 from playwright.sync_api import Browser, Page, sync_playwright
 
-NAMES = ('chromium', 'chromium-browser', 'google-chrome', 'google-chrome-stable')
+SCREENSHOT = load_tool('misc/screenshot')
+
+
+def require_chromium() -> str:
+    """The Chromium of this machine; skips the test if there is none, and fails it with ``CI`` set."""
+    program = SCREENSHOT.browser_program()
+    if program is None:
+        message = f'none of {", ".join(SCREENSHOT.PROGRAMS)} is installed: apt-get install chromium'
+        if os.environ.get('CI'):
+            pytest.fail(message)
+        pytest.skip(message)
+    return program
 
 
 @contextmanager
 def chromium() -> Iterator[Browser]:
-    """The Chromium of this machine, headless; skips the test if there is none, and fails it with ``CI`` set."""
-    program = next(filter(None, map(shutil.which, NAMES)), None)
-    if program is None:
-        message = f'none of {", ".join(NAMES)} is installed: apt-get install chromium'
-        if os.environ.get('CI'):
-            pytest.fail(message)
-        pytest.skip(message)
+    """It, headless."""
+    program = require_chromium()
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=program)
         try:

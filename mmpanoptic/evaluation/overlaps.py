@@ -11,6 +11,7 @@ from mmpanoptic.structures import MAX_ID, VOID_ID
 from mmpanoptic.structures.panoptic_map import look_up_ids, run_starts
 from mmpanoptic.utils import DatasetError, UserError
 
+_BITS = MAX_ID.bit_length()
 _MAX_TABLE = 2**20  # cells of a dense table of co-occurring segments; beyond, only the pairs that occur are kept
 
 
@@ -107,9 +108,8 @@ def _checked_ids(segments: Sequence[Mapping[str, Any]], void: int, whose: str, e
 
 def _indices(ids: np.ndarray, known: Sequence[int], whose: str, error: type[UserError]) -> np.ndarray:
     try:
-        for extreme in (int(ids.min(initial=VOID_ID)), int(ids.max(initial=VOID_ID))):
-            if not 0 <= extreme <= MAX_ID:
-                raise KeyError(extreme)
+        if (ids >> _BITS).any():  # negative ones too
+            raise KeyError(int(ids.min() if ids.min() < 0 else ids.max()))
         return look_up_ids(ids, known)
     except KeyError as stranger:
         raise error(f'{whose} holds segment id {stranger.args[0]} that its segments_info lacks: add it there') from None

@@ -56,7 +56,8 @@ class FileSource:
         """
         try:
             if not is_zip(self.path):
-                return Path(self.path, name).read_bytes()
+                with open(self.place(name), 'rb') as file:
+                    return file.read()
             return self._read_member(name, named_by, error, 4 * max_pixels() + _HEADER if limit is None else limit)
         except (OSError, ValueError, RuntimeError, EOFError, zipfile.BadZipFile, zlib.error) as problem:
             reason = getattr(problem, 'strerror', None) or problem  # a name can hold what no file's name can

@@ -9,15 +9,13 @@ import contextlib
 import os.path as osp
 from collections.abc import Iterator
 
-from mmengine.config import Config, ConfigDict
 from mmengine.dist import barrier, broadcast_object_list, is_main_process
 from mmengine.runner import Runner
 
-from mmpanoptic.datasets.wrappers import with_changes
 from mmpanoptic.engine import cli
+from mmpanoptic.engine.augmented_testing import use_tta
 from mmpanoptic.engine.checkpoint_files import use_strict_loading
 from mmpanoptic.engine.checkpoints import RequireAllWeights
-from mmpanoptic.engine.components import dataset_config
 from mmpanoptic.engine.configs import load_config, require_keys
 from mmpanoptic.engine.devices import set_local_rank
 from mmpanoptic.engine.evaluators import METRICS, as_list, evaluators, list_classes
@@ -56,20 +54,6 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0)
     return parser.parse_args()
-
-
-def use_tta(config: Config) -> None:
-    """Make a config test with augmentations: its ``tta_model`` around its model, its ``tta_pipeline`` for the images.
-
-    Raises:
-        UserError: If it has no such model or pipeline.
-    """
-    missing = [key for key in ('tta_model', 'tta_pipeline') if config.get(key) is None]
-    if missing:
-        raise UserError(f'--tta: the config has no {" and no ".join(missing)}; inherit them from configs/_base_/tta/')
-    config.model = ConfigDict(config.tta_model, module=config.model)
-    dataset = dataset_config(config, 'test_dataloader')
-    config.test_dataloader.dataset = with_changes(dataset, dict(pipeline=config.tta_pipeline))
 
 
 @contextlib.contextmanager

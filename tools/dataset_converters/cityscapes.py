@@ -19,13 +19,13 @@ from typing import Any
 
 import numpy as np
 from cityscapesscripts.helpers.annotation import Annotation
-from cityscapesscripts.helpers.labels import labels
 from cityscapesscripts.preparation.createPanopticImgs import convert2panoptic
 from cityscapesscripts.preparation.json2instanceImg import createInstanceImage
 from cityscapesscripts.preparation.json2labelImg import json2labelImg
 from PIL import Image
 
 from mmpanoptic.engine import cli
+from mmpanoptic.formats.cityscapes_categories import panoptic_categories, thing_categories
 from mmpanoptic.formats.images import check_pixels, image_size, load_label_map
 from mmpanoptic.formats.instances_writer import (
     InstanceItem,
@@ -38,26 +38,6 @@ from mmpanoptic.utils import DatasetError, WriteError, tracked_map, write_whole
 
 POLYGONS, LABELS, INSTANCES = '_gtFine_polygons.json', '_gtFine_labelIds.png', '_gtFine_instanceIds.png'
 IMAGES = '_leftImg8bit.png'
-
-
-def panoptic_categories() -> list[dict[str, Any]]:
-    """The 8 thing and 11 stuff categories as createPanopticImgs writes them."""
-    return [
-        {
-            'id': label.id,
-            'name': label.name,
-            'color': label.color,
-            'supercategory': label.category,
-            'isthing': int(label.hasInstances),
-        }
-        for label in labels
-        if not label.ignoreInEval
-    ]
-
-
-def thing_categories() -> list[dict[str, Any]]:
-    """The 8 categories of the instance benchmark."""
-    return [category for category in panoptic_categories() if category['isthing']]
 
 
 def find_images(root: Path, split: str) -> list[str]:

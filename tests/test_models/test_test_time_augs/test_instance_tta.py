@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from fixtures.tiny_run import run_tool
-from helpers.repo import CONFIGS, load_tool
+from helpers.repo import CONFIGS
 from mmdet.structures import DetDataSample
 from mmengine.config import Config
 from mmengine.dataset import Compose
@@ -16,6 +16,7 @@ from mmengine.runner import set_random_seed
 from mmengine.structures import InstanceData
 
 from mmpanoptic.datasets.shapes.writer import write_dataset
+from mmpanoptic.engine.augmented_testing import use_tta
 from mmpanoptic.models import InstanceTTAModel
 from mmpanoptic.registry import MODELS
 from mmpanoptic.utils import UserError
@@ -260,13 +261,12 @@ def test_views_of_coco():
 
 
 def test_option_of_the_tool():
-    tool = load_tool('test')
     config = Config.fromfile(SHAPES)
     with pytest.raises(UserError, match='--tta: the config has no tta_model and no tta_pipeline; inherit them'):
-        tool.use_tta(config)
+        use_tta(config)
     base = Config.fromfile(CONFIGS / '_base_/tta/voting_coco.py')
     config.merge_from_dict(base.to_dict())
-    tool.use_tta(config)
+    use_tta(config)
     assert config.model.type == 'InstanceTTAModel' and config.model.module.type == 'MaskRCNN'
     assert config.test_dataloader.dataset.pipeline.views.type == 'TestTimeAug'
     assert config.val_dataloader.dataset.pipeline.resize.type == 'Resize'

@@ -9,7 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from fixtures.tiny_run import run_tool
-from helpers.repo import CONFIGS, load_tool
+from helpers.repo import CONFIGS
 from mmdet.structures import DetDataSample
 from mmdet.structures.bbox import bbox_overlaps
 from mmengine.config import Config
@@ -19,6 +19,7 @@ from mmengine.runner import set_random_seed
 from mmengine.structures import InstanceData
 
 from mmpanoptic.datasets.shapes.writer import write_dataset
+from mmpanoptic.engine.augmented_testing import use_tta
 from mmpanoptic.models import PanopticTTAModel
 from mmpanoptic.registry import MODELS
 from mmpanoptic.structures import StuffLabels
@@ -340,7 +341,7 @@ def test_views(name: str, shapes: list[tuple[int, int]]):
 def test_configs_can_be_tested_so(path: str):
     config = Config.fromfile(CONFIGS / path)
     model = config.model.type
-    load_tool('test').use_tta(config)
+    use_tta(config)
     assert config.model.type == 'PanopticTTAModel' and config.model.module.type == model
     assert config.test_dataloader.dataset.pipeline.views.type == 'TestTimeAug'
 

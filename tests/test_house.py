@@ -19,6 +19,7 @@ FLOORS = (
     ('datasets', 'importers', 'exporters', 'models', 'evaluation', 'visualization'),
     ('engine',),
     ('apis', 'analysis', 'report'),
+    ('submission',),
 )
 # The same inside of models/.
 MODEL_FLOORS = (

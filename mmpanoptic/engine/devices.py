@@ -7,6 +7,8 @@ import sys
 
 import torch
 from mmengine.config import Config
+from mmengine.dist import init_dist, is_distributed
+from mmengine.utils.dl_utils import set_multi_processing
 
 from mmpanoptic.utils import UserError
 
@@ -33,6 +35,19 @@ def set_up_devices(config: Config) -> None:
     )
     if not torch.distributed.is_initialized():
         torch.distributed.init_process_group(backend='gloo')
+
+
+def join_processes(config: Config) -> None:
+    """Let the processes of a run know each other before its runner is built, in the way that the runner does it.
+
+    Raises:
+        UserError: As :func:`set_up_devices`.
+    """
+    set_up_devices(config)
+    if config.launcher != 'none' and not is_distributed():
+        settings = config.get('env_cfg') or {}
+        set_multi_processing(**settings.get('mp_cfg', {}), distributed=True)
+        init_dist(config.launcher, **settings.get('dist_cfg', {}))
 
 
 def set_local_rank(local_rank: int) -> None:

@@ -21,7 +21,7 @@ from .sources import split_of
 IDS_PER_LABEL = 256
 # Configuration and folder of instance maps, in the archives of v1.2 and of v2.0.
 LAYOUTS = (('config.json', 'instances'), ('config_v1.2.json', 'v1.2/instances'))
-_NEWEST = ('config_v2.0.json', 'v2.0/instances')
+NEWEST = ('config_v2.0.json', 'v2.0/instances')
 _SPLITS = ('training', 'validation')
 
 
@@ -95,7 +95,7 @@ def read(source: Path, images: Path | None = None) -> Labels:
     Raises:
         DatasetError: If there is no configuration, it is damaged, or images or maps are missing.
     """
-    layouts = (_NEWEST, *LAYOUTS)
+    layouts = (NEWEST, *LAYOUTS)
     if source.is_file():
         layouts, source = tuple(one for one in layouts if one[0] == source.name), source.parent
     config, instances = find_layout(source, layouts)

@@ -33,6 +33,20 @@ def item_fields(
     return image, f'{osp.splitext(name)[0]}.png', encode_panoptic_png(ids), infos
 
 
+def predicted_fields(sample: Mapping[str, Any], meta: Mapping[str, Any]) -> tuple:
+    """:func:`item_fields` of what a model has predicted of an image.
+
+    Raises:
+        UserError: If it has predicted no panoptic map.
+    """
+    prediction = require_part(sample, 'pred_panoptic_seg', 'the model gives no panoptic map')
+    pred_map = prediction['sem_seg'].squeeze(0).cpu().numpy()
+    segments = prediction.get('segments_info')
+    if segments is None:
+        segments = segments_of_map(pred_map, len(meta['classes']))
+    return item_fields(sample, pred_map, segments, meta)
+
+
 @METRICS.register_module()
 class KeptPanoptic(BaseMetric):
     """Keeps the predictions of a test for whoever writes them when the scores are out; has no scores.
@@ -53,12 +67,7 @@ class KeptPanoptic(BaseMetric):
     def process(self, data_batch: dict, data_samples: Sequence[dict]) -> None:
         """Encode the maps of a batch."""
         for sample in data_samples:
-            prediction = require_part(sample, 'pred_panoptic_seg', 'the model gives no panoptic map')
-            pred_map = prediction['sem_seg'].squeeze(0).cpu().numpy()
-            segments = prediction.get('segments_info')
-            if segments is None:
-                segments = segments_of_map(pred_map, len(self.dataset_meta['classes']))
-            fields = item_fields(sample, pred_map, segments, self.dataset_meta)
+            fields = predicted_fields(sample, self.dataset_meta)
             self.results.append((sample.get('sample_idx', 0), sample['img_path'], fields))
 
     def compute_metrics(self, results: list[tuple[int, str, tuple]]) -> dict:

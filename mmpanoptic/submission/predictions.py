@@ -1,0 +1,181 @@
+"""Predictions of a test set in a folder, a file for each image, until the files for the server are in place.
+
+A run that ends early, for whatever reason, goes on from there: nothing that was predicted is predicted again.
+"""
+
+import base64
+import json
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmdet.structures.mask import encode_mask_results
+from mmengine.evaluator import BaseMetric
+
+from mmpanoptic.evaluation.metrics.arguments import require_part
+from mmpanoptic.evaluation.metrics.panoptic_predictions import predicted_fields
+from mmpanoptic.registry import METRICS
+from mmpanoptic.utils import UserError, require_folder, write_whole
+
+_RUN, _LEFT = 'run.json', 'left.json'
+
+
+class Predictions:
+    """The folder: ``run.json`` says of what, ``<place>.json`` what was predicted of the image at a place of the list.
+
+    Of a panoptic model that is ``segments_info`` and ``png``, in base64; of a model of instances ``instances``, with
+    ``category_id``, ``bbox`` ([x, y, width, height], pixels), ``score`` and, where there are masks, ``segmentation``
+    (RLE) and ``mask_score``.
+
+    Args:
+        folder: Where it lies; it need not exist.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+
+    @property
+    def left_file(self) -> Path:
+        """A JSON of the images that are left, in COCO's format, and the categories, for a dataset."""
+        return self.folder / _LEFT
+
+    def begin(self, run: Mapping[str, Any], images: Sequence[dict], categories: Sequence[dict]) -> int:
+        """Make the folder, or go on with it if it is of the same run; to be called by one process.
+
+        Args:
+            run: What predictions depend on, plain values by name.
+            images: The images of the test set: ``id``, ``file_name``, ``height``, ``width``.
+            categories: The model's: ``id``, ``name``, ``isthing``.
+
+        Returns:
+            How many images are left.
+
+        Raises:
+            UserError: If the folder is of another run, or of somebody else, or cannot be written.
+        """
+        run = json.loads(json.dumps(run))
+        earlier = self._earlier_run() if self.folder.is_dir() and any(self.folder.iterdir()) else None
+        if earlier is not None and self.any():
+            other = next((key for key in run if earlier.get(key) != run[key]), None)
+            if other is not None:
+                raise UserError(
+                    f'{self.folder} holds predictions of a run with another {other}: remove the folder to predict '
+                    'anew, or name another OUT'
+                )
+        else:
+            require_folder(str(self.folder), 'OUT')
+            write_whole(self.folder / _RUN, json.dumps(run))
+        left = [image for place, image in enumerate(images) if not self._file(place).exists()]
+        places = [[image['id'], place] for place, image in enumerate(images)]
+        content = dict(images=left, categories=list(categories), places=places)
+        write_whole(self.left_file, json.dumps(content))
+        return len(left)
+
+    def _earlier_run(self) -> dict:
+        try:
+            return dict(json.loads((self.folder / _RUN).read_text()))
+        except (OSError, ValueError, TypeError):
+            raise UserError(
+                f'{self.folder} is there and holds no predictions: move it away or name another OUT'
+            ) from None
+
+    def places(self) -> dict[int | str, int]:
+        """The place in the list of each image, by its id."""
+        return dict(json.loads(self.left_file.read_text())['places'])
+
+    def write(self, place: int, found: Mapping[str, Any]) -> None:
+        """Keep what was predicted of an image.
+
+        Raises:
+            WriteError: If it cannot be written.
+        """
+        write_whole(self._file(place), json.dumps(found))
+
+    def read(self, place: int) -> dict[str, Any]:
+        """What was predicted of an image.
+
+        Raises:
+            UserError: If there is none, or it is damaged.
+        """
+        path = self._file(place)
+        try:
+            return json.loads(path.read_text())
+        except (OSError, ValueError):
+            raise UserError(f'{path} cannot be read: remove it and run the command again') from None
+
+    def read_all(self, number: int) -> Iterator[dict[str, Any]]:
+        """What was predicted of each of so many images, in the order of the list."""
+        return map(self.read, range(number))
+
+    def any(self) -> bool:
+        """Whether something is predicted."""
+        return next(self.folder.glob('[0-9]*.json'), None) is not None
+
+    def remove(self) -> None:
+        """Remove the folder, when the files for the server are in place."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _file(self, place: int) -> Path:
+        return self.folder / f'{place:06d}.json'
+
+
+@METRICS.register_module()
+class StoredPredictions(BaseMetric):
+    """Has no scores: keeps what is predicted in a folder of :class:`Predictions`, whichever process predicts it.
+
+    Args:
+        folder: The folder, which has begun.
+        panoptic: Whether panoptic maps are wanted, or instances.
+        need_masks: Whether instances must have masks.
+
+    Raises:
+        UserError: If the model does not predict what is wanted, or a file cannot be written.
+    """
+
+    default_prefix = 'stored'  # mmengine warns of a metric without a prefix
+
+    def __init__(self, folder: str, panoptic: bool, need_masks: bool = False, **kwargs) -> None:
+        super().__init__(**kwargs)
+        self.predictions = Predictions(folder)
+        self.panoptic, self.need_masks = panoptic, need_masks
+        self._place_of: dict[int | str, int] | None = None
+
+    def process(self, data_batch: dict, data_samples: Sequence[dict]) -> None:
+        """Write a file for each image of a batch."""
+        if self._place_of is None:
+            self._place_of = self.predictions.places()
+        for sample in data_samples:
+            found = self._panoptic(sample) if self.panoptic else self._instances(sample)
+            place = self._place_of[sample['img_id']]
+            self.predictions.write(place, found)
+            self.results.append(place)
+
+    def _panoptic(self, sample: dict) -> dict[str, Any]:
+        _, _, png, segments = predicted_fields(sample, self.dataset_meta)
+        return dict(segments_info=segments, png=base64.b64encode(png).decode())
+
+    def _instances(self, sample: dict) -> dict[str, Any]:
+        found = require_part(sample, 'pred_instances', 'the model predicts no instances')
+        if self.need_masks:
+            require_part({**found, 'img_path': sample['img_path']}, 'masks', 'the server asks for masks of instances')
+        by_label = sorted(self.dataset_meta['categories'], key=lambda category: category['label'])
+        instances = [
+            dict(category_id=by_label[label]['id'], bbox=[x1, y1, x2 - x1, y2 - y1], score=score)
+            for label, (x1, y1, x2, y2), score in zip(
+                found['labels'].tolist(), found['bboxes'].tolist(), found['scores'].tolist(), strict=True
+            )
+        ]
+        if 'masks' in found:
+            masks = found['masks']
+            encoded = encode_mask_results(masks.cpu().numpy()) if isinstance(masks, torch.Tensor) else masks
+            scores = found.get('mask_scores', found['scores']).tolist()
+            for instance, mask, score in zip(instances, encoded, scores, strict=True):
+                counts = mask['counts'] if isinstance(mask['counts'], str) else mask['counts'].decode()
+                instance |= dict(segmentation=dict(size=list(mask['size']), counts=counts), mask_score=score)
+        return dict(instances=instances, masks='masks' in found)
+
+    def compute_metrics(self, results: list[int]) -> dict:
+        """Nothing; called on the first rank when all have written."""
+        return {}

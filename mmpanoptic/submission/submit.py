@@ -243,7 +243,8 @@ def _kept(predictions: Predictions) -> Iterator[None]:
         yield
     except UserError as error:
         if not predictions.any():
-            predictions.remove()
+            if is_main_process():
+                predictions.remove()
             raise
         text = f'{error}; what is predicted is kept in {predictions.folder}: the same command goes on from there'
         raise UserError(text, error.argument) from error

@@ -182,6 +182,7 @@ PUBLIC = {
         'EmbeddingMap Evidence INSTANCE_OFFSET MAX_ID Stuff StuffLabels StuffLogits VOID_ID id_to_rgb ids_to_indices '
         'labels_of_ids panoptic_to_coco rgb_to_id segments_of_map'
     ),
+    'mmpanoptic.submission': 'Places Submission TARGETS Target plan submit',
     'mmpanoptic.utils': (
         'DatasetError UserError WriteError check_replaceable check_storage find_config is_local one_line part_of '
         'read_bytes require_choice require_file require_folder shipped sole_writer tracked_map whole_file whole_folder '

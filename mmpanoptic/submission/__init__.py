@@ -1,4 +1,4 @@
-from .submit import Places, Submission, plan, submit
+from .steps import Places, Submission, plan, submit
 from .targets import TARGETS, Target
 
 __all__ = ['TARGETS', 'Places', 'Submission', 'Target', 'plan', 'submit']

@@ -57,7 +57,7 @@ class Predictions:
         """
         run = json.loads(json.dumps(run))
         earlier = self._earlier_run() if self.folder.is_dir() and any(self.folder.iterdir()) else None
-        if earlier is not None and self.any():
+        if earlier is not None and self.has_some():
             other = next((key for key in run if earlier.get(key) != run[key]), None)
             if other is not None:
                 raise UserError(
@@ -109,7 +109,7 @@ class Predictions:
         """What was predicted of each of so many images, in the order of the list."""
         return map(self.read, range(number))
 
-    def any(self) -> bool:
+    def has_some(self) -> bool:
         """Whether something is predicted."""
         return next(self.folder.glob('[0-9]*.json'), None) is not None
 

@@ -242,7 +242,7 @@ def _kept(predictions: Predictions) -> Iterator[None]:
     try:
         yield
     except UserError as error:
-        if not predictions.any():
+        if not predictions.has_some():
             if is_main_process():
                 predictions.remove()
             raise

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from mmdet.structures.mask import encode_mask_results
+from mmengine.dist import barrier
 from mmengine.evaluator import BaseMetric
 
 from mmpanoptic.evaluation.metrics.arguments import require_part
@@ -150,7 +151,6 @@ class StoredPredictions(BaseMetric):
             found = self._panoptic(sample) if self.panoptic else self._instances(sample)
             place = self._place_of[sample['img_id']]
             self.predictions.write(place, found)
-            self.results.append(place)
 
     def _panoptic(self, sample: dict) -> dict[str, Any]:
         _, _, png, segments = predicted_fields(sample, self.dataset_meta)
@@ -176,6 +176,11 @@ class StoredPredictions(BaseMetric):
                 instance |= dict(segmentation=dict(size=list(mask['size']), counts=counts), mask_score=score)
         return dict(instances=instances, masks='masks' in found)
 
-    def compute_metrics(self, results: list[int]) -> dict:
-        """Nothing; called on the first rank when all have written."""
+    def evaluate(self, size: int) -> dict[str, float]:
+        """Wait until all processes have written; nothing is gathered."""
+        barrier()
+        return {}
+
+    def compute_metrics(self, results: list) -> dict[str, float]:
+        """Nothing: see :meth:`evaluate`."""
         return {}

@@ -15,7 +15,7 @@ from mmengine.config import Config, ConfigDict
 from mmengine.dist import broadcast_object_list, is_main_process
 from torch import Tensor
 
-from mmpanoptic import __version__
+import mmpanoptic
 from mmpanoptic.apis.categories import meta_of_model
 from mmpanoptic.datasets.wrappers import inner_datasets
 from mmpanoptic.engine.checkpoint_files import read_checkpoint, use_strict_loading
@@ -176,7 +176,7 @@ def _begin(submission: Submission, predictions: Predictions) -> int:
     """How many images are left to predict; says so."""
     listed, target, config = submission.listed, submission.target, submission.config
     run = dict(
-        version=__version__,
+        version=mmpanoptic.__version__,
         checkpoint=submission.digest,
         model=_digest(config.model.to_dict()),
         pipeline=_digest(dict(steps=_steps(config))),

@@ -6,7 +6,7 @@ OpenCV and Pillow are loaded when a result is drawn or saved, pycocotools when m
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     import supervision
 
 
+_RATINGS = ('score', 'ranking_score', 'similarity')  # of a segment, as far as there are such
+
+
 @dataclass(frozen=True)
 class Segment:
     """A segment of a panoptic map.
@@ -29,10 +32,13 @@ class Segment:
         label: Contiguous class, an index into ``categories``.
         name: Of the class.
         isthing: Whether it is one of countable things.
-        score: Confidence, 0 to 1; None where the model gives none.
+        score: Confidence, 0 to 1; None where the model gives none. See docs/predict.md for what it is.
         area: In pixels.
         bbox: x, y, width and height in pixels.
         instance: Index into the result's ``instances``; None for stuff.
+        ranking_score: Of a thing, what it was laid over others by, from models that learn that (OANet); else None.
+        similarity: Mean cosine similarity of its pixels to its query, from models that compare embeddings (CIAE); else
+            None.
     """
 
     id: int
@@ -43,6 +49,8 @@ class Segment:
     area: int
     bbox: tuple[int, int, int, int]
     instance: int | None
+    ranking_score: float | None = None
+    similarity: float | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,6 +99,19 @@ class PanopticResult:
     segments: Sequence[Segment]
     instances: Instances
     categories: Sequence[dict[str, Any]]
+
+    def above(self, score_thr: float) -> 'PanopticResult':
+        """The same without what is less sure.
+
+        Args:
+            score_thr: Segments with a lower score become void; those without a score stay. Without a map, instances
+                with a lower score are left out.
+        """
+        if self.id_map is None:
+            return replace(self, instances=self.instances[self.instances.scores >= score_thr])
+        low = [one.id for one in self.segments if one.score is not None and one.score < score_thr]
+        kept = [one for one in self.segments if one.id not in low]
+        return replace(self, id_map=np.where(np.isin(self.id_map, low), 0, self.id_map), segments=kept)
 
     def draw(self, score_thr: float = 0.3) -> np.ndarray:
         """The image under its panoptic map or, without one, under its instances.
@@ -165,8 +186,8 @@ class PanopticResult:
         return dict(id=image_id, file_name=os.path.basename(self.path or ''), width=width, height=height)
 
     def coco_segments(self) -> list[dict[str, Any]]:
-        """``segments_info`` of the map: ``id``, ``category_id``, ``area``, ``bbox``, ``iscrowd`` and ``score``, the
-        last one where there is one.
+        """``segments_info`` of the map: ``id``, ``category_id``, ``area``, ``bbox``, ``iscrowd`` and, where there are
+        such, ``score``, ``ranking_score`` and ``similarity``.
 
         Raises:
             UserError: If the categories' ids are not known.
@@ -174,13 +195,14 @@ class PanopticResult:
         ids = self._category_ids()
         return [
             dict(id=one.id, category_id=ids[one.label], area=one.area, bbox=list(one.bbox), iscrowd=0)
-            | ({} if one.score is None else dict(score=one.score))
+            | {name: value for name in _RATINGS if (value := getattr(one, name)) is not None}
             for one in self.segments
         ]
 
     def coco_instances(self, image_id: int) -> list[dict[str, Any]]:
         """The instances as COCO's results of detection: ``image_id``, ``category_id``, ``score``, ``bbox`` (x, y, width
-        and height in pixels) and, if there are masks, ``segmentation`` (compressed RLE).
+        and height in pixels), ``area`` (of the mask or, without one, the box), ``iscrowd`` 0 and, if there are masks,
+        ``segmentation`` (compressed RLE).
 
         Raises:
             UserError: If the categories' ids are not known, or there are masks and no pycocotools.
@@ -188,10 +210,12 @@ class PanopticResult:
         ids, found = self._category_ids(), []
         columns = (self.instances.bboxes, self.instances.labels, self.instances.scores)
         for (x1, y1, x2, y2), label, score in zip(*(column.tolist() for column in columns), strict=True):
-            found.append(dict(image_id=image_id, category_id=ids[label], score=score, bbox=[x1, y1, x2 - x1, y2 - y1]))
+            box = [x1, y1, x2 - x1, y2 - y1]
+            entry = dict(image_id=image_id, category_id=ids[label], score=score, bbox=box)
+            found.append(entry | dict(area=box[2] * box[3], iscrowd=0))
         if self.instances.masks is not None:
             for entry, mask in zip(found, self.instances.masks, strict=True):
-                entry['segmentation'] = run_lengths(mask)
+                entry.update(area=int(mask.sum()), segmentation=run_lengths(mask))
         return found
 
     def to_supervision(self) -> 'supervision.Detections':

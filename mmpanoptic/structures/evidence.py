@@ -66,12 +66,15 @@ class StuffLabels:
     Attributes:
         labels: Integers of shape (H, W), at the size of the panoptic map to make: 0 to S - 1 for the stuff classes, S
             for none of them.
+        logits: Of stuff and then of 'other', of shape (S + 1, h, w), of which the labels were read by the nearest
+            pixel; None if they are not known. Fusion takes nothing but confidences from them.
 
     Raises:
         ValueError: If ``labels`` are no integers of two dimensions.
     """
 
     labels: Tensor
+    logits: Tensor | None = None
 
     def __post_init__(self) -> None:
         if self.labels.ndim != 2 or self.labels.is_floating_point():

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -89,6 +90,22 @@ def test_as_coco_has_it():
     assert result(with_map=False).to_coco()['segments_info'] is None
     unmasked = Instances(BOXES, np.array([0, 0]), np.array([0.75, 0.25], np.float32))
     assert 'segmentation' not in result(instances=unmasked).to_coco()['instances'][0]
+
+
+def test_without_what_is_less_sure():
+    less = result().above(0.8)
+    assert [segment.name for segment in less.segments] == ['sky'] and len(less.instances) == 2
+    np.testing.assert_array_equal(less.id_map, np.where(result().id_map == 1001, 0, result().id_map))
+    assert result().above(0.75).segments == result().segments and less.id_map.dtype == np.int32
+    alone = result(with_map=False).above(0.5)
+    assert alone.instances.scores.tolist() == [0.75] and alone.instances.masks.shape == (1, 4, 6)
+
+
+def test_other_ratings_are_written_where_there_are_such():
+    rated = [replace(one, ranking_score=0.5, similarity=-0.25) for one in result().segments]
+    nut, sky = result(segments=rated).coco_segments()
+    assert (nut['score'], nut['ranking_score'], nut['similarity']) == (0.75, 0.5, -0.25)
+    assert 'score' not in sky and sky['similarity'] == -0.25
 
 
 def test_ids_that_nobody_knows():

@@ -11,7 +11,9 @@ from mmpanoptic.structures import INSTANCE_OFFSET, EmbeddingMap, Evidence, Stuff
 from mmpanoptic.structures.plain_evidence import to_plain
 from mmpanoptic.utils import UserError
 
+from .confidence import stuff_probabilities
 from .stuff import stuff_labels
+from .transfer import fetch
 
 
 class BaseFusionHead(BasePanopticFusionHead):
@@ -59,8 +61,8 @@ class BaseFusionHead(BasePanopticFusionHead):
         Returns:
             For each image ``sem_seg``, int32 of shape (1, H, W) on the device of the evidence: ``label +
             INSTANCE_OFFSET * k`` for the k-th thing (k = 1, 2, ...), the label for stuff, ``num_classes`` for void. Its
-            metainfo ``segments_info`` lists the map's segments: dict(id, label, score, instance), the last two None
-            for stuff; ``instance`` is an index into the given instances.
+            metainfo ``segments_info`` lists the map's segments: dict(id, label, score, instance) and what
+            ``with_confidence`` adds; ``instance`` is an index into the given instances, None for stuff.
 
         Raises:
             UserError: If the evidence is of a kind that this head cannot fuse.
@@ -69,7 +71,9 @@ class BaseFusionHead(BasePanopticFusionHead):
         for found in evidence:
             self.require_taken(found)
             panoptic, segments_info = self.fuse(found)
-            sem_seg = panoptic[None].to(found.device)
+            panoptic = panoptic.to(found.device)
+            segments_info = self.with_confidence(found, panoptic, segments_info)
+            sem_seg = panoptic[None]
             metainfo = {'segments_info': segments_info}
             if self.keep_evidence:
                 counts = self.num_things_classes, self.num_stuff_classes
@@ -92,4 +96,25 @@ class BaseFusionHead(BasePanopticFusionHead):
 
     @abstractmethod
     def fuse(self, evidence: Evidence) -> tuple[Tensor, list[dict]]:
-        """Panoptic map of one image, int32 of shape (H, W), and its ``segments_info``; arguments stay as they are."""
+        """Panoptic map of one image, int32 of shape (H, W), and its ``segments_info``; arguments stay as they are.
+
+        The ``score`` of stuff is None here.
+        """
+
+    def with_confidence(self, evidence: Evidence, panoptic: Tensor, segments_info: list[dict]) -> list[dict]:
+        """Segments of a map with the confidence of stuff: its mean softmax, see :mod:`~.confidence`.
+
+        Args:
+            evidence: What the map was made of.
+            panoptic: The map, of shape (H, W), on the device of the evidence.
+            segments_info: Of ``fuse``.
+
+        Returns:
+            New dicts. The ``score`` of stuff is a number, or still None where only its labels are known.
+        """
+        stuff = [segment['label'] for segment in segments_info if segment['instance'] is None]
+        found = stuff_probabilities(evidence.stuff, panoptic, stuff, self.num_things_classes) if stuff else None
+        if found is None:
+            return segments_info
+        scores = iter(fetch(found)[0].tolist())
+        return [s | dict(score=next(scores)) if s['instance'] is None else s for s in segments_info]

@@ -5,7 +5,7 @@ contiguous label ``num_things + s`` for stuff class s, and ``void = num_things +
 ``pasted`` holds at k - 1 the index of the k-th thing among the given instances.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from mmpanoptic.structures import INSTANCE_OFFSET
 
@@ -16,7 +16,11 @@ def thing_id(label: int, k: int) -> int:
 
 
 def list_segments(
-    pasted: Sequence[int], labels: Sequence[int], scores: Sequence[float], stuff_labels: Sequence[int]
+    pasted: Sequence[int],
+    labels: Sequence[int],
+    scores: Sequence[float],
+    stuff_labels: Sequence[int],
+    more: Mapping[str, Sequence[float]] | None = None,
 ) -> list[dict]:
     """The ``segments_info`` of a panoptic map.
 
@@ -25,13 +29,15 @@ def list_segments(
         labels: Contiguous label of each instance, N of them.
         scores: Confidence of each instance, N of them.
         stuff_labels: Contiguous labels of the stuff that the map holds.
+        more: What else is known of the instances by name, N values each.
 
     Returns:
-        A dict a segment, things first: ``id`` in the map, ``label``, ``score`` (None for stuff) and ``instance`` (index
-        among the N instances, None for stuff).
+        A dict a segment, things first: ``id`` in the map, ``label``, ``score`` (None for stuff), ``instance`` (index
+        among the N instances, None for stuff) and, of things, what else is known.
     """
     things = [
         {'id': thing_id(labels[index], k), 'label': labels[index], 'score': scores[index], 'instance': index}
+        | {name: values[index] for name, values in (more or {}).items()}
         for k, index in enumerate(pasted, 1)
     ]
     return things + [{'id': label, 'label': label, 'score': None, 'instance': None} for label in stuff_labels]

@@ -144,9 +144,11 @@ class SpatialFlowStuffHead(BaseSemanticHead):
             return self.predict_logits(x, batch_img_metas, rescale)
         results = []
         for logits, meta in zip(self._cropped_logits(x, batch_img_metas), batch_img_metas, strict=True):
-            labels = best_channel(self._things_as_other(logits))
+            logits = self._things_as_other(logits)
+            labels = best_channel(logits)
             size = meta['ori_shape'][:2] if rescale else logits.shape[-2:]
-            results.append(StuffLabels(F.interpolate(labels[None, None].float(), size, mode='nearest')[0, 0].long()))
+            labels = F.interpolate(labels[None, None].float(), size, mode='nearest')[0, 0].long()
+            results.append(StuffLabels(labels, logits))
         return results
 
     def predict_logits(

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from mmpanoptic.models import BoxFillFusion, EmbeddingFusion, HeuristicFusion, RankingFusion
 from mmpanoptic.models.fusion.transfer import fetch
+from mmpanoptic.structures import Evidence
 
 NUMBERS = st.sampled_from([0, 1, 2, 7, 63, 64, 65, 130, 200])
 SIZES = st.sampled_from([(1, 1), (1, 9), (8, 1), (12, 15), (31, 40)])
@@ -91,6 +92,9 @@ def test_ranked_masks_are_pasted_as_by_the_reference(seed, number, size, enlarge
     assert order_there == plain_fusion.by_score(evidence, 0.5, [from_gpu(ranks_there).tolist()])
     expected = plain_fusion.paste(evidence, (T, S), order, 0.5, 4)
     panoptic, segments = head.fuse(evidence)
+    for segment in segments:
+        if segment['instance'] is not None:
+            assert segment.pop('ranking_score') == ranks[segment['instance']].item()
     assert_same((panoptic.numpy(), segments), expected)
     for found in on_both(head, evidence, order):
         assert_same(found, expected)
@@ -122,19 +126,29 @@ CASES = {
     'boxes, components': (BoxFillFusion, dict(stuff_area_mode='component'), 5),
     'ranking': (RankingFusion, {}, 8),
     'ranking, coarse, in conflict': (RankingFusion, dict(stride=3, score_region='conflict'), 8),
-    'embedding': (EmbeddingFusion, {}, 4),
-    'embedding, components': (EmbeddingFusion, dict(stuff_area_mode='component'), 4),
+    'embedding': (EmbeddingFusion, {}, 6),
+    'embedding, components': (EmbeddingFusion, dict(stuff_area_mode='component', stuff_area_limit=1), 6),
+    'logits': (HeuristicFusion, dict(stuff_area_limit=1), 7),
 }
+
+
+def drawn_for(case: str, number: int) -> Evidence:
+    """Evidence of 31 x 40 pixels for a head of :data:`CASES`."""
+    if CASES[case][0] is EmbeddingFusion:
+        return drawn_embedding(0, number, (31, 40))
+    return drawn_evidence(0, number, (31, 40), as_logits=case == 'logits')
 
 
 @pytest.mark.parametrize('case', CASES)
 def test_transfers_and_waits_do_not_grow_with_the_instances(case):
-    """One fetch of what is known of the instances, runs and groups of pixels, their table, the values back."""
+    """One fetch of what is known of the instances, runs and groups of pixels, their table, the values back.
+
+    Where there is a confidence of stuff, the ids of segments go to the GPU, and their confidences come back.
+    """
     head_type, options, most = CASES[case]
     head, counted = head_type(T, S, **options), []
     for number in (3, 60, 200):
-        draw = drawn_embedding if head_type is EmbeddingFusion else drawn_evidence
-        evidence = on_gpu(draw(0, number, (31, 40)))
+        evidence = on_gpu(drawn_for(case, number))
         with SecondDevice() as gpu:
             head.predict([evidence])
         counted.append((gpu.uploads, gpu.downloads, dict(gpu.waits)))
@@ -149,8 +163,7 @@ def test_operations_hardly_grow_with_the_instances(case):
     head_type, options, _ = CASES[case]
     head, operations = head_type(T, S, **options), []
     for number in (64, 192):
-        draw = drawn_embedding if head_type is EmbeddingFusion else drawn_evidence
-        evidence = on_gpu(draw(0, number, (31, 40)))
+        evidence = on_gpu(drawn_for(case, number))
         with SecondDevice() as gpu:
             head.predict([evidence])
         operations.append(gpu.launches)

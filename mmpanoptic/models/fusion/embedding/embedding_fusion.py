@@ -14,6 +14,7 @@ from mmpanoptic.utils import require_choice
 
 from .best_queries import best_queries, pixel_windows
 from .query_map import PixelMap, QueryMap
+from .similarity import semantic_probabilities, similarities
 
 CATEGORY_SOURCES = ('detector', 'embedding')
 
@@ -125,6 +126,40 @@ class EmbeddingFusion(BaseFusionHead):
             raise ValueError(f"category_from='embedding' needs queries of all {self.num_things_classes} thing classes")
         with torch.autocast(thing_queries.device.type, enabled=False):
             return (instances.embeddings @ thing_queries.T).argmax(dim=1)
+
+    def with_confidence(self, evidence: Evidence, panoptic: Tensor, segments_info: list[dict]) -> list[dict]:
+        """Segments of a map with ``similarity``, the mean cosine similarity of pixels to the query that they went to.
+
+        Where queries decide about stuff, that is its ``score``, too, with 0 in place of what is below; where the
+        semantic branch does, its ``score`` is the mean softmax of that branch and it has no ``similarity``.
+
+        Args:
+            evidence, panoptic, segments_info: See :class:`~mmpanoptic.models.fusion.BaseFusionHead`.
+        """
+        maps, num_things = evidence.stuff, self.num_things_classes
+        things = [segment for segment in segments_info if segment['instance'] is not None]
+        stuff = segments_info[len(things) :]
+        if not segments_info:
+            return []
+        numbers = [s['id'] for s in segments_info] + [s['instance'] for s in things] + [s['label'] for s in stuff]
+        ids, chosen = torch.tensor(numbers, dtype=torch.int32).to(panoptic.device).split(len(segments_info))
+        of_things, of_stuff = chosen.long().split([len(things), len(stuff)])
+        queries, by_queries = maps.stuff_queries[:0], ids
+        if things:
+            queries = evidence.instances.embeddings[of_things].to(maps.stuff_queries)
+        if maps.semantic is None:
+            queries = torch.cat([queries, maps.stuff_queries[of_stuff - num_things]])
+        else:
+            by_queries = ids[: len(things)]
+        found = [similarities(evidence, panoptic, by_queries, queries)]
+        if maps.semantic is not None and stuff:
+            found.append(semantic_probabilities(evidence, panoptic, ids[len(things) :], num_things))
+        values = fetch(torch.cat(found))[0].tolist()
+        rated = [s | dict(similarity=value) for s, value in zip(things, values, strict=False)]
+        for segment, value in zip(stuff, values[len(things) :], strict=True):
+            more = dict(similarity=value) if maps.semantic is None else {}
+            rated.append(segment | dict(score=max(value, 0.0)) | more)
+        return rated
 
     def _best(self, evidence: Evidence, scored: Tensor, queries: Tensor | None, windows: Tensor) -> QueryMap | PixelMap:
         size, scale, stride = evidence.output_size, evidence.scale, evidence.stuff.stride

@@ -85,10 +85,10 @@ class BoxFillFusion(HeuristicFusion):
         super().__init__(*args, **kwargs)
         self.box_fill_thr = box_fill_thr
 
-    def _order(self, evidence: Evidence, scores: Tensor, labels: Tensor) -> list[int]:
+    def _order(self, evidence: Evidence, scores: Tensor, labels: Tensor) -> tuple[list[int], dict[str, list[float]]]:
         """By descending score; of equals, by class, and then the lower index first, as in the released code."""
         by_class = labels.sort(stable=True).indices
-        return by_class[order_instances(scores[by_class], self.score_thr)].tolist()
+        return by_class[order_instances(scores[by_class], self.score_thr)].tolist(), {}
 
     def _complete(
         self, panoptic: Tensor, pasted: list[int], seen: InstanceData, order: Sequence[int], semantic: Tensor

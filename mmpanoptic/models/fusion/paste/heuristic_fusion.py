@@ -64,11 +64,11 @@ class HeuristicFusion(BaseFusionHead):
 
     def order(self, evidence: Evidence) -> list[int]:
         """Indices of the instances to paste, the first one on top; those below ``score_thr`` are not in it."""
-        return self._order(evidence, *fetch(evidence.instances.scores, evidence.instances.labels))
+        return self._order(evidence, *fetch(evidence.instances.scores, evidence.instances.labels))[0]
 
-    def _order(self, evidence: Evidence, scores: Tensor, labels: Tensor) -> list[int]:
-        """The same, given scores and labels on the CPU."""
-        return order_instances(scores, self.score_thr)
+    def _order(self, evidence: Evidence, scores: Tensor, labels: Tensor) -> tuple[list[int], dict[str, list[float]]]:
+        """The same, given scores and labels on the CPU, and what the order goes by if not by scores, by its name."""
+        return order_instances(scores, self.score_thr), {}
 
     def fuse(self, evidence: Evidence, order: Sequence[int] | None = None) -> tuple[Tensor, list[dict]]:
         """Fuse one image.
@@ -84,7 +84,7 @@ class HeuristicFusion(BaseFusionHead):
             ValueError: If masks or stuff are not of the size of the map, or the logits' channels are not what they say.
         """
         semantic = stuff_labels(evidence.stuff, self.num_things_classes, self.num_stuff_classes)
-        instances, size = evidence.instances, tuple(evidence.output_size)
+        instances, size, more = evidence.instances, tuple(evidence.output_size), {}
         sizes = dict(stuff=tuple(semantic.shape))
         if len(instances):
             sizes['masks'] = tuple(instances.masks.shape[1:])
@@ -99,9 +99,10 @@ class HeuristicFusion(BaseFusionHead):
         else:
             fetched = fetch(*(instances[name] for name in self.fields))
             seen = InstanceData(**dict(zip(self.fields, fetched, strict=True)))
-            order = self._order(evidence, seen.scores, seen.labels) if order is None else order
+            if order is None:
+                order, more = self._order(evidence, seen.scores, seen.labels)
         panoptic, pasted, stuff = self._paste(instances, seen, order, semantic)
-        return panoptic, list_segments(pasted, seen.labels.tolist(), seen.scores.tolist(), stuff)
+        return panoptic, list_segments(pasted, seen.labels.tolist(), seen.scores.tolist(), stuff, more)
 
     def _paste(
         self, instances: InstanceData, seen: InstanceData, order: Sequence[int], semantic: Tensor

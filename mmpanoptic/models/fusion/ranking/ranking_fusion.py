@@ -212,9 +212,10 @@ class RankingFusion(HeuristicFusion):
         found = ranking_scores(masks, labels, logits_of, conflict, self.strip_pixels, bounds)
         return result.index_copy_(0, kept, found)
 
-    def _order(self, evidence: Evidence, scores: Tensor, labels: Tensor) -> list[int]:
+    def _order(self, evidence: Evidence, scores: Tensor, labels: Tensor) -> tuple[list[int], dict[str, list[float]]]:
         """By descending ranking score; of equals, the more confident first."""
-        return order_instances(scores, self.score_thr, *fetch(self._ranking_scores(evidence, scores, labels)))
+        (ranks,) = fetch(self._ranking_scores(evidence, scores, labels))
+        return order_instances(scores, self.score_thr, ranks), dict(ranking_score=ranks.tolist())
 
 
 def _pad(masks: Tensor, size: tuple[int, int]) -> Tensor:

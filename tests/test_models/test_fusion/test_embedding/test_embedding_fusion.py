@@ -49,7 +49,7 @@ def fuse(instances, maps, things=T, **kwargs):
     assert sorted(s['id'] for s in segments) == [i for i in panoptic.unique().tolist() if i != head.num_classes]
     for segment in segments:
         assert segment['id'] % 1000 == segment['label']
-        assert (segment['score'] is None) == (segment['instance'] is None) == (segment['label'] >= things)
+        assert (segment['instance'] is None) == (segment['label'] >= things) and 0 <= segment['score'] <= 1
     return panoptic, segments
 
 
@@ -119,10 +119,10 @@ def test_map_by_hand():
     panoptic, segments = fuse(instances, maps)
     assert panoptic.tolist() == [[3, 3, 1002, 1002, 4, 2000, 2000, 3, 3]]
     assert segments == [
-        {'id': 1002, 'label': 2, 'score': pytest.approx(0.3), 'instance': 0},
-        {'id': 2000, 'label': 0, 'score': pytest.approx(0.9), 'instance': 1},
-        {'id': 3, 'label': 3, 'score': None, 'instance': None},
-        {'id': 4, 'label': 4, 'score': None, 'instance': None},
+        {'id': 1002, 'label': 2, 'score': pytest.approx(0.3), 'instance': 0, 'similarity': 1.0},
+        {'id': 2000, 'label': 0, 'score': pytest.approx(0.9), 'instance': 1, 'similarity': 1.0},
+        {'id': 3, 'label': 3, 'score': 0.5, 'instance': None, 'similarity': 0.5},  # two of four pixels are like it
+        {'id': 4, 'label': 4, 'score': 1.0, 'instance': None, 'similarity': 1.0},
     ]
 
 

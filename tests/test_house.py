@@ -129,7 +129,7 @@ def test_files_and_functions_are_short(path):
 
 # What users may rely on; a name that goes is an entry in the CHANGELOG.
 PUBLIC = {
-    'mmpanoptic.apis': 'Observation PanopticInferencer PanopticResult list_images load_model',
+    'mmpanoptic.apis': 'Observation PanopticInferencer PanopticResult frames_of list_images load_model',
     'mmpanoptic.datasets': (
         'CityscapesPanopticDataset CocoDataset CocoInstanceDataset CocoPanopticDataset ConcatDataset '
         'MapillaryVistasDataset MultiImageMixDataset RepeatDataset steps_of'

@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
@@ -20,6 +21,7 @@ from mmpanoptic.models.detectors.samples import add_predictions
 from mmpanoptic.results import Instances, PanopticResult, Segment
 from mmpanoptic.structures import INSTANCE_OFFSET, Evidence, panoptic_to_coco, segments_of_map
 from mmpanoptic.utils import DatasetError, UserError
+from mmpanoptic.utils.fetch import fetch, is_address, path_of
 from mmpanoptic.utils.threads import ahead
 
 from .categories import categories_by_label, meta_of_model
@@ -227,10 +229,19 @@ class PanopticInferencer:
         return _Loaded(read['img_path'], _rgb_of(read), self._prepare(read))
 
     def _read(self, image: Image, number: int) -> dict[str, Any]:
-        """A pipeline's dict with ``img``, BGR as files are loaded."""
+        """A pipeline's dict with ``img``, BGR as files are loaded; what lies at an address is fetched for it."""
         if isinstance(image, np.ndarray):
             return self._load_array(dict(img=np.ascontiguousarray(image[..., ::-1]), img_id=number))
-        return self._load_file(dict(img_path=image, img_id=number))
+        path = os.fspath(image)
+        if not is_address(path):
+            return self._load_file(dict(img_path=path, img_id=number))
+        with tempfile.NamedTemporaryFile(suffix=os.path.splitext(path_of(path))[1]) as copy:
+            copy.write(fetch(path))
+            copy.flush()
+            try:
+                return self._load_file(dict(img_path=copy.name, img_id=number)) | dict(img_path=path)
+            except DatasetError as error:
+                raise DatasetError(str(error).replace(copy.name, path), error.argument) from None
 
     def _to_result(self, loaded: '_Loaded', sample: DetDataSample) -> PanopticResult:
         id_map, segments = None, []
@@ -262,6 +273,8 @@ class PanopticInferencer:
                 area=place['area'],
                 bbox=tuple(place['bbox']),
                 instance=info.get('instance'),
+                ranking_score=info.get('ranking_score'),
+                similarity=info.get('similarity'),
             )
             for info, place in zip(infos, placed, strict=True)
         ]

@@ -30,7 +30,8 @@ def read_instances(
     """Read results of instance segmentation.
 
     Args:
-        path: JSON with a list of ``image_id``, ``category_id``, ``score`` and ``segmentation`` (RLE).
+        path: JSON with a list of ``image_id``, ``category_id``, ``score`` and ``segmentation`` (RLE), or an object that
+            has the list as its ``annotations``, as ``predict`` writes it.
         categories: Categories with ``id``, ``label`` and ``isthing``.
         images: Images with ``id``, ``height`` and ``width``.
         score_thr: Instances with a lower score are left out.
@@ -42,7 +43,10 @@ def read_instances(
         UserError: If the file cannot be read, or an entry is of another form, of an unknown image or thing, or of
             another size than its image.
     """
-    data = parse_json(read_bytes(str(path), remedy='name the results of instance segmentation'), str(path), list)
+    data = parse_json(read_bytes(str(path), remedy='name the results of instance segmentation'), str(path), object)
+    data = data.get('annotations') if isinstance(data, dict) else data
+    if not isinstance(data, list):
+        raise UserError(f'{path} holds no results: they are a list of objects, or `annotations` is that list')
     size_of = {image['id']: (image['height'], image['width']) for image in images}
     label_of = {category['id']: category['label'] for category in categories if category['isthing']}
     found: dict[Any, list[Instance]] = {}

@@ -169,6 +169,14 @@ def _open(file: bytes | str | Path) -> Image.Image:
     return Image.open(io.BytesIO(file) if isinstance(file, bytes) else file, formats=FORMATS)
 
 
+def remedy_of(data: bytes) -> str:
+    """What to do about a file that OpenCV does not decode."""
+    with contextlib.suppress(Exception), _open(data) as image:
+        if image.mode in ('F', 'I'):
+            return 'it has 32 bits a channel, write it with 8 or 16'
+    return 'fetch or write it again'
+
+
 def check_complete(data: bytes, name: str) -> None:
     """Refuse a JPEG or PNG that ends too early; decoders fill the missing rows with grey or black.
 

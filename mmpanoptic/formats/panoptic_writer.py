@@ -32,7 +32,7 @@ class PanopticItem:
 
     Attributes:
         image: Its entry in ``images``: ``id``, ``file_name``, ``width`` and ``height`` in pixels.
-        png_name: File name of its PNG, without folder.
+        png_name: File name of its PNG, in the folder of PNGs.
         png: The PNG's bytes.
         segments_info: Its segments: ``id``, ``category_id``, ``area``, ``bbox`` [x, y, w, h], ``iscrowd``.
     """
@@ -222,7 +222,10 @@ def fill_panoptic(
             if key in seen:
                 raise DatasetError(f'{out_json}: {key[0]} {key[1]} occurs twice ({item.image["file_name"]})')
             seen.add(key)
-        (folder / item.png_name).write_bytes(item.png)
+        place = folder / item.png_name
+        if not place.parent.exists():  # of a name with folders
+            place.parent.mkdir(parents=True)
+        place.write_bytes(item.png)
         images.append(item.image)
         annotations.append(
             {'image_id': item.image['id'], 'file_name': item.png_name, 'segments_info': item.segments_info}

@@ -1,10 +1,30 @@
 """Work on many items, with a progress bar."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from typing import Any
 
 from .processes import die_with_parent
+
+
+def tracked(items: Iterable[Any], total: int | None, description: str) -> Iterator[Any]:
+    """The items, with a progress bar that says how many there are a second.
+
+    Args:
+        items: Anything.
+        total: How many there are; None: nobody knows.
+        description: What stands before the bar.
+    """
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, Task, TextColumn, TimeRemainingColumn
+
+    class SpeedColumn(TextColumn):
+        def render(self, task: Task) -> Any:
+            speed = task.finished_speed or task.speed
+            return self.text_format if speed is None else f'{speed:.1f}/s'
+
+    columns = (BarColumn(), MofNCompleteColumn(), SpeedColumn('-/s'), TimeRemainingColumn())
+    with Progress(TextColumn('{task.description}'), *columns) as progress:
+        yield from progress.track(items, total=total, description=description)
 
 
 def tracked_map(function: Callable[[Any], Any], jobs: Sequence[Any], workers: int, description: str) -> Iterator[Any]:
@@ -16,15 +36,11 @@ def tracked_map(function: Callable[[Any], Any], jobs: Sequence[Any], workers: in
         workers: Number of processes; below 2, all is done in this one.
         description: What stands before the bar.
     """
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn('{task.description}'), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     several = workers > 1 and len(jobs) > 1
     pool = ProcessPoolExecutor(workers, initializer=die_with_parent) if several else None
     try:
         results = pool.map(function, jobs) if pool else map(function, jobs)  # forks before the bar has its thread
-        with Progress(*columns) as progress:
-            yield from progress.track(results, total=len(jobs), description=description)
+        yield from tracked(results, len(jobs), description)
     finally:
         if pool:
             pool.shutdown(cancel_futures=True)

@@ -97,7 +97,7 @@ def test_errors(change, words, tmp_path):
 
 def test_no_list(tmp_path):
     (tmp_path / 'a.json').write_text('{}')
-    with pytest.raises(UserError, match='holds a dict: results are a list of objects'):
+    with pytest.raises(UserError, match=r'a\.json holds no results: they are a list of objects'):
         read_instances(tmp_path / 'a.json', CATEGORIES, IMAGES)
     (tmp_path / 'a.json').write_text('[3]')
     with pytest.raises(UserError, match='entry 0 is a int: write objects'):

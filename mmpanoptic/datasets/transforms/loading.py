@@ -6,7 +6,7 @@ from mmcv.transforms import LoadImageFromFile as MMCVLoadImageFromFile
 from mmdet.datasets.transforms import LoadAnnotations as MMDetLoadAnnotations
 from mmdet.structures.mask import BitmapMasks
 
-from mmpanoptic.formats.images import check_complete, decoding, image_size
+from mmpanoptic.formats.images import check_complete, decoding, image_size, remedy_of
 from mmpanoptic.formats.masks import check_mask
 from mmpanoptic.formats.panoptic_png import decode_panoptic_png, segment_runs
 from mmpanoptic.registry import TRANSFORMS
@@ -39,7 +39,7 @@ class LoadImageFromFile(MMCVLoadImageFromFile):
         with decoding(path):
             image = mmcv.imfrombytes(data, flag=self.color_type, backend=self.imdecode_backend)
         if image is None:
-            raise DatasetError(f'{path} cannot be decoded as an image: fetch or write it again')
+            raise DatasetError(f'{path} cannot be decoded as an image: {remedy_of(data)}')
         _check_annotated(image.shape[:2], annotated, path)
         if self.to_float32:
             image = image.astype(np.float32)

@@ -1,0 +1,81 @@
+"""Files from the web, by the standard library: bounded in size and in time."""
+
+import os
+from http.client import HTTPException
+from urllib.error import URLError
+from urllib.parse import unquote, urlsplit
+from urllib.request import HTTPRedirectHandler, Request, build_opener
+
+from .errors import DatasetError, UserError
+
+SCHEMES = ('http', 'https')
+MAX_BYTES = 2**28
+TIMEOUT = 30.0  # seconds without an answer
+_PIECE = 2**20
+
+
+def is_address(path: object) -> bool:
+    """Whether something is an address with a scheme, and no local path."""
+    return isinstance(path, (str, os.PathLike)) and '://' in os.fspath(path)
+
+
+def require_fetchable(address: str, what: str) -> None:
+    """Refuse an address of a scheme that is not fetched.
+
+    Raises:
+        UserError: If it is none of :data:`SCHEMES`, or names no host.
+    """
+    parts = urlsplit(address)
+    if parts.scheme.lower() not in SCHEMES or not parts.hostname:
+        raise UserError(
+            f'{what} {address} is an address that is not fetched ({" and ".join(SCHEMES)} are): download it and give '
+            'the path of the file'
+        )
+
+
+class _SameSchemes(HTTPRedirectHandler):
+    """Follows to http and https alone: a server must not make a client read its own files."""
+
+    def redirect_request(self, req: Request, fp, code, msg, headers, newurl: str) -> Request | None:
+        """See there."""
+        require_fetchable(newurl, 'redirection to')
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
+def fetch(address: str, max_bytes: int = MAX_BYTES, timeout: float = TIMEOUT) -> bytes:
+    """What lies at an address.
+
+    Args:
+        address: Of http or https.
+        max_bytes: A longer answer is refused.
+        timeout: Seconds that the server may take to go on with its answer.
+
+    Raises:
+        DatasetError: If it cannot be had, or is too long.
+    """
+    require_fetchable(address, 'image')
+    way_out = 'try again later, or download it and give the path of the file'
+    try:
+        with build_opener(_SameSchemes).open(Request(address), timeout=timeout) as answer:
+            parts, length = [], 0
+            while part := answer.read(_PIECE):
+                parts.append(part)
+                length += len(part)
+                if length > max_bytes:
+                    raise DatasetError(f'{address} is longer than {max_bytes} bytes: download it and give its path')
+    except DatasetError:
+        raise
+    except UserError as error:  # of a redirection
+        raise DatasetError(f'{address}: {error}') from None
+    except (OSError, HTTPException, ValueError) as error:  # timeouts among them
+        reason = error.reason if isinstance(error, URLError) else error
+        raise DatasetError(f'{address} cannot be fetched ({" ".join(str(reason).split())}): {way_out}') from None
+    return b''.join(parts)
+
+
+def path_of(address: str) -> str:
+    """A relative path that a file of this address could have: host, folders and name, and what tells queries apart."""
+    parts = urlsplit(address)
+    query = f'_{parts.query}'.replace('/', '_') if parts.query else ''
+    stem, suffix = os.path.splitext(unquote(parts.path).strip('/') or 'index')
+    return f'{parts.hostname}/{stem}{query}{suffix}'

@@ -37,11 +37,13 @@ class Sources:
         images: Files and addresses of images.
         videos: Files of videos.
         left_out: Files in folders that are images by their names, and of formats that are not read.
+        file_names: What the images of folders are called in a JSON: their paths in the folder that was given.
     """
 
     images: list[str]
     videos: list[str]
     left_out: list[str]
+    file_names: dict[str, str]
 
 
 def list_sources(inputs: Iterable[str | os.PathLike]) -> Sources:
@@ -50,9 +52,11 @@ def list_sources(inputs: Iterable[str | os.PathLike]) -> Sources:
     Raises:
         UserError: As there; an address of a video is not fetched.
     """
-    images, videos, left_out = {}, {}, {}
-    for one in inputs:
-        found, others = _expand(os.fspath(one), IMAGE_EXTENSIONS + VIDEO_EXTENSIONS)
+    images, videos, left_out, file_names = {}, {}, {}, {}
+    for one in map(os.fspath, inputs):
+        found, others = _expand(one, IMAGE_EXTENSIONS + VIDEO_EXTENSIONS)
+        if os.path.isdir(one):
+            file_names = {path: Path(path).relative_to(one).as_posix() for path in found} | file_names
         for path in found:
             if not _is_video(path):
                 images[path] = None
@@ -61,7 +65,7 @@ def list_sources(inputs: Iterable[str | os.PathLike]) -> Sources:
             else:
                 videos[path] = None
         left_out |= dict.fromkeys(others)
-    return Sources(list(images), list(videos), list(left_out))
+    return Sources(list(images), list(videos), list(left_out), file_names)
 
 
 def iter_images(images: Images | Iterator[Image]) -> Iterator[str | np.ndarray]:

@@ -98,6 +98,7 @@ class _Work:
             folder=folder,
             names={source: names[file] for source, file in files.items()} | {v: names[v] for v in sources.videos},
             ids=dict(zip(files, ids, strict=True)),
+            file_names=sources.file_names,
             panoptic=hasattr(inferencer.model, 'panoptic_fusion_head'),
             pictures=run.pictures,
             score_thr=run.score_thr,

@@ -47,6 +47,7 @@ class Layout:
         folder: Where all of it goes.
         names: Name of each image's files, without suffix.
         ids: Id of each image.
+        file_names: What images are called in the JSON; those that are not in it by the name of their file.
         panoptic: Whether the model makes panoptic maps.
         pictures: Whether pictures are wanted.
         score_thr: What is less sure is left out; None: nothing is.
@@ -55,6 +56,7 @@ class Layout:
     folder: Path
     names: Mapping[str, str]
     ids: Mapping[str, int]
+    file_names: Mapping[str, str]
     panoptic: bool
     pictures: bool
     score_thr: float | None
@@ -66,7 +68,8 @@ class Layout:
         if self.pictures:
             picture = result.draw() if self.score_thr is None else result.draw(self.score_thr)
             (self.folder / 'pictures' / f'{self.names[source]}.png').write_bytes(encode_png(picture))
-        return self.encode(result, source, self.ids[source], self.names[source])
+        more = dict(file_name=self.file_names[source]) if source in self.file_names else {}
+        return self.encode(result, source, self.ids[source], self.names[source], **more)
 
     def chosen(self, result: PanopticResult) -> PanopticResult:
         """A result without what is less sure than asked for."""

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from mmpanoptic.formats.images import check_pixels
-from mmpanoptic.utils import DatasetError, UserError, require_file
+from mmpanoptic.utils import DatasetError, UserError, WriteError, require_file
 
 #: MPEG-4 part 2, in .mp4: every OpenCV from PyPI writes it. Browsers show H.264, which these do not write.
 CODEC = 'mp4v'
@@ -67,10 +67,11 @@ class VideoFile:
 
     Raises:
         UserError: If this OpenCV does not write such videos; when the first picture is added.
+        WriteError: If pictures are missing in the file, as on a full disk, of which OpenCV says nothing; at the end.
     """
 
     def __init__(self, path: Path, rate: float) -> None:
-        self.path, self.rate = path, rate
+        self.path, self.rate, self.number = path, rate, 0
         self._writer: cv2.VideoWriter | None = None
 
     def add(self, picture: np.ndarray) -> None:
@@ -80,11 +81,20 @@ class VideoFile:
             self._writer = cv2.VideoWriter(str(self.path), cv2.VideoWriter_fourcc(*CODEC), self.rate, (width, height))
             if not self._writer.isOpened():
                 raise UserError(f'{self.path} cannot be written: this OpenCV has no encoder {CODEC}: use no_pictures')
+        self.number += 1
         self._writer.write(np.ascontiguousarray(picture[:height, :width, ::-1]))
 
     def __enter__(self) -> 'VideoFile':
         return self
 
-    def __exit__(self, *_: object) -> None:
-        if self._writer is not None:
-            self._writer.release()
+    def __exit__(self, kind: type | None, *_: object) -> None:
+        if self._writer is None:
+            return
+        self._writer.release()
+        if kind is None:
+            written = cv2.VideoCapture(str(self.path))
+            number = int(written.get(cv2.CAP_PROP_FRAME_COUNT))
+            written.release()
+            if number != self.number:
+                self.path.unlink(missing_ok=True)
+                raise WriteError(self.path, f'{number} of {self.number} pictures are in it: is the disk full?')

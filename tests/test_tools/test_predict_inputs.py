@@ -16,9 +16,11 @@ from helpers.repo import load_tool, run_main
 from PIL import Image
 
 from mmpanoptic.apis import PanopticInferencer, frames_of
+from mmpanoptic.apis.video import VideoFile
 from mmpanoptic.engine import cli
+from mmpanoptic.exporters import Options, PanopticFiles, export
 from mmpanoptic.results import PanopticResult
-from mmpanoptic.utils import DatasetError
+from mmpanoptic.utils import DatasetError, WriteError
 
 TOOL = load_tool('predict')
 RGB = cv2.resize(
@@ -131,6 +133,19 @@ def test_scores_and_what_is_less_sure(predict: Callable, tiny: TinyModel, infere
         assert len(expected) < len(result.segments) or not any(one.isthing for one in result.segments)
 
 
+def test_images_in_subfolders_are_found_by_their_names(predict: Callable, tmp_path: Path):
+    """So that predictions can be exported with the images, as labels to correct."""
+    images = tmp_path / 'images'
+    for name in ('a.png', 'day/a.png'):
+        (images / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(RGB).save(images / name)
+    out = predict(images, '--no-pictures')
+    files = PanopticFiles(out / 'panoptic.json', out / 'panoptic', images)
+    assert [image['file_name'] for image, _ in files.pairs] == ['a.png', 'day/a.png']
+    numbers = export('label-studio', files, tmp_path / 'tasks', Options(), copy_images=False, workers=1)
+    assert numbers['images'] == 2 and (tmp_path / 'tasks/images/day/a.png').is_file()
+
+
 def write_video(path: Path, number: int) -> None:
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*'mp4v'), 10, (64, 48))
     for shift in range(number):
@@ -158,6 +173,11 @@ def test_videos(predict: Callable, tmp_path: Path, inferencer: PanopticInference
     assert len(frames) == 5 and frames[0].shape == (384, 512, 3)
     drawn = next(inferencer(frames_of(str(tmp_path / 'clip.mp4')))).draw()
     assert np.abs(frames[0].astype(float) - drawn).mean() < 20
+    words = r'short\.mp4 cannot be written \(0 of 1 pictures are in it: is the disk full\?\)$'
+    with pytest.raises(WriteError, match=words), VideoFile(tmp_path / 'short.mp4', 10) as video:
+        video.add(RGB)
+        video._writer.release()
+        (tmp_path / 'short.mp4').write_bytes(b'')
     with pytest.raises(DatasetError, match=r'broken\.avi cannot be decoded as a video'):
         next(frames_of(str(tmp_path / 'broken.avi')))
 

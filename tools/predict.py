@@ -30,6 +30,8 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--threads', type=int, default=2, metavar='N', help='that read, and that write (default: 2)')
     parser.add_argument('--dtype', default='float32', choices=('float32', *DTYPES), help='precision of the network')
     parser.add_argument('--compile', action='store_true', help='compile backbone and neck: for many images of a size')
+    parser.add_argument('--tile', type=int, metavar='N', help='predict in tiles of NxN pixels: for large images')
+    parser.add_argument('--overlap', type=int, default=256, metavar='N', help='pixels that tiles share (default: 256)')
     parser.add_argument('--score-thr', type=float, metavar='S', help='leave out segments, or instances, below')
     parser.add_argument('--no-pictures', action='store_true', help='write no pictures and videos, only the JSON')
     parser.add_argument('--resume', action='store_true', help='go on with what an interrupted run has done')

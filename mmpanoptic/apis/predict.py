@@ -16,6 +16,7 @@ from mmpanoptic.engine.configs import load_config, one_line
 from mmpanoptic.engine.devices import Stopped
 from mmpanoptic.formats.images import check_complete, image_size
 from mmpanoptic.formats.panoptic_writer import image_ids
+from mmpanoptic.results import PanopticResult
 from mmpanoptic.utils import DatasetError, UserError, check_replaceable, read_bytes, whole_folder
 from mmpanoptic.utils.fetch import is_address, path_of
 from mmpanoptic.utils.processes import handle_here
@@ -41,6 +42,8 @@ class Run:
     threads: int = 2
     dtype: str = 'float32'
     compile: bool = False
+    tile: int | None = None
+    overlap: int = 256
     score_thr: float | None = None
     pictures: bool = True
     resume: bool = False
@@ -57,8 +60,8 @@ def predict(run: Run) -> None:
         WriteError: If the results cannot be written; what was there before still is.
         Stopped: If a signal has ended it; what is done is in ``OUT.unfinished``.
     """
-    for name, least in (('batch_size', 1), ('threads', 0)):
-        if getattr(run, name) < least:
+    for name, least in (('batch_size', 1), ('threads', 0), ('tile', 1)):
+        if getattr(run, name) is not None and getattr(run, name) < least:
             raise UserError(f'{name} {getattr(run, name)} is below {least}', name)
     check_replaceable(run.out, MAKER, '--out')
     sources = list_sources(run.inputs)
@@ -67,7 +70,7 @@ def predict(run: Run) -> None:
     if sources.videos or _any_readable(sources.images, problems):
         config = load_config(run.config, run.cfg_options)
         unfinished = Unfinished(run.out, [config.to_dict(), stamp_of(run.checkpoint), sources.images, sources.videos,
-                                          run.score_thr, run.pictures, run.dtype])  # fmt: skip
+                                          run.score_thr, run.pictures, run.dtype, run.tile, run.overlap])  # fmt: skip
         with contextlib.suppress(_NothingPredictedError), whole_folder(run.out, MAKER, '--out') as folder:
             inferencer = PanopticInferencer(
                 config, run.checkpoint, run.device, run.trust_checkpoint, run.allow_nan, run.dtype, run.compile
@@ -151,8 +154,19 @@ class _Work:
             except DatasetError as error:
                 self.problems[video] = error
 
-    def _results(self, images: Iterator, on_error: Any = None) -> Iterator:
+    def _results(self, images: Iterator, on_error: Any = None) -> Iterator[PanopticResult]:
+        if self.run.tile is not None:
+            return self._tiled(images, on_error)
         return self.inferencer(images, self.run.batch_size, self.run.threads, on_error)
+
+    def _tiled(self, images: Iterator, on_error: Any) -> Iterator[PanopticResult]:
+        for image in images:
+            try:
+                yield self.inferencer.tiled(image, (self.run.tile, self.run.tile), self.run.overlap)
+            except DatasetError as error:
+                if on_error is None:
+                    raise
+                on_error(image, error)
 
     def _frames(self, video: str, numbers: Iterator[int], stop: list[int]) -> Iterator[Prediction]:
         """Predictions of the frames of a video, whose pictures become a video."""

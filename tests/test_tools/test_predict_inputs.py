@@ -19,6 +19,7 @@ from mmpanoptic.apis import PanopticInferencer, frames_of
 from mmpanoptic.apis.video import VideoFile
 from mmpanoptic.engine import cli
 from mmpanoptic.exporters import Options, PanopticFiles, export
+from mmpanoptic.formats.panoptic_png import encode_panoptic_png
 from mmpanoptic.results import PanopticResult
 from mmpanoptic.utils import DatasetError, WriteError
 
@@ -146,6 +147,15 @@ def test_images_in_subfolders_are_found_by_their_names(predict: Callable, tmp_pa
     assert numbers['images'] == 2 and (tmp_path / 'tasks/images/day/a.png').is_file()
 
 
+def test_tiles(predict: Callable, tiny: TinyModel, inferencer: PanopticInferencer, capsys: pytest.CaptureFixture):
+    out = predict(tiny.images / '07.png', '--tile', '48', '--overlap', '16', '--no-pictures')
+    expected = inferencer.tiled(str(tiny.images / '07.png'), (48, 48), 16)
+    assert (out / 'panoptic/07.png').read_bytes() == encode_panoptic_png(expected.id_map)
+    with pytest.raises(SystemExit):
+        predict(tiny.images / '07.png', '--tile', '48', '--overlap', '48')
+    assert 'overlap' in capsys.readouterr().err.splitlines()[-1]
+
+
 def write_video(path: Path, number: int) -> None:
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*'mp4v'), 10, (64, 48))
     for shift in range(number):
@@ -246,7 +256,7 @@ def test_an_interrupted_run_can_be_gone_on_with(
 
 
 def test_arguments_that_make_no_sense(predict: Callable, tiny: TinyModel, capsys: pytest.CaptureFixture):
-    for flag, value in (('--batch-size', '0'), ('--threads', '-1')):
+    for flag, value, least in (('--batch-size', '0', 1), ('--threads', '-1', 0), ('--tile', '0', 1)):
         with pytest.raises(SystemExit):
             predict(tiny.images, flag, value)
-        assert f'is below {int(value) + 1 if value == "0" else 0} ({flag})' in capsys.readouterr().err
+        assert f'{value} is below {least} ({flag})' in capsys.readouterr().err

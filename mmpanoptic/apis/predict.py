@@ -12,12 +12,12 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from mmpanoptic.engine.configs import load_config, one_line
+from mmpanoptic.engine.configs import load_config
 from mmpanoptic.engine.devices import Stopped
 from mmpanoptic.formats.images import check_complete, image_size
 from mmpanoptic.formats.panoptic_writer import image_ids
 from mmpanoptic.results import PanopticResult
-from mmpanoptic.utils import DatasetError, UserError, check_replaceable, read_bytes, whole_folder
+from mmpanoptic.utils import DatasetError, UserError, check_replaceable, one_line, read_bytes, whole_folder
 from mmpanoptic.utils.fetch import is_address, path_of
 from mmpanoptic.utils.processes import handle_here
 from mmpanoptic.utils.progress import tracked

@@ -38,7 +38,7 @@ test: install lint browser  ## install if need be, then lint and the whole test 
 
 # The report is tested in a browser. Root gets it from Debian's or Ubuntu's packages; elsewhere its tests are skipped.
 browser:
-	@command -v chromium chromium-browser google-chrome >/dev/null || { [ "$$(id -u)" = 0 ] && \
+	@command -v chromium chromium-browser google-chrome google-chrome-stable >/dev/null || { [ "$$(id -u)" = 0 ] && \
 		command -v apt-get >/dev/null && apt-get update -qq && \
 		DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium >/dev/null; } || \
 		echo 'make test: no chromium here, so the tests of the report in a browser are skipped: install it' >&2

@@ -67,6 +67,7 @@ def assert_same_files(one: Path, other: Path) -> None:
     assert filecmp.cmpfiles(one, other, names, shallow=False) == (names, [], [])
 
 
+@pytest.mark.slow
 def test_it_is_what_the_test_predicts(run, tiny, tmp_path, monkeypatch):
     """With test-time augmentation: the same segments and maps as of tools/test.py, whose list says what things are."""
     out = run('--tta')
@@ -100,6 +101,7 @@ def test_same_bytes_on_two_processes(run, tiny, tmp_path):
     assert not list(tmp_path.glob('*.predictions'))
 
 
+@pytest.mark.slow
 def test_nothing_that_is_predicted_is_lost(run, tiny, tmp_path, monkeypatch):
     """A broken image, then a full disk: each run goes on where the last one ended, and the files are those of one."""
     images = tmp_path / 'images'
@@ -196,6 +198,7 @@ def instances(tmp_path_factory: pytest.TempPathFactory, tiny: TinyModel) -> Tiny
     return TinyModel(str(config), str(root / 'tiny.pth'), tiny.images)
 
 
+@pytest.mark.slow
 def test_boxes_and_masks(run, instances, tiny, tmp_path, monkeypatch):
     """The same boxes, masks and scores as tools/test.py writes."""
     out = run(model=instances)

@@ -218,8 +218,8 @@ def test_cityscapes_panoptic(streets, cityscapes_root, tmp_path):
 
 
 def test_cityscapes_instances(streets, cityscapes_root, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)  # the evaluator writes matches.json here
     """The official evaluator finds the texts and the masks by its own patterns."""
+    monkeypatch.chdir(tmp_path)  # where it writes matches.json
     listed = cityscapes_images(str(streets))
     truths = [
         str(cityscapes_root / f'gtFine/val/{image["id"].split("_")[0]}/{image["id"]}_gtFine_instanceIds.png')

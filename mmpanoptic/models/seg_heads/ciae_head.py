@@ -203,20 +203,21 @@ class CIAEHead(BaseModule):
         return self.memory.embeddings[self.num_stuff_classes :]
 
     @staticmethod
-    def queries(embedding: Tensor, points: Tensor) -> Tensor:
+    def queries(embedding: Tensor, points: Tensor, size: Tensor | None = None) -> Tensor:
         """Embeddings of single pixels.
 
         Args:
             embedding: Raw map of one image, of shape (D, h, w).
             points: Column and row of each pixel, of shape (n, 2), of the map enlarged 4 times (bilinear, not aligned at
                 the corners).
+            size: Width and height of the map as a tensor, where a trace is to follow them.
 
         Returns:
             Unit vectors of shape (n, D): those of the enlarged map, which is not formed, in float32 at least.
         """
         embedding = full(embedding)
-        size = embedding.new_tensor([embedding.size(2), embedding.size(1)]) * EMBEDDING_STRIDE
-        grid = (points.to(embedding) + 0.5) / size * 2 - 1
+        size = embedding.new_tensor([embedding.size(2), embedding.size(1)]) if size is None else size.to(embedding)
+        grid = (points.to(embedding) + 0.5) / (size * EMBEDDING_STRIDE) * 2 - 1
         sampled = F.grid_sample(embedding[None], grid[None, None], padding_mode='border', align_corners=False)
         return F.normalize(sampled[0, :, 0].T, dim=1)
 

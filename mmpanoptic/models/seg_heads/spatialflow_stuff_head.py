@@ -151,6 +151,13 @@ class SpatialFlowStuffHead(BaseSemanticHead):
             results.append(StuffLabels(labels, logits))
         return results
 
+    def labels_of_input(self, x: tuple[Tensor, ...], batch_img_metas: list[dict]) -> list[Tensor]:
+        """Stuff class of each pixel of each image as it was fed in, int64 of shape (H, W), S for none.
+
+        Arguments are those of ``predict``.
+        """
+        return [best_channel(self._things_as_other(logits)) for logits in self._cropped_logits(x, batch_img_metas)]
+
     def predict_logits(
         self, x: tuple[Tensor, ...], batch_img_metas: list[dict], rescale: bool = False
     ) -> list[StuffLogits]:

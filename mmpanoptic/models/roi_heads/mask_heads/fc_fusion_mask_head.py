@@ -104,5 +104,5 @@ class FCFusionMaskHead(FCNMaskHead):
         """The branch: features of shape (R, C, h, w) to one map of shape (R, 1, 2h, 2w)."""
         for conv in self.fc_convs:
             x = conv(x)
-        x = self.mask_fc(x.flatten(1)).reshape(len(x), 1, *self.fc_mask_size)
+        x = self.mask_fc(x.flatten(1)).reshape(x.shape[0], 1, *self.fc_mask_size)
         return F.relu(x) if self.fc_relu else x

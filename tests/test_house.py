@@ -18,7 +18,7 @@ FLOORS = (
     ('formats',),
     ('datasets', 'importers', 'exporters', 'models', 'evaluation', 'visualization'),
     ('engine',),
-    ('apis', 'analysis', 'report'),
+    ('apis', 'deploy', 'analysis', 'report'),
     ('submission',),
 )
 # The same inside of models/.
@@ -139,6 +139,7 @@ PUBLIC = {
         'LoadAnnotations LoadImageFromFile LoadPanopticAnnotations PackPanopticInputs PanopticCopyPaste RandomFlip '
         'Resize TestTimeAug'
     ),
+    'mmpanoptic.deploy': 'OnnxPanoptic',
     'mmpanoptic.engine.hooks': (
         'BranchGradientHook CheckpointHook ClassTransferHook FiniteLossHook LoggerHook PanopticCheckHook '
         'PanopticVisualizationHook RankingConflictHook SpeedHook StopHook SyncBuffersHook branch_gradients'

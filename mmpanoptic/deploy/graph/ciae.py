@@ -1,0 +1,161 @@
+"""CIAE as one graph."""
+
+from types import SimpleNamespace
+
+import torch
+from torch import Tensor, nn
+
+from mmpanoptic.models.losses import EMBEDDING_STRIDE
+
+from .boxes import Detections, above, cut, size_of, suppressed, without_small
+from .image import Preparation, in_double
+from .paste import replaced
+from .segments import Segmented, Source, count_rows, listed, with_stuff
+
+
+class CIAEGraph(nn.Module):
+    """From an image, uint8 RGB of shape (H, W, 3), to its segments.
+
+    Args:
+        model: :class:`~mmpanoptic.models.CIAE`, in eval mode.
+        preparation: What becomes of the image before.
+    """
+
+    def __init__(self, model: nn.Module, preparation: Preparation) -> None:
+        super().__init__()
+        self.model, self.preparation = model, preparation
+
+    def forward(self, image: Tensor) -> Segmented:
+        """The segments of an image."""
+        model, head = self.model, self.model.panoptic_fusion_head
+        shape = torch._shape_as_tensor(image)
+        output_size = shape[0], shape[1]
+        inputs, *size = self.preparation(image, *output_size)
+        feats = model.extract_feat(inputs)
+        found = model.bbox_head(feats[-len(model.bbox_head.strides) :])
+        pixels = model.semantic_head(feats, found.box_embeddings)
+        detections, points = locations(model.bbox_head, found, size, head.score_thr)
+        embedding = pixels.embedding[0]
+        queries = model.semantic_head.queries(embedding, points, torch.stack(size_of(embedding)[::-1]))
+        instances = SimpleNamespace(labels=detections.labels, embeddings=queries)
+        labels = head.labels(instances, model.semantic_head.thing_queries)
+        scale = [in_double(one) / in_double(other) for one, other in zip(size, output_size, strict=True)]
+        boxes = detections.boxes / torch.cat([scale[1], scale[0]] * 2).float()
+
+        rows, columns = (
+            readings(pixels_of, step, one)
+            for pixels_of, step, one in zip(output_size, scale, size_of(embedding), strict=True)
+        )
+        windows = windows_of(boxes, output_size, head.box_scale)
+        num_stuff = head.num_stuff_classes
+        if pixels.semantic is None:
+            queries = torch.cat([model.semantic_head.stuff_queries, queries])
+            windows = torch.cat([whole(output_size, num_stuff), windows])
+            best = closest(scores_of(queries, embedding), windows, rows, columns)
+            things = (best - num_stuff).clamp(min=0)
+            semantic = torch.where((best > 0) & (best <= num_stuff), best - 1, num_stuff)
+        else:
+            semantic = closest(pixels.semantic[0], whole(output_size, num_stuff + 1), rows, columns) - 1
+            things = closest(scores_of(queries, embedding), windows, rows, columns)
+            things = torch.where(semantic == num_stuff, things, 0)
+        source = Source(labels, detections.scores, head.num_things_classes, head.num_stuff_classes)
+        sources = with_stuff(things, semantic, source, head.stuff_area_limit)
+        is_there = (count_rows(sources, source).sum(dim=0) > 0)[1 : source.count + 1].long()
+        return listed(sources, source, is_there.cumsum(0) * is_there)
+
+
+def locations(head: nn.Module, found: tuple, size: tuple[Tensor, Tensor], least: float) -> tuple[Detections, Tensor]:
+    """Detections of a CIAEProposalHead, and the pixels (N, 2) that their queries are read at, x and y.
+
+    Args:
+        head: The head.
+        found: Its outputs, of one image.
+        size: Height and width of the network's input without padding.
+        least: Score that the fusion asks for.
+    """
+    cfg, levels = head.test_cfg, []
+    for logits, distances, centerness, stride in zip(*found[:3], head.prior_generator.strides, strict=True):
+        scores, labels, places = above(logits[0].flatten(1).t().sigmoid(), cfg, least)
+        height, width = size_of(logits)
+        across, down = ((torch.arange(side) + head.prior_generator.offset) * step for side, step in
+                        ((width, stride[0]), (height, stride[1])))  # fmt: skip
+        points = torch.stack([across.expand(height, width), down[:, None].expand(height, width)], dim=-1).reshape(-1, 2)
+        scores = scores * centerness.flatten()[places].sigmoid()
+        levels.append((scores, labels, points[places], distances[0].flatten(1).t()[places]))
+    scores, labels, points, distances = (torch.cat(parts) for parts in zip(*levels, strict=True))
+    boxes = cut(head.bbox_coder.decode(points, distances), size)
+    boxes, scores, labels, points = without_small(cfg.get('min_bbox_size', -1), boxes, scores, labels, points)
+    chosen = (scores >= least).nonzero().flatten()
+    boxes, scores, labels, points = boxes[chosen], scores[chosen], labels[chosen], points[chosen]
+    kept = suppressed(Detections(boxes, scores, labels), cfg)
+    height, width = size
+    return Detections(boxes[kept], scores[kept], labels[kept]), torch.minimum(
+        points[kept].long(), torch.stack([width, height]) - 1
+    )
+
+
+def windows_of(boxes: Tensor, size: tuple[Tensor, Tensor], box_scale: float | None) -> Tensor:
+    """The windows of ``pixel_windows`` of :mod:`mmpanoptic.models.fusion.embedding`, as (top, bottom, left, right)."""
+    limits = torch.stack([size[1], size[0], size[1], size[0]])
+    boxes = boxes.double()
+    if box_scale is None:
+        left, top, right, bottom = torch.cat([boxes[:, :2] * 0, boxes[:, 2:] * 0 + limits[2:]], dim=1).long().unbind(1)
+        return torch.stack([top, bottom, left, right], dim=1)
+    if box_scale != 1:
+        centres, halves = (boxes[:, 2:] + boxes[:, :2]) / 2, (boxes[:, 2:] - boxes[:, :2]) / 2 * box_scale
+        boxes = torch.cat([centres - halves, centres + halves], dim=1)
+    sides = torch.minimum((boxes - 0.5).ceil().clamp(min=0), limits.double()).long()
+    left, top, right, bottom = sides.unbind(1)
+    return torch.stack([top, torch.maximum(top, bottom), left, torch.maximum(left, right)], dim=1)
+
+
+def whole(size: tuple[Tensor, Tensor], count: int) -> Tensor:
+    """The window (top, bottom, left, right) of the whole image, ``count`` times."""
+    none = torch.zeros_like(size[0])
+    return torch.stack([none, size[0], none, size[1]]).expand(count, 4)
+
+
+def readings(pixels: Tensor, scale: Tensor, centres: Tensor) -> Tensor:
+    """How the pixels of an axis read the centres of a map of stride 4: bilinear weights of shape (pixels, centres).
+
+    Two of a row are not 0, at places as in :class:`mmpanoptic.models.fusion.embedding.query_map.Axis`.
+
+    Args:
+        pixels: Number of pixels.
+        scale: Pixels of the network's input for one of these, float64.
+        centres: Number of centres.
+    """
+    position = (torch.arange(pixels).double() + 0.5) * scale / EMBEDDING_STRIDE - 0.5
+    position = torch.minimum(position.clamp(min=0), in_double(centres - 1))
+    return (1 - (position[:, None] - torch.arange(centres).double()).abs()).clamp(min=0).float()
+
+
+def scores_of(queries: Tensor, embedding: Tensor) -> Tensor:
+    """Similarities (Q, h, w) of queries (Q, D) to a map (D, h, w): they are interpolated as the map would be."""
+    height, width = size_of(embedding)
+    return (queries @ embedding.flatten(1)).reshape(-1, height, width)
+
+
+@torch.jit.script
+def closest(scores: Tensor, windows: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """The query of the largest score at each pixel, the first of equals.
+
+    Args:
+        scores: Of Q queries at the centres, of shape (Q, h, w).
+        windows: Pixels that they may have, (top, bottom, left, right), int64 of shape (Q, 4).
+        rows, columns: How pixels read the centres, see :func:`readings`.
+
+    Returns:
+        q + 1, int64 of shape (H, W); 0 where there is none.
+    """
+    best = torch.full((rows.shape[0], columns.shape[0]), -1e30)
+    queries = torch.zeros(rows.shape[0], columns.shape[0], dtype=torch.int64)
+    for index in range(scores.shape[0]):
+        top, bottom = int(windows[index, 0]), int(windows[index, 1])
+        left, right = int(windows[index, 2]), int(windows[index, 3])
+        own = torch.matmul(torch.matmul(rows[top:bottom], scores[index]), columns[left:right].t())
+        before, old = best[top:bottom, left:right], queries[top:bottom, left:right]
+        wins = own > before
+        best = replaced(best, torch.where(wins, own, before), top, bottom, left, right)
+        queries = replaced(queries, torch.where(wins, index + 1, old), top, bottom, left, right)
+    return queries

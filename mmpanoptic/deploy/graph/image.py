@@ -1,0 +1,108 @@
+"""From an image, uint8 RGB, to the network's input: bit for bit what the test pipeline makes of it.
+
+OpenCV resizes bytes in fixed point, with 11 bits for a weight. All numbers that occur there are integers below 2 ** 53,
+so that float64 has them exactly, and a floor stands for each shift.
+
+Source: ``resizeGeneric_`` and ``VResizeLinear`` of
+https://github.com/opencv/opencv/blob/4.x/modules/imgproc/src/resize.cpp
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+_ONE = 2048.0
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """What becomes of an image before the network sees it.
+
+    Attributes:
+        scale: The two sides, in any order, that the image is to fit in (``keep_ratio``), or width and height.
+        keep_ratio: Whether the image keeps its shape.
+        mean, std: Of each channel, RGB.
+        divisor: Height and width are padded, below and on the right, to multiples of this.
+        to_bgr: Whether the network takes BGR.
+    """
+
+    scale: tuple[int, int]
+    keep_ratio: bool
+    mean: Sequence[float]
+    std: Sequence[float]
+    divisor: int
+    to_bgr: bool = False
+
+    def size(self, height: Tensor, width: Tensor) -> tuple[Tensor, Tensor]:
+        """Height and width after resizing, int64 scalars, of those of the image, as mmcv's ``rescale_size`` has it."""
+        if not self.keep_ratio:
+            return torch.full_like(height, self.scale[1]), torch.full_like(width, self.scale[0])
+        long, short = in_double(torch.maximum(height, width)), in_double(torch.minimum(height, width))
+        factor = torch.minimum(max(self.scale) / long, min(self.scale) / short)
+        return tuple((in_double(side) * factor + 0.5).floor().long().clamp(min=1)[0] for side in (height, width))
+
+    def __call__(self, image: Tensor, height: Tensor, width: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The network's input, float32 of shape (1, 3, H', W'), and height and width without padding.
+
+        Args:
+            image: uint8 of shape (H, W, 3), RGB.
+            height, width: H and W, int64 scalars.
+        """
+        rows, columns = self.size(height, width)
+        resized = resize_bytes(image, height, width, rows, columns).permute(2, 0, 1)
+        mean, std = (torch.tensor(values, dtype=torch.float32)[:, None, None] for values in (self.mean, self.std))
+        if self.to_bgr:
+            resized = resized.flip(0)
+        normal = (resized - mean) / std
+        below, right = (-side % self.divisor for side in (rows, columns))
+        normal = torch.cat([normal, normal.new_zeros(1).expand(3, rows, right)], dim=2)
+        normal = torch.cat([normal, normal.new_zeros(1).expand(3, below, columns + right)], dim=1)
+        return normal[None], rows, columns
+
+
+def in_double(number: Tensor) -> Tensor:
+    """A scalar as float64 of shape (1,): the exporter computes with scalars in float32, whatever they are."""
+    return number.reshape(1).double()
+
+
+def resize_bytes(image: Tensor, height: Tensor, width: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """OpenCV's bilinear ``resize`` of bytes.
+
+    Args:
+        image: uint8 of shape (H, W, C).
+        height, width: H and W, int64 scalars.
+        rows, columns: Height and width to make, int64 scalars.
+
+    Returns:
+        float32 of shape (rows, columns, C), whole numbers.
+    """
+    left, right, left_weight, right_weight = _taps(width, columns, clamped=True)
+    upper, lower, upper_weight, lower_weight = _taps(height, rows, clamped=False)
+    values = image.double()
+    across = values.index_select(1, left) * left_weight[:, None] + values.index_select(1, right) * right_weight[:, None]
+    across = (across / 16).floor()
+    down = sum(
+        (across.index_select(0, place) * weight[:, None, None] / 65536).floor()
+        for place, weight in ((upper, upper_weight), (lower, lower_weight))
+    )
+    return ((down + 2) / 4).floor().float()
+
+
+def _taps(source: Tensor, target: Tensor, clamped: bool) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The two places that each of ``target`` pixels reads of ``source`` ones, and their weights in 2048ths.
+
+    ``clamped`` says whether a place beyond the last pixel has the weight of the last one, as across, or the weights
+    that it would have there, as down.
+    """
+    scale = 1.0 / (in_double(target) / in_double(source))
+    position = ((torch.arange(target).double() + 0.5) * scale - 0.5).float()
+    place = position.floor()
+    fraction = position - place
+    last = (source - 1).float()
+    if clamped:
+        inside = (place >= 0) & (place < last)
+        fraction = torch.where(inside, fraction, torch.zeros_like(fraction))
+    first, second = (torch.minimum(one.clamp(min=0), last).long() for one in (place, place + 1))
+    return first, second, ((1 - fraction) * _ONE).round().double(), (fraction * _ONE).round().double()

@@ -1,0 +1,125 @@
+"""From a map of sources (see :mod:`~.paste`) to ids and the list of segments."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from mmpanoptic.structures import INSTANCE_OFFSET
+
+#: Score of what has none; the exporter's shape inference fails on NaN.
+NO_SCORE = -1.0
+
+
+class Segmented(NamedTuple):
+    """What a graph gives, S segments: things in the order of their numbers, then stuff by label.
+
+    Attributes:
+        id_map: int32 of shape (H, W): label + 1 + INSTANCE_OFFSET * k, k = 1, 2, ... for things and 0 for stuff; 0 is
+            void.
+        ids: int32 of shape (S,).
+        labels: Contiguous, int32 of shape (S,).
+        scores: float32 of shape (S,), NO_SCORE for stuff.
+        boxes: x, y, width and height in pixels, int32 of shape (S, 4).
+        areas: In pixels, int32 of shape (S,).
+    """
+
+    id_map: Tensor
+    ids: Tensor
+    labels: Tensor
+    scores: Tensor
+    boxes: Tensor
+    areas: Tensor
+
+
+class Source(NamedTuple):
+    """What a map of sources is made of: things by their labels and scores (N,), stuff by numbers of classes."""
+
+    labels: Tensor
+    scores: Tensor
+    num_things: int
+    num_stuff: int
+
+    @property
+    def count(self) -> Tensor:
+        """N, an int64 scalar."""
+        return torch._shape_as_tensor(self.labels)[0]
+
+
+def count_rows(sources: Tensor, source: Source) -> Tensor:
+    """Pixels of each source, 0 to N + S + 1, in each row: float32 of shape (H, N + S + 2)."""
+    height = torch._shape_as_tensor(sources)[0]
+    counts = torch.zeros(1).expand(height, source.count + source.num_stuff + 2)
+    return counts.scatter_add(1, sources, torch.ones(1).expand_as(sources))
+
+
+def count_columns(sources: Tensor, source: Source) -> Tensor:
+    """The same in each column: float32 of shape (N + S + 2, W)."""
+    width = torch._shape_as_tensor(sources)[1]
+    counts = torch.zeros(1).expand(source.count + source.num_stuff + 2, width)
+    return counts.scatter_add(0, sources, torch.ones(1).expand_as(sources))
+
+
+def with_stuff(sources: Tensor, semantic: Tensor, source: Source, area_limit: float) -> Tensor:
+    """Free pixels given to stuff, except where a class would have fewer than ``area_limit`` pixels.
+
+    Args:
+        sources: Map of sources, int64 of shape (H, W), without stuff.
+        semantic: Stuff class of each pixel, int64 of shape (H, W), S for none.
+        source: What the map is made of.
+        area_limit: In pixels.
+    """
+    sources = torch.where(sources == 0, semantic + source.count + 1, sources)
+    areas = count_rows(sources, source).long().sum(dim=0)
+    is_kept = areas >= area_limit
+    numbers = torch.arange(torch._shape_as_tensor(areas)[0])
+    is_kept = (is_kept | (numbers <= source.count)) & (numbers <= source.count + source.num_stuff)
+    return torch.where(is_kept, numbers, 0)[sources]
+
+
+def listed(sources: Tensor, source: Source, numbers: Tensor) -> Segmented:
+    """The outputs of a graph.
+
+    Args:
+        sources: Map of sources, int64 of shape (H, W).
+        source: What the map is made of.
+        numbers: k of each instance, int64 of shape (N,), 0 for those that are not in the map.
+    """
+    stuff = torch.arange(source.num_stuff) + source.num_things
+    none = torch.zeros(1, dtype=torch.long)
+    labels = torch.cat([none, source.labels, stuff, none])
+    order = torch.cat([none, numbers, torch.zeros_like(stuff), none])
+    ids = labels + 1 + INSTANCE_OFFSET * order
+    is_source = torch.cat([none, torch.ones_like(source.labels), torch.ones_like(stuff), none])
+    ids = (ids * is_source).int()
+    no_score = torch.full((1,), NO_SCORE)
+    scores = torch.cat([no_score, source.scores, no_score.expand(source.num_stuff + 1)])
+
+    rows, columns = count_rows(sources, source), count_columns(sources, source)
+    areas = rows.long().sum(dim=0)  # float32 would end at 2 ** 24 pixels
+    # Things by number, then stuff by place; what is not there comes last.
+    places = torch.arange(torch._shape_as_tensor(order)[0])
+    keys = torch.where(places > source.count, places + source.count, order)
+    is_there = (areas > 0) & (is_source > 0)
+    chosen = is_there.nonzero().flatten()
+    chosen = chosen[keys[chosen].float().neg().topk(torch._shape_as_tensor(chosen)[0])[1]]
+    boxes = [*_extent(columns[chosen]), *_extent(rows.t()[chosen])]
+    left, width, top, height = boxes
+    return Segmented(
+        ids[sources],
+        ids[chosen],
+        labels[chosen].int(),
+        scores[chosen],
+        torch.stack([left, top, width, height], dim=1).int(),
+        areas[chosen].int(),
+    )
+
+
+def _extent(counts: Tensor) -> tuple[Tensor, Tensor]:
+    """First place and length, int64 of shape (S,), of what spans the places with a count, of counts (S, places)."""
+    places = torch.arange(torch._shape_as_tensor(counts)[1])
+    is_there = counts > 0
+    last = torch.where(is_there, places + 1, 0).amax(dim=1)
+    from_behind = torch.where(is_there, torch._shape_as_tensor(counts)[1] - places, 0).amax(dim=1)
+    first = torch._shape_as_tensor(counts)[1] - from_behind
+    return first, last - first

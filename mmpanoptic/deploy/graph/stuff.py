@@ -1,0 +1,36 @@
+"""Stuff classes of the pixels of the output, by the heads of a model."""
+
+import torch
+from torch import Tensor, nn
+
+from mmpanoptic.models.fusion.stuff import stuff_labels
+
+
+def stuff_of(model: nn.Module, feats: tuple[Tensor, ...], meta: dict) -> Tensor:
+    """Stuff class of each pixel, int64 of shape (H, W), S for none.
+
+    Args:
+        model: A detector with a semantic head that gives StuffLogits or StuffLabels.
+        feats: What the head sees, of one image.
+        meta: ``batch_input_shape``, ``img_shape`` and ``ori_shape``, int64 scalars.
+    """
+    head = model.semantic_head
+    if getattr(head, 'resize', None) == 'labels':
+        (labels,) = head.labels_of_input(feats, [meta])
+        return nearest(labels, meta['img_shape'], meta['ori_shape'])
+    (stuff,) = head.predict(feats, [meta], True)
+    return stuff_labels(stuff, model.num_things_classes, model.num_stuff_classes)
+
+
+def nearest(image: Tensor, size: tuple[Tensor, Tensor], wanted: tuple[Tensor, Tensor]) -> Tensor:
+    """torch's nearest interpolation of an image of that size, of which ONNX's differs by rounding of places.
+
+    Source: ``nearest_idx`` of https://github.com/pytorch/pytorch/blob/main/aten/src/ATen/native/UpSample.h
+    """
+    places = [
+        torch.minimum(
+            (torch.arange(new).float() * (old.reshape(1).float() / new.reshape(1).float())).floor().long(), old - 1
+        )
+        for old, new in zip(size, wanted, strict=True)
+    ]
+    return image.index_select(0, places[0]).index_select(1, places[1])

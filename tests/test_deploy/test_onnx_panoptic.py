@@ -1,0 +1,175 @@
+"""What runs an ONNX file, and what refuses to write one."""
+
+import os
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from fixtures.tiny_run import run_tool, tool_env
+from helpers.deployed import CATEGORIES, Deployed, blots, deploy
+from helpers.repo import ROOT
+from mmengine.config import Config
+
+from mmpanoptic.apis import load_model
+from mmpanoptic.deploy import OnnxPanoptic
+from mmpanoptic.deploy.checks import preparation_of, require_exportable
+from mmpanoptic.deploy.graph.image import resize_bytes
+from mmpanoptic.engine.configs import load_config
+from mmpanoptic.utils import UserError
+
+pytest.importorskip('onnx')
+pytest.importorskip('onnxruntime')
+
+PANOPTIC_FPN = 'panoptic_fpn/panoptic-fpn_r18_fpn_shapes'
+ALONE = """
+import sys
+class Blocked:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition('.')[0] in ('torch', 'mmcv', 'mmdet', 'mmengine', 'cv2', 'PIL', 'pycocotools', 'rich'):
+            raise ModuleNotFoundError(f'No module named {name!r}', name=name)
+sys.meta_path.insert(0, Blocked())
+import numpy as np
+from mmpanoptic.deploy import OnnxPanoptic
+result = OnnxPanoptic(sys.argv[1], threads=1)(np.load(sys.argv[2]))
+np.save(sys.argv[3], result.id_map)
+print([(segment['id'], segment['category_id'], segment['area']) for segment in result.coco_segments()])
+"""
+
+
+@pytest.fixture(scope='module')
+def deployed(tmp_path_factory: pytest.TempPathFactory) -> Deployed:
+    return deploy(PANOPTIC_FPN, tmp_path_factory.mktemp('onnx') / 'model.onnx')
+
+
+def test_it_takes_numpy_and_onnxruntime_alone(deployed: Deployed, tmp_path: Path):
+    image = blots(51, 90)
+    np.save(tmp_path / 'image.npy', image)
+    env = tool_env(PYTHONPATH=os.environ.get('PYTHONPATH', ''))
+    command = [sys.executable, '-c', ALONE, deployed.path, tmp_path / 'image.npy', tmp_path / 'map.npy']
+    done = subprocess.run(list(map(str, command)), env=env, capture_output=True, text=True, timeout=100)
+    assert done.returncode == 0, done.stderr
+    result = deployed.session()(image)
+    assert np.array_equal(np.load(tmp_path / 'map.npy'), result.id_map)
+    expected = [(one.id, CATEGORIES[one.label]['id'], one.area) for one in result.segments]
+    assert done.stdout.strip() == str(expected)
+
+
+def test_the_file_tells_classes_preprocessing_and_thresholds(deployed: Deployed):
+    metadata = deployed.session().metadata
+    assert metadata['categories'] == CATEGORIES
+    assert metadata['preprocessing']['scale'] == [144, 96]
+    assert metadata['preprocessing']['mean'] == pytest.approx([123.675, 116.28, 103.53])
+    assert metadata['thresholds']['fusion'] == dict(
+        type='HeuristicFusion', score_thr=0.1, overlap_thr=0.5, stuff_area_limit=64
+    )
+    assert metadata['thresholds']['test_cfg']['rcnn']['score_thr'] == 0.05
+    assert metadata['size'] is None
+
+
+@pytest.mark.parametrize(
+    ('image', 'message'),
+    [
+        (np.zeros((4, 5, 3), np.float32), r'uint8 of shape \(height, width, 3\), RGB, not float32'),
+        (np.zeros((4, 5), np.uint8), r'not uint8 of shape \(4, 5\)'),
+        ('image.png', r'RGB, not str'),
+        (np.zeros((0, 5, 3), np.uint8), '0x5 pixels has none'),
+    ],
+)
+def test_what_is_no_image(deployed: Deployed, image: object, message: str):
+    with pytest.raises(UserError, match=message):
+        deployed.session()(image)
+
+
+def test_what_is_no_file_of_ours(tmp_path: Path):
+    with pytest.raises(UserError, match=r'model\.onnx does not exist'):
+        OnnxPanoptic(tmp_path / 'model.onnx')
+    (tmp_path / 'model.onnx').write_bytes(b'nothing')
+    with pytest.raises(UserError, match=r'model\.onnx cannot be run by onnxruntime .*export-onnx'):
+        OnnxPanoptic(tmp_path / 'model.onnx')
+    onnx = pytest.importorskip('onnx')
+    values = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1]) for name in 'xy']
+    graph = onnx.helper.make_graph([onnx.helper.make_node('Neg', ['x'], ['y'])], 'g', values[:1], values[1:])
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid('', 17)], ir_version=8)
+    onnx.save(model, tmp_path / 'model.onnx')
+    with pytest.raises(UserError, match=r'model\.onnx has no metadata of mmpanoptic.*export-onnx'):
+        OnnxPanoptic(tmp_path / 'model.onnx')
+
+
+@pytest.mark.parametrize(
+    ('name', 'options', 'message'),
+    [
+        (
+            'panoptic_fpn/panoptic-fpn_r18_fpn_shapes',
+            {'model.panoptic_fusion_head.stuff_area_mode': 'component'},
+            "PanopticFPN cannot be exported: stuff_area_mode 'component'.*'segment'",
+        ),
+        (
+            'panoptic_fpn/panoptic-fpn_r18_fpn_shapes',
+            {'model.test_cfg.rcnn.nms.type': 'soft_nms'},
+            'suppression by .*soft_nms.*iou_threshold',
+        ),
+        ('ciae/ciae_r18_fpn_shapes', {'model.oracle': True}, 'CIAE cannot be exported: its oracle'),
+        ('panet/panet_r18_fpn_shapes', {}, 'cannot be exported: Panoptic FPN, OANet, SpatialFlow and CIAE can'),
+    ],
+)
+def test_what_cannot_be_exported_is_named(name: str, options: dict, message: str):
+    model, _ = load_model(load_config(f'{name}.py', options), device='cpu')
+    with pytest.raises(UserError, match=message):
+        require_exportable(model)
+
+
+def test_pipelines_that_cannot_be_exported_are_named(deployed: Deployed):
+    def changed(**step: object) -> Config:
+        config = Config(deployed.config.to_dict())
+        config.test_dataloader.dataset.pipeline[1] = step
+        return config
+
+    for step, message in (
+        (dict(type='Resize', scale_factor=2.0), r'Resize\(scale_factor=2\.0\) cannot be exported: give a scale'),
+        (dict(type='Pad', size_divisor=32), 'Pad cannot be exported'),
+    ):
+        with pytest.raises(UserError, match=message):
+            preparation_of(deployed.model, changed(**step))
+
+
+@pytest.mark.parametrize('height, width, rows, columns', [(90, 51, 33, 70), (40, 60, 20, 30), (37, 91, 200, 160)])
+def test_bytes_are_resized_as_opencv_does(height: int, width: int, rows: int, columns: int):
+    image = np.random.default_rng(0).integers(0, 256, (height, width, 3)).astype(np.uint8)
+    sizes = map(torch.tensor, (height, width, rows, columns))
+    assert np.array_equal(
+        resize_bytes(torch.from_numpy(image), *sizes).numpy(), cv2.resize(image, (columns, rows)).astype(np.float32)
+    )
+
+
+def test_the_tool(deployed: Deployed, tmp_path: Path):
+    meta = dict(dataset_meta=dict(classes=[one['name'] for one in CATEGORIES], categories=[
+        dict(one, label=label) for label, one in enumerate(CATEGORIES)
+    ]))  # fmt: skip
+    torch.save(dict(state_dict=deployed.model.state_dict(), meta=meta), tmp_path / 'model.pth')
+    options = 'model.panoptic_fusion_head.score_thr=0.1', 'model.panoptic_fusion_head.stuff_area_limit=64'
+    done = run_tool(
+        'misc/export_onnx.py', f'{PANOPTIC_FPN}.py', 'model.pth', 'model.onnx', '--size', '96', '144', '--cfg-options',
+        *options, 'test_dataloader.dataset.pipeline.resize.scale=(144,96)', cwd=tmp_path,
+        env=tool_env(PYTHONPATH=os.environ.get('PYTHONPATH', '')),
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith('model.onnx: ')
+    assert 'Warning' not in done.stderr
+    image = blots(96, 144)
+    result = OnnxPanoptic(tmp_path / 'model.onnx', threads=1)(image)
+    assert np.mean(result.id_map == deployed.session()(image).id_map) >= 0.999
+    assert [category['id'] for category in result.categories] == [one['id'] for one in CATEGORIES]
+
+
+def test_sizes():
+    parse_size = runpy.run_path(str(ROOT / 'tools/misc/export_onnx.py'))['parse_size']
+    assert parse_size(['dynamic']) is None
+    assert parse_size(['480', '640']) == (480, 640)
+    for words in (['480'], ['0', '640'], ['480', 'dynamic']):
+        with pytest.raises(UserError, match=f"--size {' '.join(words)}: give height and width .*480 640, or 'dynamic'"):
+            parse_size(words)

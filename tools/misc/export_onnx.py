@@ -28,7 +28,7 @@ def parse_args() -> argparse.Namespace:
         nargs='+',
         default=['dynamic'],
         metavar=('HEIGHT', 'WIDTH'),
-        help="of all images in pixels, which saves a few per cent of the time, or 'dynamic': any (default)",
+        help="of all images in pixels, or 'dynamic': any (default)",
     )
     parser.add_argument('--cfg-options', nargs='+', action=cli.Options, help='config values to override, key=value')
     cli.add_checkpoint_arguments(parser)

@@ -41,11 +41,11 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def scenes(folder: Path, number: int, seed: int) -> tuple[list[dict[str, Any]], list[dict]]:
-    """Annotations of drawn scenes with their images, and the categories."""
+def scenes(folder: Path, number: int, seed: int, labelled: bool) -> tuple[list[dict[str, Any]], list[dict]]:
+    """Drawn scenes, with their annotations if they are to be scored, and the categories."""
     init_default_scope('mmpanoptic')
     write_dataset(folder, {'val': number}, SCENE, seed=seed, workers=1)
-    steps = [dict(type='LoadImageFromFile'), dict(type='LoadPanopticAnnotations')]
+    steps = [dict(type='LoadImageFromFile'), *([dict(type='LoadPanopticAnnotations')] if labelled else [])]
     dataset = CocoPanopticDataset(
         data_root=str(folder),
         ann_file='annotations/panoptic_val.json',
@@ -80,14 +80,15 @@ def main() -> None:
     args = parse_args()
     rows, columns = (-(-size // side) for size, side in zip(args.size, SCENE, strict=True))
     with tempfile.TemporaryDirectory() as folder:
-        truths, categories = scenes(Path(folder) / 'scenes', rows * columns, args.seed)
+        truths, categories = scenes(Path(folder) / 'scenes', rows * columns, args.seed, not args.only_tiles)
     images = [truth['img'][..., ::-1].astype(np.uint8) for truth in truths]
     options = args.cfg_options | {'test_dataloader.dataset.pipeline.resize.scale': tuple(args.tile[::-1])}
     stitched = np.concatenate(
         [np.concatenate(images[row * columns : (row + 1) * columns], axis=1) for row in range(rows)]
     )
     if args.only_tiles:
-        stitched = stitched[: args.size[0], : args.size[1]]
+        stitched = stitched[: args.size[0], : args.size[1]].copy()
+        truths = images = []
     else:
         inferencer = PanopticInferencer(load_config(args.config), args.checkpoint)
         one_by_one = pq_of((inferencer(image).__next__().id_map for image in images), truths, categories)

@@ -1,6 +1,7 @@
 """The trainings of a suite: which are done, and how the others get done."""
 
 import contextlib
+import hashlib
 import json
 import os
 import queue
@@ -31,7 +32,8 @@ class Job:
     Attributes:
         run: What is trained.
         seed: Its ``randomness.seed``.
-        folder: Its work dir. ``settings.json`` in it says what is trained, ``scores.json`` that it is done.
+        folder: Its work dir. ``settings.json`` in it says what is trained, ``trained.json`` has its scores, and
+            ``after_*.json`` what commands gave.
     """
 
     run: Run
@@ -52,43 +54,66 @@ def rows_of(job: Job) -> dict[str, dict[str, float]] | None:
     """What a training gave: scores by their logged keys, by the name of the table's row; None if it is not done.
 
     Raises:
-        UserError: If the file of its scores is no such file.
+        UserError: If a file of its scores is no such file.
     """
-    file = job.folder / 'scores.json'
-    return _rows(file) if file.exists() else None
+    files = [job.folder / 'trained.json', *(result_of(job, command) for command in job.run.after)]
+    if not all(file.exists() for file in files):
+        return None
+    rows = {job.run.name: _scores(_read(files[0]), files[0])}
+    for file in files[1:]:
+        rows |= {f'{job.run.name}: {row}': _scores(scores, file) for row, scores in _read(file).items()}
+    return rows
 
 
-def _rows(file: Path) -> dict[str, dict[str, float]]:
+def result_of(job: Job, command: str) -> Path:
+    """Where a command of a trained model writes; its name tells commands apart, so that suites can share trainings."""
+    return job.folder / f'after_{hashlib.sha256(command.encode()).hexdigest()[:10]}.json'
+
+
+def _read(file: Path) -> dict[str, Any]:
     try:
-        rows = json.loads(file.read_text())
+        content = json.loads(file.read_text())
     except (ValueError, OSError) as error:
         raise UserError(f'{file} holds no scores ({error}): remove it, and they are made again') from None
-    right = isinstance(rows, dict) and all(isinstance(row, dict) for row in rows.values())
-    if not right or not all(isinstance(value, (int, float)) for row in rows.values() for value in row.values()):
-        raise UserError(f'{file} holds no scores by row: remove it, and they are made again')
-    return rows
+    return _scores(content, file) if not isinstance(content, dict) else content
+
+
+def _scores(scores: Any, file: Path) -> dict[str, float]:
+    if not isinstance(scores, dict) or not all(isinstance(value, (int, float)) for value in scores.values()):
+        raise UserError(f'{file} holds no scores by name: remove it, and they are made again')
+    return scores
+
+
+def check(job: Job) -> bool:
+    """Whether a folder is there; what is in it must be a training of these settings.
+
+    Raises:
+        UserError: If it holds a training of other settings, or files of something else.
+    """
+    file = job.folder / 'settings.json'
+    if not file.exists():
+        if job.folder.exists() and any(job.folder.iterdir()):
+            raise UserError(f'{job.folder} holds other files: move them away, or name another --work-dir')
+        return False
+    try:
+        before = json.loads(file.read_text())
+    except ValueError:
+        before = None
+    if not isinstance(before, dict):
+        raise UserError(f'{file} holds no settings of a training: move {job.folder} away')
+    require_same_settings(job.folder, before, settings_of(job.run, job.seed))
+    return True
 
 
 def claim(job: Job) -> None:
     """Note what a folder is for, or see that it is for this.
 
     Raises:
-        UserError: If it holds a training of other settings, or files of something else.
+        UserError: As :func:`check`.
     """
-    file, settings = job.folder / 'settings.json', settings_of(job.run, job.seed)
-    if file.exists():
-        try:
-            before = json.loads(file.read_text())
-        except ValueError:
-            before = None
-        if not isinstance(before, dict):
-            raise UserError(f'{file} holds no settings of a training: move {job.folder} away')
-        require_same_settings(job.folder, before, settings)
-        return
-    if job.folder.exists() and any(job.folder.iterdir()):
-        raise UserError(f'{job.folder} holds other files: move them away, or name another --work-dir')
-    job.folder.mkdir(parents=True, exist_ok=True)
-    write_whole(file, json.dumps(settings, indent=1))
+    if not check(job):
+        job.folder.mkdir(parents=True, exist_ok=True)
+        write_whole(job.folder / 'settings.json', json.dumps(settings_of(job.run, job.seed), indent=1))
 
 
 class Machine:
@@ -115,23 +140,24 @@ class Machine:
 
         Args:
             jobs: Those that are not done.
-            done: Is given each job that is, with the seconds that it took.
+            done: Is given each job that is, with the seconds that it took; one at a time.
 
         Returns:
             The jobs that failed, with the reason.
         """
         failed: list[tuple[Job, UserError]] = []
+        telling = threading.Lock()
 
         def work(job: Job) -> None:
             start = time.monotonic()
             try:
                 with self._place() as environment:
                     self._train(job, environment)
-            except UserError as error:
-                failed.append((job, error))
-            else:
                 if not self._stopped:
-                    done(job, time.monotonic() - start)
+                    with telling:
+                        done(job, time.monotonic() - start)
+            except UserError as error:  # the others go on
+                failed.append((job, error))
 
         with ThreadPoolExecutor(self._number) as pool:
             futures = [pool.submit(work, job) for job in jobs]
@@ -167,15 +193,11 @@ class Machine:
             if self._stopped:
                 return
             write_whole(job.folder / 'trained.json', json.dumps(read_scores(job.folder), indent=1))
-        rows: dict[str, dict[str, Any]] = {job.run.name: json.loads((job.folder / 'trained.json').read_text())}
-        for number, command in enumerate(job.run.after):
-            file = job.folder / f'after_{number}.json'
-            names = dict(config=job.run.config, checkpoint=latest_checkpoint(str(job.folder)), json=str(file))
-            self._run(job, f'after_{number}', [word.format(**names) for word in shlex.split(command)], environment)
-            if self._stopped:
-                return
-            rows |= {f'{job.run.name}: {row}': scores for row, scores in _rows(file).items()}
-        write_whole(job.folder / 'scores.json', json.dumps(rows, indent=1))
+        for command in job.run.after:
+            file = result_of(job, command)
+            if not file.exists():
+                names = dict(config=job.run.config, checkpoint=latest_checkpoint(str(job.folder)), json=str(file))
+                self._run(job, file.stem, [word.format(**names) for word in shlex.split(command)], environment)
 
     def _run(self, job: Job, name: str, words: list[str], environment: dict[str, str]) -> None:
         """Run a command of this package with its output in a file.
@@ -197,7 +219,8 @@ class Machine:
                 )
                 self._running.add(process)
             status = process.wait()
-            self._running.discard(process)
+            with self._lock:
+                self._running.discard(process)
         if status and not self._stopped:
             lines = [line.strip() for line in output.read_text(errors='replace').splitlines() if line.strip()]
             raise UserError(f'{job}: {" ".join(lines[-_LAST_LINES:])} (exit status {status}; all of it is in {output})')

@@ -59,7 +59,7 @@ def _score(job: Job | None, scores: Mapping[str, float] | None, key: str) -> flo
     if scores is None:
         return None
     if key not in scores:
-        raise UserError(f'{job.folder / "scores.json"} has no {key}: there are {", ".join(scores)}')
+        raise UserError(f'{job.folder / "trained.json"} has no {key}: there are {", ".join(scores)}')
     return scores[key] * (100 if key.startswith(_FRACTIONS) else 1)
 
 

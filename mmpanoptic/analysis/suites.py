@@ -96,6 +96,13 @@ def _run(entry: Any, where: str) -> Run:
     run = Run(**{key: tuple(value) if isinstance(value, list) else value for key, value in entry.items()})
     if not run.folder:
         raise UserError(f'{where}: name {run.name!r} has no letter or digit, which its folder is called by')
+    for command in run.after:
+        try:
+            command.format(config='', checkpoint='', json='')
+        except (LookupError, ValueError) as error:
+            raise UserError(
+                f'{where}.after: {command!r}: {{config}}, {{checkpoint}} and {{json}} are known ({error})'
+            ) from None
     return run
 
 

@@ -43,6 +43,9 @@ if sys.argv[1] == 'train':
     seed = int(sys.argv[-1].rpartition('=')[2])
     with zipfile.ZipFile(folder / 'epoch_1.pth', 'w') as file:
         file.writestr('weights', 'x')
+    if Path('meet').exists():
+        while sum('train' in line for line in open('calls.txt')) < 2:
+            time.sleep(0.05)
     if Path('slow').exists():
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
         Path('waiting').touch()
@@ -157,8 +160,9 @@ def test_a_signal_reaches_the_trainings_and_they_go_on_later(place):
 
 
 def test_each_training_has_a_gpu_of_its_own(place):
+    (place / 'meet').touch()  # two trainings wait for each other
     do('my.yml', [0, 1])
-    assert {call[-1] for call in calls(place)} <= {'0', '1'} and calls(place)[0][-2] is None
+    assert {call[-1] for call in calls(place)} == {'0', '1'} and calls(place)[0][-2] is None
 
 
 def test_gpus_are_chosen_among_the_visible(place, monkeypatch):
@@ -181,9 +185,47 @@ def test_rows_of_what_is_done_with_a_checkpoint(place):
     assert after[1:3] == [str(CONFIG), 'runs/with-more/seed_0/epoch_1.pth']
 
 
+def test_other_commands_are_run_on_what_is_trained(place):
+    do('my.yml')
+    number = len(calls(place))
+    (place / 'my.yml').write_text(SUITE + '    after: ["orders {config} --out {json}"]\n')
+    suite = read_suite('my.yml')
+    assert table_rows(suite, jobs_of(suite, 'runs'))[1].values == {'PQ': [None, None]}  # not done yet
+    assert do('my.yml') == [] and [call[0] for call in calls(place)[number:]] == ['orders'] * 2
+    (place / 'my.yml').write_text(SUITE)
+    rows = table_rows(suite := read_suite('my.yml'), jobs_of(suite, 'runs'))
+    assert [row.name for row in rows] == ['Base', 'With more']
+
+
+def test_tables_of_other_settings_are_refused(place, monkeypatch):
+    do('my.yml')
+    (place / 'my.yml').write_text(SUITE.replace('max_epochs=9', 'max_epochs=10'))
+    tool = load_tool('analysis_tools/benchmark_suite')
+    with pytest.raises(UserError, match='seed_0 is of other settings'):
+        run_main(tool, monkeypatch, 'my.yml', '--work-dir', 'runs', '--jobs', 0, '--out', 'page.md')
+    assert not (place / 'page.md').exists()
+
+
+def test_one_tells_at_a_time_and_what_fails_in_it_stops_nobody(place):
+    jobs = jobs_of(read_suite('my.yml'), 'runs')
+    for job in jobs:
+        claim(job)
+    telling = []
+
+    def tell(job, seconds):
+        telling.append(job)
+        time.sleep(0.3)
+        assert telling[-1] is job  # nobody else came in
+        if len(telling) == 1:
+            raise UserError('no room')
+
+    failed = machine((None, None)).do(jobs, tell)
+    assert len(telling) == 4 and [str(error) for _, error in failed] == ['no room']
+
+
 def test_fractions_are_per_cent(place):
     do('my.yml')
-    (place / 'runs/base/seed_0/scores.json').write_text('{"Base": {"coco/bbox_mAP": 0.25}}')
+    (place / 'runs/base/seed_0/trained.json').write_text('{"coco/bbox_mAP": 0.25}')
     suite = read_suite('my.yml')
     suite.scores.clear()
     suite.scores['box AP'] = 'coco/bbox_mAP'
@@ -227,6 +269,7 @@ def test_a_page_keeps_its_words(place):
         ),
         ('options: [train_cfg.max_epochs=9]', 'options: [9]', r'runs\[1\].options: 9 is no str'),
         ('runs:', 'runs: 3\nx:', 'runs must be a list'),
+        ('versus: Base', 'after: ["orders {model}"]', r"runs\[1\]\.after: 'orders \{model\}': .*known"),
         ('scores: {PQ', 'scores: {PQ: [', 'my.yml is no YAML'),
     ],
 )

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import torch
 
-from mmpanoptic.analysis.suite_runs import Job, Machine, claim, jobs_of, rows_of
+from mmpanoptic.analysis.suite_runs import Job, Machine, check, claim, jobs_of, rows_of
 from mmpanoptic.analysis.suite_tables import draw, markdown, table_rows, write_page
 from mmpanoptic.analysis.suites import Suite, read_suite
 from mmpanoptic.engine import cli
@@ -80,6 +80,9 @@ def main() -> None:
     os.makedirs(work_dir, exist_ok=True)
     with sole_writer(work_dir, '--work-dir'):
         failed = []
+        for job in jobs:
+            check(job)
+        write(suite, jobs, args.out)  # what cannot be written is told before hours of training
         if number:
             for job in wanted:
                 claim(job)

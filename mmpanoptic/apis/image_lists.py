@@ -69,10 +69,10 @@ def list_sources(inputs: Iterable[str | os.PathLike]) -> Sources:
 
 
 def iter_images(images: Images | Iterator[Image]) -> Iterator[str | np.ndarray]:
-    """What :func:`list_images` gives, of an iterator image by image as they are asked for."""
+    """What :func:`list_images` gives; of an iterator, each is an image as it is, and looked for when it is its turn."""
     if isinstance(images, Iterator):
         for one in images:
-            yield from list_images(one)
+            yield from list_images(one) if isinstance(one, np.ndarray) else [os.fspath(one)]
     else:
         yield from list_images(images)
 

@@ -19,7 +19,7 @@ from mmpanoptic.engine.hooks.speed_hook import compile_dense
 from mmpanoptic.engine.precision import precision_of, require_precision
 from mmpanoptic.models.detectors.samples import add_predictions
 from mmpanoptic.results import Instances, PanopticResult, Segment
-from mmpanoptic.structures import INSTANCE_OFFSET, Evidence, panoptic_to_coco, segments_of_map
+from mmpanoptic.structures import INSTANCE_OFFSET, MAX_ID, Evidence, panoptic_to_coco, segments_of_map
 from mmpanoptic.utils import DatasetError, UserError
 from mmpanoptic.utils.fetch import fetch, is_address, path_of
 from mmpanoptic.utils.threads import ahead
@@ -195,7 +195,7 @@ class PanopticInferencer:
                 the tile; or the model gives no panoptic map that could be put together.
         """
         require_tiles(self.model)
-        (image,) = list_images(image)
+        (image,) = iter_images(iter([image]))
         read = self._read(image, 0)
         rgb = _rgb_of(read)
         head = self.model.panoptic_fusion_head
@@ -247,6 +247,11 @@ class PanopticInferencer:
         id_map, segments = None, []
         if 'pred_panoptic_seg' in sample:
             id_map, segments = self._to_segments(sample.pred_panoptic_seg)
+            if segments and max(segment.id for segment in segments) > MAX_ID:
+                raise DatasetError(
+                    f'{loaded.path or "the image"} has {sum(one.isthing for one in segments)} things, and a PNG has '
+                    f'ids for {MAX_ID // INSTANCE_OFFSET}: predict parts of it'
+                )
         return PanopticResult(
             path=loaded.path,
             image=loaded.image,

@@ -69,8 +69,9 @@ def predict(run: Run) -> None:
     start, number = time.monotonic(), 0
     if sources.videos or _any_readable(sources.images, problems):
         config = load_config(run.config, run.cfg_options)
-        unfinished = Unfinished(run.out, [config.to_dict(), stamp_of(run.checkpoint), sources.images, sources.videos,
-                                          run.score_thr, run.pictures, run.dtype, run.tile, run.overlap])  # fmt: skip
+        stamps = [stamp_of(path) for path in (run.checkpoint, *sources.images, *sources.videos)]
+        options = [run.score_thr, run.pictures, run.dtype, run.compile, run.batch_size, run.tile, run.overlap]
+        unfinished = Unfinished(run.out, [config.to_dict(), stamps, options])
         with contextlib.suppress(_NothingPredictedError), whole_folder(run.out, MAKER, '--out') as folder:
             inferencer = PanopticInferencer(
                 config, run.checkpoint, run.device, run.trust_checkpoint, run.allow_nan, run.dtype, run.compile

@@ -167,17 +167,28 @@ class Unfinished:
                 f'{self.folder} is of a run with another model, other options or other images: remove it, or begin '
                 'anew without --resume'
             )
+        try:
+            return self._predictions(state['sources'], content, layout)
+        except (OSError, LookupError, TypeError, ValueError) as error:
+            raise UserError(
+                f'{self.folder} is damaged ({type(error).__name__}: {error}): remove it, and begin anew without '
+                '--resume'
+            ) from None
+
+    def _predictions(self, sources: Mapping[str, int], content: dict, layout: Layout) -> dict[str, Prediction]:
         images = {image['id']: image for image in content['images']}
+        annotations: dict[int, list[dict]] = {image_id: [] for image_id in images}
+        for one in content['annotations']:
+            annotations[one['image_id']].append(one)
         found = {}
-        for source, image_id in state['sources'].items():
-            found[source] = self._prediction(source, images[image_id], content, layout)
+        for source, image_id in sources.items():
+            found[source] = self._prediction(source, images[image_id], annotations[image_id], layout)
             if layout.pictures:
                 picture = f'pictures/{layout.names[source]}.png'
                 shutil.copyfile(self.folder / picture, layout.folder / picture)
         return found
 
-    def _prediction(self, source: str, image: dict, content: dict, layout: Layout) -> Prediction:
-        own = [one for one in content['annotations'] if one['image_id'] == image['id']]
+    def _prediction(self, source: str, image: dict, own: list[dict], layout: Layout) -> Prediction:
         if not layout.panoptic:
             return Prediction(source, None, image, [{k: v for k, v in one.items() if k != 'id'} for one in own])
         png = (self.folder / 'panoptic' / own[0]['file_name']).read_bytes()

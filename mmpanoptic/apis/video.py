@@ -12,6 +12,7 @@ from mmpanoptic.utils import DatasetError, UserError, WriteError, require_file
 
 #: MPEG-4 part 2, in .mp4: every OpenCV from PyPI writes it. Browsers show H.264, which these do not write.
 CODEC = 'mp4v'
+_WHOLE = 0.95
 
 
 def frames_of(path: str) -> Iterator[np.ndarray]:
@@ -19,11 +20,12 @@ def frames_of(path: str) -> Iterator[np.ndarray]:
 
     Raises:
         UserError: If there is no such file.
-        DatasetError: If it is no video, or its frames have too many pixels.
+        DatasetError: If it is no video, its frames have too many pixels, or, after the last one, there are fewer than
+            it states.
     """
     require_file(path, 'video')
     with _capture(path) as video:
-        number = 0
+        number, stated = 0, int(video.get(cv2.CAP_PROP_FRAME_COUNT))
         while True:
             is_there, frame = video.read()
             if not is_there:
@@ -32,6 +34,8 @@ def frames_of(path: str) -> Iterator[np.ndarray]:
             yield np.ascontiguousarray(frame[..., ::-1])
     if not number:
         raise DatasetError(f'{path} has no frame that can be decoded: convert or fetch it again')
+    if number < _WHOLE * stated - 1:  # what containers state may be an estimate
+        raise DatasetError(f'{path} ends after {number} of {stated} frames: it is damaged, fetch or convert it again')
 
 
 def frame_rate(path: str) -> float:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import numpy as np
 
@@ -183,7 +184,8 @@ class PanopticResult:
     def coco_image(self, image_id: int) -> dict[str, Any]:
         """Its entry in ``images``: ``id``, ``file_name`` (without folder; '' of an array), ``width`` and ``height``."""
         height, width = self.image.shape[:2]
-        return dict(id=image_id, file_name=os.path.basename(self.path or ''), width=width, height=height)
+        path = urlsplit(self.path).path if '://' in (self.path or '') else self.path or ''  # a query may hold secrets
+        return dict(id=image_id, file_name=os.path.basename(path), width=width, height=height)
 
     def coco_segments(self) -> list[dict[str, Any]]:
         """``segments_info`` of the map: ``id``, ``category_id``, ``area``, ``bbox``, ``iscrowd`` and, where there are

@@ -1,6 +1,8 @@
 """Files from the web, by the standard library: bounded in size and in time."""
 
+import hashlib
 import os
+import re
 from http.client import HTTPException
 from urllib.error import URLError
 from urllib.parse import unquote, urlsplit
@@ -12,6 +14,7 @@ SCHEMES = ('http', 'https')
 MAX_BYTES = 2**28
 TIMEOUT = 30.0  # seconds without an answer
 _PIECE = 2**20
+_LONGEST = 80  # of a name and of a suffix: file systems have room for 255 bytes
 
 
 def is_address(path: object) -> bool:
@@ -74,8 +77,16 @@ def fetch(address: str, max_bytes: int = MAX_BYTES, timeout: float = TIMEOUT) ->
 
 
 def path_of(address: str) -> str:
-    """A relative path that a file of this address could have: host, folders and name, and what tells queries apart."""
+    """A relative path that a file of this address could have: host, folders and name.
+
+    Whatever else tells addresses apart (the scheme, a port, a query) becomes a few digits behind the name, which is cut
+    where it is long.
+    """
     parts = urlsplit(address)
-    query = f'_{parts.query}'.replace('/', '_') if parts.query else ''
-    stem, suffix = os.path.splitext(unquote(parts.path).strip('/') or 'index')
-    return f'{parts.hostname}/{stem}{query}{suffix}'
+    path = unquote(parts.path).strip('/') or 'index'
+    name = re.sub(r'[\x00-\x1f\x7f]', '_', path)
+    stem, suffix = os.path.splitext(name)
+    stem, suffix = stem[-_LONGEST:], suffix[:_LONGEST]
+    plain = parts.scheme == 'https' and parts.netloc == parts.hostname and not parts.query and not parts.fragment
+    digits = '' if plain and stem + suffix == path else f'_{hashlib.sha256(address.encode()).hexdigest()[:8]}'
+    return f'{parts.hostname}/{stem}{digits}{suffix}'

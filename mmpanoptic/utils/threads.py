@@ -17,18 +17,29 @@ def ahead(function: Callable[[Any], Any], jobs: Iterable[Any], threads: int, dep
         depth: How many results there may be at a time that nobody has asked for; bounds the memory.
 
     Raises:
-        Exception: What the function raises, when its result is asked for.
+        Exception: What the function raises, when its result is asked for; what ``jobs`` raises, after the results of
+            all jobs before it.
     """
     if not threads:
         yield from map(function, jobs)
         return
-    jobs = iter(jobs)
+    jobs, ended = iter(jobs), []
+
+    def taken(number: int) -> Iterator[Any]:
+        try:
+            yield from islice(jobs, number)
+        except Exception as error:  # of the jobs, not of the function
+            ended.append(error)
+
     pool = ThreadPoolExecutor(threads, thread_name_prefix='ahead')
     try:
-        waiting = deque(pool.submit(function, job) for job in islice(jobs, max(1, depth)))
+        waiting = deque(pool.submit(function, job) for job in taken(max(1, depth)))
         while waiting:
             result = waiting.popleft().result()
-            waiting.extend(pool.submit(function, job) for job in islice(jobs, 1))
+            if not ended:
+                waiting.extend(pool.submit(function, job) for job in taken(1))
             yield result
+        if ended:
+            raise ended[0]
     finally:
         pool.shutdown(wait=True, cancel_futures=True)

@@ -137,6 +137,14 @@ def test_what_cannot_be_read_is_told_and_left_out(
         assert (result.id_map == expected.id_map).mean() > 0.99
 
 
+def test_a_file_that_disappears_costs_itself(inferencer: PanopticInferencer, tiny: TinyModel):
+    paths = [str(tiny.images / name) for name in ('12.png', 'gone.png', '07.png')]
+    told = []
+    found = list(inferencer(iter(paths), on_error=lambda image, error: told.append((image, str(error)))))
+    assert [result.path for result in found] == [paths[0], paths[2]]
+    assert [image for image, _ in told] == [paths[1]] and 'gone.png' in told[0][1]
+
+
 def test_an_iterator_is_followed_as_results_are_asked_for(inferencer: PanopticInferencer, tiny: TinyModel):
     taken = []
 
@@ -241,7 +249,8 @@ def test_draw(results: list[PanopticResult], inferencer: PanopticInferencer):
         np.testing.assert_array_equal(alone.draw(score_thr=0.0), visualizer.draw_instances(canvas, factor, instances))
 
 
-def test_class_names_from_the_test_data(tiny: TinyModel, tmp_path: Path):
+def test_class_names_from_the_test_data(tiny: TinyModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)  # where there is no data/shapes
     checkpoint = altered(tiny, tmp_path, meta={})
     with pytest.raises(UserError, match=r'no class names .*nowhere\.json'):
         PanopticInferencer(tiny.config, checkpoint)

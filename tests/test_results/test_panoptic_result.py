@@ -13,6 +13,7 @@ from pycocotools.coco import COCO
 
 from mmpanoptic.formats.panoptic_png import decode_panoptic_png
 from mmpanoptic.results import Instances, PanopticResult, Segment
+from mmpanoptic.results.ids import id_to_rgb
 from mmpanoptic.utils import UserError
 
 CATEGORIES = [
@@ -64,6 +65,12 @@ REFUSED -= {'cv2', 'PIL'}
 assert result.draw().shape == (360, 540, 3)
 result.save(sys.argv[1])
 """
+
+
+def test_ids_that_a_png_cannot_hold_are_refused():
+    for ids in ([0, 2**24], [-1, 5]):
+        with pytest.raises(ValueError, match='a PNG has room for 0 to 16777215'):
+            id_to_rgb(np.array([ids]))
 
 
 def test_without_torch_and_mm(tmp_path: Path):

@@ -1,6 +1,7 @@
 """What predict makes of images of every kind, videos and addresses, and what is left of a run that is interrupted."""
 
 import json
+import re
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -192,6 +193,20 @@ def test_videos(predict: Callable, tmp_path: Path, inferencer: PanopticInference
         next(frames_of(str(tmp_path / 'broken.avi')))
 
 
+def test_a_video_that_ends_early_is_told(predict: Callable, tmp_path: Path, capsys: pytest.CaptureFixture):
+    writer = cv2.VideoWriter(str(tmp_path / 'cut.avi'), cv2.VideoWriter_fourcc(*'MJPG'), 10, (64, 48))
+    for shift in range(12):
+        writer.write(np.roll(RGB, 4 * shift, axis=1)[..., ::-1])
+    writer.release()
+    data = (tmp_path / 'cut.avi').read_bytes()
+    (tmp_path / 'cut.avi').write_bytes(data[: len(data) // 2])
+    with pytest.raises(SystemExit):
+        predict(tmp_path / 'cut.avi', '--no-pictures')
+    told = capsys.readouterr().err
+    assert re.search(r'cut\.avi ends after \d of 12 frames: it is damaged', told)
+    assert len(json.loads((tmp_path / 'results/out/panoptic.json').read_text())['images']) in range(3, 9)
+
+
 class _Handler(SimpleHTTPRequestHandler):
     def log_message(self, *args: object) -> None:
         pass
@@ -217,7 +232,9 @@ def test_addresses_are_fetched(predict: Callable, tiny: TinyModel, address: str,
     out = predict(tiny.images / '07.png', '--no-pictures')
     here = contents(out)
     out = predict(f'{address}/07.png', '--no-pictures')
-    assert contents(out) == here
+    (png,) = (name for name in contents(out) if name.endswith('.png'))
+    assert contents(out)[png] == here['panoptic/07.png'] and png.startswith('panoptic/07_')  # of one server among many
+    assert json.loads((out / 'panoptic.json').read_text())['images'][0]['file_name'] == '07.png'
 
 
 def test_an_interrupted_run_can_be_gone_on_with(

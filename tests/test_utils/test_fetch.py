@@ -64,5 +64,18 @@ def test_what_cannot_be_had(address: str):
 
 def test_names_of_addresses():
     assert path_of('https://example.org/day%201/a.jpg') == 'example.org/day 1/a.jpg'
-    assert path_of('https://example.org/a.jpg?x=1/2') == 'example.org/a_x=1_2.jpg'
+    others = [
+        'http://example.org/a.jpg',
+        'https://example.org:8000/a.jpg',
+        'https://example.org:9000/a.jpg',
+        'https://example.org/a.jpg?sig=SECRET/1',
+        'https://example.org/%00a.jpg',
+        f'https://example.org/{"x" * 300}.jpg',
+        f'https://example.org/a.jpg?{"q" * 400}',
+    ]
+    names = [path_of(address) for address in others]
+    assert len(set(names)) == len(names) and 'example.org/a.jpg' not in names
+    for name in names:
+        assert name.startswith('example.org/') and name.endswith('.jpg') and len(name) < 120
+        assert 'SECRET' not in name and '\0' not in name
     assert path_of('https://example.org') == 'example.org/index'

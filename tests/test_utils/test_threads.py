@@ -34,6 +34,18 @@ def test_no_more_is_done_than_asked_for():
 
 
 @pytest.mark.parametrize('threads', [0, 2])
+def test_what_comes_before_an_error_of_the_jobs_is_kept(threads: int):
+    def jobs():
+        yield from range(3)
+        raise OSError('cut off')
+
+    results = ahead(lambda number: number, jobs(), threads, 5)
+    assert [next(results) for _ in range(3)] == [0, 1, 2]
+    with pytest.raises(OSError, match='cut off'):
+        next(results)
+
+
+@pytest.mark.parametrize('threads', [0, 2])
 def test_an_error_is_raised_in_its_place(threads: int):
     results = ahead(lambda number: 6 // number, [3, 2, 0, 1], threads, 2)
     assert [next(results), next(results)] == [2, 3]

@@ -1,6 +1,7 @@
 """Hold an ONNX file of a model against the model: pixels, segments and CPU time.
 
 python tools/analysis_tools/compare_onnx.py CONFIG CHECKPOINT MODEL.onnx IMAGE... [--threads N]
+    [--cfg-options k=v ...]
 
 Each image goes through both, one after the other, and the second time counts. The model is what was exported, on the
 CPU; images are files, or folders of them.
@@ -17,6 +18,7 @@ import torch
 from mmpanoptic.apis import PanopticInferencer, list_images
 from mmpanoptic.deploy import OnnxPanoptic
 from mmpanoptic.engine import cli
+from mmpanoptic.engine.configs import load_config
 from mmpanoptic.results import PanopticResult
 
 
@@ -28,6 +30,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('images', nargs='+', metavar='IMAGE', help='image, or folder of images')
     parser.add_argument('--limit', type=int, metavar='N', help='look at the first N images alone')
     parser.add_argument('--threads', type=int, default=1, metavar='N', help='of both (default: 1)')
+    parser.add_argument('--cfg-options', nargs='+', action=cli.Options, help='as export-onnx got them')
     cli.add_checkpoint_arguments(parser)
     return parser.parse_args()
 
@@ -49,7 +52,9 @@ def main() -> None:
     args = parse_args()
     torch.set_num_threads(args.threads)
     cv2.setNumThreads(0)
-    model = PanopticInferencer(args.config, args.checkpoint, 'cpu', args.trust_checkpoint, args.allow_nan)
+    model = PanopticInferencer(
+        load_config(args.config, args.cfg_options), args.checkpoint, 'cpu', args.trust_checkpoint, args.allow_nan
+    )
     file = OnnxPanoptic(args.onnx, threads=args.threads)
     pixels, same, num_segments, seconds = [], 0, 0, np.zeros(2)
     paths = list_images(args.images)[: args.limit]

@@ -36,8 +36,8 @@ test: install lint browser  ## install if need be, then lint and the whole test 
 	for status in $$beside $$alone; do [ $$status -eq 0 ] || [ $$status -eq 5 ] || exit $$status; done; \
 	[ $$beside$$alone != 55 ]
 
-# The report is tested in a browser. Root gets it from Debian's or Ubuntu's packages; elsewhere its tests are skipped.
-browser:
+# From Debian's or Ubuntu's packages.
+browser:  ## install chromium, which the report is tested in, where there is none and you are root
 	@command -v chromium chromium-browser google-chrome google-chrome-stable >/dev/null || { [ "$$(id -u)" = 0 ] && \
 		command -v apt-get >/dev/null && apt-get update -qq && \
 		DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium >/dev/null; } || \

@@ -185,7 +185,9 @@ def main() -> None:
         'Next: all scores of every class; predictions of images; a longer training on more of them',
         soft_wrap=True,
     )
-    test = [*test, 'bbox', 'segm', 'mIoU', '--classwise', *(['--cfg-options', *of_data] if of_data else [])]
+    metrics = test.index('PQ') + 1
+    test[metrics:metrics] = ['bbox', 'segm', 'mIoU', '--classwise']
+    test += ['--cfg-options', *of_data] if of_data else []
     predict = [here('tools/predict.py'), config, str(checkpoint), f'{data}/val', '--out', f'{work_dir}/predictions']
     shapes, longer = here('tools/dataset_converters/shapes.py'), here(LONGER)
     for command in (test, predict, [shapes, 'data/shapes', '&&', 'python', here('tools/train.py'), longer]):

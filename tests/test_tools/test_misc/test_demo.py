@@ -119,3 +119,7 @@ def test_the_whole_tour_with_tools_that_do_nothing(demo, tmp_path, monkeypatch, 
     assert 'PQ 45.10 (things 30.00, stuff 60.00)' in shown
     following = shown[shown.index('Next: ') :].splitlines()[1:]
     assert [re.search(r'(\w+)\.py', line)[1] for line in following] == ['test', 'predict', 'shapes']
+    with monkeypatch.context() as patch:  # they can be called as they stand there
+        for line in following[:2]:
+            patch.setattr(sys, 'argv', line.split()[1:])
+            load_tool(re.search(r'(\w+)\.py', line)[1]).parse_args()

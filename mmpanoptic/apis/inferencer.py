@@ -11,15 +11,15 @@ import torch
 from mmdet.structures import DetDataSample, SampleList
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
-from mmengine.structures import InstanceData, PixelData
+from mmengine.structures import PixelData
 from torch import Tensor
 
 from mmpanoptic.engine.configs import load_config
 from mmpanoptic.engine.hooks.speed_hook import compile_dense
 from mmpanoptic.engine.precision import precision_of, require_precision
 from mmpanoptic.models.detectors.samples import add_predictions
-from mmpanoptic.results import Instances, PanopticResult, Segment
-from mmpanoptic.structures import INSTANCE_OFFSET, MAX_ID, Evidence, panoptic_to_coco, segments_of_map
+from mmpanoptic.results import PanopticResult
+from mmpanoptic.structures import Evidence
 from mmpanoptic.utils import DatasetError, UserError
 from mmpanoptic.utils.fetch import fetch, is_address, path_of
 from mmpanoptic.utils.threads import ahead
@@ -28,6 +28,7 @@ from .categories import categories_by_label, meta_of_model
 from .image_lists import Image, Images, iter_images, list_images
 from .load import load_model, prediction_transforms
 from .tiled import predict_tiles, require_tiles
+from .to_result import to_result
 
 
 class Observation(NamedTuple):
@@ -244,58 +245,12 @@ class PanopticInferencer:
                 raise DatasetError(str(error).replace(copy.name, path), error.argument) from None
 
     def _to_result(self, loaded: '_Loaded', sample: DetDataSample) -> PanopticResult:
-        id_map, segments = None, []
-        if 'pred_panoptic_seg' in sample:
-            id_map, segments = self._to_segments(sample.pred_panoptic_seg)
-            if segments and max(segment.id for segment in segments) > MAX_ID:
-                raise DatasetError(
-                    f'{loaded.path or "the image"} has {sum(one.isthing for one in segments)} things, and a PNG has '
-                    f'ids for {MAX_ID // INSTANCE_OFFSET}: predict parts of it'
-                )
-        return PanopticResult(
-            path=loaded.path,
-            image=loaded.image,
-            id_map=id_map,
-            segments=segments,
-            instances=_to_instances(sample.get('pred_instances', InstanceData())),
-            categories=self._categories,
-        )
-
-    def _to_segments(self, found: PixelData) -> tuple[np.ndarray, list[Segment]]:
-        """The map of ids and the segments of a panoptic map in mmdet's encoding."""
-        panoptic, void = found.sem_seg[0].numpy(), len(self._categories)
-        infos = found.get('segments_info')
-        if infos is None:  # a fusion head of mmdet
-            infos = segments_of_map(panoptic, void)
-        id_map, placed = panoptic_to_coco(panoptic, infos, range(void), void)
-        return id_map, [
-            Segment(
-                id=place['id'],
-                label=info['label'],
-                name=self._categories[info['label']]['name'],
-                isthing=info['id'] >= INSTANCE_OFFSET,
-                score=info.get('score'),
-                area=place['area'],
-                bbox=tuple(place['bbox']),
-                instance=info.get('instance'),
-                ranking_score=info.get('ranking_score'),
-                similarity=info.get('similarity'),
-            )
-            for info, place in zip(infos, placed, strict=True)
-        ]
+        return to_result(sample, loaded.path, loaded.image, self._categories)
 
 
 def _rgb_of(read: dict[str, Any]) -> np.ndarray:
     """The image that was read, uint8 RGB of shape (H, W, 3)."""
     return np.ascontiguousarray(read['img'][..., ::-1]).astype(np.uint8, copy=False)
-
-
-def _to_instances(found: InstanceData) -> Instances:
-    """Instances that a model has found, which lie on the CPU."""
-    if 'labels' not in found:
-        found = InstanceData(bboxes=torch.zeros(0, 4), labels=torch.zeros(0, dtype=torch.long), scores=torch.zeros(0))
-    masks = found.masks.numpy().astype(bool, copy=False) if 'masks' in found else None
-    return Instances(found.bboxes.float().numpy(), found.labels.numpy(), found.scores.float().numpy(), masks)
 
 
 def _batches(items: Iterable, size: int) -> Iterator[list]:

@@ -9,14 +9,16 @@ import torch
 from fixtures.tiny_model import CIAE, OANET, SHAPES, SPATIALFLOW, write_tiny_model
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from mmengine.structures import InstanceData
+from mmdet.structures import DetDataSample
+from mmengine.structures import InstanceData, PixelData
 
 from mmpanoptic.apis import PanopticInferencer
 from mmpanoptic.apis.tiled import predict_tiles, require_tiles
 from mmpanoptic.apis.tiles import cells, cores, same_things, spans
+from mmpanoptic.apis.to_result import to_result
 from mmpanoptic.models import HeuristicFusion
 from mmpanoptic.structures import Evidence, StuffLabels, StuffLogits
-from mmpanoptic.utils import UserError
+from mmpanoptic.utils import DatasetError, UserError
 
 T, S = 2, 3
 VOID = T + S
@@ -202,3 +204,19 @@ def test_every_system(base, tmp_path):
 def test_models_of_instances_are_refused():
     with pytest.raises(UserError, match='Linear gives no panoptic map that tiles could be put together to'):
         require_tiles(torch.nn.Linear(1, 1))
+
+
+def test_more_things_than_ids_are_told():
+    """The 16777th thing has the last id of 24 bits."""
+    categories = [dict(id=1, name='ball', isthing=1, color=[0, 0, 0])]
+    for last, fits in ((16777, True), (16778, False)):
+        values = [1000, 1000 * last]
+        segments = [dict(id=value, label=0, score=0.5) for value in values]
+        found = PixelData(sem_seg=torch.tensor([[values]], dtype=torch.int32), metainfo=dict(segments_info=segments))
+        sample = DetDataSample(pred_panoptic_seg=found)
+        image = np.zeros((1, 2, 3), np.uint8)
+        if fits:
+            assert to_result(sample, 'a.png', image, categories).id_map.max() == 1000 * last + 1
+        else:
+            with pytest.raises(DatasetError, match=r'a\.png has 2 things, and a PNG has ids for 16777: predict parts'):
+                to_result(sample, 'a.png', image, categories)

@@ -130,20 +130,25 @@ def read_scores(work_dir: str | Path) -> dict[str, float]:
     for file in _logs(work_dir, 'vis_data/scalars.json'):
         found += [(file.parts[-3], line) for line in _lines(file) if any('/' in key for key in line)][-1:]
     tests = (file for file in _logs(work_dir, '*.json') if file.stem == file.parent.name)
-    found += [(file.stem, _test_scores(file)) for file in tests]
+    found += [(file.stem, read_object(file, 'scores')) for file in tests]
     if not found:
         raise UserError(f'{work_dir} holds no scores: name a work dir where a model was validated or tested')
     scores = max(found, key=lambda one: one[0])[1]
     return {key: value for key, value in scores.items() if '/' in key and isinstance(value, (int, float))}
 
 
-def _test_scores(file: Path) -> dict[str, Any]:
+def read_object(file: Path, what: str) -> dict[str, Any]:
+    """The object in a JSON file that a run has left.
+
+    Raises:
+        UserError: If the file cannot be read, or holds something else; it is called a file of ``what``.
+    """
     try:
         content = json.loads(file.read_text())
-    except ValueError:
+    except (OSError, ValueError, RecursionError):
         content = None
     if not isinstance(content, dict):
-        raise UserError(f'{file} is no file of scores')
+        raise UserError(f'{file} is no file of {what}: restore it, or move {file.parent} away')
     return content
 
 

@@ -19,7 +19,7 @@ from typing import Any
 from mmpanoptic.engine.checkpoint_files import latest_checkpoint
 from mmpanoptic.utils import UserError, write_whole
 
-from .logs import read_scores
+from .logs import read_object, read_scores
 from .suites import Run, Suite, options_of, require_same_settings, settings_of
 
 _LAST_LINES = 3  # of the output of a command that failed
@@ -59,9 +59,10 @@ def rows_of(job: Job) -> dict[str, dict[str, float]] | None:
     files = [job.folder / 'trained.json', *(result_of(job, command) for command in job.run.after)]
     if not all(file.exists() for file in files):
         return None
-    rows = {job.run.name: _scores(_read(files[0]), files[0])}
+    rows = {job.run.name: _scores(files[0], read_object(files[0], 'scores'))}
     for file in files[1:]:
-        rows |= {f'{job.run.name}: {row}': _scores(scores, file) for row, scores in _read(file).items()}
+        of_file = read_object(file, 'scores').items()
+        rows |= {f'{job.run.name}: {row}': _scores(file, scores) for row, scores in of_file}
     return rows
 
 
@@ -70,18 +71,10 @@ def result_of(job: Job, command: str) -> Path:
     return job.folder / f'after_{hashlib.sha256(command.encode()).hexdigest()[:10]}.json'
 
 
-def _read(file: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(file.read_text())
-    except (ValueError, OSError) as error:
-        raise UserError(f'{file} holds no scores ({error}): remove it, and they are made again') from None
-    return _scores(content, file) if not isinstance(content, dict) else content
-
-
-def _scores(scores: Any, file: Path) -> dict[str, float]:
-    if not isinstance(scores, dict) or not all(isinstance(value, (int, float)) for value in scores.values()):
+def _scores(file: Path, content: Any) -> dict[str, float]:
+    if not isinstance(content, dict) or not all(isinstance(value, (int, float)) for value in content.values()):
         raise UserError(f'{file} holds no scores by name: remove it, and they are made again')
-    return scores
+    return content
 
 
 def check(job: Job) -> bool:
@@ -95,12 +88,7 @@ def check(job: Job) -> bool:
         if job.folder.exists() and any(job.folder.iterdir()):
             raise UserError(f'{job.folder} holds other files: move them away, or name another --work-dir')
         return False
-    try:
-        before = json.loads(file.read_text())
-    except ValueError:
-        before = None
-    if not isinstance(before, dict):
-        raise UserError(f'{file} holds no settings of a training: move {job.folder} away')
+    before = read_object(file, 'settings')
     require_same_settings(job.folder, before, settings_of(job.run, job.seed))
     return True
 

@@ -7,30 +7,19 @@ from torch import Tensor, nn
 
 from mmpanoptic.models.losses import EMBEDDING_STRIDE
 
+from .base import SystemGraph
 from .boxes import Detections, above, cut, size_of, suppressed, without_small
-from .image import Preparation, in_double
+from .image import in_double
 from .paste import replaced
 from .segments import Segmented, Source, count_rows, listed, with_stuff
 
 
-class CIAEGraph(nn.Module):
-    """From an image, uint8 RGB of shape (H, W, 3), to its segments.
+class CIAEGraph(SystemGraph):
+    """Of a :class:`~mmpanoptic.models.CIAE`."""
 
-    Args:
-        model: :class:`~mmpanoptic.models.CIAE`, in eval mode.
-        preparation: What becomes of the image before.
-    """
-
-    def __init__(self, model: nn.Module, preparation: Preparation) -> None:
-        super().__init__()
-        self.model, self.preparation = model, preparation
-
-    def forward(self, image: Tensor) -> Segmented:
-        """The segments of an image."""
+    def segments(self, inputs: Tensor, size: list[Tensor], output_size: tuple[Tensor, Tensor]) -> Segmented:
+        """See there."""
         model, head = self.model, self.model.panoptic_fusion_head
-        shape = torch._shape_as_tensor(image)
-        output_size = shape[0], shape[1]
-        inputs, *size = self.preparation(image, *output_size)
         feats = model.extract_feat(inputs)
         found = model.bbox_head(feats[-len(model.bbox_head.strides) :])
         pixels = model.semantic_head(feats, found.box_embeddings)

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from .base import SystemGraph
 from .boxes import Detections, detections_of_rois, proposals, size_of
 from .fuse import Instances, fuse, scripted_ranking
 from .image import Preparation, in_double
@@ -11,25 +12,16 @@ from .segments import Segmented
 from .stuff import stuff_of
 
 
-class TwoStageGraph(nn.Module):
-    """From an image, uint8 RGB of shape (H, W, 3), to its segments.
-
-    Args:
-        model: :class:`~mmpanoptic.models.PanopticFPN` or :class:`~mmpanoptic.models.OANet`, in eval mode.
-        preparation: What becomes of the image before.
-    """
+class TwoStageGraph(SystemGraph):
+    """Of a :class:`~mmpanoptic.models.PanopticFPN` or :class:`~mmpanoptic.models.OANet`."""
 
     def __init__(self, model: nn.Module, preparation: Preparation) -> None:
-        super().__init__()
-        self.model, self.preparation = model, preparation
+        super().__init__(model, preparation)
         self.ranking = scripted_ranking(model.panoptic_fusion_head)
 
-    def forward(self, image: Tensor) -> Segmented:
-        """The segments of an image."""
+    def segments(self, inputs: Tensor, size: list[Tensor], output_size: tuple[Tensor, Tensor]) -> Segmented:
+        """See there."""
         model = self.model
-        shape = torch._shape_as_tensor(image)
-        output_size = shape[0], shape[1]
-        inputs, *size = self.preparation(image, *output_size)
         feats, semantic_feats = model.extract_feats(inputs)
         meta = dict(batch_input_shape=size_of(inputs), img_shape=tuple(size), ori_shape=output_size)
         semantic = stuff_of(model, semantic_feats, meta)

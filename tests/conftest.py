@@ -10,7 +10,13 @@ import pytest
 import torch
 from helpers.repo import ROOT
 
-pytest_plugins = ['fixtures.cityscapes', 'fixtures.mapillary', 'fixtures.tiny_run', 'fixtures.writers']
+pytest_plugins = [
+    'fixtures.cityscapes',
+    'fixtures.mapillary',
+    'fixtures.tiny_model',
+    'fixtures.tiny_run',
+    'fixtures.writers',
+]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from fixtures.tiny_model import TinyModel, write_tiny_model
+from fixtures.tiny_model import TinyModel
 from mmdet.apis import inference_detector
 from mmengine.config import Config
 from mmengine.runner.checkpoint import CheckpointLoader
@@ -20,16 +20,6 @@ from mmpanoptic.drawing import draw
 from mmpanoptic.results import Instances
 from mmpanoptic.utils import UserError
 from mmpanoptic.visualization import PanopticVisualizer
-
-
-@pytest.fixture(scope='module')
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> TinyModel:
-    return write_tiny_model(tmp_path_factory.mktemp('tiny'))
-
-
-@pytest.fixture(scope='module')
-def inferencer(tiny: TinyModel) -> PanopticInferencer:
-    return PanopticInferencer(tiny.config, tiny.checkpoint, device='cpu')
 
 
 @pytest.fixture(scope='module')

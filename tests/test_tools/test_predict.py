@@ -5,7 +5,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from fixtures.tiny_model import TinyModel, write_tiny_model
+from fixtures.tiny_model import TinyModel
 from helpers import bombs
 from helpers.repo import load_tool, run_main
 from pycocotools.coco import COCO
@@ -18,11 +18,6 @@ from mmpanoptic.formats.panoptic_png import decode_panoptic_png
 from mmpanoptic.formats.panoptic_writer import image_ids
 
 TOOL = load_tool('predict')
-
-
-@pytest.fixture(scope='module')
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> TinyModel:
-    return write_tiny_model(tmp_path_factory.mktemp('tiny'))
 
 
 @pytest.fixture

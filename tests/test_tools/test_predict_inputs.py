@@ -12,7 +12,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from fixtures.tiny_model import TinyModel, write_tiny_model
+from fixtures.tiny_model import TinyModel
 from helpers.repo import load_tool, run_main
 from PIL import Image
 
@@ -29,16 +29,6 @@ RGB = cv2.resize(
     np.random.default_rng(0).integers(0, 256, (6, 8, 3), np.uint8), (64, 48), interpolation=cv2.INTER_CUBIC
 )
 GREY = RGB[..., 0]
-
-
-@pytest.fixture(scope='module')
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> TinyModel:
-    return write_tiny_model(tmp_path_factory.mktemp('tiny'))
-
-
-@pytest.fixture(scope='module')
-def inferencer(tiny: TinyModel) -> PanopticInferencer:
-    return PanopticInferencer(tiny.config, tiny.checkpoint, device='cpu')
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from fixtures.tiny_model import CIAE, SHAPES, TinyModel, write_tiny_model
+from fixtures.tiny_model import CIAE, SHAPES, TinyModel
 from helpers.repo import ROOT, load_tool, run_main
 from mmengine.config import Config
 
@@ -28,11 +28,6 @@ def test_input_size_without_resize():
     pipeline = [dict(type='LoadImageFromFile'), dict(type='PackPanopticInputs')]
     with pytest.raises(UserError, match='--val'):
         TOOL.input_size(Config(dict(test_dataloader=dict(dataset=dict(pipeline=pipeline)))))
-
-
-@pytest.fixture(scope='module')
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> TinyModel:
-    return write_tiny_model(tmp_path_factory.mktemp('tiny'))
 
 
 def test_report(tiny: TinyModel, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture):

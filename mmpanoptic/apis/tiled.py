@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from mmpanoptic.models.fusion.base import BaseFusionHead
-from mmpanoptic.structures import INSTANCE_OFFSET, EmbeddingMap, Evidence
+from mmpanoptic.structures import INSTANCE_OFFSET, EmbeddingMap, Evidence, StuffLabels
 from mmpanoptic.utils import UserError
 
 from .tiles import FusedTile, TiledMap, spans
@@ -74,7 +74,7 @@ def fuse_tile(head: BaseFusionHead, evidence: Evidence) -> FusedTile:
         first, void = head.num_things_classes, head.num_classes
         is_stuff = (panoptic >= first) & (panoptic < void)
         stuff = torch.where(is_stuff, panoptic - first, head.num_stuff_classes)
-    elif hasattr(evidence.stuff, 'labels'):
+    elif isinstance(evidence.stuff, StuffLabels):
         stuff = evidence.stuff.labels
     else:
         stuff = evidence.stuff.of_stuff(head.num_things_classes, head.num_stuff_classes)

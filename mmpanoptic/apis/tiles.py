@@ -199,6 +199,7 @@ class TiledMap:
         """Decide about stuff where no later tile looks; add up the logits elsewhere."""
         (top, bottom), (left, right) = self.rows[row], self.columns[column]
         weights = torch.from_numpy(np.outer(ramp(bottom - top), ramp(right - left))).to(logits.device)
+        decided, finished = torch.empty(logits.shape[1:], dtype=torch.int64, device=logits.device), []
         for i, (vertical, several) in enumerate(self._cells[0]):
             for j, (horizontal, beside) in enumerate(self._cells[1]):
                 inside = (
@@ -215,4 +216,8 @@ class TiledMap:
                     if seen + 1 < coverage:
                         self._waiting[i, j] = piece, seen + 1
                         continue
-                self._stuff[region] = best_channel(piece).cpu().numpy()
+                decided[inner] = best_channel(piece)
+                finished.append((region, inner))
+        on_cpu = decided.cpu().numpy()  # one transfer
+        for region, inner in finished:
+            self._stuff[region] = on_cpu[inner]

@@ -56,10 +56,10 @@ setup(
     long_description_content_type='text/markdown',
     license='Apache-2.0',
     packages=find_packages(include=['mmpanoptic', 'mmpanoptic.*']),
-    package_data={'mmpanoptic.report': ['*.html', '*.js']},
+    package_data={'mmpanoptic': ['py.typed'], 'mmpanoptic.report': ['*.html', '*.js']},
     python_requires='>=3.10,<3.13',
     install_requires=requirements['package'],
-    extras_require={'tests': requirements['tests']},
+    extras_require={'tests': requirements['tests'], 'docs': requirements['docs']},
     entry_points={'console_scripts': ['mmpanoptic = mmpanoptic.__main__:main']},
     cmdclass={'build_py': BuildWithConfigs},
 )

@@ -9,16 +9,12 @@ import contextlib
 import io
 import sys
 import warnings
-from types import ModuleType
 
 import mmpanoptic
 
 
-def _import_mmdet_quietly() -> tuple[type, ModuleType]:
+def _import_mmdet_quietly() -> None:
     """Import ``mmdet.datasets``; pass on what it prints, without the notice that OneDL is not installed.
-
-    Returns:
-        mmengine's ``Registry`` and ``mmdet.registry``.
 
     Raises:
         ModuleNotFoundError: A package is missing; where it depends on the machine, with the way out.
@@ -26,17 +22,18 @@ def _import_mmdet_quietly() -> tuple[type, ModuleType]:
     captured = io.StringIO()
     try:
         with contextlib.redirect_stdout(captured):
-            import mmdet.datasets
-            from mmengine.registry import Registry
+            import mmdet.datasets  # noqa: F401
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(mmpanoptic.missing_package(error.name) or str(error), name=error.name) from None
     for line in captured.getvalue().splitlines():
         if 'OneDL' not in line:
             print(line, file=sys.stderr)
-    return Registry, mmdet.registry
 
 
-Registry, mmdet_registry = _import_mmdet_quietly()
+_import_mmdet_quietly()
+from mmdet import registry as mmdet_registry  # noqa: E402
+from mmengine.registry import Registry  # noqa: E402
+
 # mmdet.evaluation warns of it on import, of a metric that nothing here uses.
 warnings.filterwarnings('ignore', message='faster_coco_eval is not installed')
 

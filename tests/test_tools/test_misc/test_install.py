@@ -453,11 +453,12 @@ def test_setup_needs_no_torch_and_splits_the_requirements():
     run = subprocess.run([sys.executable, '-c', code], cwd=ROOT, capture_output=True, text=True, check=True)
     setup = json.loads(run.stdout)
     assert setup['version'] == mmpanoptic.__version__ and 'mmpanoptic' in setup['packages']
-    runtime, tests = setup['install_requires'], setup['extras_require']['tests']
+    runtime, tests, docs = setup['install_requires'], *(setup['extras_require'][part] for part in ('tests', 'docs'))
+    assert any(r.startswith('sphinx') for r in docs)
     assert any(r.startswith('onedl-mmengine') for r in runtime) and any(r.startswith('pytest') for r in tests)
     assert not any(re.match(r'torch|torchvision|panopticapi|onedl-mmcv|pytest|ruff', r) for r in runtime)
     everything = [line for line in (ROOT / 'requirements.txt').read_text().splitlines() if line and line[0] != '#']
-    machine = [r for r in everything if r not in runtime + tests]
+    machine = [r for r in everything if r not in runtime + tests + docs]
     assert [re.match(r'[\w-]+', r).group() for r in machine] == ['onedl-mmcv', 'torch']
     low, end = ('.'.join(map(str, version)) for version in (plan.TORCH_MIN, plan.TORCH_END))
     assert machine == [f'onedl-mmcv>={plan.MMCV}', f'torch>={low},<{end}']

@@ -1,0 +1,85 @@
+"""Entries of COCO's files, as dictionaries with known keys.
+
+Format: https://cocodataset.org/#format-data. Ids of images and categories are integers or strings; boxes are
+``[x, y, width, height]`` in pixels. Classes with ``total=False`` hold the keys that an entry may lack.
+"""
+
+from typing import Any, TypedDict
+
+Id = int | str
+
+
+class CocoImage(TypedDict):
+    """An entry of ``images``; ``height`` and ``width`` in pixels."""
+
+    id: Id
+    file_name: str
+    height: int
+    width: int
+
+
+class _Category(TypedDict):
+    id: Id
+    name: str
+    isthing: bool
+    label: int
+
+
+class Category(_Category, total=False):
+    """A checked entry of ``categories``, with its contiguous label (thing classes first) and perhaps an RGB colour."""
+
+    color: list[int]
+
+
+class Segment(TypedDict):
+    """A checked entry of ``segments_info``, with the label and kind of its category.
+
+    ``area`` counts pixels; ``iscrowd`` is 0 or 1.
+    """
+
+    id: int
+    label: int
+    category_id: Id
+    is_thing: bool
+    iscrowd: int
+    area: int | float
+    bbox: list[float]
+
+
+class _WrittenSegment(TypedDict):
+    id: int
+    category_id: Id | None
+    area: int
+    bbox: list[int]
+    iscrowd: int
+
+
+class WrittenSegment(_WrittenSegment, total=False):
+    """An entry of ``segments_info`` of a prediction, with the numbers that its model gives."""
+
+    score: float
+    ranking_score: float
+    similarity: float
+
+
+class PanopticAnnotation(TypedDict):
+    """An entry of ``annotations`` of a panoptic JSON: the PNG of one image and what its colours mean."""
+
+    image_id: Id
+    file_name: str
+    segments_info: list[dict[str, Any]]
+
+
+class _Instance(TypedDict):
+    image_id: Id
+    category_id: Id | None
+    score: float
+    bbox: list[float]
+    area: float
+    iscrowd: int
+
+
+class InstanceResult(_Instance, total=False):
+    """An entry of COCO's results of detection; ``segmentation`` is a compressed RLE."""
+
+    segmentation: dict[str, Any]

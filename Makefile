@@ -3,6 +3,7 @@ SHELL := /bin/bash
 VENV := .venv
 RUN := $(VENV)/bin/python
 PYTEST_ARGS ?=
+SITE ?= build/docs
 # The first Python on PATH that is supported and really runs; else any python3, which the installer refuses with a reason.
 PYTHON ?= $(shell for p in python3.12 python3.11 python3.10 python3; do \
 	$$p -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))' >/dev/null 2>&1 && echo $$p && exit; \
@@ -13,7 +14,7 @@ INSTALL = py="$(PYTHON)"; "$$py" -c 'import sys; sys.exit(sys.version_info < (3,
 	"make install PYTHON=/path/to/python3.11" >&2; exit 1; }; "$$py" tools/misc/install.py
 
 .DEFAULT_GOAL := help
-.PHONY: help install wheels test lint browser attack formats demo clean
+.PHONY: help install wheels test lint docs browser attack formats demo clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## */  make \1\t/p' Makefile | expand -t 18
@@ -43,10 +44,15 @@ browser:  ## install chromium, which the report is tested in, where there is non
 		DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium >/dev/null; } || \
 		echo 'make test: no chromium here, so the tests of the report in a browser are skipped: install it' >&2
 
-lint: install  ## ruff and codespell over the whole tree
+lint: install  ## ruff and codespell over the whole tree, mypy over the package
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
 	$(RUN) -m codespell_lib
+	$(RUN) -m mypy
+
+docs: install  ## the site, from the pages and docstrings, in build/docs/index.html; warnings are errors
+	rm -rf docs/api
+	$(RUN) -m sphinx -W --keep-going --quiet -E -c docs . $(SITE)
 
 attack: install  ## all attacks in full, and a table of them in work_dirs/attack.md (docs/reliability.md)
 	mkdir -p work_dirs
@@ -62,5 +68,5 @@ demo: install  ## dataset, training, PQ and pictures, all small: minutes without
 	@$(RUN) tools/misc/demo.py
 
 clean:  ## remove .venv and what the tools left behind, but neither data/ nor work_dirs/
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build dist docs/api *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis
 	find . -name __pycache__ -type d -not -path './data/*' -prune -exec rm -rf {} +

@@ -34,20 +34,32 @@ class Job:
         seed: Its ``randomness.seed``.
         folder: Its work dir. ``settings.json`` in it says what is trained, ``trained.json`` has its scores, and
             ``after_*.json`` what commands gave.
+        record: File that holds its scores where its work dir is gone; None: there is no such file.
     """
 
     run: Run
     seed: int
     folder: Path
+    record: Path | None = None
 
     def __str__(self) -> str:
         return f'{self.run.name}, seed {self.seed}'
 
 
-def jobs_of(suite: Suite, work_dir: str | Path) -> list[Job]:
-    """All trainings of a suite, seed by seed: what is compared is done one after the other."""
-    folder = Path(work_dir)
-    return [Job(run, seed, folder / run.folder / f'seed_{seed}') for seed in suite.seeds for run in suite.runs]
+def jobs_of(suite: Suite, work_dir: str | Path, records: str | Path | None = None) -> list[Job]:
+    """All trainings of a suite, seed by seed: what is compared is done one after the other.
+
+    Args:
+        suite: The suite.
+        work_dir: Folder of the work dirs.
+        records: Folder of the files that keep scores; None: there is none.
+    """
+    jobs = []
+    for seed in suite.seeds:
+        for run in suite.runs:
+            record = Path(records, run.folder, f'seed_{seed}.json') if records else None
+            jobs.append(Job(run, seed, Path(work_dir, run.folder, f'seed_{seed}'), record))
+    return jobs
 
 
 def rows_of(job: Job) -> dict[str, dict[str, float]] | None:
@@ -56,6 +68,11 @@ def rows_of(job: Job) -> dict[str, dict[str, float]] | None:
     Raises:
         UserError: If a file of its scores is no such file.
     """
+    if job.record and job.record.exists():
+        rows = read_object(job.record, 'scores').get('rows')
+        if not isinstance(rows, dict):
+            raise UserError(f'{job.record} holds no rows of scores: remove it, and the training is done again')
+        return {row: _scores(job.record, scores) for row, scores in rows.items()}
     files = [job.folder / 'trained.json', *(result_of(job, command) for command in job.run.after)]
     if not all(file.exists() for file in files):
         return None
@@ -71,6 +88,19 @@ def result_of(job: Job, command: str) -> Path:
     return job.folder / f'after_{hashlib.sha256(command.encode()).hexdigest()[:10]}.json'
 
 
+def keep(job: Job) -> None:
+    """Write the record of a job that is done: its scores, and a digest of the settings that they belong to."""
+    if job.record and not job.record.exists() and (rows := rows_of(job)) is not None:
+        job.record.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(job.record, json.dumps(dict(settings=_digest(job), rows=rows), indent=1) + '\n')
+
+
+def _digest(job: Job) -> str:
+    """What tells a training and the commands after it from others."""
+    made_of = settings_of(job.run, job.seed) | dict(after=list(job.run.after))
+    return hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()[:16]
+
+
 def _scores(file: Path, content: Any) -> dict[str, float]:
     if not isinstance(content, dict) or not all(isinstance(value, (int, float)) for value in content.values()):
         raise UserError(f'{file} holds no scores by name: remove it, and they are made again')
@@ -78,11 +108,15 @@ def _scores(file: Path, content: Any) -> dict[str, float]:
 
 
 def check(job: Job) -> bool:
-    """Whether a folder is there; what is in it must be a training of these settings.
+    """Whether a training is done or begun; its record and folder must be of these settings.
 
     Raises:
-        UserError: If it holds a training of other settings, or files of something else.
+        UserError: If one of them is of other settings, or the folder holds files of something else.
     """
+    if job.record and job.record.exists():
+        if read_object(job.record, 'scores').get('settings') != _digest(job):
+            raise UserError(f'{job.record} is of other settings: remove it, and the training is done again')
+        return True
     file = job.folder / 'settings.json'
     if not file.exists():
         if job.folder.exists() and any(job.folder.iterdir()):

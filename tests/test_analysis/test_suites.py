@@ -13,7 +13,7 @@ import pytest
 from fixtures.tiny_run import run_tool, tool_env, write_config
 from helpers.repo import ROOT, load_tool, run_main
 
-from mmpanoptic.analysis.suite_runs import Machine, claim, jobs_of, rows_of
+from mmpanoptic.analysis.suite_runs import Machine, check, claim, jobs_of, keep, rows_of
 from mmpanoptic.analysis.suite_tables import draw, markdown, table_rows, write_page
 from mmpanoptic.analysis.suites import read_suite
 from mmpanoptic.utils import UserError
@@ -121,6 +121,37 @@ def test_folders_of_something_else_stay(place):
         do('my.yml')
 
 
+def test_records_stand_for_trainings_whose_work_dir_is_gone(place):
+    do('my.yml')
+    suite = read_suite('my.yml')
+    done = jobs_of(suite, 'runs', 'records')
+    for job in done[:2]:
+        keep(job)
+    assert [job.record.exists() for job in done] == [True, True, False, False]
+    elsewhere = jobs_of(suite, 'other', 'records')
+    assert [check(job) for job in elsewhere] == [True, True, False, False]
+    assert [rows_of(job) for job in elsewhere] == [*map(rows_of, done[:2]), None, None]
+    claim(elsewhere[0])
+    assert not elsewhere[0].folder.exists()
+
+
+def test_records_of_other_settings_or_commands_are_refused(place):
+    do('my.yml')
+    for job in jobs_of(read_suite('my.yml'), 'runs', 'records'):
+        keep(job)
+    (place / 'my.yml').write_text(SUITE.replace('max_epochs=9', 'max_epochs=8'))
+    base, changed = jobs_of(read_suite('my.yml'), 'other', 'records')[:2]
+    assert check(base)
+    with pytest.raises(UserError, match=r'with-more/seed_0.json is of other settings: remove it'):
+        check(changed)
+    (place / 'my.yml').write_text(SUITE.replace('name: Base', 'name: Base\n    after: ["orders {json}"]'))
+    with pytest.raises(UserError, match=r'base/seed_0.json is of other settings: remove it'):
+        check(jobs_of(read_suite('my.yml'), 'other', 'records')[0])
+    base.record.write_text('{"settings": "x"}')
+    with pytest.raises(UserError, match=r'seed_0.json holds no rows'):
+        rows_of(base)
+
+
 def test_a_failure_leaves_the_others(place):
     (place / 'broken').touch()
     failed = do('my.yml')
@@ -138,7 +169,7 @@ def test_a_signal_reaches_the_trainings_and_they_go_on_later(place):
     (place / 'slow').touch()
     script = textwrap.dedent("""
         import sys
-        from mmpanoptic.analysis.suite_runs import Machine, claim, jobs_of, rows_of
+        from mmpanoptic.analysis.suite_runs import Machine, check, claim, jobs_of, keep, rows_of
         from mmpanoptic.analysis.suites import read_suite
         from mmpanoptic.engine import cli
         jobs = jobs_of(read_suite('my.yml'), 'runs')
@@ -293,7 +324,17 @@ def test_the_tool(place, tiny_shapes, monkeypatch, capsys):
     text = re.sub(r'(  - name: With more.*)', '', SUITE, flags=re.DOTALL).replace(str(CONFIG), 'tiny.py')
     (place / 'my.yml').write_text(text)
     done = run_tool(
-        'analysis_tools/benchmark_suite.py', 'my.yml', '--seeds', '1', '--jobs', '1', '--out', 'page.md', cwd=place
+        'analysis_tools/benchmark_suite.py',
+        'my.yml',
+        '--seeds',
+        '1',
+        '--jobs',
+        '1',
+        '--out',
+        'page.md',
+        '--records',
+        'kept',
+        cwd=place,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert re.search(r'^Base, seed 1: PQ [\d.]+ \([\d.]+ minutes\)$', done.stdout, re.MULTILINE)
@@ -304,6 +345,8 @@ def test_the_tool(place, tiny_shapes, monkeypatch, capsys):
     (place / 'page.md').unlink()
     run_main(tool, monkeypatch, 'my.yml', '--jobs', 0, '--out', 'page.md')
     assert (place / 'page.md').read_text() == page
+    run_main(tool, monkeypatch, 'my.yml', '--jobs', 0, '--out', 'again.md', '--work-dir', 'none', '--records', 'kept')
+    assert (place / 'again.md').read_text() == page
     for flag, value in (('--seeds', 7), ('--only', 'Bass'), ('--jobs', -1)):
         with pytest.raises(UserError, match=f'{flag} {value}: '):
             run_main(tool, monkeypatch, 'my.yml', flag, value)

@@ -1,12 +1,14 @@
 """Train a list of configs with several seeds, and compare them in a table and a plot.
 
-python tools/analysis_tools/benchmark_suite.py SUITE [--seeds 0 1 2] [--only NAME ...] [--jobs N] [--out PAGE.md]
+python tools/analysis_tools/benchmark_suite.py SUITE [--seeds 0 1 2] [--only NAME ...] [--jobs N]
+    [--out PAGE.md] [--records DIR]
 
 SUITE is a YAML file such as those of configs/suites: its title, seeds, scores and runs. Every training has a folder in
 the work dir, named by its run and its seed, so that suites share trainings. What is done is not done again; a training
 that was stopped goes on from its last checkpoint. PAGE gets a table a score, with every seed, the mean and the
 differences seed by seed, and a plot beside it. It is written whenever a training is done, so it tells at any time what
-there is; --jobs 0 writes it and trains nothing.
+there is; --jobs 0 writes it and trains nothing. With --records, the scores of each training are kept in a small file
+as well: a training that has one is done, wherever it was run.
 """
 
 import argparse
@@ -16,7 +18,7 @@ from pathlib import Path
 
 import torch
 
-from mmpanoptic.analysis.suite_runs import Job, Machine, check, claim, jobs_of, rows_of
+from mmpanoptic.analysis.suite_runs import Job, Machine, check, claim, jobs_of, keep, rows_of
 from mmpanoptic.analysis.suite_tables import draw, markdown, table_rows, write_page
 from mmpanoptic.analysis.suites import Suite, read_suite
 from mmpanoptic.engine import cli
@@ -30,6 +32,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--seeds', type=int, nargs='+', metavar='N', help="only these of the suite's seeds")
     parser.add_argument('--only', nargs='+', metavar='NAME', help='only these runs')
     parser.add_argument('--jobs', type=int, metavar='N', help='trainings at a time (default: as many as GPUs or cores)')
+    parser.add_argument('--records', metavar='DIR', help='folder that keeps scores, for when the work dir is gone')
     parser.add_argument('--out', metavar='PAGE.md', help='page for the tables; the plot goes beside it')
     return parser.parse_args()
 
@@ -60,7 +63,8 @@ def write(suite: Suite, jobs: list[Job], page: str | None) -> str:
 
 
 def finish(suite: Suite, jobs: list[Job], page: str | None, job: Job, seconds: float) -> None:
-    """Tell of a training that is done."""
+    """Tell of a training that is done, and keep its scores."""
+    keep(job)
     scores = rows_of(job)[job.run.name]
     shown = ', '.join(f'{title} {scores[key]:.4g}' for title, key in suite.scores.items() if key in scores)
     print(f'{job}: {shown} ({seconds / 60:.1f} minutes)', flush=True)
@@ -71,7 +75,7 @@ def main() -> None:
     args = parse_args()
     suite = read_suite(args.suite)
     work_dir = args.work_dir or os.path.join('work_dirs', 'suites')
-    jobs = jobs_of(suite, work_dir)
+    jobs = jobs_of(suite, work_dir, args.records)
     wanted = chosen(suite, jobs, args)
     gpus = torch.cuda.device_count()
     number = args.jobs if args.jobs is not None else gpus or os.cpu_count()
@@ -82,6 +86,7 @@ def main() -> None:
         failed = []
         for job in jobs:
             check(job)
+            keep(job)
         write(suite, jobs, args.out)  # what cannot be written is told before hours of training
         if number:
             for job in wanted:

@@ -3,6 +3,7 @@
 import difflib
 import inspect
 import os.path as osp
+import sys
 import traceback
 from collections.abc import Callable
 from types import NoneType
@@ -69,6 +70,7 @@ def load_config(path: str, options: dict | None = None, work_dir: str | None = N
     path = find_config(path)
     if not osp.isfile(path):
         raise UserError(f'config {path} does not exist: see configs/')
+    _add_import_path(osp.dirname(osp.abspath(path)))
     try:
         config = Config.fromfile(path)
     except Exception as error:  # a config is code, which can fail in any way
@@ -90,6 +92,12 @@ def load_config(path: str, options: dict | None = None, work_dir: str | None = N
     elif config.get('work_dir') is None:
         config.work_dir = osp.join('work_dirs', osp.splitext(osp.basename(path))[0])
     return config
+
+
+def _add_import_path(folder: str) -> None:
+    """Let ``custom_imports`` find modules beside a config; last, so that they hide nothing that is installed."""
+    if folder not in sys.path:
+        sys.path.append(folder)
 
 
 def _base_path(path: str, filename: str, found: Callable = Config._get_cfg_path) -> tuple[str, str | None]:

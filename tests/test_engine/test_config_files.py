@@ -1,5 +1,7 @@
 """Configs as tools read them, and errors on one line."""
 
+import sys
+
 import pytest
 from helpers.repo import CONFIGS
 
@@ -30,3 +32,14 @@ def test_value_at_a_key():
         with pytest.raises(UserError) as caught:
             value_at(config, key)
         assert str(caught.value).startswith(words)
+
+
+def test_modules_beside_a_config_are_found_from_anywhere(tmp_path, monkeypatch):
+    (tmp_path / 'mine').mkdir()
+    (tmp_path / 'mine' / 'a_module_beside_a_config.py').write_text('VALUE = 1\n')
+    (tmp_path / 'mine' / 'mine.py').write_text("custom_imports = dict(imports=['a_module_beside_a_config'])\n")
+    monkeypatch.setattr('sys.path', [*sys.path])
+    monkeypatch.chdir(tmp_path)
+    load_config('mine/mine.py')
+    assert sys.modules.pop('a_module_beside_a_config').VALUE == 1
+    assert sys.path[-1] == str(tmp_path / 'mine')

@@ -15,17 +15,17 @@ STAGES = ('post', 'pre')
 
 
 class AdaptivePooling(BaseModule):
-    """The first layer of a RoI head, taking features of every RoI from every level.
+    """The first layer of a RoI head, applied to the features of each RoI from every level.
 
-    Source: PANet, section 3.2, https://arxiv.org/abs/1803.01534: each level passes through a layer of its own, ReLU
+    Source: PANet, section 3.2, https://arxiv.org/abs/1803.01534: each level passes through a separate layer, ReLU
     included, and the results are fused element by element.
 
     Args:
-        layer: The layer of the first level. The other levels get copies with initial weights of their own, so it must
-            have ``init_weights`` as mmcv's ConvModule and :class:`FCModule` have.
+        layer: The layer of the first level. The other levels get copies that are initialised anew, so it must have
+            ``init_weights``, like mmcv's ConvModule and :class:`FCModule`.
         num_levels: Number of levels L.
         fuse: 'max' or 'sum'.
-        fuse_stage: 'post', after the layers, or 'pre', before a single one (the paper's ablation, table 4).
+        fuse_stage: 'post' fuses after the layers, 'pre' before a single layer (the paper's ablation, table 4).
         share_first: Whether all levels pass through the same layer.
 
     Raises:
@@ -59,13 +59,13 @@ class AdaptivePooling(BaseModule):
             x: RoI features of shape (R, L, C, h, w), or (R, C, h, w) for one level.
 
         Returns:
-            What the layer makes of (R, C, h, w).
+            Output of the layer for an input of shape (R, C, h, w).
         """
         fused = reduce(FUSIONS[self.fuse], self.fusion_inputs(x))
         return self.layers[0](fused) if self.fuse_stage == 'pre' else fused
 
     def fusion_inputs(self, x: Tensor) -> list[Tensor]:
-        """What the fusion gets from each level, for ``x`` as in :meth:`forward`.
+        """Inputs of the fusion, one tensor for each level, for ``x`` as in :meth:`forward`.
 
         Raises:
             ValueError: If ``x`` has another number of dimensions or levels.
@@ -83,7 +83,7 @@ class AdaptivePooling(BaseModule):
 
 
 def assigned_levels(rois: Tensor, num_levels: int = 4, finest_scale: float = 56.0) -> Tensor:
-    """The one level that FPN would pool a RoI from, by its size.
+    """Level that FPN would pool each RoI from, given the RoI's size.
 
     Source: Feature Pyramid Networks, equation 1, https://arxiv.org/abs/1612.03144.
 
@@ -91,7 +91,7 @@ def assigned_levels(rois: Tensor, num_levels: int = 4, finest_scale: float = 56.
         rois: Of shape (R, 5): batch index, then x1, y1, x2, y2 in pixels of the network's input.
         num_levels: Number of levels.
         finest_scale: Level i takes RoIs of a scale (square root of the area) from 2^i to 2^(i + 1) times this; the
-            first and the last level also take what is smaller and larger.
+            first and the last level also take smaller and larger RoIs.
 
     Returns:
         Level indices of shape (R,), from 0, the finest.

@@ -1,4 +1,4 @@
-"""Queries of categories that are remembered over the iterations."""
+"""Category queries that are kept and updated over the iterations."""
 
 import torch
 import torch.nn.functional as F
@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 
 def scheduled_momentum(momentum: float, iteration: int, max_iters: int) -> float:
-    """1 - (1 - ``momentum``) (1 - t / T)^3: rises from ``momentum`` at first to 1 at last.
+    """1 - (1 - ``momentum``) (1 - t / T)^3, which rises from ``momentum`` at t = 0 to 1 at t = T.
 
     Source: CIAE, equation 13, https://arxiv.org/abs/2009.13342
 
@@ -21,13 +21,13 @@ def scheduled_momentum(momentum: float, iteration: int, max_iters: int) -> float
 
 
 class CategoryMemory(nn.Module):
-    """A unit vector for each category, at first a random one, that follows the category's mean embedding.
+    """One unit vector for each category, initialised at random, that follows the category's mean embedding.
 
-    Row c becomes L2norm(λ row + (1 - λ) mean), with the mean a unit vector, where c is present, and stays otherwise.
-    λ is :func:`scheduled_momentum` of the iteration and the number of iterations that the runner tells.
+    If category c is present in a batch, row c becomes L2norm(λ row + (1 - λ) mean), with the mean a unit vector;
+    otherwise it stays. λ is :func:`scheduled_momentum` of the runner's iteration and number of iterations.
 
-    ``embeddings`` of shape (C, D) is a buffer: saved with the model, never touched by the optimizer. Processes whose
-    random generators differ draw other rows each: the first update in training hands all of them those of the first.
+    ``embeddings`` of shape (C, D) is a buffer: saved with the model, never touched by the optimizer. Processes with
+    different random generators draw different rows, so the first update in training broadcasts those of process 0.
 
     Source: CIAE, section III, https://arxiv.org/abs/2009.13342
 
@@ -35,7 +35,7 @@ class CategoryMemory(nn.Module):
         num_categories: Number of categories C.
         dims: Length D of an embedding.
         momentum: λ at the first iteration.
-        max_iters: Number of iterations where no runner tells one. If that is None, λ stays at ``momentum`` there.
+        max_iters: Number of iterations if there is no runner. If None, λ stays at ``momentum`` without a runner.
     """
 
     embeddings: Tensor
@@ -48,7 +48,7 @@ class CategoryMemory(nn.Module):
         self.register_buffer('embeddings', F.normalize(torch.randn(num_categories, dims), dim=1))
 
     def current_momentum(self) -> float:
-        """λ of the iteration that the runner is at, the first if there is no runner."""
+        """λ of the runner's current iteration, or of the first iteration if there is no runner."""
         hub = MessageHub.get_current_instance()
         max_iters = hub.get_info('max_iters', self.max_iters)
         if not max_iters:
@@ -57,11 +57,10 @@ class CategoryMemory(nn.Module):
 
     @torch.no_grad()
     def update(self, sums: Tensor, present: Tensor) -> None:
-        """Take in a batch; in evaluation, nothing.
+        """Update the rows with a batch; do nothing in eval mode.
 
-        All processes must call it: the categories' means are those of the batch over all of them. Means without a
-        direction, zero or, as when half precision overflows, not finite, are left out, as the rows could not recover
-        from them.
+        All processes must call it: the categories' means are taken over the batches of all processes. Means that are
+        zero or not finite (as when half precision overflows) are skipped, because a row could not recover from them.
 
         Args:
             sums: Sum of each category's embeddings on this process, of shape (C, D).
@@ -72,10 +71,10 @@ class CategoryMemory(nn.Module):
         if not self._is_shared:
             dist.broadcast(self.embeddings)
             self._is_shared = True
-        everything = torch.cat([sums, present[:, None].to(sums.dtype)], dim=1)
-        dist.all_reduce(everything)
-        means = F.normalize(everything[:, :-1], dim=1).to(self.embeddings.dtype)
-        changes = (everything[:, -1] > 0) & means.isfinite().all(1) & means.any(1)
+        sums_and_counts = torch.cat([sums, present[:, None].to(sums.dtype)], dim=1)
+        dist.all_reduce(sums_and_counts)
+        means = F.normalize(sums_and_counts[:, :-1], dim=1).to(self.embeddings.dtype)
+        changes = (sums_and_counts[:, -1] > 0) & means.isfinite().all(1) & means.any(1)
         momentum = self.current_momentum()
         updated = F.normalize(momentum * self.embeddings + (1 - momentum) * means, dim=1)
         self.embeddings.copy_(torch.where(changes[:, None], updated, self.embeddings))

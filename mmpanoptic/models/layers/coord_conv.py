@@ -1,4 +1,4 @@
-"""Convolutions that see where they are."""
+"""Convolutions with coordinate channels."""
 
 import torch
 from mmcv.cnn import ConvModule
@@ -12,7 +12,7 @@ class CoordConvModule(ConvModule):
     https://arxiv.org/abs/1807.03247
 
     Args:
-        in_channels: Channels of what it is given.
+        in_channels: Channels of the input, without the coordinates.
         *args, **kwargs: As for ConvModule.
     """
 

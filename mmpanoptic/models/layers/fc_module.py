@@ -9,13 +9,13 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 
 class FCModule(BaseModule):
-    """Linear layer (with bias), norm and ReLU: for vectors what mmcv's ConvModule is for maps.
+    """Linear layer (with bias), norm and ReLU: the counterpart of mmcv's ConvModule for vectors.
 
-    The norm sees maps of one pixel, so that every type in mmcv's registry that norms channels fits. A batch norm that
-    is given a single vector in training has no variance to estimate: it then uses its running statistics.
+    The norm is applied to maps of one pixel, so every norm over channels in mmcv's registry can be used. A batch norm
+    that is given a single vector in training has no variance to estimate: it then uses its running statistics.
 
     Args:
-        in_features: Size of the input once it is flattened.
+        in_features: Size of the flattened input.
         out_features: Size of the output.
         norm_cfg: Norm over ``out_features``, or None.
     """
@@ -39,17 +39,17 @@ class FCModule(BaseModule):
         """(R, ...), flattened to (R, ``in_features``), to (R, ``out_features``)."""
         x = self.fc(x.flatten(1))
         if self.norm_name is not None:
-            # By name: mmengine swaps SyncBN modules for BN when there is nothing to sync with.
+            # By name, because mmengine replaces SyncBN modules by BN when there is a single process.
             x = normalize(getattr(self, self.norm_name), x[..., None, None]).flatten(1)
         return F.relu(x)
 
 
 def normalize(norm: nn.Module, x: Tensor) -> Tensor:
-    """Apply a norm to (R, C, 1, 1), in training with running statistics if a batch norm would see one value a channel.
+    """Apply a norm to (R, C, 1, 1); a batch norm in training with R = 1 uses its running statistics.
 
-    A synchronized norm counts the values of all processes, which have to take part in any case.
+    A synchronized norm counts the values of all processes, and every process has to take part in any case.
     """
-    alone = isinstance(norm, _BatchNorm) and norm.training and len(x) == 1
-    if not alone or (isinstance(norm, nn.SyncBatchNorm) and dist.get_world_size() > 1):
+    is_synchronized = isinstance(norm, nn.SyncBatchNorm) and dist.get_world_size() > 1
+    if not (isinstance(norm, _BatchNorm) and norm.training and len(x) == 1) or is_synchronized:
         return norm(x)
     return F.batch_norm(x, norm.running_mean, norm.running_var, norm.weight, norm.bias, training=False, eps=norm.eps)

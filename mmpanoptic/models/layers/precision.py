@@ -1,15 +1,17 @@
-"""Mixed precision: what has to be in float32, and layers that are where their originals are not.
+"""Mixed precision: conversion to float32, and layers that control their own precision.
 
-Autocast sends most of torch's own operators where they belong. It does not see mmcv's operators and custom functions,
+Autocast chooses the precision of most of torch's own operators. It does not see mmcv's operators and custom functions,
 nor what a head computes from its outputs. In half precision
 
-- coordinates are off: float16 has every pixel up to 2048 and no fraction of one from 1024 on, bfloat16 has every 8th;
-- mmcv's sigmoid focal loss is NaN: its least probability, float32's, is 0 in float16, and 0 log 0 is taken;
+- coordinates are rounded: from 1024 to 2048 float16 has whole pixels only, and bfloat16 has every 8th pixel only;
+- mmcv's sigmoid focal loss is NaN: it clamps probabilities to float32's smallest number, which is 0 in float16, and
+  then computes 0 log 0;
 - the backward passes of RoIAlign and of deformable convolutions add with atomics, which are slow and round each time;
-- autocast lets group norms give float32, so that activation, resizing and what autograd keeps are in float32, too.
+- autocast lets group norms return float32, so that activation, resizing and what autograd keeps are in float32, too.
 
-So heads give their logits, box deltas and masks in float32 (:func:`full`), losses and samplers work in it, and norms
-give back what they got. Layers here have their originals' type names, parameters and, in float32, results.
+So heads return their logits, box deltas and masks in float32 (:func:`full`), losses and samplers compute in float32,
+and the output of a norm has the type of its input. Layers here have the type names, parameters and (in float32) results
+of the layers that they replace.
 """
 
 from collections.abc import Callable
@@ -26,22 +28,23 @@ HALF = (torch.float16, torch.bfloat16)
 
 
 def full(x: Any) -> Any:
-    """Half precision as float32: a tensor, or each of a list, a tuple or a named tuple; all else as it is."""
+    """Convert half precision to float32, in a tensor or in a list, tuple or named tuple; return all else unchanged."""
     if isinstance(x, Tensor):
         return x.float() if x.dtype in HALF else x
     if isinstance(x, (list, tuple)):
-        values = [full(one) for one in x]
+        values = [full(value) for value in x]
         return type(x)(*values) if hasattr(x, '_fields') else type(x)(values)
     return x
 
 
 def in_full_precision(function: Callable, *args: Any, **kwargs: Any) -> Any:
-    """Call a function without autocast, its positional arguments through :func:`full`.
+    """Call a function without autocast, with its positional arguments converted by :func:`full`.
 
     Args:
-        function: What to call.
-        args: Its arguments. The first tensor among them, or in the first list or tuple, says which device it is about.
-        kwargs: Passed on as they are.
+        function: The function.
+        args: Positional arguments. Autocast is switched off on the device of the first tensor among them; that tensor
+            may be in a list or tuple.
+        kwargs: Keyword arguments, passed on unchanged.
     """
     device = next(x.device.type for arg in args for x in (arg if isinstance(arg, (list, tuple)) else [arg]))
     with torch.autocast(device, enabled=False):
@@ -50,12 +53,12 @@ def in_full_precision(function: Callable, *args: Any, **kwargs: Any) -> Any:
 
 @MODELS.register_module('GN')
 class GroupNorm(nn.GroupNorm):
-    """Group norm that gives back the type that it got, also where autocast sends it to float32, as on a GPU.
+    """Group norm whose output has the type of its input, even where autocast runs it in float32, as on a GPU.
 
     On a CPU torch's kernel takes half precision with weights in float32, and sums in float32.
 
     Args:
-        num_channels: Number of channels. It comes first, as mmcv has it where a norm is not torch's own.
+        num_channels: Number of channels. It comes first, as mmcv passes it to norms that are not torch's own.
         num_groups: Number of groups.
         kwargs: See :class:`torch.nn.GroupNorm`.
     """

@@ -1,7 +1,7 @@
-"""Anchors and boxes as Detectron and its descendants have them.
+"""Anchors and boxes in the convention of Detectron and its descendants.
 
-There a box from x1 to x2 covers the pixels x1 to x2, both included, and is x2 - x1 + 1 wide. A model that was trained
-so needs it to reach its published numbers.
+In it, a box from x1 to x2 covers the pixels x1 to x2, both included, and is x2 - x1 + 1 wide. A model that was trained
+with this convention needs it to reach its published numbers.
 """
 
 import math
@@ -19,11 +19,11 @@ from .priors import KeptPriors
 
 @TASK_UTILS.register_module()
 class DetectronAnchorGenerator(KeptPriors, LegacyAnchorGenerator):
-    """Anchors of which the sides are rounded before they are scaled.
+    """Anchors whose sides are rounded before they are scaled.
 
     Source: ``generate_anchors`` of https://github.com/rbgirshick/py-faster-rcnn, which Detectron and the released PANet
-    took over. mmdet's class rounds the corners after scaling instead, up to 3 pixels away. Centres are those of the
-    pixels 0 to stride - 1, so that ``center_offset`` has no effect.
+    adopted. mmdet's class rounds the corners after scaling instead, which moves them by up to 3 pixels. Centres are
+    those of the pixels 0 to stride - 1, so ``center_offset`` has no effect.
     """
 
     def gen_single_level_base_anchors(
@@ -33,14 +33,14 @@ class DetectronAnchorGenerator(KeptPriors, LegacyAnchorGenerator):
 
         Args:
             base_size: Side of the square that the anchors are made from; the level's stride.
-            scales: Factors of its sides, of shape (S,).
+            scales: Factors of the square's sides, of shape (S,).
             ratios: Heights divided by widths, of shape (A,).
             center: Centre (x, y) in pixels, or None for the cell's.
 
         Returns:
             Boxes of shape (S · A, 4).
         """
-        # Both to the nearest even number where halfway, as numpy does.
+        # Both round half to even, as numpy does.
         widths = (base_size * base_size / ratios.double()).sqrt().round()
         heights = (widths * ratios.double()).round()
         sides = torch.stack([widths, heights], dim=-1)
@@ -55,7 +55,7 @@ class DetectronAnchorGenerator(KeptPriors, LegacyAnchorGenerator):
 
 @TASK_UTILS.register_module()
 class DetectronBBoxCoder(LegacyDeltaXYWHBBoxCoder):
-    """mmdet's coder of that convention, with a decoder that undoes its encoder.
+    """mmdet's box coder of this convention, with a decoder that is the inverse of the encoder.
 
     mmdet's decoder leaves every side of a box half a pixel further out than it was encoded, and limits how much a box
     shrinks; Detectron does neither.
@@ -73,8 +73,8 @@ class DetectronBBoxCoder(LegacyDeltaXYWHBBoxCoder):
         Args:
             bboxes: Boxes of shape (N, 4).
             pred_bboxes: Deltas of shape (N, 4 · K) as :meth:`encode` makes them.
-            max_shape: Height and width in pixels of the image that the result is cut to: to at most its last column and
-                row.
+            max_shape: Height and width in pixels of the image. Boxes are clipped to its last column and row. None: no
+                clipping.
             wh_ratio_clip: A side grows to at most its length divided by this.
 
         Returns:

@@ -9,13 +9,13 @@ from mmpanoptic.registry import TASK_UTILS
 
 @TASK_UTILS.register_module()
 class MaxIoUAssigner(assigners.MaxIoUAssigner):
-    """mmdet's, with the same results; it never waits for the device, where the original does twice for each object."""
+    """mmdet's assigner with the same results. It never waits for the device; the original waits twice per object."""
 
     def assign_wrt_overlaps(self, overlaps: Tensor, gt_labels: Tensor) -> AssignResult:
         """Assign priors to objects.
 
         Args:
-            overlaps: Of G objects with P priors, of shape (G, P).
+            overlaps: IoU of G objects with P priors, of shape (G, P).
             gt_labels: Labels of the objects, of shape (G,).
         """
         num_gts, num_priors = overlaps.shape
@@ -33,7 +33,7 @@ class MaxIoUAssigner(assigners.MaxIoUAssigner):
             else:
                 is_closest = torch.zeros_like(overlaps, dtype=torch.bool)
                 is_closest.scatter_(1, closest_prior[:, None], counts[:, None])
-            # Of several objects that a prior is the closest to, mmdet's loop ends with the last.
+            # If a prior is the closest one of several objects, mmdet's loop assigns it to the last of them.
             numbers = torch.arange(1, num_gts + 1, dtype=torch.int16 if num_gts < 2**15 else torch.int32)
             last = (is_closest * numbers.to(overlaps.device)[:, None]).amax(dim=0).long()
             assigned = torch.where(last > 0, last, assigned)

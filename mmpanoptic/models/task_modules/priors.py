@@ -1,4 +1,4 @@
-"""mmdet's anchors and locations, which are made once for each size of the input and then kept."""
+"""mmdet's generators of anchors and points, which make them once for each size of the input and then keep them."""
 
 from collections import OrderedDict
 from collections.abc import Callable
@@ -10,26 +10,29 @@ from torch import Tensor
 
 from mmpanoptic.registry import TASK_UTILS
 
-#: How many results are kept, the latest ones; the anchors of an image of 800x1333 pixels take 4 MB.
+#: Number of results that are kept, the latest ones; the anchors of an image of 800x1333 pixels take 4 MB.
 KEPT = 16
 
 
 class KeptPriors:
-    """To be inherited before a generator of priors: they depend on sizes alone, and take 10 kernels a level to make.
+    """Mixin that keeps the results of a prior generator. Inherit it before the generator.
 
-    What is given is shared, and must not be changed.
+    Priors depend on sizes alone, and making them takes 10 kernels a level. The tensors that are returned are shared and
+    must not be changed.
     """
 
-    def grid_priors(self, featmap_sizes: list[tuple], *args, **kwargs) -> list[Tensor]:
-        """See the original."""
-        return self._kept('grid_priors', super().grid_priors, featmap_sizes, *args, **kwargs)
+    def grid_priors(self, featmap_sizes: list[tuple], *args: Any, **kwargs: Any) -> list[Tensor]:
+        """See the generator."""
+        generator: Any = super()
+        return self._kept('grid_priors', generator.grid_priors, featmap_sizes, *args, **kwargs)
 
-    def valid_flags(self, featmap_sizes: list[tuple], *args, **kwargs) -> list[Tensor]:
-        """See the original."""
-        return self._kept('valid_flags', super().valid_flags, featmap_sizes, *args, **kwargs)
+    def valid_flags(self, featmap_sizes: list[tuple], *args: Any, **kwargs: Any) -> list[Tensor]:
+        """See the generator."""
+        generator: Any = super()
+        return self._kept('valid_flags', generator.valid_flags, featmap_sizes, *args, **kwargs)
 
     def _kept(self, name: str, make: Callable, sizes: list[tuple], *args: Any, **kwargs: Any) -> list[Tensor]:
-        """What ``make`` gives, or gave for the same arguments."""
+        """Result of ``make``, or the kept result of an earlier call with the same arguments."""
         if torch.compiler.is_compiling():
             return make(sizes, *args, **kwargs)
         kept = self.__dict__.setdefault('_results', OrderedDict())

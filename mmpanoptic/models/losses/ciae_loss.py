@@ -1,5 +1,7 @@
 """The category- and instance-aware loss of pixel embeddings."""
 
+from functools import partial, reduce
+
 import torch
 import torch.nn.functional as F
 from mmdet.utils import reduce_mean
@@ -15,24 +17,25 @@ from .embedding_loss import enlarge_boxes, hardest_queries_loss, mean_queries, s
 
 @MODELS.register_module()
 class CIAELoss(nn.Module):
-    """Draws each pixel to the query of its category (CAE) and to that of its stuff class or instance (IAE).
+    """Pull each pixel to the query of its category (CAE) and to the query of its stuff class or instance (IAE).
 
-    CAE sees all rows of the category memory; IAE the memory's stuff rows and the mean queries of the instances of the
-    pixel's own image. Pixels of things without an instance (crowds) take part in CAE alone. Both sums are divided by
-    the number of non-void pixels in the batch over all processes.
+    CAE uses all rows of the category memory. IAE uses the memory's stuff rows and the mean queries of the instances of
+    the pixel's own image. Pixels of things without an instance (crowds) take part in CAE alone. Both sums are divided
+    by the number of non-void pixels in the batch over all processes.
 
     Source: Gao et al., Learning Category- and Instance-Aware Pixel Embedding for Fast Panoptic Segmentation, section
-    III, https://arxiv.org/abs/2009.13342. What the count is and whose instances are seen is this project's choice.
+    III, https://arxiv.org/abs/2009.13342. The divisor and the restriction to the pixel's own image are this project's
+    choices.
 
     Args:
         margin, topk, self_term: See :func:`hardest_queries_loss`.
         alpha: Weight of IAE.
         thing_weight: Weight in IAE of a pixel of an instance; it does not enter the count of pixels.
-        filter_scale: A pixel outside of an instance's annotated box, enlarged by this about its centre, has similarity
-            0 to that instance, unless it is its own. None: no filtering.
+        filter_scale: Factor by which the annotated box of an instance is enlarged about its centre. A pixel outside of
+            the enlarged box has similarity 0 to that instance, unless it belongs to the instance. None: no filtering.
         detach_queries: Whether the mean queries of instances are constants.
-        stride: Every how many pixels of the input, in x and y, one is used, for the means too; 1 as in the paper.
-        block_size: How many pixels are worked on at a time; it changes memory and speed alone. None: 2 ** 14 on the
+        stride: Only every ``stride``-th pixel of the input in x and y is used, also for the means; 1 in the paper.
+        block_size: Number of pixels that are processed at once; affects memory and speed only. None: 2 ** 14 on the
             CPU, which fits in its caches, 2 ** 20 elsewhere.
 
     Raises:
@@ -65,7 +68,9 @@ class CIAELoss(nn.Module):
         self.filter_scale = filter_scale
         self.detach_queries = detach_queries
         self.stride = stride
-        self.options = dict(margin=margin, topk=topk, self_term=self_term, block_size=block_size)
+        self.pixel_loss = partial(
+            hardest_queries_loss, margin=margin, topk=topk, self_term=self_term, block_size=block_size
+        )
 
     def forward(
         self,
@@ -74,20 +79,20 @@ class CIAELoss(nn.Module):
         memory: CategoryMemory | None = None,
         num_stuff_classes: int = 0,
     ) -> dict[str, Tensor]:
-        """Update the memory (in training), then take the losses, in float32 at least.
+        """Update the memory (in training), then compute the losses, in float32 or float64.
 
         Args:
             embedding: Raw embeddings of shape (N, D, H / 4, W / 4), rounded up.
             targets: Ground truth of each image at the size of the input, (H, W).
-            memory: Its first S rows are those of stuff; None: the only queries are those of instances, and pixels of
-                stuff are in the count alone.
-            num_stuff_classes: S, if there is a memory. If that has no rows but these, there is no CAE.
+            memory: Category memory whose first S rows are those of stuff. None: the only queries are those of
+                instances, and pixels of stuff enter the count alone.
+            num_stuff_classes: S, if there is a memory. If the memory has S rows only, there is no CAE.
 
         Returns:
-            ``loss_cae`` where there is CAE, and ``loss_iae``, with ``alpha`` in it.
+            ``loss_cae`` if there is CAE, and ``loss_iae``, multiplied by ``alpha``.
 
         Raises:
-            ValueError: If targets are larger than the embeddings are once enlarged.
+            ValueError: If targets are larger than the enlarged embeddings.
         """
         with torch.autocast(embedding.device.type, enabled=False):
             embedding = full(embedding)
@@ -95,9 +100,9 @@ class CIAELoss(nn.Module):
             if memory is not None:
                 memory.update(*self._category_sums(images, len(memory.embeddings)))
             zero = embedding.sum() * 0  # all parameters get a gradient, whatever the images show
-            count = sum((image[1] >= 0).sum() for image in images).to(embedding.dtype)
+            counts = [(categories >= 0).sum() for _, categories, *_ in images]
             # The mean over the processes, as the gradients are averaged over them. It is 0 if all is void.
-            count = reduce_mean(count)
+            count = reduce_mean(reduce(torch.add, counts).to(embedding.dtype))
             count = torch.where(count > 0, count, 1)
             losses = dict()
             if memory is not None and len(memory.embeddings) > num_stuff_classes:
@@ -123,36 +128,35 @@ class CIAELoss(nn.Module):
         columns, rows = (torch.arange(size, device=large.device)[step] + 0.5 for size in (width, height))
         points = torch.stack(torch.meshgrid(columns, rows, indexing='xy'))  # centres of pixels
         maps = large, targets.categories[step, step], targets.instances[step, step], points
-        return *(one.flatten(-2) for one in maps), targets.boxes
+        return *(pixel_map.flatten(-2) for pixel_map in maps), targets.boxes
 
     @staticmethod
     @torch.no_grad()
     def _category_sums(images: list[tuple[Tensor, ...]], num_categories: int) -> tuple[Tensor, Tensor]:
         """Sums of the embeddings of each category over the images, and which categories occur."""
-        sums = sum(segment_sums(pixels, categories, num_categories) for pixels, categories, *_ in images)
+        sums = [segment_sums(pixels, categories, num_categories) for pixels, categories, *_ in images]
         counts = torch.bincount(torch.cat([image[1] for image in images]) + 1, minlength=num_categories + 1)
-        return sums, counts[1 : num_categories + 1] > 0
+        return reduce(torch.add, sums), counts[1 : num_categories + 1] > 0
 
     def _cae(self, image: tuple[Tensor, ...], memory: CategoryMemory) -> Tensor:
         pixels, categories, *_ = image
         weights = pixels.new_ones(len(categories))
-        return hardest_queries_loss(pixels, memory.embeddings.to(pixels.dtype), categories, weights, **self.options)
+        return self.pixel_loss(pixels, memory.embeddings.to(pixels.dtype), categories, weights)
 
     def _iae(self, image: tuple[Tensor, ...], stuff_queries: Tensor) -> Tensor:
         pixels, categories, instances, points, boxes = image
         has_instance = instances >= 0
-        # An instance of which nothing is seen has no mean and is no query.
+        # An instance without visible pixels has no mean and is no query.
         is_seen = torch.bincount(instances[has_instance], minlength=len(boxes)) > 0
         means = mean_queries(segment_sums(pixels, instances, len(boxes))[is_seen])
         if self.detach_queries:
             means = means.detach()
-        own = torch.where(categories < len(stuff_queries), categories, -1)
+        own_query = torch.where(categories < len(stuff_queries), categories, -1)
         numbers = is_seen.cumsum(0) - 1 + len(stuff_queries)
-        own[has_instance] = numbers[instances[has_instance]]
+        own_query[has_instance] = numbers[instances[has_instance]]
         weights = torch.where(has_instance, self.thing_weight, 1.0).to(pixels.dtype)
+        filter_boxes = None
         if self.filter_scale is not None:
-            boxes = enlarge_boxes(boxes[is_seen].to(pixels.dtype), self.filter_scale)
-        else:
-            boxes = None
+            filter_boxes = enlarge_boxes(boxes[is_seen].to(pixels.dtype), self.filter_scale)
         queries = torch.cat([stuff_queries, means])
-        return hardest_queries_loss(pixels, queries, own, weights, boxes, points, **self.options)
+        return self.pixel_loss(pixels, queries, own_query, weights, filter_boxes, points)

@@ -1,4 +1,4 @@
-"""What the pixels of an image belong to, for losses of embeddings."""
+"""Categories and instances of the pixels of an image, for losses of embeddings."""
 
 from typing import NamedTuple
 
@@ -7,7 +7,7 @@ from mmdet.structures import DetDataSample
 from mmdet.structures.bbox import get_box_tensor
 from torch import Tensor
 
-#: Pixels of the input, down and across, for one of the raw embeddings.
+#: Pixels of the input, down and across, per pixel of the raw embedding map.
 EMBEDDING_STRIDE = 4
 _IGNORED = 255
 
@@ -31,9 +31,9 @@ def embedding_targets(
 ) -> EmbeddingTargets:
     """Ground truth of one image.
 
-    A pixel belongs to an instance if the instance's mask holds it and its label is the instance's; where masks overlap,
-    to the smallest of them (in area), of equal ones to the first. Pixels of crowds, and of things whose instance was
-    dropped, keep their category and have no instance.
+    A pixel belongs to an instance if it lies in the instance's mask and has the instance's label. Where masks overlap,
+    it belongs to the smallest one by area, and to the first one of equal areas. Pixels of crowds, and of things whose
+    instance was dropped, keep their category and have no instance.
 
     Args:
         sample: With ``gt_sem_seg`` (contiguous labels, things first, 255 is void) and ``gt_instances`` (``bboxes``,
@@ -58,9 +58,9 @@ def embedding_targets(
     gt_instances = sample.gt_instances
     masks = gt_instances.masks.to_tensor(torch.bool, labels.device)
     height, width = masks.shape[-2:]
-    seen = labels[:height, :width]
+    labels_under_masks = labels[:height, :width]
     instances = torch.full_like(labels, -1)
     areas, classes = masks.flatten(1).sum(1).tolist(), gt_instances.labels.tolist()
     for index in sorted(range(len(masks)), key=lambda i: (-areas[i], -i)):
-        instances[:height, :width].masked_fill_(masks[index] & (seen == classes[index]), index)
+        instances[:height, :width].masked_fill_(masks[index] & (labels_under_masks == classes[index]), index)
     return EmbeddingTargets(categories, instances, get_box_tensor(gt_instances.bboxes))

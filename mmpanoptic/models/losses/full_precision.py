@@ -1,10 +1,11 @@
-"""mmdet's losses of logits, deltas and boxes, in float32 whatever the precision of what they are given.
+"""mmdet's losses of logits, deltas and boxes, computed in float32 whatever the precision of their inputs.
 
-Under autocast torch sends its own losses to float32, on a GPU. It sees neither mmcv's sigmoid focal loss, which in
-float16 is NaN where a logit is far from 0, nor the sums and means that mmdet takes itself, which overflow at 65504.
+Under autocast on a GPU, torch runs its own losses in float32. Autocast covers neither mmcv's sigmoid focal loss, which
+in float16 is NaN where a logit is far from 0, nor the sums and means in mmdet's code, which overflow at 65504.
 """
 
 import warnings
+from typing import Any
 
 from mmdet.models import losses
 from torch import Tensor
@@ -14,16 +15,17 @@ from mmpanoptic.registry import MODELS
 
 
 class _InFullPrecision:
-    """To be inherited before a loss whose first argument is what was predicted."""
+    """Mixin for a loss whose first argument is the prediction. Inherit it before the loss."""
 
-    def forward(self, pred: Tensor, *args, **kwargs) -> Tensor:
-        """See the original."""
-        return in_full_precision(super().forward, pred, *args, **kwargs)
+    def forward(self, pred: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        """See the loss."""
+        loss: Any = super()
+        return in_full_precision(loss.forward, pred, *args, **kwargs)
 
 
 @MODELS.register_module()
 class CrossEntropyLoss(_InFullPrecision, losses.CrossEntropyLoss):
-    """Of classes, of single logits and of masks; without mmdet's warning of the averaging that its configs use."""
+    """Cross-entropy of classes, of single logits and of masks, without mmdet's warning about ``avg_non_ignore``."""
 
     def __init__(self, *args, **kwargs) -> None:
         with warnings.catch_warnings():
@@ -33,24 +35,24 @@ class CrossEntropyLoss(_InFullPrecision, losses.CrossEntropyLoss):
 
 @MODELS.register_module()
 class FocalLoss(_InFullPrecision, losses.FocalLoss):
-    """Of single logits."""
+    """Focal loss of single logits."""
 
 
 @MODELS.register_module()
 class IoULoss(_InFullPrecision, losses.IoULoss):
-    """Of boxes."""
+    """IoU loss of boxes."""
 
 
 @MODELS.register_module()
 class GIoULoss(_InFullPrecision, losses.GIoULoss):
-    """Of boxes."""
+    """Generalised IoU loss of boxes."""
 
 
 @MODELS.register_module()
 class L1Loss(_InFullPrecision, losses.L1Loss):
-    """Of deltas."""
+    """L1 loss of box deltas."""
 
 
 @MODELS.register_module()
 class SmoothL1Loss(_InFullPrecision, losses.SmoothL1Loss):
-    """Of deltas."""
+    """Smooth L1 loss of box deltas."""

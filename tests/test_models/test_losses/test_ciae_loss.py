@@ -132,6 +132,11 @@ def test_no_queries_and_no_pixels():
     assert loss == 0
 
 
+def test_boxes_need_points():
+    with pytest.raises(ValueError, match='boxes need points'):
+        loss_of(torch.randn(2, 3), torch.eye(2), [0, 1, 0], boxes=torch.rand(1, 4))
+
+
 @pytest.mark.parametrize('option', [dict(topk=0), dict(block_size=0)])
 def test_bad_options(option):
     with pytest.raises(ValueError, match='at least 1'):

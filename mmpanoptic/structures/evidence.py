@@ -1,6 +1,7 @@
 """Evidence: what a detector has found in one image, before it becomes a panoptic map."""
 
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 import torch
 from mmengine.structures import InstanceData
@@ -13,12 +14,12 @@ CHANNELS = ('stuff', 'stuff+other', 'all')
 
 @dataclass(frozen=True, eq=False)
 class StuffLogits:
-    """Semantic logits, of which those of stuff count.
+    """Semantic logits, of which fusion uses those of stuff.
 
     Attributes:
         logits: Of shape (C, H, W), at the size of the panoptic map to make.
-        channels: What the C channels are: 'stuff', the S stuff classes; 'stuff+other', these and then 'other', all
-            things merged, which becomes void; 'all', T thing and then S stuff classes.
+        channels: Meaning of the C channels. 'stuff': the S stuff classes. 'stuff+other': the S stuff classes, then
+            'other', all things merged, which becomes void. 'all': T thing classes, then S stuff classes.
 
     Raises:
         ValueError: If ``channels`` is none of the three, or ``logits`` is not of three dimensions.
@@ -66,11 +67,11 @@ class StuffLabels:
     Attributes:
         labels: Integers of shape (H, W), at the size of the panoptic map to make: 0 to S - 1 for the stuff classes, S
             for none of them.
-        logits: Of stuff and then of 'other', of shape (S + 1, h, w), of which the labels were read by the nearest
-            pixel; None if they are not known. Fusion takes nothing but confidences from them.
+        logits: Logits of stuff and then of 'other', of shape (S + 1, h, w). The label of a pixel is the best channel of
+            the nearest pixel here. None if unknown. Fusion computes only confidences from them.
 
     Raises:
-        ValueError: If ``labels`` are no integers of two dimensions.
+        ValueError: If ``labels`` are not integers of two dimensions.
     """
 
     labels: Tensor
@@ -91,19 +92,19 @@ class StuffLabels:
 
 @dataclass(frozen=True, eq=False)
 class EmbeddingMap:
-    """An embedding of every pixel, and what it is compared with.
+    """An embedding of every pixel, and the queries of stuff that it is compared with.
 
     Attributes:
-        embedding: Raw map, before it is brought to length 1, of shape (D, h, w). Pixel (x, y) of the output reads it
-            bilinearly at ((x + .5) * scale_x / stride - .5, (y + .5) * scale_y / stride - .5), clamped to the map, with
+        embedding: Raw map, not normalised, of shape (D, h, w). Pixel (x, y) of the output reads it bilinearly at
+            ((x + .5) * scale_x / stride - .5, (y + .5) * scale_y / stride - .5), clamped to the map, with
             :attr:`Evidence.scale`.
         stuff_queries: Embeddings of the stuff classes, of length 1, of shape (S, D).
-        stride: Pixels of the network's input for a step of the map.
+        stride: Pixels of the network's input per pixel of the map.
         semantic: Logits of a separate branch, stuff classes and then 'thing', of shape (S + 1, h, w). If given, they
             decide about stuff instead of ``stuff_queries``.
 
     Raises:
-        ValueError: If ``embedding`` and ``stuff_queries`` or ``semantic`` do not go together.
+        ValueError: If ``stuff_queries`` differ from ``embedding`` in dimensions, or ``semantic`` in size.
     """
 
     embedding: Tensor
@@ -127,26 +128,28 @@ class EmbeddingMap:
 
 
 Stuff = StuffLogits | StuffLabels | EmbeddingMap
+StuffKind = TypeVar('StuffKind', bound=Stuff, covariant=True)
 
 
 @dataclass(frozen=True, eq=False)
-class Evidence:
-    """What a detector has found in one image. Fusion makes the panoptic map of this alone.
+class Evidence(Generic[StuffKind]):
+    """What a detector has found in one image. Fusion makes the panoptic map from this alone.
+
+    As a type, ``Evidence[EmbeddingMap]`` is evidence whose stuff is an :class:`EmbeddingMap`.
 
     Attributes:
-        instances: N of them: ``bboxes`` (N, 4) in pixels of the output, ``labels`` and ``scores`` (N,), and what says
-            where they are: ``masks`` (N, H, W), bool or uint8, or ``embeddings`` (N, D), their queries of length 1. N
-            may be 0.
+        instances: N instances, N may be 0: ``bboxes`` (N, 4) in pixels of the output, ``labels`` and ``scores`` (N,),
+            and either ``masks`` (N, H, W), bool or uint8, or ``embeddings`` (N, D), their queries of length 1.
         stuff: What is known about stuff.
         input_size: Height and width of the image as the network saw it, without padding, in pixels.
         output_size: Height and width of the panoptic map to make, in pixels.
 
     Raises:
-        TypeError: If ``stuff`` is a plain tensor, of which nobody can tell what it holds.
+        TypeError: If ``stuff`` is none of the three types, such as a plain tensor.
     """
 
     instances: InstanceData
-    stuff: Stuff
+    stuff: StuffKind
     input_size: tuple[int, int]
     output_size: tuple[int, int]
 
@@ -159,11 +162,11 @@ class Evidence:
 
     @property
     def scale(self) -> tuple[float, float]:
-        """Pixels of the network's input for one of the output, across and down."""
+        """Pixels of the network's input per pixel of the output, across and down."""
         (rows, columns), (height, width) = self.input_size, self.output_size
         return columns / width, rows / height
 
     @property
     def device(self) -> torch.device:
-        """Device of what is known about stuff, which is where the panoptic map goes."""
+        """Device of ``stuff``, which is also the device of the panoptic map."""
         return self.stuff.device

@@ -1,8 +1,8 @@
-"""Panoptic maps and their ids: the only place that knows how pixels become segment ids and back.
+"""Panoptic maps and their ids: the only module that converts between pixel values and segment ids.
 
-Two encodings occur. In COCO's files a segment has an id of 24 bits, its colour in the PNG (R + 256 G + 65536 B, 0 is
-void), and ``segments_info`` says which category it is. In memory a prediction follows mmdet: ``label +
-INSTANCE_OFFSET * k`` with k = 0 for stuff and 1, 2, ... for things; void is ``num_classes``.
+There are two encodings. In COCO's files a segment has an id of 24 bits, its colour in the PNG (R + 256 G + 65536 B, 0
+is void), and ``segments_info`` gives its category. In memory a prediction follows mmdet: ``label + INSTANCE_OFFSET * k``
+with k = 0 for stuff and 1, 2, ... for things; void is ``num_classes``.
 
 Format: https://cocodataset.org/#format-data (4. Panoptic Segmentation).
 """
@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
+from mmpanoptic.results.coco import Id, WrittenSegment
 from mmpanoptic.results.ids import INSTANCE_OFFSET, MAX_ID, VOID_ID
 
 _index_of_id: np.ndarray | None = None  # (2**24,) uint16, all zero between calls; 32 MiB, made on first use
@@ -36,16 +37,15 @@ def channels_to_id(image: np.ndarray, to_rgba: int) -> np.ndarray:
 
 
 def run_starts(*maps: np.ndarray) -> np.ndarray:
-    """Where runs of pixels begin, in reading order, over which maps are constant.
+    """First pixels of the runs, in reading order, over which all maps are constant.
 
-    A map has a hundred times fewer runs than pixels, and comparing neighbours is the cheapest pass over pixels there
-    is.
+    A map has about a hundred times fewer runs than pixels, and comparing neighbours is the cheapest pass over pixels.
 
     Args:
-        maps: Of one size, flat.
+        maps: Flat maps of the same size.
 
     Returns:
-        Places, ascending, int64 of shape (runs,).
+        Indices of pixels, ascending, int64 of shape (runs,).
     """
     begins = np.empty(maps[0].size, bool)
     begins[:1] = True
@@ -56,34 +56,36 @@ def run_starts(*maps: np.ndarray) -> np.ndarray:
 
 
 def look_up_ids(ids: np.ndarray, known: Sequence[int]) -> np.ndarray:
-    """Positions of ids in a list; :func:`ids_to_indices` is faster where neighbours are often equal, as in a map.
+    """Replace segment ids by their positions in a list, pixel by pixel.
+
+    :func:`ids_to_indices` is faster if neighbours are often equal, as in a map.
 
     Args:
         ids: Segment ids of any shape, at most 24 bits each.
         known: The ids that may occur besides void, without repetition.
 
     Returns:
-        As :func:`ids_to_indices`, and it raises the same errors.
+        See :func:`ids_to_indices`, which raises the same errors.
     """
     if len(known) > np.iinfo(np.uint16).max:
         raise ValueError(f'{len(known)} segments in one map: at most 65535 can be told apart')
     global _index_of_id
     if _index_of_id is None:
         _index_of_id = np.zeros(MAX_ID + 1, np.uint16)
-    known = np.asarray(known, np.int64)
-    _index_of_id[known] = np.arange(1, len(known) + 1)
+    known_ids = np.asarray(known, np.int64)
+    _index_of_id[known_ids] = np.arange(1, len(known) + 1)
     try:
         indices = _index_of_id.take(ids.astype(np.intp, copy=False))  # half the time of _index_of_id[ids]
     finally:
-        _index_of_id[known] = 0
-    strangers = (indices == 0) & (ids != VOID_ID)
-    if strangers.any():
-        raise KeyError(int(ids[strangers].min()))
+        _index_of_id[known_ids] = 0
+    is_unknown = (indices == 0) & (ids != VOID_ID)
+    if is_unknown.any():
+        raise KeyError(int(ids[is_unknown].min()))
     return indices.astype(np.uint8) if len(known) < 255 else indices
 
 
 def ids_to_runs(ids: np.ndarray, known: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
-    """:func:`ids_to_indices` by runs of pixels.
+    """Replace segment ids by their positions in a list, as runs of pixels; see :func:`ids_to_indices`.
 
     Returns:
         Index and length of each run in reading order, both of shape (runs,): ``np.repeat(*runs)`` is the flat map.
@@ -118,16 +120,16 @@ def segments_of_map(panoptic: np.ndarray, void: int) -> list[dict]:
         void: The value that belongs to no segment, ``num_classes``.
 
     Returns:
-        One dict a segment with ``id`` (the value) and ``label``, ascending by id.
+        One dict per segment with ``id`` (the value) and ``label``, ascending by id.
     """
     values = np.flatnonzero(np.bincount(panoptic.ravel()))
     return [dict(id=int(value), label=int(value % INSTANCE_OFFSET)) for value in values if value != void]
 
 
 def panoptic_to_coco(
-    panoptic: np.ndarray, segments: Sequence[dict], category_ids: Sequence[int], void: int
-) -> tuple[np.ndarray, list[dict]]:
-    """A map in mmdet's encoding as COCO's ids and ``segments_info``.
+    panoptic: np.ndarray, segments: Sequence[dict], category_ids: Sequence[Id], void: int
+) -> tuple[np.ndarray, list[WrittenSegment]]:
+    """Convert a map in mmdet's encoding to COCO's ids and ``segments_info``.
 
     Args:
         panoptic: Values ``label + INSTANCE_OFFSET * k``, shape (H, W).
@@ -142,13 +144,19 @@ def panoptic_to_coco(
     ids = np.where(panoptic == void, VOID_ID, panoptic.astype(np.int32) + 1)  # + 1: a label may be 0, an id may not
     areas, boxes = areas_and_boxes(ids, [segment['id'] + 1 for segment in segments])
     return ids, [
-        dict(id=segment['id'] + 1, category_id=category_ids[segment['label']], area=area, bbox=box, iscrowd=0)
+        {
+            'id': segment['id'] + 1,
+            'category_id': category_ids[segment['label']],
+            'area': area,
+            'bbox': box,
+            'iscrowd': 0,
+        }
         for segment, area, box in zip(segments, areas.tolist(), boxes.tolist(), strict=True)
     ]
 
 
 def areas_and_boxes(ids: np.ndarray, known: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
-    """Where segments are, by one pass over the pixels, whatever their number.
+    """Areas and bounding boxes of segments, by one pass over the pixels whatever the number of segments.
 
     Args:
         ids: Segment ids of shape (H, W), 0 where void.
@@ -161,9 +169,9 @@ def areas_and_boxes(ids: np.ndarray, known: Sequence[int]) -> tuple[np.ndarray, 
         KeyError: If an id occurs that is neither void nor known.
     """
     height, width = ids.shape
-    rows = np.broadcast_to(np.arange(height, dtype=np.int32)[:, None], ids.shape).ravel()
+    row_of_pixel = np.broadcast_to(np.arange(height, dtype=np.int32)[:, None], ids.shape).ravel()
     values = ids.ravel()
-    starts = run_starts(values, rows)  # no run goes over the end of a row
+    starts = run_starts(values, row_of_pixel)  # a run ends at the end of a row
     lengths = np.diff(starts, append=values.size)
     places = look_up_ids(values[starts], known)
     rows, columns = np.divmod(starts, max(width, 1))
@@ -177,10 +185,10 @@ def areas_and_boxes(ids: np.ndarray, known: Sequence[int]) -> tuple[np.ndarray, 
 
 
 def labels_of_ids(ids: np.ndarray, segments: Sequence[dict], void: int) -> np.ndarray:
-    """Contiguous labels, int64 of shape (H, W), of a map of segment ids; ``void`` where it is void.
+    """Contiguous labels, int64 of shape (H, W), of a map of segment ids; ``void`` where the map is void.
 
     Raises:
-        KeyError: As :func:`ids_to_indices`.
+        KeyError: If an id occurs that is neither void nor the id of a segment.
     """
     indices = ids_to_indices(ids, [segment['id'] for segment in segments])
     return np.array([void] + [segment['label'] for segment in segments], np.int64)[indices]

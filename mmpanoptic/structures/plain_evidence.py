@@ -7,18 +7,18 @@ import torch
 from mmengine.structures import InstanceData
 from torch import Tensor
 
-from .evidence import EmbeddingMap, Evidence, StuffLabels
+from .evidence import EmbeddingMap, Evidence, Stuff, StuffLabels
 
 _OF_MAP = ('embedding', 'stuff_queries', 'stride', 'semantic')
 
 
 def to_plain(evidence: Evidence, labels: Tensor | None) -> dict[str, Any]:
-    """What evidence holds besides its instances.
+    """Evidence without its instances, as plain values.
 
     Args:
         evidence: The evidence.
-        labels: Of logits or labels, the stuff class of each pixel, integers of shape (H, W): all that fusion takes from
-            them. None of an :class:`~.evidence.EmbeddingMap`.
+        labels: Stuff class of each pixel, integers of shape (H, W), which is all that fusion needs of logits or labels.
+            None if the stuff is an :class:`~.evidence.EmbeddingMap`.
     """
     if labels is None:
         kept = {name: getattr(evidence.stuff, name) for name in _OF_MAP}
@@ -28,7 +28,8 @@ def to_plain(evidence: Evidence, labels: Tensor | None) -> dict[str, Any]:
 
 
 def from_plain(plain: Mapping[str, Any], instances: InstanceData) -> Evidence:
-    """The evidence that :func:`to_plain` was given, or one that fuses alike."""
+    """Evidence that fuses to the same map as the evidence that :func:`to_plain` was given."""
+    stuff: Stuff
     if 'labels' in plain:
         stuff = StuffLabels(plain['labels'])
     else:

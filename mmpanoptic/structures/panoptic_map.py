@@ -1,8 +1,8 @@
 """Panoptic maps and their ids: the only module that converts between pixel values and segment ids.
 
 There are two encodings. In COCO's files a segment has an id of 24 bits, its colour in the PNG (R + 256 G + 65536 B, 0
-is void), and ``segments_info`` gives its category. In memory a prediction follows mmdet: ``label + INSTANCE_OFFSET * k``
-with k = 0 for stuff and 1, 2, ... for things; void is ``num_classes``.
+is void), and ``segments_info`` gives its category. In memory a prediction follows mmdet: ``label +
+INSTANCE_OFFSET * k`` with k = 0 for stuff and 1, 2, ... for things; void is ``num_classes``.
 
 Format: https://cocodataset.org/#format-data (4. Panoptic Segmentation).
 """

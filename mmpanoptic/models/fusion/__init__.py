@@ -1,6 +1,6 @@
-"""Fusion: evidence of a detector becomes one panoptic map.
+"""Fusion: the evidence of a detector becomes one panoptic map.
 
-``paste`` pastes masks one over the other, ``ranking`` learns in which order, ``embedding`` compares pixels with
+``paste`` pastes masks in the order of their scores, ``ranking`` learns that order, ``embedding`` compares pixels with
 queries. All heads have the interface of :class:`~.base.BaseFusionHead`.
 """
 

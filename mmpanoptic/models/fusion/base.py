@@ -17,9 +17,9 @@ from .transfer import fetch
 
 
 class BaseFusionHead(BasePanopticFusionHead):
-    """Evidence to a panoptic map, image by image.
+    """Turn evidence into a panoptic map, image by image.
 
-    A subclass takes its thresholds as arguments, says in ``takes`` which kinds of stuff it can fuse, and implements
+    A subclass takes its thresholds as arguments, lists in ``takes`` the kinds of stuff that it can fuse, and implements
     ``fuse``.
 
     Args:
@@ -28,14 +28,14 @@ class BaseFusionHead(BasePanopticFusionHead):
         init_cfg: As in mmengine's BaseModule.
 
     Raises:
-        ValueError: If no class is a thing and the head needs some, or the classes are so many that labels and instance
-            numbers do not fit in one id.
+        ValueError: If there is no thing class and the head needs one, or there are too many classes for labels and
+            instance numbers to fit in one id.
     """
 
     takes: tuple[type, ...] = (StuffLogits, StuffLabels)
-    #: Whether it has nothing to do where no class is a thing.
+    #: Whether the head needs at least one thing class.
     needs_things = True
-    #: Whether metainfo ``evidence`` of a map is what it was fused from (:mod:`mmpanoptic.structures.plain_evidence`).
+    #: Whether a map keeps its evidence as metainfo ``evidence``, see :mod:`mmpanoptic.structures.plain_evidence`.
     keep_evidence = False
 
     def __init__(self, num_things_classes: int, num_stuff_classes: int, init_cfg: dict | None = None) -> None:
@@ -49,7 +49,7 @@ class BaseFusionHead(BasePanopticFusionHead):
             raise ValueError(f'{self.num_classes} classes: a panoptic map has room for {INSTANCE_OFFSET - 1}')
 
     def loss(self, *args: Any, **kwargs: Any) -> dict:
-        """Nothing is learned unless a subclass says so: no losses."""
+        """No losses, unless a subclass learns something."""
         return {}
 
     def predict(self, evidence: list[Evidence]) -> list[PixelData]:
@@ -74,7 +74,7 @@ class BaseFusionHead(BasePanopticFusionHead):
             panoptic = panoptic.to(found.device)
             segments_info = self.with_confidence(found, panoptic, segments_info)
             sem_seg = panoptic[None]
-            metainfo = {'segments_info': segments_info}
+            metainfo: dict[str, Any] = {'segments_info': segments_info}
             if self.keep_evidence:
                 counts = self.num_things_classes, self.num_stuff_classes
                 labels = None if isinstance(found.stuff, EmbeddingMap) else stuff_labels(found.stuff, *counts)
@@ -86,7 +86,7 @@ class BaseFusionHead(BasePanopticFusionHead):
         """Refuse evidence of a kind that this head cannot fuse.
 
         Raises:
-            UserError: Naming the kind and those that it takes.
+            UserError: Naming this kind and the kinds that the head takes.
         """
         if not isinstance(evidence.stuff, self.takes):
             raise UserError(
@@ -96,21 +96,21 @@ class BaseFusionHead(BasePanopticFusionHead):
 
     @abstractmethod
     def fuse(self, evidence: Evidence) -> tuple[Tensor, list[dict]]:
-        """Panoptic map of one image, int32 of shape (H, W), and its ``segments_info``; arguments stay as they are.
+        """Panoptic map of one image, int32 of shape (H, W), and its ``segments_info``; no argument is modified.
 
         The ``score`` of stuff is None here.
         """
 
     def with_confidence(self, evidence: Evidence, panoptic: Tensor, segments_info: list[dict]) -> list[dict]:
-        """Segments of a map with the confidence of stuff: its mean softmax, see :mod:`~.confidence`.
+        """Add the confidence of stuff, its mean softmax, to the segments of a map; see :mod:`~.confidence`.
 
         Args:
-            evidence: What the map was made of.
+            evidence: What the map was made from.
             panoptic: The map, of shape (H, W), on the device of the evidence.
-            segments_info: Of ``fuse``.
+            segments_info: Segments as ``fuse`` returned them.
 
         Returns:
-            New dicts. The ``score`` of stuff is a number, or still None where only its labels are known.
+            New dicts. The ``score`` of stuff is a number, or still None if the evidence holds labels without logits.
         """
         stuff = [segment['label'] for segment in segments_info if segment['instance'] is None]
         found = stuff_probabilities(evidence.stuff, panoptic, stuff, self.num_things_classes) if stuff else None

@@ -1,8 +1,8 @@
-"""The segments of a panoptic map: their ids and the list that goes along.
+"""The segments of a panoptic map: their ids and ``segments_info``.
 
 A panoptic map here is int32 of shape (H, W): ``label + INSTANCE_OFFSET * k`` for the k-th thing (k = 1, 2, ...), the
-contiguous label ``num_things + s`` for stuff class s, and ``void = num_things + num_stuff`` where nothing is. The list
-``pasted`` holds at k - 1 the index of the k-th thing among the given instances.
+contiguous label ``num_things + s`` for stuff class s, and ``void = num_things + num_stuff`` for void. Item k - 1 of the
+list ``pasted`` is the index of the k-th thing among the given instances.
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,15 +25,15 @@ def list_segments(
     """The ``segments_info`` of a panoptic map.
 
     Args:
-        pasted: Indices of the instances that the map holds, in the order of their k.
+        pasted: Indices of the instances that the map holds, in the order of k.
         labels: Contiguous label of each instance, N of them.
         scores: Confidence of each instance, N of them.
         stuff_labels: Contiguous labels of the stuff that the map holds.
-        more: What else is known of the instances by name, N values each.
+        more: Further values of the instances by name, N values each.
 
     Returns:
-        A dict a segment, things first: ``id`` in the map, ``label``, ``score`` (None for stuff), ``instance`` (index
-        among the N instances, None for stuff) and, of things, what else is known.
+        One dict per segment, things first: ``id`` in the map, ``label``, ``score`` (None for stuff), ``instance``
+        (index among the N instances, None for stuff) and, for things, the values in ``more``.
     """
     things = [
         {'id': thing_id(labels[index], k), 'label': labels[index], 'score': scores[index], 'instance': index}

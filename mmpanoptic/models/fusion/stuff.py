@@ -1,13 +1,13 @@
 """Stuff in a panoptic map: pure functions on tensors.
 
-A pixel that is not void is never given to another segment, so a segment that once has a pixel keeps it. No function
-modifies its arguments. Maps are encoded as in :mod:`~.segments`.
+A pixel that belongs to a segment is never given to another one. No function modifies its arguments. Maps are encoded as
+in :mod:`~.segments`.
 
 Source: Kirillov et al., Panoptic Segmentation, section 7, https://arxiv.org/abs/1801.00868; details as in
 https://github.com/cocodataset/panopticapi/blob/master/combine_semantic_and_instance_predictions.py
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 import cv2
 import numpy as np
@@ -20,7 +20,7 @@ STUFF_AREA_MODES = ('segment', 'component')
 
 
 def best_channel(logits: Tensor) -> Tensor:
-    """Index of the largest of C logits at each pixel, the lowest one of equals.
+    """Index of the largest of C logits at each pixel; ties go to the lowest index.
 
     Args:
         logits: Logits of shape (C, H, W).
@@ -43,7 +43,7 @@ def stuff_labels(stuff: StuffLogits | StuffLabels, num_things: int, num_stuff: i
         Integers of shape (H, W), int64: 0 to S - 1, S for none.
 
     Raises:
-        ValueError: If logits have more or fewer channels than they say.
+        ValueError: If the number of logits is not the one that their ``channels`` means.
     """
     if isinstance(stuff, StuffLabels):
         return stuff.labels.long()
@@ -59,26 +59,26 @@ def paste_stuff(
     area_limit: float,
     area_mode: str = 'segment',
 ) -> tuple[Tensor, list[int]]:
-    """Give void pixels to stuff, except where that would make less than ``area_limit`` pixels.
+    """Give void pixels to stuff, except to stuff that would get fewer than ``area_limit`` pixels.
 
     Args:
         panoptic: Panoptic map, int32 of shape (H, W) on the CPU.
         semantic: Indices of stuff classes, integers of shape (H, W); ``num_stuff`` means none.
         num_things: Number of thing classes.
         num_stuff: Number of stuff classes.
-        area_limit: Least number of void pixels that stuff must get; what has fewer stays void.
+        area_limit: Least number of void pixels that stuff must get; otherwise they stay void.
         area_mode: What the limit applies to: 'segment', all pixels that a class gets in this image (as in the official
-            script); 'component', each 8-connected component of them by itself. Either way a class is one segment.
+            script), or 'component', each 8-connected component of these pixels. Either way a class is one segment.
 
     Returns:
-        The new panoptic map on the CPU and the contiguous labels of the stuff in it, rising.
+        The new panoptic map on the CPU and the contiguous labels of the stuff in it, ascending.
     """
     void = num_things + num_stuff
     old = panoptic.numpy()
     free = old == void
     candidates = np.where(free, semantic.cpu().numpy(), num_stuff)
     counts = np.bincount(candidates.ravel(), minlength=num_stuff + 1)[:num_stuff]
-    # No component has area_limit pixels where the whole class has not.
+    # A class with fewer than area_limit pixels has no component with that many.
     kept = np.flatnonzero((counts > 0) & (counts >= area_limit))
     if area_mode == 'component':
         candidates[~large_components(candidates, kept, area_limit)] = num_stuff
@@ -88,13 +88,13 @@ def paste_stuff(
     return torch.from_numpy(np.where(free, values[candidates], old)), (kept + num_things).tolist()
 
 
-def large_components(index_map: np.ndarray, indices: Sequence[int], area_limit: float) -> np.ndarray:
+def large_components(index_map: np.ndarray, indices: Iterable[int], area_limit: float) -> np.ndarray:
     """Pixels in an 8-connected component of equal index that has at least ``area_limit`` pixels.
 
     Args:
         index_map: Integers of shape (H, W).
-        indices: The indices to look at; pixels of others are in no component.
-        area_limit: In pixels.
+        indices: The indices to look at; pixels with other indices are in no component.
+        area_limit: Least number of pixels.
 
     Returns:
         bool of shape (H, W).

@@ -1,4 +1,4 @@
-"""The query that each pixel of an image is most similar to, by the way that is the fastest on the device."""
+"""The query that each pixel of an image is most similar to, by the fastest method for the device."""
 
 import torch
 from torch import Tensor
@@ -8,22 +8,22 @@ from .query_map import Axis, PixelMap, QueryMap
 from .scored_map import ScoredMap
 from .search import search_coarse_to_fine
 
-#: How many centres or pixels are worked on at once: on a CPU, where they are in its caches, and elsewhere, where the
-#: scores of 150 queries take 0.16 GB.
+#: Number of centres or pixels that are processed at once: on a CPU, where they fit in its caches, and elsewhere, where
+#: the scores of 150 queries take 0.16 GB.
 PIECE, GPU_PIECE = 2**14, 2**18
 
 
 def pixel_windows(boxes: Tensor, size: tuple[int, int], box_scale: float | None = 1.0) -> Tensor:
-    """Which pixels boxes hold: those of which the centre (x + .5, y + .5) has left <= x + .5 < right, and so with y.
+    """Pixels inside of boxes: those with left <= x + .5 < right and top <= y + .5 < bottom.
 
     Args:
         boxes: Boxes (left, top, right, bottom) in pixels, of shape (N, 4).
         size: Height and width of the image.
-        box_scale: Boxes are enlarged by this factor about their centres before; None: they hold the whole image.
+        box_scale: Factor by which boxes are enlarged about their centres first; None: every box is the whole image.
 
     Returns:
-        (left, top, right, bottom) of the pixels, the last two exclusive, int64 of shape (N, 4), clipped to the image. A
-        box without pixels has right <= left or bottom <= top.
+        (left, top, right, bottom) of the pixels, right and bottom exclusive, int64 of shape (N, 4), clipped to the
+        image. A box without pixels has right <= left or bottom <= top.
     """
     height, width = size
     limits = (width, height, width, height)
@@ -48,20 +48,20 @@ def best_queries(
     stride: int = 4,
     piece: int | None = None,
 ) -> QueryMap | PixelMap:
-    """The query of the largest cosine similarity at each pixel, the lowest index of equals.
+    """The query with the largest cosine similarity at each pixel; ties go to the lowest index.
 
     Args:
-        embedding: Network's map of shape (D, h, w), any length of vectors; pixel (x, y) reads it bilinearly at
+        embedding: Network's map of shape (D, h, w), vectors of any length; pixel (x, y) reads it bilinearly at
             ((x + .5) * scale_x / stride - .5, (y + .5) * scale_y / stride - .5), clamped to the map.
-        queries: Of shape (Q, D), of length 1 (or any, if the scalar product is to decide). None: the map's channels are
-            the scores of the queries themselves, D = Q.
-        windows: Of shape (N, 4), see :func:`pixel_windows`: the pixels that the last N of the queries are restricted
-            to. The Q - N others may win anywhere.
+        queries: Of shape (Q, D), of length 1 (of any length, if the scalar product is to decide). None: the map's
+            channels are the scores of the queries, D = Q.
+        windows: Of shape (N, 4), see :func:`pixel_windows`: the pixels that the last N queries are restricted to. The
+            first Q - N queries may win anywhere.
         size: Height and width of the image.
-        scale: Pixels of the network's input for one of the image, across and down.
-        stride: Pixels of the network's input for a step of the map.
-        piece: How many centres or pixels are worked on at once; None: :data:`PIECE` on the CPU, :data:`GPU_PIECE`
-            elsewhere.
+        scale: Pixels of the network's input per pixel of the image, across and down.
+        stride: Pixels of the network's input per pixel of the map.
+        piece: Number of centres or pixels that are processed at once; None: :data:`PIECE` on the CPU,
+            :data:`GPU_PIECE` elsewhere.
 
     Returns:
         The best query of each pixel, on the device of the embedding.

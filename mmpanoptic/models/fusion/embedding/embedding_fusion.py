@@ -1,4 +1,4 @@
-"""Fusion by pixel embeddings: every pixel goes to the query that it is most similar to."""
+"""Fusion by pixel embeddings: every pixel is assigned to the query that it is most similar to."""
 
 import torch
 from mmengine.structures import InstanceData
@@ -21,11 +21,11 @@ CATEGORY_SOURCES = ('detector', 'embedding')
 
 @MODELS.register_module()
 class EmbeddingFusion(BaseFusionHead):
-    """Give every pixel to the stuff class or the instance of which the query is most similar to its embedding.
+    """Assign every pixel to the stuff class or the instance whose query is most similar to the pixel's embedding.
 
-    An instance can be chosen by the pixels in its predicted box alone: those of which the centre (x + .5, y + .5) is in
-    it (a centre on the left or top edge is, one on the right or bottom edge is not). Everywhere else it is out of the
-    question, whatever the similarities are. Equal similarities go to the lowest index, stuff first.
+    Only pixels in the predicted box of an instance can be assigned to it: pixels whose centre (x + .5, y + .5) lies in
+    the box, the left and top edges included, the right and bottom edges excluded. Ties go to the lowest index, stuff
+    first.
 
     Source: Gao et al., Learning Category- and Instance-Aware Pixel Embedding for Fast Panoptic Segmentation, section
     III-D, https://arxiv.org/abs/2009.13342
@@ -34,13 +34,14 @@ class EmbeddingFusion(BaseFusionHead):
         num_things_classes: Number of thing classes, labels 0 to T - 1.
         num_stuff_classes: Number of stuff classes, labels T to T + S - 1.
         score_thr: Instances with a lower score are left out.
-        box_scale: An instance is confined to its box enlarged by this factor about its centre; None: it is not.
-        category_from: What names an instance, see ``labels``: the 'detector', or its 'embedding'.
+        box_scale: Factor by which the box that confines an instance is enlarged about its centre; None: instances are
+            not confined.
+        category_from: Source of an instance's class: the 'detector', or its 'embedding', see ``labels``.
         stuff_area_limit: Stuff that would get fewer pixels than this stays void.
         stuff_area_mode: What the limit applies to: 'segment', all pixels of a class in the image, or 'component', each
-            8-connected component of them.
-        piece_pixels: How many pixels are worked on at once; bounds the memory. None: 2 ** 14 on a CPU, which fits in
-            its caches, 2 ** 18 elsewhere.
+            8-connected component of these pixels.
+        piece_pixels: Number of pixels that are processed at once; bounds the memory. None: 2 ** 14 on a CPU, which fits
+            in its caches, 2 ** 18 elsewhere.
         init_cfg: As in mmengine's BaseModule.
 
     Raises:
@@ -71,16 +72,16 @@ class EmbeddingFusion(BaseFusionHead):
         require_choice('category_from', category_from, CATEGORY_SOURCES)
         require_choice('stuff_area_mode', stuff_area_mode, STUFF_AREA_MODES)
 
-    def fuse(self, evidence: Evidence) -> tuple[Tensor, list[dict]]:
+    def fuse(self, evidence: Evidence[EmbeddingMap]) -> tuple[Tensor, list[dict]]:
         """Fuse one image.
 
         Args:
-            evidence: Instances with ``embeddings``, whose ``labels`` are what the method of this name gives, and an
-                embedding map.
+            evidence: An embedding map, and instances with ``embeddings`` and with ``labels`` as the method ``labels``
+                returns them.
 
         Returns:
             Panoptic map, int32 of shape (H, W) on the device of the evidence, and its ``segments_info``. Instances
-            without a pixel are not in it; the others are numbered in the order in which they are given.
+            without a pixel are left out; the others are numbered in their given order.
 
         Raises:
             ValueError: If the shapes do not fit.
@@ -88,18 +89,20 @@ class EmbeddingFusion(BaseFusionHead):
         instances, maps = evidence.instances, evidence.stuff
         if maps.semantic is None and len(maps.stuff_queries) != self.num_stuff_classes:
             raise ValueError(f'{len(maps.stuff_queries)} stuff queries for {self.num_stuff_classes} stuff classes')
-        kept, labels, scores = [], [], []
+        kept: list[int] = []
+        labels: list[int] = []
+        scores: list[float] = []
         boxes, queries = maps.embedding.new_zeros(0, 4), maps.stuff_queries[:0]
         if len(instances):
-            scores, labels = fetch(instances.scores, instances.labels)
-            kept = (scores >= self.score_thr).nonzero().flatten()
+            all_scores, all_labels = fetch(instances.scores, instances.labels)
+            index = (all_scores >= self.score_thr).nonzero().flatten()
             boxes, queries = instances.bboxes, instances.embeddings
             if queries.shape[1:] != maps.stuff_queries.shape[1:]:
                 raise ValueError(f'embeddings of shape {tuple(queries.shape)} for {len(maps.embedding)} dimensions')
-            if len(kept) < len(instances):
-                chosen = kept.to(boxes.device)
+            if len(index) < len(instances):
+                chosen = index.to(boxes.device)
                 boxes, queries = boxes.index_select(0, chosen), queries.index_select(0, chosen)
-            kept, labels, scores = kept.tolist(), labels.tolist(), scores.tolist()
+            kept, labels, scores = index.tolist(), all_labels.tolist(), all_scores.tolist()
         windows = pixel_windows(boxes, evidence.output_size, self.box_scale)
         if maps.semantic is None:
             queries = torch.cat([maps.stuff_queries, queries.to(maps.stuff_queries)])
@@ -111,14 +114,15 @@ class EmbeddingFusion(BaseFusionHead):
         return self._panoptic(found, kept, labels, scores)
 
     def labels(self, instances: InstanceData, thing_queries: Tensor | None) -> Tensor:
-        """Label of each instance, of shape (N,): the detector's, or the class with the query that is most similar.
+        """Label of each instance, of shape (N,): the detector's, or the class with the most similar query.
 
         Args:
             instances: ``labels`` of shape (N,) and ``embeddings`` of shape (N, D).
-            thing_queries: Embeddings of the thing classes, of length 1, of shape (T, D), if they are to name instances.
+            thing_queries: Embeddings of the thing classes, of length 1, of shape (T, D); needed with
+                ``category_from='embedding'``.
 
         Raises:
-            ValueError: If classes are to come from queries that are not there.
+            ValueError: If ``thing_queries`` are needed and not of all thing classes.
         """
         if self.category_from == 'detector':
             return instances.labels
@@ -127,11 +131,13 @@ class EmbeddingFusion(BaseFusionHead):
         with torch.autocast(thing_queries.device.type, enabled=False):
             return (instances.embeddings @ thing_queries.T).argmax(dim=1)
 
-    def with_confidence(self, evidence: Evidence, panoptic: Tensor, segments_info: list[dict]) -> list[dict]:
-        """Segments of a map with ``similarity``, the mean cosine similarity of pixels to the query that they went to.
+    def with_confidence(
+        self, evidence: Evidence[EmbeddingMap], panoptic: Tensor, segments_info: list[dict]
+    ) -> list[dict]:
+        """Add ``similarity``, the mean cosine similarity of pixels to their query, to the segments of a map.
 
-        Where queries decide about stuff, that is its ``score``, too, with 0 in place of what is below; where the
-        semantic branch does, its ``score`` is the mean softmax of that branch and it has no ``similarity``.
+        If queries decide about stuff, the ``score`` of stuff is its similarity, or 0 if that is negative. If the
+        semantic branch decides, its ``score`` is the mean softmax of that branch, and it has no ``similarity``.
 
         Args:
             evidence, panoptic, segments_info: See :class:`~mmpanoptic.models.fusion.BaseFusionHead`.
@@ -153,7 +159,7 @@ class EmbeddingFusion(BaseFusionHead):
             by_queries = ids[: len(things)]
         found = [similarities(evidence, panoptic, by_queries, queries)]
         if maps.semantic is not None and stuff:
-            found.append(semantic_probabilities(evidence, panoptic, ids[len(things) :], num_things))
+            found.append(semantic_probabilities(evidence, maps.semantic, panoptic, ids[len(things) :], num_things))
         values = fetch(torch.cat(found))[0].tolist()
         rated = [s | dict(similarity=value) for s, value in zip(things, values, strict=False)]
         for segment, value in zip(stuff, values[len(things) :], strict=True):
@@ -161,25 +167,27 @@ class EmbeddingFusion(BaseFusionHead):
             rated.append(segment | dict(score=max(value, 0.0)) | more)
         return rated
 
-    def _best(self, evidence: Evidence, scored: Tensor, queries: Tensor | None, windows: Tensor) -> QueryMap | PixelMap:
+    def _best(
+        self, evidence: Evidence[EmbeddingMap], scored: Tensor, queries: Tensor | None, windows: Tensor
+    ) -> QueryMap | PixelMap:
         size, scale, stride = evidence.output_size, evidence.scale, evidence.stuff.stride
         return best_queries(scored, queries, windows, size, scale, stride, self.piece_pixels)
 
     def _panoptic(
         self, found: QueryMap | PixelMap, kept: list[int], labels: list[int], scores: list[float]
     ) -> tuple[Tensor, list[dict]]:
-        """Panoptic map and segments of a map of queries: S stuff classes, then the instances in ``kept``."""
+        """Panoptic map and segments from a map of queries: S stuff classes, then the instances in ``kept``."""
         num_stuff, device = self.num_stuff_classes, found.device
         if self.stuff_area_mode == 'component' and isinstance(found, PixelMap):  # OpenCV finds them, on the CPU
             found = found.cpu()
         counts = fetch(found.counts())[0].tolist()
         values = torch.full((len(counts),), self.num_classes, dtype=torch.int32)
-        pasted = []
+        pasted: list[int] = []
         for query, index in enumerate(kept, num_stuff):
             if counts[query]:
                 pasted.append(index)
                 values[query] = thing_id(labels[index], len(pasted))
-        if self.stuff_area_mode == 'segment':  # the counts are enough: no need to look at every pixel once more
+        if self.stuff_area_mode == 'segment':  # the counts suffice: no need to read every pixel once more
             stuff = [s for s in range(num_stuff) if counts[s] and counts[s] >= self.stuff_area_limit]
             values[stuff] = torch.tensor(stuff, dtype=torch.int32) + self.num_things_classes
             stuff_labels = [s + self.num_things_classes for s in stuff]
@@ -197,6 +205,6 @@ class EmbeddingFusion(BaseFusionHead):
 
 
 def _things_where(semantic: QueryMap | PixelMap, instances: QueryMap | PixelMap, thing: int) -> PixelMap:
-    """Stuff of one map, and the instances of the other where the first says ``thing``."""
+    """Stuff from one map, and instances from the other map wherever the first one has the value ``thing``."""
     stuff = semantic.indices()
     return PixelMap(torch.where(stuff == thing, instances.indices() + thing, stuff), thing + instances.num_queries)

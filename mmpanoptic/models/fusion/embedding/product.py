@@ -1,10 +1,10 @@
 """The best query of every pixel of an embedding map by the plain computation: upsample, multiply, arg max.
 
-On a GPU this takes less time than :mod:`~.search`, which looks at ten times fewer pixels and waits for each of its
-steps. Nothing here waits or transfers, or depends on the values.
+On a GPU this takes less time than :mod:`~.search`, which computes ten times fewer pixels but waits for each of its
+steps. Nothing here waits or transfers, and the operations do not depend on the values.
 
-A pixel's embedding is interpolated as there. Where its similarities to two queries differ by no more than rounding, the
-two ways may choose either; where all arithmetic is exact, the maps are the same.
+A pixel's embedding is interpolated as in :mod:`~.search`. If a pixel's similarities to two queries differ only by
+rounding, the two modules may choose different queries; if all arithmetic is exact, their maps are the same.
 """
 
 import torch
@@ -17,12 +17,12 @@ from .scored_map import LOWEST, centres_read, lowest_best
 def multiply_all(
     embedding: Tensor, queries: Tensor | None, windows: Tensor, rows: Axis, columns: Axis, piece: int
 ) -> PixelMap:
-    """The best query of each pixel, the lowest index of equals.
+    """The best query of each pixel; ties go to the lowest index.
 
     Args:
         embedding, queries, windows: See :func:`~.best_queries.best_queries`.
-        rows, columns: How the image's pixels read the map.
-        piece: How many pixels are worked on at once (but at least one row); bounds the memory.
+        rows, columns: Where the image's pixels read the map.
+        piece: Number of pixels that are processed at once (but at least one row); bounds the memory.
     """
     centres = centres_read(embedding, rows, columns)
     queries = None if queries is None else queries.to(centres)
@@ -39,11 +39,11 @@ def multiply_all(
 
 
 def _best_of_rows(points: Tensor, queries: Tensor | None, windows: Tensor, first: int) -> Tensor:
-    """Best query, int64 of shape (n, W), of the rows of pixels from ``first`` on, embeddings of shape (D, n, W)."""
+    """Best query, int64 of shape (n, W), of n rows of pixels from row ``first`` on, with embeddings (D, n, W)."""
     _, num_rows, width = points.shape
     scores = points.flatten(1)
     if queries is not None:
-        with torch.autocast(points.device.type, enabled=False):  # in half precision, LOWEST does not exist
+        with torch.autocast(points.device.type, enabled=False):  # half precision cannot represent LOWEST
             scores = queries @ scores
     y = torch.arange(first, first + num_rows, device=points.device)
     x = torch.arange(width, device=points.device)

@@ -1,4 +1,4 @@
-"""Which query every pixel of an image belongs to, and where these pixels read a coarser map."""
+"""The query of every pixel of an image, and where these pixels read a coarser map."""
 
 from dataclasses import dataclass
 
@@ -11,10 +11,10 @@ class Axis:
     """Where the pixels of one axis read the network's map.
 
     Attributes:
-        cell: The cell of each pixel, int64 of shape (size,), not falling: it lies between centres ``cell`` and
-            ``cell + 1``.
-        weight: Weight of the second of the two centres, float32 of shape (size,).
-        start: First pixel of each cell, and ``size``, int64 of shape (cells + 1,); a cell may be without any.
+        cell: The cell of each pixel, int64 of shape (size,), never descending: the pixel lies between centres ``cell``
+            and ``cell + 1``.
+        weight: Weight of centre ``cell + 1``, float32 of shape (size,).
+        start: First pixel of each cell, then ``size``, int64 of shape (cells + 1,); a cell may have no pixels.
     """
 
     cell: Tensor
@@ -27,13 +27,13 @@ class Axis:
 
         Args:
             size: Number of pixels.
-            scale: Pixels of the network's input for one of these.
-            stride: Pixels of the network's input for a step between centres.
+            scale: Pixels of the network's input per pixel.
+            stride: Pixels of the network's input from one centre to the next.
             centres: Number of centres.
-            device: Where the tensors go.
+            device: Device of the tensors.
         """
         place = torch.arange(size, dtype=torch.float64, device=device) + 0.5
-        # By a number, a GPU would multiply by its reciprocal.
+        # Division by a tensor, since a GPU replaces division by a number by multiplication with its reciprocal.
         position = (place * scale / torch.full_like(place, stride) - 0.5).clamp(0, centres - 1)
         cell = position.long().clamp(max=max(centres - 2, 0))
         num_cells = 0
@@ -50,10 +50,10 @@ class QueryMap:
 
     Attributes:
         cells: Query of all pixels of a cell, int64 of shape (cells down, cells across).
-        listed: Indices into the flattened cells, int64: those of which the pixels are listed one by one instead.
-        pixels: Indices into the flattened image, int64 of shape (P,): the pixels of these cells.
-        queries: Query of each of them, int64 of shape (P,).
-        rows, columns: Of the image.
+        listed: Indices into the flattened cells, int64: cells whose pixels are listed one by one instead.
+        pixels: Indices into the flattened image, int64 of shape (P,): the pixels of the listed cells.
+        queries: Query of each of these pixels, int64 of shape (P,).
+        rows, columns: Axes of the image.
         num_queries: Number of queries, and the value of a pixel that is in no query's window.
     """
 
@@ -66,14 +66,14 @@ class QueryMap:
     num_queries: int
 
     def counts(self) -> Tensor:
-        """Number of pixels of each query, int64 of shape (num_queries + 1,), the last one for those without."""
+        """Number of pixels of each query, int64 of shape (num_queries + 1,); the last is of pixels without a query."""
         sizes = (self.rows.start.diff()[:, None] * self.columns.start.diff()).double().flatten()
         sizes[self.listed] = 0
         counts = torch.bincount(self.cells.flatten(), sizes, minlength=self.num_queries + 1).long()
         return counts + torch.bincount(self.queries, minlength=self.num_queries + 1)
 
     def render(self, values: Tensor) -> Tensor:
-        """Image of shape (H, W) of ``values``, of shape (num_queries + 1,), at the queries."""
+        """Image of shape (H, W) with the value of each pixel's query, from ``values`` of shape (num_queries + 1,)."""
         columns = values[self.cells].index_select(1, self.columns.cell)
         image = columns.index_select(0, self.rows.cell)
         image.view(-1)[self.pixels] = values[self.queries]
@@ -91,7 +91,7 @@ class QueryMap:
 
 @dataclass(frozen=True)
 class PixelMap:
-    """What a :class:`QueryMap` says, pixel by pixel.
+    """The best query of each pixel of an image of shape (H, W), stored pixel by pixel.
 
     Attributes:
         queries: Query of each pixel, int64 of shape (H, W).
@@ -102,7 +102,7 @@ class PixelMap:
     num_queries: int
 
     def counts(self) -> Tensor:
-        """See :meth:`QueryMap.counts`; a GPU is not waited for."""
+        """See :meth:`QueryMap.counts`; does not wait for a GPU."""
         queries = self.queries.flatten()
         if self.device.type == 'cpu':
             return torch.bincount(queries, minlength=self.num_queries + 1)

@@ -1,6 +1,6 @@
-"""A network's map that queries score, each within its window: what the search for the best query asks of it."""
+"""A network's map whose pixels are scored by queries, each query within its window."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -9,16 +9,16 @@ from torch import Tensor
 
 from .query_map import Axis
 
-LOWEST = -1e30  # score of a query outside its window; finite, since a corner of weight 0 must not make a NaN of it
+LOWEST = -1e30  # score of a query outside its window; finite, because weight 0 times infinity would be NaN
 
 
 class Candidates(NamedTuple):
-    """Queries that may win somewhere in an area, C of them, and after them, at place C, "no query".
+    """The C queries that may win somewhere in an area, followed by "no query" at place C.
 
     Attributes:
-        indices: Their indices among all queries, rising, int64 of shape (C + 1,).
-        windows: Their windows (left, top, right, bottom), int64 of shape (4, C + 1).
-        num_everywhere: How many of them, the first ones, may win anywhere in the image.
+        indices: Indices of the candidates among all queries, ascending, int64 of shape (C + 1,).
+        windows: Windows (left, top, right, bottom) of the candidates, int64 of shape (4, C + 1).
+        num_everywhere: Number of candidates, the first ones, that may win anywhere in the image.
     """
 
     indices: Tensor
@@ -26,13 +26,13 @@ class Candidates(NamedTuple):
     num_everywhere: int
 
     @property
-    def count(self) -> int:
-        """C, which is also the place of "no query"."""
+    def num_candidates(self) -> int:
+        """C, the number of candidates and the place of "no query"."""
         return len(self.indices) - 1
 
     @property
     def confined_windows(self) -> Tensor:
-        """Windows of the candidates that may not win anywhere, of shape (4, C - num_everywhere)."""
+        """Windows of the candidates that are confined to a window, of shape (4, C - num_everywhere)."""
         return self.windows[:, self.num_everywhere : -1]
 
 
@@ -40,15 +40,16 @@ class Candidates(NamedTuple):
 class ScoredMap:
     """A network's map, the queries that score it and the pixels that read it.
 
-    A pixel that is in no window belongs to "no query". It is treated as a query of its own, the last one, whose window
-    is the whole image and whose score is below all others: so cells and pixels without a query need no code of theirs.
+    A pixel that is in no window belongs to "no query". This is treated as an additional query, the last one, whose
+    window is the whole image and whose score is below all others, so that cells and pixels without a query need no
+    special case.
 
     Attributes:
-        embedding: Network's map of shape (D, h, w): of the centres that a pixel reads, two of each axis at least.
+        embedding: Network's map of shape (D, h, w): the centres that pixels read, at least two per axis.
         queries: Of shape (Q, D); None: the map's channels are the scores of the queries, D = Q.
-        windows: (left, top, right, bottom) in pixels, the last two exclusive, int64 of shape (Q + 1, 4).
-        num_everywhere: How many of the queries, the first ones, may win anywhere in the image.
-        rows, columns: How the image's pixels read the map.
+        windows: (left, top, right, bottom) in pixels, right and bottom exclusive, int64 of shape (Q + 1, 4).
+        num_everywhere: Number of queries, the first ones, that may win anywhere in the image.
+        rows, columns: Where the image's pixels read the map.
     """
 
     embedding: Tensor
@@ -62,7 +63,7 @@ class ScoredMap:
     def of(
         cls, embedding: Tensor, queries: Tensor | None, confined_windows: Tensor, rows: Axis, columns: Axis
     ) -> 'ScoredMap':
-        """Scored map of a network's map of any size and precision, and of the windows of the last queries."""
+        """Make a scored map from a network's map of any size and precision and the windows of the last queries."""
         embedding = centres_read(embedding, rows, columns)
         num_everywhere = len(embedding if queries is None else queries) - len(confined_windows)
         image = torch.tensor([[0, 0, len(columns.cell), len(rows.cell)]], device=embedding.device)
@@ -84,11 +85,11 @@ class ScoredMap:
         return Candidates(indices, self.windows[indices].T, int((indices < self.num_everywhere).sum()))
 
     def scores(self, candidates: Candidates, points: Tensor) -> Tensor:
-        """Scores of C candidates wherever their windows are, of shape (C, P), at points of shape (D, P)."""
+        """Scores of C candidates, of shape (C, P), at points of shape (D, P), regardless of windows."""
         queries = candidates.indices[:-1]
         if self.queries is None:
             return points[queries]
-        with torch.autocast(points.device.type, enabled=False):  # in half precision, LOWEST does not exist
+        with torch.autocast(points.device.type, enabled=False):  # half precision cannot represent LOWEST
             return self.queries[queries] @ points
 
     def embeddings_at(self, x: Tensor, y: Tensor) -> Tensor:
@@ -103,26 +104,26 @@ class ScoredMap:
         return torch.lerp(upper, lower, down)
 
     def cell_bounds(self, row: Tensor, column: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Left, top, right and bottom pixels (the last two exclusive) of the cells in these rows and columns."""
+        """Left, top, right and bottom pixels (right and bottom exclusive) of the cells in these rows and columns."""
         down, across = self.rows.start, self.columns.start
         return across[column], down[row], across[column + 1], down[row + 1]
 
 
 def centres_read(embedding: Tensor, rows: Axis, columns: Axis) -> Tensor:
-    """The centres of a network's map that pixels read, two of each axis at least, float32; the rest is padding."""
+    """The centres of a network's map that pixels read, at least two per axis, float32; the rest is padding."""
     height, width = embedding.shape[1:]
     embedding = embedding.float().expand(-1, max(height, 2), max(width, 2))
     return embedding[:, : len(rows.start), : len(columns.start)].contiguous()
 
 
-def windows_hold(windows: Sequence[Tensor], bounds: Sequence[Tensor]) -> Tensor:
-    """Whether windows hold all pixels within bounds; both are (left, top, right, bottom) of shapes that go together."""
+def windows_hold(windows: Iterable[Tensor], bounds: Sequence[Tensor]) -> Tensor:
+    """Whether windows hold all pixels within bounds; both are (left, top, right, bottom) of broadcastable shapes."""
     left, top, right, bottom = windows
     return (left <= bounds[0]) & (top <= bounds[1]) & (right >= bounds[2]) & (bottom >= bounds[3])
 
 
-def windows_miss(windows: Sequence[Tensor], bounds: Sequence[Tensor]) -> Tensor:
-    """Whether windows hold no pixel within bounds, as :func:`windows_hold` takes them."""
+def windows_miss(windows: Iterable[Tensor], bounds: Sequence[Tensor]) -> Tensor:
+    """Whether windows hold no pixel within bounds; arguments are those of :func:`windows_hold`."""
     left, top, right, bottom = windows
     return (left >= bounds[2]) | (right <= bounds[0]) | (top >= bounds[3]) | (bottom <= bounds[1])
 
@@ -134,8 +135,8 @@ def lowest_best(scores: Tensor) -> tuple[Tensor, Tensor]:
         scores: Of C candidates at P points, of shape (C, P).
 
     Returns:
-        The largest scores, of shape (P,), and the places of those that have them, int64 of shape (P,): the lowest of
-        equals, C where all scores are LOWEST or there is no candidate.
+        The largest scores, of shape (P,), and the places of the candidates that have them, int64 of shape (P,). Ties go
+        to the lowest place; the place is C where all scores are LOWEST or there is no candidate.
     """
     count = len(scores)
     if not count:

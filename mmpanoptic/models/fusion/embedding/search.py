@@ -1,17 +1,17 @@
 """The best query of every pixel of an embedding map, without making that map or its scores at the size of the image.
 
-The embedding of a pixel is interpolated bilinearly between four centres of the network's map, and what it is divided by
-to have length 1 does not change which query it is most similar to. So similarities are computed between the queries
-and the network's own map alone, and a **cell**, the pixels between four neighbouring centres, is looked at as a whole:
+The embedding of a pixel is interpolated bilinearly between four centres of the network's map, and normalising it does
+not change which query it is most similar to. So similarities are computed between the queries and the network's own
+map, and a **cell**, the pixels between four neighbouring centres, is decided as a whole where possible:
 
-1. One query wins at all four corners, and its window holds all of the cell's pixels: it wins in the whole cell, since
-   the score of a query at a pixel is the same convex combination of its scores at the corners for every query.
-2. Else two of the corners' winners are compared at each pixel of the cell. The better one wins if its score is above
-   the largest one that any other query has at a corner.
-3. What then is left is compared with all queries, pixel by pixel.
+1. If one query wins at all four corners and its window holds all of the cell's pixels, it wins in the whole cell: at a
+   pixel, the score of every query is the same convex combination of the query's scores at the corners.
+2. Otherwise two of the corners' winners are compared at each pixel of the cell. The better one wins if its score is
+   above the largest score of any other query at a corner.
+3. The remaining pixels are compared with all queries.
 
-The result is that of the plain computation (upsample, normalise, multiply, arg max) but for rounding. Everything is
-done in pieces, so that there never is a score of every query at every pixel, however many cells are undecided.
+The result is that of the plain computation (upsample, normalise, multiply, arg max) up to rounding. Everything is done
+in pieces, so that the scores of all queries at all pixels are never held, however many cells are undecided.
 
 Source of the task: Gao et al., Learning Category- and Instance-Aware Pixel Embedding for Fast Panoptic Segmentation,
 section III-D, https://arxiv.org/abs/2009.13342
@@ -32,7 +32,7 @@ def search_coarse_to_fine(scored: ScoredMap, piece: int) -> QueryMap:
 
     Args:
         scored: The map, the queries and their windows.
-        piece: How many centres or pixels are worked on at once; bounds the memory.
+        piece: Number of centres or pixels that are processed at once; bounds the memory.
     """
     cell_queries, undecided = _search_cells(scored, piece)
     pixels, pixel_queries = _search_pixels(scored, undecided, piece)
@@ -45,14 +45,14 @@ def search_coarse_to_fine(scored: ScoredMap, piece: int) -> QueryMap:
 
 
 class _UndecidedCells(NamedTuple):
-    """Cells that the corners do not decide, n of them, and what is known about each.
+    """The n cells that the corners do not decide.
 
     Attributes:
         cell: Index into the flattened grid of cells, of shape (n,).
-        pair: Two queries that win at corners, the first not above the second, of shape (2, n).
-        pair_terms: Their scores in the cell, as factors of 1, x, y and xy, x and y from 0 to 1, of shape (4, 2, n);
-            LOWEST where the query's window does not hold the whole cell.
-        bound: What no other query's score is above anywhere in the cell, of shape (n,).
+        pair: Two queries that win at corners, the lower index first, of shape (2, n).
+        pair_terms: Scores of the pair in the cell, as coefficients of 1, x, y and xy with x and y from 0 to 1, of shape
+            (4, 2, n); LOWEST where the query's window does not hold the whole cell.
+        bound: Upper bound of the scores of all other queries in the cell, of shape (n,).
     """
 
     cell: Tensor
@@ -65,11 +65,11 @@ class _Strip(NamedTuple):
     """Some rows of cells and the scores at the P centres that are their corners, row by row.
 
     Attributes:
-        first, last: The rows of cells, the last one exclusive; of centres, inclusive.
+        first, last: Range of rows, ``last`` exclusive for cells and inclusive for centres.
         candidates: C queries that may win in these cells.
         scores: Of shape (C, P); LOWEST or less where a candidate cannot win.
         best: The best score at each centre, of shape (P,).
-        winner: The candidate that has it, int64 of shape (P,); C for "no query".
+        winner: The candidate with the best score, int64 of shape (P,); C for "no query".
     """
 
     first: int
@@ -81,11 +81,11 @@ class _Strip(NamedTuple):
 
 
 def _search_cells(scored: ScoredMap, piece: int) -> tuple[Tensor, _UndecidedCells]:
-    """Step 1: query of each cell, of shape (cells down, cells across), and the cells for which it does not count."""
+    """Step 1: query of each cell, of shape (cells down, cells across), and the undecided cells."""
     num_rows, step = len(scored.rows.start) - 1, max(1, piece // len(scored.columns.start))
     strips = [_search_strip(scored, first, min(first + step, num_rows)) for first in range(0, num_rows, step)]
-    cell_queries, undecided = zip(*strips, strict=True)
-    undecided = _UndecidedCells(*(torch.cat(parts, dim=-1) for parts in zip(*undecided, strict=True)))
+    cell_queries, by_strip = zip(*strips, strict=True)
+    undecided = _UndecidedCells(*(torch.cat(parts, dim=-1) for parts in zip(*by_strip, strict=True)))
     return torch.cat(cell_queries), undecided
 
 
@@ -102,8 +102,8 @@ def _score_corners(scored: ScoredMap, first: int, last: int) -> _Strip:
     rows, columns = scored.rows, scored.columns
     candidates = scored.candidates(rows.start[first], rows.start[last])
     scores = scored.scores(candidates, scored.embedding[:, first : last + 1].flatten(1))
-    # A query may win at a corner if its window has a pixel of a cell around it. That may be more queries than in
-    # one of the cells, but one that wins against more of them in all corners wins.
+    # A query may win at a corner if its window has a pixel of a cell around the corner. A single cell may have fewer
+    # candidates, but a query that wins against more candidates at all corners also wins in the cell.
     confined = scores[candidates.num_everywhere :].view(-1, last + 1 - first, len(columns.start))
     left, top, right, bottom = candidates.confined_windows[..., None]
     confined += _penalty_outside(top, bottom, rows, first, last)[:, :, None]
@@ -112,10 +112,15 @@ def _score_corners(scored: ScoredMap, first: int, last: int) -> _Strip:
 
 
 def _penalty_outside(start: Tensor, stop: Tensor, axis: Axis, first: int, last: int) -> Tensor:
-    """Along one axis, LOWEST where a window has no pixel of the two cells around a centre, 0 else.
+    """Along one axis, LOWEST where a window has no pixel of the two cells around a centre, 0 elsewhere.
 
-    The windows go from ``start`` to ``stop`` (exclusive), of shape (W, 1), the centres from ``first`` to ``last``
-    (inclusive), n of them; what is returned has shape (W, n).
+    Args:
+        start, stop: First and last pixels (the last exclusive) of the windows, of shape (W, 1).
+        axis: The axis.
+        first, last: Range of the n centres, both inclusive.
+
+    Returns:
+        Penalties of shape (W, n).
     """
     padded = torch.cat([axis.start[:1], axis.start, axis.start[-1:]])
     before, after = padded[first : last + 1], padded[first + 2 : last + 3]
@@ -136,7 +141,7 @@ def _is_decided(scored: ScoredMap, strip: _Strip) -> Tensor:
 
 
 def _describe_undecided(scored: ScoredMap, strip: _Strip, row: Tensor, column: Tensor) -> _UndecidedCells:
-    """What is known about cells, by row in the strip and column, of shape (n,); the strip's scores are overwritten."""
+    """Describe the cells at rows of the strip and columns, both of shape (n,); the strip's scores are overwritten."""
     num_across = len(scored.columns.start)
     cell = (row + strip.first) * (num_across - 1) + column
     if not len(cell):
@@ -146,34 +151,34 @@ def _describe_undecided(scored: ScoredMap, strip: _Strip, row: Tensor, column: T
     winners = strip.winner[corners]
     pair = torch.stack([winners.amin(dim=0), winners.amax(dim=0)])
     windows, bounds = strip.candidates.windows[:, pair], scored.cell_bounds(row + strip.first, column)
-    is_held = windows_hold(windows, bounds) & (pair < strip.candidates.count)
-    pair_scores = strip.scores[pair.clamp(max=strip.candidates.count - 1), corners[:, None]]
+    is_held = windows_hold(windows, bounds) & (pair < strip.candidates.num_candidates)
+    pair_scores = strip.scores[pair.clamp(max=strip.candidates.num_candidates - 1), corners[:, None]]
     terms = _bilinear_terms(torch.where(is_held, pair_scores, LOWEST))
-    # One whose window holds but a part of the cell is not compared: it stays among the others.
+    # A query whose window holds only a part of the cell is not compared; it counts as one of the other queries.
     is_settled = is_held | windows_miss(windows, bounds)
     bound = _best_of_others(strip, corners, torch.where(is_settled, pair, -1))
     return _UndecidedCells(cell, strip.candidates.indices[pair], terms, bound)
 
 
 def _bilinear_terms(corner_values: Tensor) -> Tensor:
-    """Factors of 1, x, y and xy of what has these values at (0, 0), (1, 0), (0, 1) and (1, 1), in the first axis."""
+    """Coefficients of 1, x, y and xy, along the first axis, from values at (0, 0), (1, 0), (0, 1) and (1, 1)."""
     upper_left, upper_right, lower_left, lower_right = corner_values
     by_x, by_y = upper_right - upper_left, lower_left - upper_left
     return torch.stack([upper_left, by_x, by_y, upper_left - upper_right - lower_left + lower_right])
 
 
 def _best_of_others(strip: _Strip, corners: Tensor, pair: Tensor) -> Tensor:
-    """Largest score that a query other than two has at any of a cell's corners.
+    """Largest score of a query outside the pair at any of a cell's corners.
 
     Args:
-        strip: Of the cells; the two best of its scores at each centre are overwritten.
+        strip: Strip of the cells; the two best of its scores at each centre are overwritten.
         corners: Centres at the corners, of shape (4, n).
         pair: The candidates that do not count, of shape (2, n), -1 for none.
 
     Returns:
         Scores of shape (n,), LOWEST (or below) if there is no other query.
     """
-    scores, last = strip.scores, strip.candidates.count - 1
+    scores, last = strip.scores, strip.candidates.num_candidates - 1
 
     def counts(winner: Tensor) -> Tensor:
         at_corners = winner[corners]
@@ -184,7 +189,7 @@ def _best_of_others(strip: _Strip, corners: Tensor, pair: Tensor) -> Tensor:
     second_best, second = lowest_best(scores)
     bound = torch.where(counts(second), torch.maximum(bound, second_best[corners]), bound)
     scores.scatter_(0, second.clamp(max=last)[None], LOWEST)
-    # The third best is not above the bound if one of the two before counts, and counts itself if neither does.
+    # If the best or the second best counts, the third best is not above the bound; if neither counts, it counts itself.
     return torch.maximum(bound, scores.amax(dim=0)[corners]).amax(dim=0)
 
 
@@ -192,7 +197,7 @@ def _best_of_others(strip: _Strip, corners: Tensor, pair: Tensor) -> Tensor:
 
 
 class _Pixels(NamedTuple):
-    """P pixels of some cells: the place of its cell among these, its column and its row, each of shape (P,)."""
+    """P pixels of some cells: index of each pixel's cell among these cells, column and row, each of shape (P,)."""
 
     owner: Tensor
     x: Tensor
@@ -213,7 +218,7 @@ def _search_pixels(scored: ScoredMap, undecided: _UndecidedCells, piece: int) ->
 
 
 def _pieces(scored: ScoredMap, undecided: _UndecidedCells, piece: int) -> Iterator[tuple[_UndecidedCells, _Pixels]]:
-    """The cells in their order, as many at once as have about ``piece`` pixels, with their pixels row by row."""
+    """Yield the cells in order, in pieces of about ``piece`` pixels, with their pixels row by row."""
     num_across = len(scored.columns.start) - 1
     row, column = undecided.cell.div(num_across, rounding_mode='floor'), undecided.cell % num_across
     left, top, right, bottom = scored.cell_bounds(row, column)
@@ -233,7 +238,7 @@ def _pieces(scored: ScoredMap, undecided: _UndecidedCells, piece: int) -> Iterat
 
 
 def _compare_pair(scored: ScoredMap, cells: _UndecidedCells, pixels: _Pixels) -> tuple[Tensor, Tensor]:
-    """Step 2: the better query of the cell's pair at each pixel, and whether no other is as good, of shape (P,)."""
+    """Step 2: the better query of the cell's pair at each pixel, and whether no other query is as good, both (P,)."""
     across, down = scored.columns.weight[pixels.x], scored.rows.weight[pixels.y]
     constant, by_x, by_y, by_xy = cells.pair_terms.index_select(2, pixels.owner)
     first, second = by_xy.mul_(down).add_(by_x).mul_(across).add_(by_y.mul_(down)).add_(constant)

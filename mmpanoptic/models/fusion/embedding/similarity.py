@@ -1,23 +1,23 @@
-"""How similar the pixels of segments are to the queries that they went to."""
+"""Similarity of the pixels of segments to the queries that they were assigned to."""
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from mmpanoptic.models.fusion.confidence import mean_of, mean_probabilities, sample_pixels
-from mmpanoptic.structures import Evidence
+from mmpanoptic.structures import EmbeddingMap, Evidence
 
 from .query_map import Axis
 from .scored_map import ScoredMap, centres_read
 
 
-def values_at(evidence: Evidence, network_map: Tensor, index: Tensor) -> Tensor:
-    """What pixels read of a network's map, see :class:`~mmpanoptic.structures.EmbeddingMap`.
+def values_at(evidence: Evidence[EmbeddingMap], network_map: Tensor, index: Tensor) -> Tensor:
+    """Values that pixels read from a network's map, see :class:`~mmpanoptic.structures.EmbeddingMap`.
 
     Args:
-        evidence: Says how pixels read the map.
+        evidence: Gives the sizes and the stride of the map.
         network_map: Of shape (D, h, w).
-        index: Pixels by their place in the flattened image, of shape (n, K).
+        index: Indices of pixels in the flattened image, of shape (n, K).
 
     Returns:
         float32 of shape (D, n, K).
@@ -31,14 +31,14 @@ def values_at(evidence: Evidence, network_map: Tensor, index: Tensor) -> Tensor:
     return scored.embeddings_at(x.flatten(), y.flatten()).view(len(network_map), *index.shape)
 
 
-def similarities(evidence: Evidence, panoptic: Tensor, ids: Tensor, queries: Tensor) -> Tensor:
-    """Mean cosine similarity of segments' pixels to a query each.
+def similarities(evidence: Evidence[EmbeddingMap], panoptic: Tensor, ids: Tensor, queries: Tensor) -> Tensor:
+    """Mean cosine similarity of each segment's pixels to the segment's query.
 
     Args:
-        evidence: With an embedding map of D dimensions.
-        panoptic: The map that was made of it, of shape (H, W).
-        ids: Ids of n segments in it, on its device.
-        queries: Of length 1, of shape (n, D).
+        evidence: Evidence with an embedding map of D dimensions.
+        panoptic: The map that was made from it, of shape (H, W).
+        ids: Ids of n segments in the map, on its device.
+        queries: Queries of the segments, of length 1, of shape (n, D).
 
     Returns:
         float32 of shape (n,), -1 to 1.
@@ -48,17 +48,20 @@ def similarities(evidence: Evidence, panoptic: Tensor, ids: Tensor, queries: Ten
     return mean_of((points * queries.float().T[:, :, None]).sum(dim=0), counted)
 
 
-def semantic_probabilities(evidence: Evidence, panoptic: Tensor, ids: Tensor, num_things: int) -> Tensor:
+def semantic_probabilities(
+    evidence: Evidence[EmbeddingMap], semantic: Tensor, panoptic: Tensor, ids: Tensor, num_things: int
+) -> Tensor:
     """Mean softmax of the semantic branch over pixels of stuff.
 
     Args:
-        evidence: With an embedding map that has a semantic branch.
-        panoptic: The map that was made of it, of shape (H, W).
-        ids: Ids of n segments of stuff in it, that is their labels, on its device.
+        evidence: Evidence with an embedding map.
+        semantic: Logits of the embedding map's semantic branch.
+        panoptic: The map that was made from the evidence, of shape (H, W).
+        ids: Ids of n segments of stuff in the map, which are their labels, on its device.
         num_things: Number of thing classes.
 
     Returns:
         float32 of shape (n,).
     """
     index, counted = sample_pixels(panoptic, ids)
-    return mean_probabilities(values_at(evidence, evidence.stuff.semantic, index), ids.long() - num_things, counted)
+    return mean_probabilities(values_at(evidence, semantic, index), ids.long() - num_things, counted)

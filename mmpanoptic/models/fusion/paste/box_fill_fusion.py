@@ -1,4 +1,4 @@
-"""Fusion by detection score, with what is left over given to detected boxes."""
+"""Fusion by detection score that also gives remaining void pixels to detected boxes."""
 
 from collections.abc import Sequence
 
@@ -25,22 +25,22 @@ def fill_boxes(
     share_thr: float,
     void: int,
 ) -> tuple[Tensor, list[int]]:
-    """Give void pixels of a box to its instance, box after box, where they are a large part of the box.
+    """Give the void pixels of each box to the box's instance if they are a large part of the box.
 
     A box covers the pixels from its truncated left and top coordinates up to, not including, its truncated right and
-    bottom ones. One without pixels is skipped.
+    bottom coordinates. A box without pixels is skipped.
 
     Args:
         panoptic: Panoptic map, int32 of shape (H, W) on the CPU.
         boxes: Boxes (left, top, right, bottom) in pixels, of shape (N, 4).
         labels: Contiguous label of each instance, N of them.
-        order: Indices of the instances whose boxes are filled, first come first served.
+        order: Indices of the instances whose boxes are filled, in this order.
         pasted: Indices of the instances that the map holds, see :mod:`mmpanoptic.models.fusion.segments`.
         share_thr: A box is filled if at least this part of its pixels is void.
-        void: Value of a pixel that nothing has.
+        void: Value of a void pixel.
 
     Returns:
-        The new panoptic map and the new ``pasted``: an instance without a segment gets one.
+        The new panoptic map and the new ``pasted``, to which instances that had no segment are added.
     """
     filled = panoptic.numpy().copy()
     pasted = list(pasted)
@@ -65,10 +65,10 @@ def fill_boxes(
 
 @MODELS.register_module()
 class BoxFillFusion(HeuristicFusion):
-    """:class:`HeuristicFusion`, then what is still void inside detected boxes goes to their instances.
+    """:class:`HeuristicFusion`, then void pixels inside detected boxes go to the boxes' instances.
 
-    Instances that the overlap test dropped or whose masks are empty may come back that way, those below ``score_thr``
-    never. The instances need ``bboxes`` at the size of their masks.
+    Instances that the overlap test dropped or whose masks are empty may get a segment that way; instances below
+    ``score_thr`` never do. The instances need ``bboxes`` at the size of their masks.
 
     Source: Chen et al., SpatialFlow, https://arxiv.org/abs/1910.08787; https://github.com/chensnathan/SpatialFlow
 
@@ -86,7 +86,7 @@ class BoxFillFusion(HeuristicFusion):
         self.box_fill_thr = box_fill_thr
 
     def _order(self, evidence: Evidence, scores: Tensor, labels: Tensor) -> tuple[list[int], dict[str, list[float]]]:
-        """By descending score; of equals, by class, and then the lower index first, as in the released code."""
+        """By descending score; ties by class, then by index, as in the released code."""
         by_class = labels.sort(stable=True).indices
         return by_class[order_instances(scores[by_class], self.score_thr)].tolist(), {}
 
@@ -101,7 +101,7 @@ class BoxFillFusion(HeuristicFusion):
         return *filled, stuff
 
     def _planes(self, instances: InstanceData) -> list[Tensor]:
-        """The masks and the boxes, packed."""
+        """Packed masks and packed boxes."""
         return [*super()._planes(instances), groups.pack_boxes(instances.bboxes, instances.masks.shape[1:])]
 
     def _decide(

@@ -12,7 +12,7 @@ from mmpanoptic.models.fusion.segments import list_segments
 from mmpanoptic.models.fusion.stuff import STUFF_AREA_MODES, paste_stuff, stuff_labels
 from mmpanoptic.models.fusion.transfer import fetch
 from mmpanoptic.registry import MODELS
-from mmpanoptic.structures import Evidence
+from mmpanoptic.structures import Evidence, StuffLabels, StuffLogits
 from mmpanoptic.utils import require_choice
 
 from . import groups
@@ -21,7 +21,7 @@ from .instances import order_instances, paste_instances
 
 @MODELS.register_module()
 class HeuristicFusion(BaseFusionHead):
-    """Paste instances in the order of their scores, then stuff on what they leave.
+    """Paste instances in the order of their scores, then give void pixels to stuff.
 
     Source: Kirillov et al., Panoptic Segmentation, section 7, https://arxiv.org/abs/1801.00868. Defaults are those of
     the official script,
@@ -31,17 +31,17 @@ class HeuristicFusion(BaseFusionHead):
         num_things_classes: Number of thing classes, labels 0 to T - 1.
         num_stuff_classes: Number of stuff classes, labels T to T + S - 1.
         score_thr: Instances with a lower score are left out.
-        overlap_thr: An instance of which a larger part is covered by instances before it is left out.
+        overlap_thr: An instance is left out if a larger part of it is covered by instances that were pasted before.
         stuff_area_limit: Stuff that would get fewer pixels than this stays void.
         stuff_area_mode: What the limit applies to: 'segment', all pixels of a class in the image, or 'component', each
-            8-connected component of them.
+            8-connected component of these pixels.
         init_cfg: As in mmengine's BaseModule.
 
     Raises:
         ValueError: If ``stuff_area_mode`` is neither of the two.
     """
 
-    #: What of the instances is looked at on the CPU.
+    #: Fields of the instances that are copied to the CPU.
     fields: tuple[str, ...] = ('scores', 'labels')
     needs_things = False
 
@@ -63,28 +63,32 @@ class HeuristicFusion(BaseFusionHead):
         require_choice('stuff_area_mode', stuff_area_mode, STUFF_AREA_MODES)
 
     def order(self, evidence: Evidence) -> list[int]:
-        """Indices of the instances to paste, the first one on top; those below ``score_thr`` are not in it."""
+        """Indices of the instances to paste, the first one on top, without instances below ``score_thr``."""
         return self._order(evidence, *fetch(evidence.instances.scores, evidence.instances.labels))[0]
 
     def _order(self, evidence: Evidence, scores: Tensor, labels: Tensor) -> tuple[list[int], dict[str, list[float]]]:
-        """The same, given scores and labels on the CPU, and what the order goes by if not by scores, by its name."""
+        """The same, given scores and labels on the CPU; and, if sorted by other values, these values by name."""
         return order_instances(scores, self.score_thr), {}
 
-    def fuse(self, evidence: Evidence, order: Sequence[int] | None = None) -> tuple[Tensor, list[dict]]:
+    def fuse(
+        self, evidence: Evidence[StuffLogits | StuffLabels], order: Sequence[int] | None = None
+    ) -> tuple[Tensor, list[dict]]:
         """Fuse one image.
 
         Args:
             evidence: Instances with ``masks``, and logits or labels of stuff.
-            order: Indices of the instances to paste, the first one on top; None: what the method ``order`` gives.
+            order: Indices of the instances to paste, the first one on top; None: result of the method ``order``.
 
         Returns:
             Panoptic map, int32 of shape (H, W) on the device of the evidence, and its ``segments_info``.
 
         Raises:
-            ValueError: If masks or stuff are not of the size of the map, or the logits' channels are not what they say.
+            ValueError: If masks or stuff are not of the size of the map, or the number of logits is not the one that
+                their ``channels`` means.
         """
         semantic = stuff_labels(evidence.stuff, self.num_things_classes, self.num_stuff_classes)
-        instances, size, more = evidence.instances, tuple(evidence.output_size), {}
+        instances, size = evidence.instances, tuple(evidence.output_size)
+        more: dict[str, list[float]] = {}
         sizes = dict(stuff=tuple(semantic.shape))
         if len(instances):
             sizes['masks'] = tuple(instances.masks.shape[1:])
@@ -111,7 +115,7 @@ class HeuristicFusion(BaseFusionHead):
 
         Args:
             instances: Instances with ``masks``.
-            seen: The same with ``fields`` alone, on the CPU.
+            seen: The same instances with ``fields`` alone, on the CPU.
             order: See ``fuse``.
             semantic: Stuff class of each pixel, int64 of shape (H, W).
         """
@@ -119,7 +123,7 @@ class HeuristicFusion(BaseFusionHead):
         if semantic.device.type == 'cpu':
             panoptic, pasted = paste_instances(instances.masks, labels, order, self.overlap_thr, self.num_classes)
             return self._complete(panoptic, pasted, seen, order, semantic)
-        # Many small steps that each look at one count are slow on a GPU.
+        # On a GPU many small steps that each need one count are slow.
         if self.stuff_area_mode == 'segment':
             grouped = groups.group_pixels(self._planes(instances), semantic)
             values, pasted, stuff = self._decide(grouped, labels, order)
@@ -134,19 +138,19 @@ class HeuristicFusion(BaseFusionHead):
     def _complete(
         self, panoptic: Tensor, pasted: list[int], seen: InstanceData, order: Sequence[int], semantic: Tensor
     ) -> tuple[Tensor, list[int], list[int]]:
-        """What :meth:`_paste` gives, of a map with all instances on it and nothing else; all on the CPU."""
+        """Result of :meth:`_paste`, given a map with all instances and no stuff; all on the CPU."""
         classes = self.num_things_classes, self.num_stuff_classes
         panoptic, stuff = paste_stuff(panoptic, semantic, *classes, self.stuff_area_limit, self.stuff_area_mode)
         return panoptic, pasted, stuff
 
     def _planes(self, instances: InstanceData) -> list[Tensor]:
-        """What a pixel may lie in: the masks, packed."""
+        """Packed masks, the planes by which pixels are grouped."""
         return [groups.pack_masks(instances.masks)]
 
     def _decide(
         self, grouped: groups.PixelGroups, labels: list[int], order: Sequence[int]
     ) -> tuple[np.ndarray, list[int], list[int]]:
-        """What :meth:`_paste` gives, by groups of pixels; their values instead of the map."""
+        """Result of :meth:`_paste`, with the values of groups of pixels instead of the map."""
         values, pasted = groups.paste_instances(grouped, labels, order, self.overlap_thr, self.num_classes)
         classes = self.num_things_classes, self.num_stuff_classes
         values, stuff = groups.paste_stuff(grouped, values, *classes, self.stuff_area_limit)

@@ -1,8 +1,8 @@
 """Pasting instances into a panoptic map: pure functions on tensors.
 
-The map is made on the CPU, in numpy: many small steps that each look at one count gain nothing from torch's threads. On
-a GPU they are slow; there :mod:`~.groups` does the same. No function modifies its arguments. Maps are encoded as in
-:mod:`mmpanoptic.models.fusion.segments`.
+The map is made on the CPU, in numpy: many small steps that each need one count gain nothing from torch's threads. On a
+GPU such steps are slow; :mod:`~.groups` makes the same map there. No function modifies its arguments. Maps are encoded
+as in :mod:`mmpanoptic.models.fusion.segments`.
 
 Source: Kirillov et al., Panoptic Segmentation, section 7, https://arxiv.org/abs/1801.00868; details as in
 https://github.com/cocodataset/panopticapi/blob/master/combine_semantic_and_instance_predictions.py
@@ -19,15 +19,15 @@ from mmpanoptic.models.fusion.transfer import fetch
 
 
 def order_instances(scores: Tensor, score_thr: float, rank_scores: Tensor | None = None) -> list[int]:
-    """Instances that are confident enough, in the order in which they are to be pasted.
+    """Indices of the instances that are confident enough, in the order of pasting.
 
     Args:
         scores: Confidence of shape (N,). Instances with ``score >= score_thr`` are kept.
         score_thr: Least confidence.
-        rank_scores: What to sort by, of shape (N,), the largest first; None: by confidence.
+        rank_scores: Values to sort by, of shape (N,), the largest first; None: sort by confidence.
 
     Returns:
-        Indices into the instances; of equals, the more confident comes first, and then the lower index.
+        Indices into the instances. Ties are sorted by confidence, then by index.
     """
     kept = (scores >= score_thr).nonzero().flatten()
     for keys in (scores, rank_scores):
@@ -37,7 +37,11 @@ def order_instances(scores: Tensor, score_thr: float, rank_scores: Tensor | None
 
 
 def require_masks(masks: Tensor) -> None:
-    """Refuse what is not masks, probabilities for instance, by a TypeError."""
+    """Refuse tensors that are not masks, such as probabilities.
+
+    Raises:
+        TypeError: If they are neither bool nor uint8.
+    """
     if masks.dtype not in (torch.bool, torch.uint8):
         raise TypeError(f'masks must be bool or uint8, not {masks.dtype}')
 
@@ -53,7 +57,7 @@ def bounds_of(masks: Tensor) -> Tensor:
         shape (N, 4).
 
     Raises:
-        TypeError: If masks are of another type, probabilities for instance.
+        TypeError: If masks are of another type, such as probabilities.
     """
     require_masks(masks)
     if not masks.numel():
@@ -71,7 +75,7 @@ def bounds_of(masks: Tensor) -> Tensor:
 
 
 def mask_bounds(masks: Tensor) -> list[tuple[int, int, int, int]]:
-    """What :func:`bounds_of` gives, as numbers: one transfer."""
+    """Result of :func:`bounds_of` as numbers, in one transfer."""
     (bounds,) = fetch(bounds_of(masks))
     return [tuple(bound) for bound in bounds.tolist()]
 
@@ -79,12 +83,12 @@ def mask_bounds(masks: Tensor) -> list[tuple[int, int, int, int]]:
 def paste_instances(
     masks: Tensor, labels: Sequence[int], order: Sequence[int], overlap_thr: float, void: int
 ) -> tuple[Tensor, list[int]]:
-    """Paste instances one after another, each on the pixels that those before it have left.
+    """Paste instances one after another, each on the pixels that earlier instances have left.
 
-    An instance is dropped when ``covered / area > overlap_thr``, where covered counts the pixels of its mask that are
-    taken. The quotient is that of two integers in double precision, as in the official script, so 37 covered pixels
-    of 100 are not more than .37. What is dropped takes no pixels. An instance without any free pixel (possible only
-    for thresholds of 1 and above) makes no segment either.
+    An instance is dropped if ``covered / area > overlap_thr``, where ``covered`` counts the taken pixels of its mask.
+    The quotient is that of two integers in double precision, as in the official script, so 37 covered pixels
+    of 100 are not more than .37. A dropped instance takes no pixels. An instance without any free pixel (possible only
+    for thresholds of 1 and above) has no segment either.
 
     Args:
         masks: Masks, bool or uint8 (set where not 0) of shape (N, H, W) on the CPU.

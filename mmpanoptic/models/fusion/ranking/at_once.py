@@ -1,7 +1,7 @@
-"""Ranking on a GPU: all instances at once, where :mod:`~.scores` goes from one to the next.
+"""Ranking on a GPU: all instances at once, where :mod:`~.scores` goes through them one by one.
 
-A GPU waits longer for so many small operations than it takes to read every mask where it is empty. Nothing here
-transfers or waits, and the number of operations depends on the instances only by the memory that they take.
+On a GPU many small operations take longer than reading all masks as a whole, empty parts included. Nothing here
+transfers or waits, and the number of operations depends only on the memory that the instances take.
 """
 
 from collections.abc import Callable
@@ -9,24 +9,24 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-#: Elements of the largest tensor of instances x pixels that is not bool; bounds the memory.
+#: Largest number of elements of a tensor of instances x pixels that is not bool; bounds the memory.
 MAX_ELEMENTS = 2**26
 
 Window = tuple[int, int, int, int]
 
 
 def join_at_once(masks: Tensor, channels: Tensor, num_channels: int) -> Tensor:
-    """Where any mask of a channel is, bool of shape (P, H, W).
+    """Union of the masks of each channel, bool of shape (P, H, W).
 
     Args:
         masks: bool of shape (N, H, W).
         channels: Channel of each mask, from 0 to P - 1, of shape (N,).
-        num_channels: P.
+        num_channels: Number of channels P.
     """
     of_channel = (torch.arange(num_channels, device=masks.device)[:, None] == channels).half()
     pixels = masks.flatten(1)
     step = max(1, MAX_ELEMENTS // max(1, len(masks)))
-    # A sum of numbers that are not negative is above 0 if one of them is, however it is rounded.
+    # However it is rounded, a sum of numbers >= 0 is above 0 if one of the numbers is.
     joined = [of_channel @ part.half() > 0 for part in pixels.split(step, dim=1)]
     return torch.cat(joined, dim=1).view(num_channels, *masks.shape[1:])
 
@@ -38,11 +38,12 @@ def scores_at_once(
     windows: list[Window],
     conflict: Tensor | None = None,
 ) -> Tensor:
-    """What :func:`mmpanoptic.models.fusion.ranking.scores.ranking_scores` gives, but for rounding.
+    """Result of :func:`mmpanoptic.models.fusion.ranking.scores.ranking_scores`, up to rounding.
 
     Args:
-        masks, labels, logits_of, conflict: See there; ``labels`` is on the device of the masks.
-        windows: Windows that cover all masks without overlap; the ranking map is made in one after the other.
+        masks, labels, logits_of, conflict: See :func:`~.scores.ranking_scores`; ``labels`` is on the device of the
+            masks.
+        windows: Windows that cover all masks without overlap. The ranking map is made for one window after another.
     """
     sums = torch.zeros(len(masks), dtype=torch.float64, device=masks.device)
     counts = torch.zeros(len(masks), dtype=torch.int64, device=masks.device)

@@ -1,6 +1,6 @@
 """Fusion by a learned order."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -13,7 +13,7 @@ from mmpanoptic.models.fusion.paste import HeuristicFusion
 from mmpanoptic.models.fusion.paste.instances import order_instances
 from mmpanoptic.models.fusion.transfer import fetch
 from mmpanoptic.registry import MODELS
-from mmpanoptic.structures import Evidence
+from mmpanoptic.structures import Evidence, StuffLabels, StuffLogits
 from mmpanoptic.utils import require_choice
 
 from .scores import (
@@ -40,9 +40,9 @@ TRAIN_INPUTS = ('gt', 'pred')
 class RankingFusion(HeuristicFusion):
     """:class:`HeuristicFusion` that pastes instances in the order of a learned ranking score.
 
-    Goes with any detector that calls ``loss`` in training and whose instances have masks. The ranking module sees
-    nothing but which classes have instances where; no gradient leaves it. It is trained on masks that overlap, so the
-    dataset needs ``inst_ann_file`` (or ``train_input='pred'``): masks cut from a panoptic PNG never do.
+    It works with any detector that calls ``loss`` in training and whose instances have masks. The ranking module's only
+    input is where each class has instances; no gradient flows back to the detector. It is trained on overlapping masks,
+    so the dataset needs ``inst_ann_file`` (or ``train_input='pred'``): masks from a panoptic PNG never overlap.
 
     Source: Liu et al., An End-to-End Network for Panoptic Segmentation, section 3.3, https://arxiv.org/abs/1903.05027
 
@@ -50,14 +50,15 @@ class RankingFusion(HeuristicFusion):
         ranking: Config of the ranking module, see :class:`~mmpanoptic.models.SpatialRankingModule`, without its number
             of classes.
         stride: The module works on every ``stride``-th pixel of the network's input, in both directions.
-        train_input: 'gt', annotated masks, or 'pred', the detector's own instances, from the features of the training
-            step.
-        conflict: What a conflict is: pixels with two or more 'class'es, or 'instance's. The module is trained there.
-        score_region: What an instance's score is averaged over: its whole 'mask', or only the pixels of it that are in
-            'conflict'.
+        train_input: 'gt', annotated masks, or 'pred', instances that the detector predicts from the features of the
+            training step.
+        conflict: Which pixels are in conflict: those with two or more classes ('class') or two or more instances
+            ('instance'). The module is trained on these pixels.
+        score_region: Pixels over which an instance's score is averaged: its whole 'mask', or those of its pixels that
+            are in 'conflict'.
         loss_weight: Weight of the loss.
-        strip_pixels: How many pixels the module works on at once in testing; bounds the memory. None: 2 ** 18 on a CPU,
-            which fits in its caches, 2 ** 21 elsewhere.
+        strip_pixels: Number of pixels that the module works on at once in testing; bounds the memory. None: 2 ** 18 on
+            a CPU, which fits in its caches, 2 ** 21 elsewhere.
         args, kwargs: See :class:`HeuristicFusion`.
 
     Raises:
@@ -104,12 +105,12 @@ class RankingFusion(HeuristicFusion):
         Args:
             batch_data_samples: Samples with ``gt_sem_seg`` and, for 'gt', ``gt_instances.masks``, all padded to one
                 size.
-            predict_instances: Gives the detector's instances of each image, of the size of its input without padding
-                (``img_shape``); called for 'pred' alone.
+            predict_instances: Returns the detector's instances of each image, at the size of the input without padding
+                (``img_shape``); called only for 'pred'.
 
         Returns:
-            ``loss_ranking``, 0 where no pixel counts, and ``conflict_pixels``, how many of them (of the ranking map,
-            with a ``stride``) an image of this process has.
+            ``loss_ranking``, 0 if no pixel counts, and ``conflict_pixels``, the mean number per image of this process
+            of pixels of the ranking map that count.
 
         Raises:
             ValueError: If masks and labels, or predicted masks and images, differ in size.
@@ -136,16 +137,16 @@ class RankingFusion(HeuristicFusion):
                     f'masks are of size {tuple(masks.shape[1:])}, semantic labels of {tuple(sem_seg.shape)}: set both '
                     'pad_mask and pad_seg of the data_preprocessor'
                 )
-            its_logits, its_targets = self._logits_and_targets(masks, labels, sem_seg)
-            logits.append(its_logits)
-            targets.append(its_targets)
+            image_logits, image_targets = self._logits_and_targets(masks, labels, sem_seg)
+            logits.append(image_logits)
+            targets.append(image_targets)
         target = torch.cat(targets)
         if len(target):
             total = F.cross_entropy(torch.cat(logits).float(), target, reduction='sum')
         else:  # every parameter needs a gradient in every iteration
             total = 0 * self.ranking(target.new_zeros((1, self.num_things_classes, 1, 1), dtype=torch.float)).sum()
         count = total.new_tensor(len(target))
-        # Of all processes, as gradients are averaged over them. It is 0 if nothing is in conflict anywhere.
+        # Mean over all processes, as gradients are averaged over them. It is 0 if no process has a conflict.
         mean_count = reduce_mean(count)
         loss = total / torch.where(mean_count > 0, mean_count, 1)
         return dict(loss_ranking=self.loss_weight * loss, conflict_pixels=count / len(batch_data_samples))
@@ -164,28 +165,29 @@ class RankingFusion(HeuristicFusion):
         counts = (targets != IGNORED).nonzero().flatten()
         return self.ranking.forward_window(tensor, classes, window).flatten(1)[:, counts].T, targets[counts]
 
-    def _grid(self, size: tuple[int, int]) -> tuple[int, int]:
-        """Height and width of the ranking map of an input of that size."""
-        return tuple(max(1, round(side / self.stride)) for side in size)
+    def _grid(self, size: Sequence[int]) -> tuple[int, int]:
+        """Height and width of the ranking map for an input of this height and width."""
+        height, width = size
+        return max(1, round(height / self.stride)), max(1, round(width / self.stride))
 
-    def ranking_scores(self, evidence: Evidence) -> Tensor:
+    def ranking_scores(self, evidence: Evidence[StuffLogits | StuffLabels]) -> Tensor:
         """Scores of equation 3.
 
-        The ranking map has the size of the network's input divided by ``stride``; masks are averaged over as they are
-        seen there. Instances below ``score_thr`` are not in it.
+        The ranking map has the size of the network's input divided by ``stride``, and scores are averaged over the
+        masks at this size. Instances below ``score_thr`` are left out of the map.
 
         Args:
             evidence: See ``fuse``.
 
         Returns:
-            Scores of shape (N,), float32; 0 below ``score_thr``. A mask between the centres of a coarser map's cells
+            Scores of shape (N,), float32; 0 below ``score_thr``. A mask that holds no centre of a cell of a coarser map
             has the score of the cell that it lies in.
         """
         return self._ranking_scores(evidence, *fetch(evidence.instances.scores, evidence.instances.labels))
 
     @torch.no_grad()
     def _ranking_scores(self, evidence: Evidence, scores: Tensor, labels: Tensor) -> Tensor:
-        """The same, given scores and labels on the CPU: two transfers on a GPU, whatever there is in the image."""
+        """The same, given scores and labels on the CPU. On a GPU it takes two transfers, whatever the image holds."""
         instances = evidence.instances
         result = torch.zeros_like(instances.scores, dtype=torch.float32)
         kept = (scores >= self.score_thr).nonzero().flatten()
@@ -213,11 +215,11 @@ class RankingFusion(HeuristicFusion):
         return result.index_copy_(0, kept, found)
 
     def _order(self, evidence: Evidence, scores: Tensor, labels: Tensor) -> tuple[list[int], dict[str, list[float]]]:
-        """By descending ranking score; of equals, the more confident first."""
+        """By descending ranking score; ties by confidence."""
         (ranks,) = fetch(self._ranking_scores(evidence, scores, labels))
         return order_instances(scores, self.score_thr, ranks), dict(ranking_score=ranks.tolist())
 
 
-def _pad(masks: Tensor, size: tuple[int, int]) -> Tensor:
-    """Masks padded, below and on the right, to a size: predictions are not padded as the input is."""
+def _pad(masks: Tensor, size: Sequence[int]) -> Tensor:
+    """Pad masks at the bottom and the right to a size: the input is padded, predictions are not."""
     return F.pad(masks, (0, size[1] - masks.shape[2], 0, size[0] - masks.shape[1]))

@@ -1,13 +1,13 @@
 """From overlapping masks to the order in which instances are pasted, on plain tensors.
 
-The *grid* is what the ranking module works on: the network's input, or every n-th pixel of it. A cell takes the masks'
-values at its centre.
+The ranking module works on a *grid*: the network's input, or every n-th pixel of it. A cell takes the masks' values at
+the cell's centre.
 
 Source: Liu et al., An End-to-End Network for Panoptic Segmentation, section 3.3, https://arxiv.org/abs/1903.05027. The
 indicator of its equation 4 is printed inverted; here it is 1 inside the mask.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -20,10 +20,10 @@ from .at_once import Window, join_at_once, scores_at_once
 CONFLICTS = ('class', 'instance')
 SCORE_REGIONS = ('mask', 'conflict')
 IGNORED = 255
-#: Sums of exponentials that are far from both ends of float32: the logits need no shift before the softmax.
+#: If sums of exponentials lie in this range, far from both ends of float32, logits need no shift before the softmax.
 SAFE_SUMS = (1e-20, 1e20)
-#: Cells of a strip: on a CPU, where it is in the caches, and elsewhere, where all of an image of COCO's size is one. Of
-#: that, a map of 80 classes takes 0.34 GB, and three are held.
+#: Cells of a strip: on a CPU, where a strip fits in the caches, and elsewhere, where an image of COCO's size is one
+#: strip. Its map of 80 classes takes 0.34 GB there, and three such maps are held.
 STRIP_PIXELS, GPU_STRIP_PIXELS = 2**18, 2**21
 
 
@@ -41,29 +41,29 @@ def sample_masks(masks: Tensor, grid: tuple[int, int]) -> Tensor:
         return sample_at_centres(masks, grid)
     rows, columns = (pixels.numpy() for pixels in _pixels_at_centres(masks.shape[1:], grid))
     sampled = np.zeros((len(masks), *grid), np.uint8)
-    for its_sampled, mask in zip(sampled, masks.view(torch.uint8).numpy(), strict=True):
-        filled = np.flatnonzero(mask.max(axis=1))  # most masks are small: no other row has anything
+    for sampled_mask, mask in zip(sampled, masks.view(torch.uint8).numpy(), strict=True):
+        filled = np.flatnonzero(mask.max(axis=1))  # most masks are small, so most rows are empty
         if filled.size:
             part = slice(*np.searchsorted(rows, (filled[0], filled[-1] + 1)))
-            its_sampled[part] = mask[rows[part]].take(columns, axis=1)
+            sampled_mask[part] = mask[rows[part]].take(columns, axis=1)
     return torch.from_numpy(sampled).view(torch.bool)
 
 
 def with_a_cell_each(sampled: Tensor, masks: Tensor) -> Tensor:
-    """Sampled masks, in which each that is set anywhere has a cell.
+    """Give every mask that is not empty at least one cell.
 
     Args:
-        sampled: What :func:`sample_masks` gave, of shape (N, h, w).
-        masks: What it was given, bool of shape (N, H, W).
+        sampled: Result of :func:`sample_masks`, of shape (N, h, w); modified in place.
+        masks: The masks that were sampled, bool of shape (N, H, W).
 
     Returns:
-        ``sampled``, changed where a mask lies between the centres of cells: it has the cell at its own centre.
+        ``sampled``. A mask that lies between the centres of cells gets the cell at the centre of its bounds.
     """
     (*_, height, width), (*_, rows, columns) = masks.shape, sampled.shape
     if rows >= height and columns >= width:  # every pixel is at the centre of a cell
         return sampled
     unseen = ~_is_set(bounds_of(sampled))
-    if masks.device.type == 'cpu':  # nearly all are seen: no need to read them all once more
+    if masks.device.type == 'cpu':  # nearly all masks have a cell: no need to read all of them once more
         index = unseen.nonzero().flatten()
         masks, unseen = masks[index], unseen[index]
     else:
@@ -81,10 +81,8 @@ def _is_set(bounds: Tensor) -> Tensor:
     return bounds[:, 0] < bounds[:, 1]
 
 
-def _pixels_at_centres(
-    size: tuple[int, int], grid: tuple[int, int], device: torch.device | str = 'cpu'
-) -> list[Tensor]:
-    """Rows and columns of a map of that size in which the centres of a grid's cells lie."""
+def _pixels_at_centres(size: Sequence[int], grid: Sequence[int], device: torch.device | str = 'cpu') -> list[Tensor]:
+    """Rows and columns of a map of this size in which the centres of a grid's cells lie."""
     return [
         ((2 * torch.arange(cells, device=device) + 1) * pixels).div(2 * cells, rounding_mode='floor')
         for pixels, cells in zip(size, grid, strict=True)
@@ -96,7 +94,7 @@ def sampled_bounds(sampled: Tensor, masks: Tensor) -> list[Window]:
 
     Args:
         sampled: Masks on the grid, bool of shape (N, h, w).
-        masks: What they were sampled from, bool of shape (N, H, W). Of the two, the smaller one is read.
+        masks: Masks that they were sampled from, bool of shape (N, H, W). Only the smaller tensor of the two is read.
     """
     (*_, height, width), (*_, rows, columns) = masks.shape, sampled.shape
     if rows <= height or columns <= width:
@@ -108,7 +106,7 @@ def sampled_bounds(sampled: Tensor, masks: Tensor) -> list[Window]:
 
 
 def instance_tensor(masks: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Where which class has an instance.
+    """Instance tensor: where each class has an instance.
 
     Args:
         masks: Masks that may overlap, bool of shape (N, H, W).
@@ -116,20 +114,20 @@ def instance_tensor(masks: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
 
     Returns:
         The instance tensor without its empty channels, bool of shape (P, H, W), and the classes of its P channels,
-        rising, int64.
+        ascending, int64.
     """
     classes, channels = labels.unique(return_inverse=True)
     return join_masks(masks, channels, len(classes)), classes
 
 
 def join_masks(masks: Tensor, channels: Tensor, num_channels: int, bounds: list[Window] | None = None) -> Tensor:
-    """Where any mask of a channel is, bool of shape (P, H, W).
+    """Union of the masks of each channel, bool of shape (P, H, W).
 
     Args:
         masks: Masks that may overlap, bool of shape (N, H, W).
         channels: Channel of each mask, from 0 to P - 1, of shape (N,).
-        num_channels: P.
-        bounds: Bounds of the masks, if they are known: nothing else is read then on a CPU.
+        num_channels: Number of channels P.
+        bounds: Bounds of the masks, if known; on a CPU only pixels within them are read.
     """
     if masks.device.type != 'cpu':
         return join_at_once(masks, channels, num_channels)
@@ -146,13 +144,13 @@ def conflict_pixels(maps: Tensor) -> Tensor:
     """Pixels that are set in two or more of the maps, bool of shape (H, W).
 
     Args:
-        maps: bool of shape (N, H, W): an instance tensor for conflicts of classes, masks for those of instances.
+        maps: bool of shape (N, H, W): an instance tensor for conflicts of classes, masks for conflicts of instances.
     """
     return maps.sum(dim=0, dtype=torch.int16) >= 2
 
 
 def ranking_labels(conflict: Tensor, sem_seg: Tensor, num_things: int) -> Tensor:
-    """What the ranking module has to say: the thing that is seen where there is a conflict, elsewhere 255, ignored.
+    """Targets of the ranking module: the visible thing class at pixels in conflict, 255 (ignored) elsewhere.
 
     Args:
         conflict: bool of shape (H, W).
@@ -166,7 +164,7 @@ def ranking_labels(conflict: Tensor, sem_seg: Tensor, num_things: int) -> Tensor
 
 
 def set_bounds(mask: Tensor) -> Window:
-    """(top, bottom, left, right) of the set pixels of a bool mask (H, W); all 0 if there is none."""
+    """(top, bottom, left, right) of the set pixels of a bool mask (H, W); all 0 for an empty mask."""
     return mask_bounds(mask[None])[0]
 
 
@@ -180,18 +178,18 @@ def ranking_scores(
 ) -> Tensor:
     """Equation 3: the mean, over an instance's mask, of the ranking map's probability of the instance's class.
 
-    The ranking map is made and consumed strip by strip of rows, so that neither it nor anything of the size
-    instances x classes x H x W is ever held.
+    The ranking map is made and consumed in strips of rows, so that neither the whole map nor a tensor of instances x
+    classes x H x W is ever held.
 
     Args:
         masks: Masks on the grid, bool of shape (N, H, W).
         labels: Labels of the instances, of shape (N,).
-        logits_of: Gives the ranking map's logits in a window of the grid, (top, bottom, left, right) with the second
-            and the last exclusive, as a tensor of shape (C, bottom - top, right - left), which is overwritten.
-        conflict: bool of shape (H, W): the mean is over the mask's cells in it alone. None: over the whole mask.
-        strip_pixels: How many cells of the grid a strip has at most (but at least one row). None: :data:`STRIP_PIXELS`
+        logits_of: Returns the ranking map's logits in a window of the grid, (top, bottom, left, right) with bottom and
+            right exclusive, as a tensor of shape (C, bottom - top, right - left), which is overwritten.
+        conflict: bool of shape (H, W): the mean is over the mask's cells that are set here. None: the whole mask.
+        strip_pixels: Largest number of cells of the grid in a strip (but at least one row). None: :data:`STRIP_PIXELS`
             on the CPU, :data:`GPU_STRIP_PIXELS` elsewhere.
-        bounds: Bounds of the masks, if they are known.
+        bounds: Bounds of the masks, if known.
 
     Returns:
         Scores of shape (N,), float32, in [0, 1]; 0 where there is no cell to average over.
@@ -221,11 +219,13 @@ def ranking_scores(
 
 
 def softmax_parts(logits_of: Callable[[Window], Tensor], window: Window) -> tuple[Tensor, Tensor]:
-    """The softmax over classes, in place (as a function of torch it takes three times as long) and not yet divided.
+    """Numerators and divisors of the softmax over classes, computed in place.
+
+    torch's softmax takes three times as long.
 
     Args:
-        logits_of: See :func:`ranking_scores`; called twice in a window with extreme logits, which have to be shifted.
-        window: Where.
+        logits_of: See :func:`ranking_scores`; called twice for a window with extreme logits, which need a shift.
+        window: Window of the grid.
 
     Returns:
         Numerators of shape (C, h, w) and divisors of shape (h, w), float32.

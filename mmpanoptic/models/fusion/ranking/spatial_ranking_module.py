@@ -1,4 +1,4 @@
-"""The layers that tell which class is in front where instances overlap."""
+"""The layers that predict which class is in front where instances overlap."""
 
 import torch
 from mmengine.model import BaseModule, ModuleList
@@ -11,7 +11,7 @@ def parse_kernel(kernel: str) -> list[tuple[int, int]]:
     """Sizes of a chain of convolutions: '1x7+7x1' is [(1, 7), (7, 1)], (height, width) each.
 
     Raises:
-        ValueError: If it does not read ``HxW[+HxW...]`` with odd sizes.
+        ValueError: If it is not of the form ``HxW[+HxW...]`` with odd sizes.
     """
     sizes = [part.split('x') for part in kernel.split('+')]
     if not all(len(size) == 2 and all(side.isdigit() and int(side) % 2 for side in size) for size in sizes):
@@ -20,14 +20,17 @@ def parse_kernel(kernel: str) -> list[tuple[int, int]]:
 
 
 class ConvOfClasses(nn.Conv2d):
-    """A convolution that may be told of which of its input channels it gets."""
+    """A convolution whose input may hold a selection of its input channels."""
 
     def forward(self, x: Tensor, classes: Tensor | None = None) -> Tensor:
-        """Of shape (N, out_channels, H, W).
+        """Convolve, with zeros for the input channels that are left out.
 
         Args:
             x: Of shape (N, P, H, W).
-            classes: Input channel that each of the P is, int64; None: all in order.
+            classes: Which input channel each of the P channels is, int64; None: all in order.
+
+        Returns:
+            Tensor of shape (N, out_channels, H, W).
         """
         return self._conv_forward(x, self.weight if classes is None else self.weight[:, classes], self.bias)
 
@@ -41,8 +44,8 @@ class SpatialRankingModule(BaseModule):
 
     Args:
         num_classes: Number of thing classes C.
-        kernel: Convolutions of a branch, one after another: '1x7+7x1', '3x3', '1x1' or any such chain of odd sizes.
-        dual: Whether to add a second branch with the chain reversed.
+        kernel: Convolutions of a branch, one after another: '1x7+7x1', '3x3', '1x1' or another chain of odd sizes.
+        dual: Whether to add a second branch with the convolutions in reverse order.
         init_cfg: As in mmengine's BaseModule.
 
     Raises:
@@ -67,7 +70,7 @@ class SpatialRankingModule(BaseModule):
                 for kind, k in zip(kinds, chain, strict=True)
             ]
             self.branches.append(nn.Sequential(*convs))
-        #: How many rows and columns around a pixel its logits depend on.
+        #: Number of rows and columns around a pixel that its logits depend on.
         self.halo = (sum(k[0] // 2 for k in sizes), sum(k[1] // 2 for k in sizes))
 
     def forward(self, tensor: Tensor, classes: Tensor | None = None) -> Tensor:
@@ -75,8 +78,8 @@ class SpatialRankingModule(BaseModule):
 
         Args:
             tensor: Instance tensor, float of shape (N, P, H, W), 1 where an instance of a class is, else 0.
-            classes: Class of each of its P channels, int64; None: all C classes in order. A class that is left out
-                counts as absent, which gives the same logits as a channel of zeros and costs nothing.
+            classes: Class of each of its P channels, int64; None: all C classes in order. Leaving out a class gives the
+                same logits as a channel of zeros and costs nothing.
 
         Returns:
             Logits of shape (N, C, H, W).
@@ -85,15 +88,15 @@ class SpatialRankingModule(BaseModule):
         return sum(others, start=first)
 
     def forward_window(self, tensor: Tensor, classes: Tensor, window: tuple[int, int, int, int]) -> Tensor:
-        """Logits in a window of one image, computed from what the kernel sees of it and no more.
+        """Logits in a window of one image, computed from the pixels that the kernel needs.
 
         Args:
             tensor: Instance tensor, bool of shape (P, H, W).
             classes: Class of each channel, see ``forward``.
-            window: (top, bottom, left, right), the second and the last exclusive.
+            window: (top, bottom, left, right), bottom and right exclusive.
 
         Returns:
-            Logits of shape (C, bottom - top, right - left), those of ``forward`` there.
+            Logits of shape (C, bottom - top, right - left), equal to those of ``forward`` in the window.
         """
         top, bottom, left, right = window
         rows, columns = self.halo
@@ -104,7 +107,7 @@ class SpatialRankingModule(BaseModule):
         return logits[:, top - first_row : bottom - first_row, left - first_column : right - first_column]
 
     def _dtype(self, device_type: str) -> torch.dtype:
-        """What the convolutions work in: the instance tensor is made of that type at once."""
+        """Type that the convolutions compute in; the instance tensor is converted to it directly."""
         if torch.is_autocast_enabled(device_type):
             return torch.get_autocast_dtype(device_type)
         return self.branches[0][0].weight.dtype

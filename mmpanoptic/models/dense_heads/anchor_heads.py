@@ -1,4 +1,6 @@
-"""mmdet's heads on anchors: float32 at their end, and losses of all levels at once."""
+"""mmdet's anchor heads, with outputs in float32 and losses of all levels at once."""
+
+from typing import Any
 
 import torch
 from mmdet.models import dense_heads
@@ -10,15 +12,22 @@ from mmpanoptic.registry import MODELS
 
 
 class _AllLevels:
-    """To be inherited before a head of mmdet.
+    """Mixin for mmdet's anchor heads. Inherit it before the head.
 
-    Its anchors take the dtype of its logits, and half precision has no 1300.5: logits and deltas are float32 at least.
-    A loss is taken of all levels in one go. It is the sum of mmdet's, which has one for each level, up to rounding.
+    Logits and deltas are float32 or float64: anchors take the dtype of the logits, and half precision cannot represent
+    coordinates such as 1300.5. A loss is computed for all levels at once; up to rounding, it is the sum of mmdet's
+    losses of single levels.
     """
+
+    #: Methods of the head.
+    get_anchors: Any
+    get_targets: Any
+    loss_by_feat_single: Any
 
     def forward(self, x: tuple[Tensor, ...]) -> tuple[list[Tensor], ...]:
         """Logits and deltas of each level."""
-        return full(super().forward(x))
+        head: Any = super()
+        return full(head.forward(x))
 
     def _loss_of_levels(
         self,
@@ -38,8 +47,8 @@ class _AllLevels:
             torch.cat([level.permute(0, 2, 3, 1).flatten(1, 2) for level in x], 1) for x in (cls_scores, bbox_preds)
         ]
         loss_cls, loss_bbox = self.loss_by_feat_single(
-            *(level.transpose(1, 2)[..., None] for level in levels),  # as one map, a place a row
-            torch.stack([torch.cat(one) for one in anchors]),
+            *(level.transpose(1, 2)[..., None] for level in levels),  # as a single map of width 1
+            torch.stack([torch.cat(image_anchors) for image_anchors in anchors]),
             *(torch.cat(target, dim=1) for target in targets),
             avg_factor=avg_factor,
         )

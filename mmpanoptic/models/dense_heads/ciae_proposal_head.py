@@ -1,4 +1,4 @@
-"""CIAE's proposal head: FCOS whose locations belong to masks, with an embedding of the box at every location."""
+"""CIAE's proposal head: FCOS with positives inside masks and a box embedding at every location."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -18,21 +18,21 @@ from mmpanoptic.models.layers.precision import full
 from mmpanoptic.models.task_modules.priors import MlvlPointGenerator
 from mmpanoptic.registry import MODELS
 
-# What the losses, the targets and the layers here take for granted.
+# Options of FCOSHead that the losses, the targets and the layers here rely on.
 _FIXED = dict(centerness_on_reg=True, center_sampling=False, norm_on_bbox=False)
 _TEST_CFG = dict(nms_pre=1000, score_thr=0.05, nms=dict(type='nms', iou_threshold=0.6), max_per_img=100)
 
 
 class CIAEProposals(NamedTuple):
-    """What the head gives, level by level.
+    """Outputs of the head, level by level. All but the embeddings are float32 or float64.
 
     Attributes:
-        cls_scores: Class logits of shape (N, K, H_i, W_i), float32 at least, as all but the embeddings: locations take
-            their type, and bfloat16 has no 1300.
+        cls_scores: Class logits of shape (N, K, H_i, W_i). Locations take their type, and bfloat16 cannot represent
+            coordinates such as 1300.
         distances: Distances from the location to the left, upper, right and lower side of the box, of shape (N, 4, H_i,
             W_i), in pixels of the input.
         centernesses: Logits of shape (N, 1, H_i, W_i).
-        box_embeddings: Of shape (N, ``box_embedding_dims``, H_i, W_i); empty if there are none.
+        box_embeddings: Tensors of shape (N, ``box_embedding_dims``, H_i, W_i); empty if there are none.
     """
 
     cls_scores: list[Tensor]
@@ -43,35 +43,35 @@ class CIAEProposals(NamedTuple):
 
 @MODELS.register_module()
 class CIAEProposalHead(FCOSHead):
-    """FCOS with positives inside masks instead of boxes, and an embedding of the box at every location.
+    """FCOS with positives inside masks instead of boxes, and a box embedding at every location.
 
-    Classes have a tower of their own; distances to the box's sides, centerness and box embedding share the other one.
-    The box embedding is one 3x3 convolution for all levels, without a loss of its own.
+    Classes have a separate tower; distances to the box's sides, centerness and box embedding share the other tower. The
+    box embedding is one 3x3 convolution for all levels, without a separate loss.
 
     Location (i, j) of the level with stride s is at x = (i + .5) s, y = (j + .5) s of the input, in coordinates where
-    pixel (x, y) covers [x, x + 1) x [y, y + 1). As s is even, both are integers, and the pixel with these indices, the
-    one to the lower right of the location, stands for it: in masks, ``mask[y, x]``, and in the pixel embeddings,
-    ``P[:, y, x]``.
+    pixel (x, y) covers [x, x + 1) x [y, y + 1). As s is even, both are integers. The pixel with these indices, to the
+    lower right of the location, represents it: ``mask[y, x]`` in masks and ``P[:, y, x]`` in pixel embeddings.
 
-    A location is positive for an instance whose mask holds its pixel if the largest of its four distances to the sides
-    of the instance's box is in the range of the level, lower end excluded; of several such instances it gets the one
-    with the smallest box, of equal ones the first. It is to regress the distances to the box, 0 to a side that it is on
-    the wrong side of. All else is negative, pixels of crowds included.
+    A location is positive for an instance if the instance's mask holds the location's pixel and the largest of the four
+    distances to the sides of the instance's box is in the range of the level, lower end excluded. Of several such
+    instances, it is assigned to the one with the smallest box, and to the first one of equal boxes. Its regression
+    targets are the distances to the box's sides, or 0 for a side that the location lies outside of. All other locations
+    are negative, pixels of crowds included.
 
     Source: Gao et al., Learning Category- and Instance-Aware Pixel Embedding for Fast Panoptic Segmentation,
     https://arxiv.org/abs/2009.13342; losses and their normalisation: Tian et al., FCOS, https://arxiv.org/abs/1904.01355
 
     Args:
-        num_classes: Number of things.
+        num_classes: Number of thing classes.
         in_channels: Channels of the levels.
         box_embedding_dims: Channels of the box embedding; 0: there is none.
         strides: Pixels of the input between locations, for each level; even.
-        test_cfg: Thresholds that are not the default: ``nms_pre``, how many class scores a level may keep;
-            ``score_thr``, for the class score, before it is multiplied by the centerness; ``nms``; ``max_per_img``.
-        kwargs: See :class:`mmdet.models.FCOSHead`. No center sampling, no normalised distances.
+        test_cfg: Thresholds that differ from the defaults: ``nms_pre``, the largest number of class scores of a level;
+            ``score_thr``, for the class score before multiplication by the centerness; ``nms``; ``max_per_img``.
+        kwargs: See :class:`mmdet.models.FCOSHead`. Center sampling and normalised distances are not supported.
 
     Raises:
-        ValueError: If a choice is not possible here.
+        ValueError: If an option has a value that is not supported.
     """
 
     def __init__(
@@ -98,7 +98,7 @@ class CIAEProposalHead(FCOSHead):
             test_cfg=ConfigDict({**_TEST_CFG, **(test_cfg or {})}),
             **{**kwargs, **_FIXED},
         )
-        self.prior_generator = MlvlPointGenerator(self.strides)  # which keeps them, as FCOSHead's does not
+        self.prior_generator = MlvlPointGenerator(self.strides)  # keeps the points, unlike FCOSHead's generator
 
     def _init_predictor(self) -> None:
         super()._init_predictor()
@@ -106,22 +106,22 @@ class CIAEProposalHead(FCOSHead):
             self.conv_box_embedding = nn.Conv2d(self.feat_channels, self.box_embedding_dims, 3, padding=1)
 
     def forward(self, x: Sequence[Tensor]) -> CIAEProposals:
-        """All levels.
+        """Outputs of all levels.
 
         Args:
             x: Levels of shape (N, C, H_i, W_i), one for each stride.
 
         Raises:
-            ValueError: If there are more or fewer levels than strides.
+            ValueError: If the number of levels is not the number of strides.
         """
         if len(x) != len(self.strides):
             raise ValueError(f'{len(x)} levels, but strides has {len(self.strides)}')
         return CIAEProposals(*super().forward(x))
 
     def forward_single(self, x: Tensor, scale: Scale, stride: int) -> tuple[Tensor, ...]:
-        """One level; ``stride`` is not needed."""
+        """Outputs of one level; ``stride`` is not used."""
         cls_score, bbox_pred, _, reg_feat = super(FCOSHead, self).forward_single(x)
-        # In float32: half precision ends at exp(11).
+        # In float32: float16 overflows above exp(11).
         outputs = full(cls_score), scale(bbox_pred).float().exp(), full(self.conv_centerness(reg_feat))
         return (*outputs, self.conv_box_embedding(reg_feat)) if self.box_embedding_dims else outputs
 
@@ -133,9 +133,9 @@ class CIAEProposalHead(FCOSHead):
         """Losses of FCOS: of classes and centerness by the number of positives, of boxes weighted by centerness.
 
         Args:
-            outputs: What ``forward`` gave.
-            batch_data_samples: One sample an image, with ``gt_instances``: ``bboxes``, ``labels`` and ``masks`` as
-                :obj:`BitmapMasks`, padded or not; what they hold outside ``img_shape`` does not count.
+            outputs: Result of ``forward``.
+            batch_data_samples: One sample per image, with ``gt_instances``: ``bboxes``, ``labels`` and ``masks`` as
+                :obj:`BitmapMasks`, padded or not; their pixels outside ``img_shape`` do not count.
 
         Returns:
             Scalars ``loss_cls``, ``loss_bbox``, ``loss_centerness``. Without any positive the latter two are 0.
@@ -144,7 +144,9 @@ class CIAEProposalHead(FCOSHead):
             ValueError: If instances have no bitmap masks.
         """
         gt_instances, gt_ignored, metas = unpack_gt_instances(batch_data_samples)
-        gt_instances = [_cropped(its, meta['img_shape']) for its, meta in zip(gt_instances, metas, strict=True)]
+        gt_instances = [
+            _cropped(instances, meta['img_shape']) for instances, meta in zip(gt_instances, metas, strict=True)
+        ]
         return self.loss_by_feat(
             outputs.cls_scores, outputs.distances, outputs.centernesses, gt_instances, metas, gt_ignored
         )
@@ -171,21 +173,21 @@ class CIAEProposalHead(FCOSHead):
     def detect(
         self, outputs: CIAEProposals, batch_img_metas: list[dict], cfg: ConfigDict | None = None, rescale: bool = False
     ) -> list[InstanceData]:
-        """Detections of each image after suppression within each class, best first, without gradient.
+        """Detections of each image after NMS within each class, best first, without gradient.
 
         Args:
-            outputs: What ``forward`` gave.
+            outputs: Result of ``forward``.
             batch_img_metas: Metainfo of each image, with ``img_shape``.
-            cfg: All the thresholds; None: ``test_cfg``.
-            rescale: Whether boxes are given at the original size.
+            cfg: All thresholds; None: ``test_cfg``.
+            rescale: Whether to return boxes at the original size.
 
         Returns:
-            Of each image ``bboxes`` (n, 4), which end where the image does, ``scores`` (n,), which are class score x
-            centerness, ``labels`` (n,), and ``points`` (n, 2), int64: x and y of the pixel of the input that stands for
-            the location that predicted the box, moved to the nearest one of ``img_shape`` if it is outside.
+            For each image ``bboxes`` (n, 4), clipped to the image; ``scores`` (n,), class score x centerness;
+            ``labels`` (n,); and ``points`` (n, 2), int64: x and y of the pixel of the input that represents the
+            location that predicted the box, moved to the nearest pixel inside ``img_shape``.
         """
         return self.predict_by_feat(
-            [level.float() for level in outputs.cls_scores],  # mmcv's NMS takes nothing else
+            [level.float() for level in outputs.cls_scores],  # mmcv's NMS needs float32
             outputs.distances,
             outputs.centernesses,
             batch_img_metas=batch_img_metas,
@@ -204,7 +206,7 @@ class CIAEProposalHead(FCOSHead):
         rescale: bool = False,
         with_nms: bool = True,
     ) -> InstanceData:
-        """Detections of one image; as the parent's, but each one keeps its location."""
+        """Detections of one image, like the parent's, with the location of each detection."""
         cfg = self.test_cfg if cfg is None else cfg
         levels = []
         for logits, distances, centerness, points in zip(
@@ -231,24 +233,24 @@ class CIAEProposalHead(FCOSHead):
 
 
 def distances_to_sides(points: Tensor, boxes: Tensor) -> Tensor:
-    """Distances (P, 4) from points (P, 2) to the left, upper, right, lower side of a box each (P, 4), 0 if negative."""
+    """Distances (P, 4) from points (P, 2) to the left, upper, right, lower sides of boxes (P, 4), 0 if negative."""
     return torch.cat([points - boxes[:, :2], boxes[:, 2:] - points], dim=1).clamp(min=0)
 
 
 def assign_by_masks(points: Tensor, regress_ranges: Tensor, boxes: Tensor, masks: BitmapMasks) -> Tensor:
-    """Which instance each location is positive for.
+    """Assign locations to instances.
 
     Args:
         points: Locations (P, 2), x and y.
         regress_ranges: Range (P, 2) of the largest distance to a side of the box, lower end excluded.
-        boxes: Boxes (G, 4) of the instances. One without width or height has no positives.
-        masks: Their masks. Outside of them all is negative.
+        boxes: Boxes (G, 4) of the instances. A box without width or height has no positives.
+        masks: Masks of the instances. Locations outside of all masks are negative.
 
     Returns:
-        Indices (P,) of instances, -1 for a negative location: of the instances with the location's pixel in their
-        mask and the box in range, the one with the smallest box, or the first of these.
+        Index (P,) of each location's instance, -1 for a negative location. Of several instances with the location's
+        pixel in their mask and the box in range, it is the one with the smallest box, and the first of equal boxes.
     """
-    # Only pairs of an instance and a location in its mask are looked at: few, as masks hardly overlap.
+    # Only pairs of an instance and a location in its mask are computed. There are few, since masks hardly overlap.
     instance, location = _held_by_masks(points, masks).to(boxes.device).nonzero(as_tuple=True)
     distances = distances_to_sides(points[location], boxes[instance])
     largest = distances.amax(dim=1)
@@ -257,7 +259,7 @@ def assign_by_masks(points: Tensor, regress_ranges: Tensor, boxes: Tensor, masks
     fits = (largest > low) & (largest <= high) & has_extent[instance]
     instance, location = instance[fits], location[fits]
 
-    # The smallest box by its rank, which, unlike its area, no other one has.
+    # The smallest box is found by its rank in order of area, since ranks, unlike areas, are unique.
     areas = (boxes[:, 2:] - boxes[:, :2]).prod(dim=1)
     order = areas.argsort(stable=True)
     none = len(boxes)
@@ -266,7 +268,7 @@ def assign_by_masks(points: Tensor, regress_ranges: Tensor, boxes: Tensor, masks
 
 
 def _held_by_masks(points: Tensor, masks: BitmapMasks) -> Tensor:
-    """Whether masks hold the pixels of locations (P, 2): bool (G, P), on the CPU, where masks are."""
+    """Whether masks hold the pixels of locations (P, 2): bool (G, P), on the CPU, as masks are there."""
     x, y = points.long().cpu().numpy().T
     inside = (x < masks.width) & (y < masks.height)
     held = np.zeros((len(masks), len(points)), dtype=bool)
@@ -282,7 +284,7 @@ def _bitmaps(instances: InstanceData) -> BitmapMasks:
 
 
 def _cropped(instances: InstanceData, img_shape: Sequence[int]) -> InstanceData:
-    """Boxes, labels and masks without padding; masks share memory with the original ones."""
+    """Boxes, labels and masks without padding; masks share memory with the original masks."""
     cropped = InstanceData(bboxes=instances.bboxes, labels=instances.labels)
     if len(instances):
         masks = _bitmaps(instances).masks[:, : img_shape[0], : img_shape[1]]

@@ -19,17 +19,17 @@ from .anchor_heads import RetinaHead
 
 FLOWS = ('reg2cls', 'reg2stuff', 'reg2thing', 'stuff2thing')
 FLOW_SOURCES = ('reg', 'cls')
-# The sub-network for things is called mask in the released checkpoints, whose names the parameters keep.
+# Parameters are named as in the released checkpoints, where the sub-network for things is called mask.
 _PREFIXES = dict(cls='cls', reg='reg', stuff='stuff', thing='mask')
 
 
 class SpatialFlowOutputs(NamedTuple):
-    """What the sub-networks give, level by level.
+    """Outputs of the sub-networks, level by level.
 
     Attributes:
-        cls_scores: Class logits of shape (N, A * K, H_i, W_i), float32 at least: anchors take their type, and half
+        cls_scores: Class logits of shape (N, A * K, H_i, W_i), float32 or float64: anchors take their type, and half
             precision is too coarse for coordinates.
-        bbox_preds: Box deltas of shape (N, A * 4, H_i, W_i), float32 at least.
+        bbox_preds: Box deltas of shape (N, A * 4, H_i, W_i), float32 or float64.
         thing_feats: Features of things, (N, C, H_i, W_i), of the first ``num_panoptic_levels``.
         stuff_feats: Features of stuff, (N, C, H_i, W_i), of the same levels.
     """
@@ -55,7 +55,7 @@ class DeformableStage(nn.Module):
 
         Args:
             x: Features of shape (N, C, H, W).
-            flow: Of shape (N, 27, H, W): offsets, (dy, dx) for each tap in turn, then the logits of the modulation.
+            flow: Of shape (N, 27, H, W): offsets (dy, dx) of each tap, then the logits of the modulation.
         """
         offsets, modulation = flow[:, : self.num_offsets], flow[:, self.num_offsets :].sigmoid()
         result = in_full_precision(self.conv, x, offsets.contiguous(), modulation.contiguous())
@@ -66,16 +66,18 @@ class DeformableStage(nn.Module):
 class SpatialFlowHead(RetinaHead):
     """RetinaNet's two sub-networks, one for stuff and one for things, and spatial flows from regression to the others.
 
-    Stage i of a sub-network is a 3x3 convolution and ReLU, with the weights shared by all levels. Its input is the sum
-    of what stage i - 1 gave and of phi_i(reg_i), a 3x3 convolution, without activation, of the features that regression
-    has after the same stage. Things get psi(stuff) on top. A sub-network with fewer stages than regression runs along
-    the last of them; without any, what would enter its one stage is its result. Nothing is detached.
+    Stage i of a sub-network is a 3x3 convolution and ReLU, with weights shared by all levels. Its input is the sum of
+    the output of stage i - 1 and of phi_i(reg_i), a 3x3 convolution without activation of the regression features after
+    the same stage. Things also get psi(stuff). If a sub-network has fewer stages than regression, its stages run
+    alongside the last stages of regression. The output of a sub-network without stages is the sum that would enter its
+    only stage. Nothing is detached.
 
-    In a deformable sub-network phi gives offsets and modulation instead, from the sum of the two features; what the
-    deformable convolution sees is the sub-network's own features (and psi(stuff), which the offsets do not depend on).
+    In a deformable sub-network, phi computes offsets and modulation instead, from the sum of the two features. The
+    input of the deformable convolution is the sub-network's own features (plus psi(stuff), on which the offsets do not
+    depend).
 
     Parameters are named as in the released checkpoints: ``cls_spatial_flow_convs`` is phi of the class sub-network,
-    ``mask_*`` is of things, ``stuff_mask_flow_convs`` is psi.
+    ``mask_*`` belongs to things, ``stuff_mask_flow_convs`` is psi.
 
     Source: Chen et al., SpatialFlow: Bridging All Tasks for Panoptic Segmentation, section III,
     https://arxiv.org/abs/1910.08787; the kernels of phi and psi, and modulation, from
@@ -83,19 +85,19 @@ class SpatialFlowHead(RetinaHead):
 
     Args:
         args, kwargs: See :class:`mmdet.models.RetinaHead`. ``stacked_convs`` is the number of stages of classification
-            and regression, ``in_channels`` and ``feat_channels`` are the same.
-        num_stuff_stages, num_thing_stages: Stages of the other two, at most ``stacked_convs``.
-        num_panoptic_levels: On how many levels, from the finest on, there are features of stuff and things; 0: on none,
-            and their sub-networks and flows do not exist, which leaves a RetinaNet with the flow 'reg2cls'.
-        flows: Which of the flows 'reg2cls', 'reg2stuff', 'reg2thing' and 'stuff2thing' are there; True where nothing
-            is said.
+            and regression; ``in_channels`` and ``feat_channels`` must be equal.
+        num_stuff_stages, num_thing_stages: Stages of the sub-networks for stuff and things, at most ``stacked_convs``.
+        num_panoptic_levels: Number of levels, from the finest on, with features of stuff and things. With 0, their
+            sub-networks and flows do not exist, which leaves a RetinaNet with the flow 'reg2cls'.
+        flows: Whether each of the flows 'reg2cls', 'reg2stuff', 'reg2thing' and 'stuff2thing' exists; True if not
+            given.
         flow_source: Whether flows start at 'reg' or at 'cls'. With 'cls' the names above mean cls to reg, cls to stuff
             and cls to thing.
-        deformable: Sub-networks of 'cls', 'reg', 'stuff' and 'thing' whose stages are deformable.
+        deformable: Sub-networks among 'cls', 'reg', 'stuff' and 'thing' whose stages are deformable.
         init_cfg: As in mmengine's BaseModule.
 
     Raises:
-        ValueError: If one of the choices is unknown or they do not go together.
+        ValueError: If an option is unknown or options contradict each other.
     """
 
     def __init__(
@@ -152,7 +154,11 @@ class SpatialFlowHead(RetinaHead):
             self.stuff_mask_flow_convs = nn.ModuleList(self._conv(act_cfg=None) for _ in range(num_flows))
 
     def _check(self) -> None:
-        """Whether the arguments go together."""
+        """Check that the arguments do not contradict each other.
+
+        Raises:
+            ValueError: If they do.
+        """
         if self.in_channels != self.feat_channels:
             raise ValueError(
                 f'in_channels {self.in_channels} and feat_channels {self.feat_channels} must be the same: the flows '
@@ -175,7 +181,7 @@ class SpatialFlowHead(RetinaHead):
         if self.deformable and self.norm_cfg:
             raise ValueError('norm_cfg: deformable stages have no norm')
         if self.conv_cfg:
-            raise ValueError("conv_cfg: what convolutions are is said by 'deformable' alone")
+            raise ValueError("conv_cfg: only 'deformable' sets the type of convolutions here")
 
     def _conv(self, out_channels: int | None = None, **kwargs) -> ConvModule:
         return ConvModule(self.feat_channels, out_channels or self.feat_channels, 3, padding=1, **kwargs)
@@ -185,7 +191,7 @@ class SpatialFlowHead(RetinaHead):
         return self.flows['reg2cls' if name == self.flow_target else f'reg2{name}']
 
     def forward(self, x: Sequence[Tensor]) -> SpatialFlowOutputs:
-        """All levels, of shape (N, C, H_i, W_i)."""
+        """Outputs for all levels, of shape (N, C, H_i, W_i)."""
         levels = [self._forward_level(level, index < self.num_panoptic_levels) for index, level in enumerate(x)]
         cls_scores, bbox_preds, thing_feats, stuff_feats = map(list, zip(*levels, strict=True))
         panoptic = slice(self.num_panoptic_levels)
@@ -204,7 +210,7 @@ class SpatialFlowHead(RetinaHead):
         return self.retina_cls(cls_feat), self.retina_reg(reg_feat), thing, stuff
 
     def _own_stage(self, name: str, stage: int) -> int:
-        """Stage of the stuff or thing sub-network while the source is at ``stage``, negative before its first."""
+        """Stage of the stuff or thing sub-network while the source is at ``stage``, negative before its first stage."""
         return stage - (self.stacked_convs - max(self.num_stages[name], 1))
 
     def _advance(self, name: str, stage: int, x: Tensor, source: Tensor, stuff: Tensor | None = None) -> Tensor:
@@ -212,10 +218,10 @@ class SpatialFlowHead(RetinaHead):
 
         Args:
             name: The sub-network.
-            stage: Its stage; features do not change if it is negative.
-            x: Its features before the stage.
-            source: Features that flow into it.
-            stuff: Features of stuff, for things alone.
+            stage: Stage of the sub-network; features do not change if it is negative.
+            x: Features of the sub-network before the stage.
+            source: Features that flow into the sub-network.
+            stuff: Features of stuff; only for things.
         """
         if stage < 0:
             return x
@@ -232,7 +238,7 @@ class SpatialFlowHead(RetinaHead):
         return convs[stage](x) if len(convs) else x
 
     def _flow_from_stuff(self, stage: int, stuff: Tensor) -> Tensor | None:
-        """psi(stuff) for a stage of the thing sub-network; only the last stages have one if stuff has fewer."""
+        """psi(stuff) for a stage of the thing sub-network, None for its first stages if stuff has fewer stages."""
         convs = self.stuff_mask_flow_convs
         index = stage - (max(self.num_stages['thing'], 1) - len(convs))
         return convs[index](stuff) if len(convs) and index >= 0 else None
@@ -242,11 +248,11 @@ class SpatialFlowHead(RetinaHead):
         return self.detection_loss(self(x), batch_data_samples)
 
     def detection_loss(self, outputs: SpatialFlowOutputs, batch_data_samples: SampleList) -> dict[str, Tensor]:
-        """Losses of classification and regression, those of RetinaNet.
+        """Losses of classification and regression, as in RetinaNet.
 
         Args:
-            outputs: What ``forward`` gave.
-            batch_data_samples: One sample an image, with ``gt_instances``.
+            outputs: Result of ``forward``.
+            batch_data_samples: One sample per image, with ``gt_instances``.
         """
         gt_instances, gt_ignored, metas = unpack_gt_instances(batch_data_samples)
         return self.loss_by_feat(outputs.cls_scores, outputs.bbox_preds, gt_instances, metas, gt_ignored)
@@ -254,7 +260,7 @@ class SpatialFlowHead(RetinaHead):
     def loss_and_predict(
         self, x: Sequence[Tensor], batch_data_samples: SampleList, proposal_cfg: ConfigDict | None = None
     ) -> tuple[dict[str, Tensor], list[InstanceData]]:
-        """Losses as of ``loss``, and boxes by ``proposal_cfg``, see :meth:`detect`."""
+        """Losses as in ``loss``, and boxes with the thresholds of ``proposal_cfg``, see :meth:`detect`."""
         outputs = self(x)
         losses = self.detection_loss(outputs, batch_data_samples)
         return losses, self.detect(outputs, [sample.metainfo for sample in batch_data_samples], proposal_cfg)
@@ -274,16 +280,16 @@ class SpatialFlowHead(RetinaHead):
         """Boxes of each image, without gradient.
 
         Args:
-            outputs: What ``forward`` gave.
+            outputs: Result of ``forward``.
             batch_img_metas: Metainfo of each image.
             cfg: Thresholds; None: ``test_cfg``.
-            rescale: Whether boxes are given at the original size.
-            with_nms: Whether boxes that overlap better ones are dropped, and all beyond ``max_per_img``.
+            rescale: Whether to return boxes at the original size.
+            with_nms: Whether NMS drops boxes that overlap better ones, and all boxes beyond ``max_per_img``.
 
         Returns:
             ``bboxes`` of shape (N, 4), ``scores`` and ``labels`` of each image.
         """
-        # mmcv's NMS takes nothing but float32.
+        # mmcv's NMS needs float32.
         return self.predict_by_feat(
             [level.float() for level in outputs.cls_scores],
             [level.float() for level in outputs.bbox_preds],

@@ -17,22 +17,22 @@ XAVIER = dict(type='Caffe2Xavier', layer='Conv2d')
 
 @MODELS.register_module()
 class PAFPN(FPN):
-    """FPN whose levels pass their information on upwards once more.
+    """FPN with an additional bottom-up path.
 
-    Source: PANet, section 3.1, https://arxiv.org/abs/1803.01534. N2 is P2 itself; with A_i a 3×3 convolution of stride
-    2 and B_i one of stride 1, none of them shared, N_(i+1) = B_i(A_i(N_i) + P_(i+1)). Each A and B is followed by a
-    ReLU, laterals and output convolutions of the FPN are not.
+    Source: PANet, section 3.1, https://arxiv.org/abs/1803.01534. N2 is P2 itself; N_(i+1) = B_i(A_i(N_i) + P_(i+1)),
+    where A_i is a 3×3 convolution of stride 2, B_i is one of stride 1, and none of them is shared. A ReLU follows each
+    A and B, but not the laterals and output convolutions of the FPN.
 
-    mmdet's class of that name differs in two ways: it hands the sum on instead of N_i, and it has no ReLU after A and B
-    (with ``act_cfg``, also on laterals and outputs). With ``chain='pre'`` and ``bottom_up_act_cfg=None`` this one takes
-    mmdet's weights by their names and computes the same.
+    mmdet's class of that name differs in two ways: the input of A is the sum before B instead of N_i, and there is no
+    ReLU after A and B (or, with ``act_cfg``, one also on laterals and outputs). With ``chain='pre'`` and
+    ``bottom_up_act_cfg=None`` this class takes mmdet's weights by their names and computes the same.
 
     Args:
         in_channels: Channels of the backbone's levels, fine to coarse.
         out_channels: Channels of all outputs.
-        num_outs: Number of outputs. Those beyond the backbone's levels are pooled from the last N with stride 2, or
-            convolutions if ``add_extra_convs`` says so; 'on_output' then means the last N.
-        chain: What the next A gets: 'post', the paper's N_i, or 'pre', mmdet's sum before B.
+        num_outs: Number of outputs. Outputs beyond the backbone's levels are pooled from the last N with stride 2, or
+            made by convolutions if ``add_extra_convs`` is set; 'on_output' then means the last N.
+        chain: Input of the next A: 'post', the paper's N_i, or 'pre', mmdet's sum before B.
         bottom_up_act_cfg: Activation after A and B, or None.
         bottom_up_bias: Bias of A and B: True, False, or 'auto', only without a norm. The released model has bias and
             norm.
@@ -42,7 +42,7 @@ class PAFPN(FPN):
         kwargs: See :class:`mmdet.models.FPN`.
 
     Raises:
-        ValueError: If ``chain`` is neither of the two.
+        ValueError: If ``chain`` is unknown.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class PAFPN(FPN):
         self.chain = chain
 
         def convolutions(stride: int) -> nn.ModuleList:
-            # Not mmengine's list, which would have each ConvModule undo init_cfg.
+            # Not mmengine's ModuleList, whose init_weights would let each ConvModule override init_cfg.
             return nn.ModuleList(
                 ConvModule(
                     out_channels,
@@ -92,13 +92,16 @@ class PAFPN(FPN):
             inputs: The backbone's levels, fine to coarse, of shape (N, C_i, H_i, W_i).
 
         Returns:
-            ``num_outs`` tensors of shape (N, ``out_channels``, H_i, W_i), each level half the size of the one before,
+            ``num_outs`` tensors of shape (N, ``out_channels``, H_i, W_i), each level half the size of the previous one,
             rounded up.
+
+        Raises:
+            ValueError: If the number of levels is not the number of ``in_channels``.
         """
         if len(inputs) != len(self.in_channels):
             raise ValueError(f'{len(inputs)} feature levels for {len(self.in_channels)} in_channels')
         laterals = self._top_down(inputs[self.start_level : self.backbone_end_level])
-        # fpn_convs may be longer: extra levels' convolutions come last.
+        # fpn_convs may be longer: the convolutions of extra levels come last.
         pyramid = [conv(lateral) for conv, lateral in zip(self.fpn_convs, laterals, strict=False)]
         outs = self._bottom_up(pyramid)
         if not self.add_extra_convs:
@@ -114,7 +117,7 @@ class PAFPN(FPN):
 
     def _top_down(self, inputs: Sequence[Tensor]) -> list[Tensor]:
         """Laterals with all coarser ones added, fine to coarse."""
-        merged = []
+        merged: list[Tensor] = []
         for conv, level in zip(reversed(self.lateral_convs), reversed(inputs), strict=True):
             lateral = conv(level)
             if merged:
@@ -124,11 +127,11 @@ class PAFPN(FPN):
         return merged[::-1]
 
     def _bottom_up(self, pyramid: Sequence[Tensor]) -> list[Tensor]:
-        """N of each level from its P, fine to coarse; the first is the same tensor."""
+        """N of each level from the P of each level, fine to coarse; the first N is the first P."""
         outs = [pyramid[0]]
-        handed_on = pyramid[0]
+        previous = pyramid[0]
         for downsample, conv, level in zip(self.downsample_convs, self.pafpn_convs, pyramid[1:], strict=True):
-            fused = downsample(handed_on) + level
+            fused = downsample(previous) + level
             outs.append(conv(fused))
-            handed_on = outs[-1] if self.chain == 'post' else fused
+            previous = outs[-1] if self.chain == 'post' else fused
         return outs

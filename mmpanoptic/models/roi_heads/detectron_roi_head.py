@@ -17,20 +17,20 @@ __all__ = ['DetectronRoIHead', 'paste_mask']
 
 @MODELS.register_module()
 class DetectronRoIHead(StandardRoIHead):
-    """mmdet's RoI heads, which treat a box as including its last pixel until they hand it out.
+    """mmdet's RoI heads with Detectron's boxes, which include their last pixel (x2 and y2 are pixel indices).
 
-    Source: Detectron, https://github.com/facebookresearch/Detectron, from which the released PANet comes. Boxes are
-    decoded, cut and suppressed in pixels of the original image rather than of the network's input, and masks are pasted
-    by :func:`paste_mask`. What :meth:`predict` returns has mmdet's convention: a box ends where its last pixel does.
-    Training is mmdet's.
+    Source: Detectron, https://github.com/facebookresearch/Detectron, on which the released PANet is based. Boxes are
+    decoded, clipped and suppressed in pixels of the original image rather than of the network's input, and masks are
+    pasted by :func:`paste_mask`. Boxes that :meth:`predict` returns follow mmdet's convention: x2 and y2 are the end of
+    the last pixel. Training is mmdet's.
 
-    To be used with :class:`~mmpanoptic.models.DetectronBBoxCoder`, and with ``offset=1`` in the NMS of ``test_cfg``.
+    Use it with :class:`~mmpanoptic.models.DetectronBBoxCoder`, and with ``offset=1`` in the NMS of ``test_cfg``.
     """
 
     def predict(
         self, x: tuple[Tensor], rpn_results_list: InstanceList, batch_data_samples: SampleList, rescale: bool = False
     ) -> InstanceList:
-        """Detect; arguments and results are mmdet's, ``masks`` always bool of shape (N, H, W)."""
+        """Detect. Arguments and results are mmdet's; ``masks`` are always bool of shape (N, H, W)."""
         results_list = super().predict(x, rpn_results_list, batch_data_samples, rescale)
         for results, sample in zip(results_list, batch_data_samples, strict=True):
             pixel = 1 if rescale else _scale(sample.metainfo, results.bboxes)[2:]
@@ -45,7 +45,7 @@ class DetectronRoIHead(StandardRoIHead):
         rcnn_test_cfg: ConfigType,
         rescale: bool = False,
     ) -> InstanceList:
-        """Boxes that include their last pixel; in pixels of the network's input, or with ``rescale`` of the image."""
+        """Boxes that include their last pixel, in pixels of the network's input or, with ``rescale``, of the image."""
         rois = bbox2roi([proposals.bboxes for proposals in rpn_results_list])
         if not len(rois):
             return super().predict_bbox(x, batch_img_metas, rpn_results_list, rcnn_test_cfg, rescale)
@@ -54,8 +54,8 @@ class DetectronRoIHead(StandardRoIHead):
         scales = [_scale(meta, rois) for meta in batch_img_metas]
         results_list = self.bbox_head.predict_by_feat(
             rois=[
-                torch.cat([own[:, :1], own[:, 1:] / scale], dim=1)
-                for own, scale in zip(rois.split(counts), scales, strict=True)
+                torch.cat([image_rois[:, :1], image_rois[:, 1:] / scale], dim=1)
+                for image_rois, scale in zip(rois.split(counts), scales, strict=True)
             ],
             cls_scores=outputs['cls_score'].split(counts),
             bbox_preds=outputs['bbox_pred'].split(counts),
@@ -70,30 +70,32 @@ class DetectronRoIHead(StandardRoIHead):
     def predict_mask(
         self, x: tuple[Tensor], batch_img_metas: list[dict], results_list: InstanceList, rescale: bool = False
     ) -> InstanceList:
-        """Masks of detections in pixels of the network's input; with ``rescale`` boxes and masks as large as the image.
+        """Add ``masks``, bool of shape (N, H, W), to detections in pixels of the network's input.
 
-        ``masks`` of shape (N, H, W), bool.
+        With ``rescale``, boxes and masks are at the size of the image; otherwise at that of the network's input.
         """
         rois = bbox2roi([results.bboxes for results in results_list])
         if not len(rois):
             return super().predict_mask(x, batch_img_metas, results_list, rescale)
         logits = self._mask_forward(x, rois)['mask_preds'].split([len(results) for results in results_list])
-        for own, results, meta in zip(logits, results_list, batch_img_metas, strict=True):
+        for image_logits, results, meta in zip(logits, results_list, batch_img_metas, strict=True):
             scale = _scale(meta, results.bboxes)
-            size = meta['ori_shape'][:2]
+            height, width = meta['ori_shape'][:2]
             if rescale:
                 results.bboxes = results.bboxes / scale
             else:
-                size = [round(side * factor) for side, factor in zip(size, scale[[1, 0]].tolist(), strict=True)]
+                across, down = scale[:2].tolist()
+                height, width = round(height * down), round(width * across)
             channels = torch.zeros_like(results.labels) if self.mask_head.class_agnostic else results.labels
-            probabilities = own[torch.arange(len(own), device=own.device), channels].sigmoid()
+            index = torch.arange(len(image_logits), device=image_logits.device)
+            probabilities = image_logits[index, channels].sigmoid()
             masks = [
-                paste_mask(mask, box, *size, self.test_cfg.mask_thr_binary)
+                paste_mask(mask, box, height, width, self.test_cfg.mask_thr_binary)
                 for mask, box in zip(
                     probabilities.float().cpu().numpy(), results.bboxes.float().cpu().numpy(), strict=True
                 )
             ]
-            results.masks = torch.from_numpy(np.array(masks, bool).reshape(-1, *size)).to(own.device)
+            results.masks = torch.from_numpy(np.array(masks, bool).reshape(-1, height, width)).to(image_logits.device)
         return results_list
 
 
@@ -103,17 +105,17 @@ def _scale(meta: dict, like: Tensor) -> Tensor:
 
 
 def paste_mask(probabilities: np.ndarray, box: np.ndarray, height: int, width: int, threshold: float) -> np.ndarray:
-    """Put a mask of a RoI into the image.
+    """Paste a mask of a RoI into the image.
 
-    Source: ``segm_results`` of Detectron. The mask gets a border of zeros, the box grows by as much and is cut to whole
-    pixels, and the mask is resized to the pixels that it covers, both ends included.
+    Source: ``segm_results`` of Detectron. The mask gets a border of zeros, the box grows accordingly and is truncated
+    to whole pixels, and the mask is resized to the pixels that the box covers, both ends included.
 
     Args:
-        probabilities: Of shape (h, w), float32.
-        box: x1, y1, x2, y2 in pixels, the last included.
+        probabilities: Mask probabilities of shape (h, w), float32.
+        box: x1, y1, x2, y2 in pixels, x2 and y2 included.
         height: Height of the image.
-        width: Its width.
-        threshold: What is above belongs to the mask.
+        width: Width of the image.
+        threshold: Pixels with a probability above this belong to the mask.
 
     Returns:
         Bool mask of shape (``height``, ``width``).

@@ -1,4 +1,4 @@
-"""mmdet's RoI heads, whose outputs are float32 under autocast, too."""
+"""mmdet's RoI heads, with outputs in float32 even under autocast."""
 
 from mmdet.models import roi_heads
 
@@ -8,7 +8,7 @@ from mmpanoptic.registry import MODELS
 
 @MODELS.register_module()
 class StandardRoIHead(roi_heads.StandardRoIHead):
-    """Boxes are decoded, and masks resized, from float32. See :class:`mmdet.models.StandardRoIHead`."""
+    """mmdet's RoI head, which decodes boxes and resizes masks in float32. See :class:`mmdet.models.StandardRoIHead`."""
 
     def _bbox_forward(self, *args, **kwargs) -> dict:
         results = super()._bbox_forward(*args, **kwargs)

@@ -1,5 +1,6 @@
 """CIAE's pixel embeddings and the queries that they are compared with."""
 
+from functools import reduce
 from typing import NamedTuple
 
 import torch
@@ -24,11 +25,10 @@ _IGNORED = 255
 
 
 class CIAEOutputs(NamedTuple):
-    """What the head says about the pixels of a batch, at stride 4.
+    """Outputs of the head for the pixels of a batch, at stride 4.
 
     Attributes:
-        embedding: Raw embeddings of shape (N, D, H / 4, W / 4), not normalised: they become unit vectors after bilinear
-            enlarging.
+        embedding: Raw embeddings of shape (N, D, H / 4, W / 4). They are normalised only after bilinear upsampling.
         semantic: Logits of the semantic branch, of shape (N, S + 1, H / 4, W / 4); None without one.
     """
 
@@ -38,18 +38,19 @@ class CIAEOutputs(NamedTuple):
 
 @MODELS.register_module()
 class CIAEHead(BaseModule):
-    """Embeds each pixel, remembers a query for each category, and trains both.
+    """Embed each pixel, keep a query for each category, and train both.
 
-    Each level goes through as many 3x3 convolutions as it takes doublings to reach stride 4 (the finest through one),
-    each followed by doubling; those of the coarsest level see coordinates. The sum goes through a convolution (P'), the
-    sum of the box embeddings of all levels, resized to stride 4, through another (P''); the raw map is P' + P''.
+    Each level passes through 3x3 convolutions, each followed by upsampling to twice the size, until stride 4 is reached
+    (the finest level through one convolution without upsampling). Convolutions of the coarsest level get coordinates.
+    The sum of the levels passes through a convolution (P'). The sum of the box embeddings of all levels, resized to
+    stride 4, passes through another one (P''). The raw map is P' + P''.
 
-    Rows of the memory: stuff first, S of them, then things. With ``stuff_modeling='semseg'`` there is no memory and
-    no category loss; a semantic branch beside P' says what stuff is, and embeddings tell instances apart.
+    The memory has S rows for stuff, then rows for things. With ``stuff_modeling='semseg'`` there is no memory and no
+    category loss: a semantic branch beside P' predicts stuff, and embeddings only separate instances.
 
     Source: Gao et al., Learning Category- and Instance-Aware Pixel Embedding for Fast Panoptic Segmentation, section
-    III, https://arxiv.org/abs/2009.13342. The kernels of P' and P'', which convolutions see coordinates, and what the
-    loss is where a semantic branch is used are this project's choice.
+    III, https://arxiv.org/abs/2009.13342. The kernels of P' and P'', the convolutions that get coordinates, and the
+    loss with a semantic branch are this project's choices.
 
     Args:
         num_things_classes: Number of thing classes T.
@@ -58,13 +59,13 @@ class CIAEHead(BaseModule):
         inner_channels: Channels of the branch.
         embedding_dims: Length D of an embedding.
         box_embedding_dims: Channels of the box embeddings; 0: there are none.
-        embedding_kernel, box_embedding_kernel: Sizes of the convolutions that give P' and P''; odd.
-        num_levels: How many levels there are, of strides 4, 8, ...
-        thing_categories: Which category pixels of things have: 'merge', all the same (S + 1 rows of memory); 'spec',
-            their class (S + T rows); 'none': there is no category loss, and S rows. Without a memory, 'merge'.
+        embedding_kernel, box_embedding_kernel: Kernel sizes of the convolutions of P' and P''; odd.
+        num_levels: Number of levels, of strides 4, 8, ...
+        thing_categories: Category of pixels of things: 'merge', the same for all (S + 1 rows of memory); 'spec', their
+            class (S + T rows); 'none', no category loss (S rows). Must be 'merge' without a memory.
         stuff_modeling: 'ciae', queries, or 'semseg', a semantic branch of S + 1 channels, stuff first, things last.
-        coord_conv: Which of the coarsest level's convolutions see coordinates: 'all', 'first' or None.
-        momentum, max_iters: See :class:`CategoryMemory`, where there is one.
+        coord_conv: Convolutions of the coarsest level that get coordinates: 'all', 'first' or None.
+        momentum, max_iters: See :class:`CategoryMemory`; used if there is a memory.
         norm_cfg: Norm of the branch.
         loss: Config of :class:`CIAELoss`.
         loss_seg: Loss of the semantic branch, at the size of the input; its ``ignore_index`` must be 255.
@@ -132,26 +133,28 @@ class CIAEHead(BaseModule):
 
         Args:
             x: ``num_levels`` levels of shape (N, in_channels, H / 4, W / 4), (N, in_channels, H / 8, W / 8), ...
-            box_embeddings: Any number of maps of shape (N, box_embedding_dims, h, w); not used where those are 0.
+            box_embeddings: Any number of maps of shape (N, box_embedding_dims, h, w); not used if that is 0.
 
         Raises:
-            ValueError: If there are no box embeddings though the head takes some.
+            ValueError: If the head needs box embeddings and none are given.
         """
-        feats = 0
-        for level, convs in enumerate(self.level_convs):
-            its_feats = x[level]
-            for index, conv in enumerate(convs):
-                its_feats = conv(its_feats)
-                if level:
-                    its_feats = self._resize(its_feats, x[level - index - 1])
-            feats = feats + its_feats
+        feats = reduce(torch.add, (self._level_feats(x, level) for level in range(len(self.level_convs))))
         embedding = self.conv_embedding(feats)
         if self.conv_box_embedding is not None:
             if not box_embeddings:
                 raise ValueError('box_embedding_dims is not 0 and no box embeddings are given')
-            fused = sum(self._resize(level, embedding) for level in box_embeddings)
+            fused = reduce(torch.add, (self._resize(level, embedding) for level in box_embeddings))
             embedding = embedding + self.conv_box_embedding(fused)
         return CIAEOutputs(embedding, None if self.conv_logits is None else full(self.conv_logits(feats)))
+
+    def _level_feats(self, x: tuple[Tensor, ...], level: int) -> Tensor:
+        """Features of a level at stride 4, of shape (N, inner_channels, H / 4, W / 4)."""
+        feats = x[level]
+        for index, conv in enumerate(self.level_convs[level].children()):
+            feats = conv(feats)
+            if level:
+                feats = self._resize(feats, x[level - index - 1])
+        return feats
 
     @staticmethod
     def _resize(x: Tensor, like: Tensor) -> Tensor:
@@ -168,7 +171,7 @@ class CIAEHead(BaseModule):
                 :func:`embedding_targets`.
 
         Returns:
-            What :class:`CIAELoss` returns and, with a semantic branch, ``loss_seg``.
+            Losses of :class:`CIAELoss` and, with a semantic branch, ``loss_seg``.
         """
         outputs = self(x, box_embeddings)
         merge = self.thing_categories != 'spec'
@@ -182,7 +185,7 @@ class CIAEHead(BaseModule):
         return losses
 
     def _semantic_loss(self, logits: Tensor, targets: list[EmbeddingTargets]) -> Tensor:
-        labels = torch.stack([its.categories for its in targets]).clamp(max=self.num_stuff_classes)
+        labels = torch.stack([target.categories for target in targets]).clamp(max=self.num_stuff_classes)
         labels = labels.masked_fill(labels < 0, _IGNORED)
         height, width = labels.shape[-2:]
         large = F.interpolate(logits, scale_factor=EMBEDDING_STRIDE, mode='bilinear', align_corners=False)
@@ -190,14 +193,14 @@ class CIAEHead(BaseModule):
 
     @property
     def stuff_queries(self) -> Tensor:
-        """Unit vectors of the stuff classes, of shape (S, D); none, (0, D), where a semantic branch is used."""
+        """Unit vectors of the stuff classes, of shape (S, D), or (0, D) with a semantic branch."""
         if self.memory is None:
             return self.conv_embedding.weight.new_zeros(0, self.embedding_dims)
         return self.memory.embeddings[: self.num_stuff_classes]
 
     @property
     def thing_queries(self) -> Tensor | None:
-        """Unit vectors of the thing classes, of shape (T, D), where ``thing_categories='spec'``, otherwise None."""
+        """Unit vectors of the thing classes, of shape (T, D), with ``thing_categories='spec'``, otherwise None."""
         if self.memory is None or self.thing_categories != 'spec':
             return None
         return self.memory.embeddings[self.num_stuff_classes :]
@@ -208,12 +211,12 @@ class CIAEHead(BaseModule):
 
         Args:
             embedding: Raw map of one image, of shape (D, h, w).
-            points: Column and row of each pixel, of shape (n, 2), of the map enlarged 4 times (bilinear, not aligned at
-                the corners).
-            size: Width and height of the map as a tensor, where a trace is to follow them.
+            points: Column and row of each pixel, of shape (n, 2), in the map enlarged 4 times (bilinear, without
+                aligned corners).
+            size: Width and height of the map as a tensor, if a trace is to follow them.
 
         Returns:
-            Unit vectors of shape (n, D): those of the enlarged map, which is not formed, in float32 at least.
+            Unit vectors of shape (n, D), float32 or float64, equal to those of the enlarged map, which is not formed.
         """
         embedding = full(embedding)
         size = embedding.new_tensor([embedding.size(2), embedding.size(1)]) if size is None else size.to(embedding)
@@ -225,7 +228,7 @@ class CIAEHead(BaseModule):
 def _level_convs(
     in_channels: int, inner_channels: int, num_levels: int, coord_conv: str | None, norm_cfg: dict
 ) -> nn.ModuleList:
-    """Convolutions of each level, one for each doubling that it takes to reach stride 4, as :class:`CIAEHead` says."""
+    """Convolutions of each level, see :class:`CIAEHead`."""
     level_convs = nn.ModuleList()
     for level in range(num_levels):
         convs = nn.ModuleList()

@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from mmcv.cnn import ConvModule
 from mmdet.models.seg_heads.base_semantic_head import BaseSemanticHead
 from mmdet.structures import SampleList
-from mmengine.model import ModuleList
+from mmengine.model import ModuleList, normal_init
 from torch import Tensor, nn
 
 from mmpanoptic.models.layers.precision import full
@@ -20,9 +20,9 @@ _IGNORED = 255
 
 @MODELS.register_module()
 class OANetStuffHead(BaseSemanticHead):
-    """Two 3x3 convolutions a level, everything at stride 4 concatenated, 3x3, 1x1.
+    """Two 3x3 convolutions per level, concatenation at stride 4, a 3x3 and a 1x1 convolution.
 
-    Trained on things too, which gives it context; in testing a pixel is decided among the stuff classes alone. The
+    The head is also trained on things, which gives it context; in testing only stuff classes compete for a pixel. The
     paper states the convolutions; their width, norm and activation are this project's choice.
 
     Source: Liu et al., An End-to-End Network for Panoptic Segmentation, section 3.2, https://arxiv.org/abs/1903.05027
@@ -32,16 +32,16 @@ class OANetStuffHead(BaseSemanticHead):
         num_stuff_classes: Number of stuff classes S.
         in_channels: Channels of each level.
         inner_channels: Channels of all convolutions but the last.
-        num_levels: How many levels are used, from the finest (stride 4) on.
-        seg_classes: 'all' T + S classes, or 'stuff': S classes, with pixels of things ignored in training.
-        full_size_loss: Whether the loss is taken at the size of the input; otherwise at stride 4, with the labels
-            sampled (nearest).
+        num_levels: Number of levels that are used, from the finest (stride 4) on.
+        seg_classes: 'all', T + S classes, or 'stuff', S classes, with pixels of things ignored in training.
+        full_size_loss: Whether the loss is computed at the size of the input; otherwise at stride 4, with labels
+            resized by the nearest pixel.
         norm_cfg: Norm of all convolutions but the last.
         loss_seg: Loss; its ``ignore_index`` must be 255. Ignored pixels should not count (``avg_non_ignore=True``).
         init_cfg: As in mmengine's BaseModule.
 
     Raises:
-        ValueError: If ``seg_classes`` is neither of the two.
+        ValueError: If ``seg_classes`` is unknown.
     """
 
     def __init__(
@@ -74,10 +74,9 @@ class OANetStuffHead(BaseSemanticHead):
         self.conv_logits = nn.Conv2d(inner_channels, num_classes, 1)
 
     def init_weights(self) -> None:
-        """Small logits at first."""
+        """Initialise the last convolution for small logits."""
         super().init_weights()
-        nn.init.normal_(self.conv_logits.weight, std=0.01)
-        nn.init.zeros_(self.conv_logits.bias)
+        normal_init(self.conv_logits, std=0.01)
 
     def forward(self, x: tuple[Tensor, ...]) -> dict[str, Tensor]:
         """Logits at stride 4.
@@ -87,8 +86,8 @@ class OANetStuffHead(BaseSemanticHead):
                 ``num_levels`` are not used.
 
         Returns:
-            ``seg_preds`` of shape (N, T + S or S, H / 4, W / 4), things first, and ``seg_feats``, what the last
-            convolution sees.
+            ``seg_preds`` of shape (N, T + S or S, H / 4, W / 4), things first, and ``seg_feats``, the input of the last
+            convolution.
         """
         size = x[0].shape[-2:]
         levels = [convs(level) for convs, level in zip(self.level_convs, x, strict=False)]
@@ -107,7 +106,7 @@ class OANetStuffHead(BaseSemanticHead):
         return dict(loss_seg=semantic_loss(self.loss_seg, logits, self._targets(labels[:, 0].long())))
 
     def _targets(self, labels: Tensor) -> Tensor:
-        """Contiguous labels to channels."""
+        """Convert contiguous labels to channels."""
         if self.num_classes > self.num_stuff_classes:
             return labels
         targets = labels - self.num_things_classes
@@ -115,21 +114,21 @@ class OANetStuffHead(BaseSemanticHead):
         return targets
 
     def predict(self, x: tuple[Tensor, ...], batch_img_metas: list[dict], rescale: bool = False) -> list[StuffLogits]:
-        """Logits of the stuff classes, at the original size or, without ``rescale``, as fed in.
+        """Logits of the stuff classes, at the original size or, without ``rescale``, at the size of the input.
 
         Args:
             x: See ``forward``.
             batch_img_metas: Metainfo of each image: ``batch_input_shape``, ``img_shape`` (without padding) and
                 ``ori_shape``, (height, width) each.
-            rescale: Whether to give results at the original size.
+            rescale: Whether to return results at the original size.
         """
         logits = self(x)['seg_preds']
         logits = logits[:, logits.shape[1] - self.num_stuff_classes :]
         logits = _resized(logits, batch_img_metas[0]['batch_input_shape'])
         results = []
-        for one, meta in zip(logits, batch_img_metas, strict=True):
+        for padded, meta in zip(logits, batch_img_metas, strict=True):
             height, width = meta['img_shape'][:2]
-            cropped = one[:, :height, :width]
+            cropped = padded[:, :height, :width]
             if rescale:
                 cropped = _resized(cropped[None], meta['ori_shape'][:2])[0]
             results.append(StuffLogits(cropped, 'stuff'))
@@ -137,7 +136,7 @@ class OANetStuffHead(BaseSemanticHead):
 
 
 def _resized(logits: Tensor, size: tuple[int, int]) -> Tensor:
-    """Bilinear interpolation, which torch refuses without channels."""
+    """Bilinear interpolation; torch's refuses maps without channels."""
     if not logits.shape[1]:
         return logits.new_zeros((len(logits), 0, *size))
     return F.interpolate(logits, size, mode='bilinear', align_corners=False)

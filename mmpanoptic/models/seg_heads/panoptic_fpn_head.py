@@ -10,7 +10,7 @@ from mmpanoptic.structures import StuffLogits
 
 @MODELS.register_module()
 class PanopticFPNHead(MMDetPanopticFPNHead):
-    """mmdet's head, which says what its predictions are, and has no padding in them.
+    """mmdet's head, which returns predictions as :class:`StuffLogits` and without padding.
 
     Source: Kirillov et al., Panoptic Feature Pyramid Networks, section 3, https://arxiv.org/abs/1901.02446
 
@@ -24,15 +24,15 @@ class PanopticFPNHead(MMDetPanopticFPNHead):
         return outputs | dict(seg_preds=full(outputs['seg_preds']))
 
     def predict(self, x: tuple[Tensor, ...], batch_img_metas: list[dict], rescale: bool = False) -> list[StuffLogits]:
-        """Logits of stuff and 'other' of each image, at the original size or, without ``rescale``, as fed in.
+        """Logits of stuff and 'other' of each image, at the original size or, without ``rescale``, at the input's.
 
         Args:
             x: Levels of shape (N, C, H_i, W_i).
             batch_img_metas: Metainfo of each image: ``batch_input_shape``, ``img_shape`` and ``ori_shape``.
-            rescale: Whether to give results at the original size.
+            rescale: Whether to return results at the original size.
         """
         predictions = super().predict(x, batch_img_metas, rescale)
-        if not rescale:  # mmdet's are those of the padded batch
+        if not rescale:  # mmdet's predictions include the padding of the batch
             sizes = [meta['img_shape'][:2] for meta in batch_img_metas]
             predictions = [
                 logits[:, :rows, :columns] for logits, (rows, columns) in zip(predictions, sizes, strict=True)

@@ -1,5 +1,7 @@
 """SpatialFlow's stuff head."""
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from mmcv.cnn import ConvModule
@@ -32,9 +34,9 @@ class _Double(nn.Module):
 
 @MODELS.register_module()
 class SpatialFlowStuffHead(BaseSemanticHead):
-    """Each level is brought to stride 4 by 3x3 convolutions, each followed by doubling; the sum goes through a 1x1.
+    """3x3 convolutions with upsampling bring each level to stride 4; a 1x1 convolution maps their sum to logits.
 
-    Strides here are those of levels from P3 on; from P2 on, everything is half as coarse.
+    Strides in these docstrings are for levels from P3 on; with levels from P2 on, strides halve.
 
     Source: Chen et al., SpatialFlow, section III, https://arxiv.org/abs/1910.08787; details as in
     https://github.com/chensnathan/SpatialFlow
@@ -44,18 +46,18 @@ class SpatialFlowStuffHead(BaseSemanticHead):
         num_stuff_classes: Number of stuff classes S.
         in_channels: Channels of each level.
         inner_channels: Channels of all convolutions but the last.
-        num_levels: How many levels there are, of strides 8, 16, ...
+        num_levels: Number of levels, of strides 8, 16, ...
         merge_things: Whether all things are one class, 'other', the last of S + 1; otherwise there are T + S classes,
-            things first. Either way a pixel that looks most like a thing is of no stuff class in testing.
-        align_corners: How features and logits are resized, in training and in testing, up to the original size.
-        resize: What is brought to the original size in testing: the 'labels' that are best at the size of the input
-            (nearest), or the 'logits' (bilinear). The released code does the former.
+            things first. Either way a pixel whose best channel is a thing has no stuff class in testing.
+        align_corners: Whether corners are aligned when features and logits are resized, in training and in testing.
+        resize: What is resized to the original size in testing: 'labels', the best classes at the size of the input
+            (nearest), as in the released code, or 'logits' (bilinear).
         norm_cfg: Norm of all convolutions but the last.
         loss_seg: Loss; its ``ignore_index`` must be 255. Ignored pixels should not count (``avg_non_ignore=True``).
         init_cfg: As in mmengine's BaseModule.
 
     Raises:
-        ValueError: If ``resize`` is neither of the two, or ``loss_seg`` does not ignore 255.
+        ValueError: If ``resize`` is unknown, or ``loss_seg`` does not ignore 255.
     """
 
     def __init__(
@@ -104,12 +106,13 @@ class SpatialFlowStuffHead(BaseSemanticHead):
             x: ``num_levels`` levels of shape (N, in_channels, H / 8, W / 8), (N, in_channels, H / 16, W / 16), ...
 
         Returns:
-            ``seg_preds`` of shape (N, S + 1 or T + S, H / 4, W / 4) and ``seg_feats``, what the last convolution sees.
+            ``seg_preds`` of shape (N, S + 1 or T + S, H / 4, W / 4) and ``seg_feats``, the input of the last
+            convolution.
         """
         feats = sum(convs(level) for convs, level in zip(self.lateral_convs, x, strict=True))
         return dict(seg_preds=full(self.conv_logits(feats)), seg_feats=feats)
 
-    def _enlarge(self, logits: Tensor, size: tuple[int, int]) -> Tensor:
+    def _enlarge(self, logits: Tensor, size: Sequence[int]) -> Tensor:
         return F.interpolate(logits, size, mode='bilinear', align_corners=self.align_corners)
 
     def loss(self, x: tuple[Tensor, ...], batch_data_samples: SampleList) -> dict[str, Tensor]:
@@ -119,7 +122,7 @@ class SpatialFlowStuffHead(BaseSemanticHead):
         return dict(loss_seg=semantic_loss(self.loss_seg, logits, self._targets(labels)))
 
     def _targets(self, labels: Tensor) -> Tensor:
-        """Contiguous labels to channels."""
+        """Convert contiguous labels to channels."""
         if not self.merge_things:
             return labels
         targets = labels - self.num_things_classes
@@ -129,16 +132,16 @@ class SpatialFlowStuffHead(BaseSemanticHead):
 
     def predict(
         self, x: tuple[Tensor, ...], batch_img_metas: list[dict], rescale: bool = False
-    ) -> list[StuffLabels | StuffLogits]:
-        """What is known about stuff, of each image at its original size or, without ``rescale``, as it was fed in.
+    ) -> Sequence[StuffLabels | StuffLogits]:
+        """Stuff of each image at its original size or, without ``rescale``, at the size of the input.
 
         Args:
             x: See ``forward``.
             batch_img_metas: Metainfo of each image.
-            rescale: Whether to give results at the original size.
+            rescale: Whether to return results at the original size.
 
         Returns:
-            With ``resize='labels'`` labels of stuff; with 'logits' what ``predict_logits`` gives.
+            With ``resize='labels'`` labels of stuff; with 'logits' the result of ``predict_logits``.
         """
         if self.resize == 'logits':
             return self.predict_logits(x, batch_img_metas, rescale)
@@ -152,7 +155,7 @@ class SpatialFlowStuffHead(BaseSemanticHead):
         return results
 
     def labels_of_input(self, x: tuple[Tensor, ...], batch_img_metas: list[dict]) -> list[Tensor]:
-        """Stuff class of each pixel of each image as it was fed in, int64 of shape (H, W), S for none.
+        """Stuff class of each pixel of each image at the size of the input, int64 of shape (H, W), S for none.
 
         Arguments are those of ``predict``.
         """
@@ -163,7 +166,7 @@ class SpatialFlowStuffHead(BaseSemanticHead):
     ) -> list[StuffLogits]:
         """Logits of stuff and then 'other', whatever ``resize`` is.
 
-        Arguments are those of ``predict``. Where things are not merged, 'other' is the largest of them.
+        Arguments are those of ``predict``. If things are not merged, 'other' is their largest logit.
         """
         results = []
         for logits, meta in zip(self._cropped_logits(x, batch_img_metas), batch_img_metas, strict=True):
@@ -172,13 +175,13 @@ class SpatialFlowStuffHead(BaseSemanticHead):
         return results
 
     def _cropped_logits(self, x: tuple[Tensor, ...], batch_img_metas: list[dict]) -> list[Tensor]:
-        """Logits of all channels of each image at the size at which it was fed in, without padding."""
+        """Logits of all channels of each image at the size of the input, without padding."""
         logits = self._enlarge(self(x)['seg_preds'], batch_img_metas[0]['batch_input_shape'])
         sizes = [meta['img_shape'][:2] for meta in batch_img_metas]
-        return [own[:, :height, :width] for own, (height, width) in zip(logits, sizes, strict=True)]
+        return [padded[:, :height, :width] for padded, (height, width) in zip(logits, sizes, strict=True)]
 
     def _things_as_other(self, logits: Tensor) -> Tensor:
-        """Logits of all channels, (C, H, W), as those of stuff and 'other', (S + 1, H, W)."""
+        """Convert logits of all channels, (C, H, W), to logits of stuff and 'other', (S + 1, H, W)."""
         if self.merge_things:
             return logits
         things, stuff = logits.split([self.num_things_classes, self.num_stuff_classes])

@@ -14,21 +14,23 @@ class AdaptivePoolingBBoxHead(ConvFCBBoxHead):
     Source: PANet, sections 3.2 and 4.1.3, https://arxiv.org/abs/1803.01534. The paper's two heads:
 
     - 2 fc (default): ``num_shared_convs=0, num_shared_fcs=2``
-    - the heavier head: ``num_shared_convs=4, num_shared_fcs=1``. The paper has no fc, the released code has.
+    - the heavier head: ``num_shared_convs=4, num_shared_fcs=1``. The fc is in the released code, not in the paper.
 
-    In both, the first shared layer is the one that each level has of its own, followed by the fusion; it is the
-    attribute ``pooling``, and ``shared_convs`` and ``shared_fcs`` hold the others.
+    In both, every level has a separate copy of the first shared layer, followed by the fusion. These are the attribute
+    ``pooling``; ``shared_convs`` and ``shared_fcs`` hold the other layers.
 
     Args:
-        num_shared_convs: Shared 3×3 convolutions, that of the levels included.
-        num_shared_fcs: Shared fully-connected layers, if there are no convolutions that of the levels included.
+        num_shared_convs: Number of shared 3×3 convolutions, including the first layer.
+        num_shared_fcs: Number of shared fully-connected layers, including the first layer if there are no convolutions.
         num_levels: Number of feature levels. 1 makes it a usual head, with ``fc_norm_cfg`` if wanted.
-        fuse: See :class:`~mmpanoptic.models.layers.AdaptivePooling`.
-        fuse_stage: See there.
-        share_first: See there.
+        fuse, fuse_stage, share_first: See :class:`~mmpanoptic.models.layers.AdaptivePooling`.
         norm_cfg: Norm of the convolutions, or None.
         fc_norm_cfg: Norm of the fully-connected layers, or None. Released models have it in the 2-fc head only.
+        init_cfg: As in mmengine's BaseModule.
         kwargs: See :class:`mmdet.models.ConvFCBBoxHead`.
+
+    Raises:
+        ValueError: If there is no shared layer, or ``with_avg_pool`` is set without shared convolutions.
     """
 
     def __init__(
@@ -58,9 +60,9 @@ class AdaptivePoolingBBoxHead(ConvFCBBoxHead):
         for name in ('shared_fcs', 'cls_fcs', 'reg_fcs'):
             fcs = (FCModule(fc.in_features, fc.out_features, fc_norm_cfg) for fc in getattr(self, name))
             setattr(self, name, nn.ModuleList(fcs))
-        self.relu = nn.Identity()  # FCModule brings its own
+        self.relu = nn.Identity()  # FCModule includes the ReLU
         if init_cfg is None:
-            self.init_cfg.pop()  # mmdet's Xavier for fully-connected layers, which fails on norms
+            self.init_cfg.pop()  # mmdet's Xavier initialisation of fully-connected layers, which fails on norms
         first = self.shared_convs if num_shared_convs else self.shared_fcs
         self.pooling = AdaptivePooling(first.pop(0), num_levels, fuse, fuse_stage, share_first)
 
@@ -71,7 +73,7 @@ class AdaptivePoolingBBoxHead(ConvFCBBoxHead):
             x: RoI features of shape (R, L, C, h, w); (R, C, h, w) if ``num_levels`` is 1.
 
         Returns:
-            Class logits of shape (R, K + 1), the background last, and box deltas of shape (R, 4·K), or (R, 4) if they
-            are class-agnostic.
+            Class logits of shape (R, K + 1), the background last, and box deltas of shape (R, 4·K), or (R, 4) for
+            class-agnostic deltas.
         """
         return super().forward(self.pooling(x))

@@ -1,5 +1,7 @@
 """Mask head with adaptive feature pooling and fully-connected fusion."""
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from mmcv.cnn import ConvModule
@@ -11,26 +13,24 @@ from mmpanoptic.models.layers import AdaptivePooling
 from mmpanoptic.registry import MODELS
 from mmpanoptic.utils import require_choice
 
-FC_FUSIONS = dict(sum=torch.add, product=torch.mul, max=torch.maximum)
+FC_FUSIONS: dict[str, Callable[[Tensor, Tensor], Tensor]] = dict(sum=torch.add, product=torch.mul, max=torch.maximum)
 
 
 @MODELS.register_module()
 class FCFusionMaskHead(FCNMaskHead):
-    """mmdet's mask head with a first convolution for every feature level and a second, fully-connected prediction.
+    """mmdet's mask head with a first convolution for every feature level and a fully-connected branch.
 
-    Source: PANet, sections 3.2 and 3.3, https://arxiv.org/abs/1803.01534. The branch takes the features behind a
-    convolution of the main path through two convolutions, the second with half the channels, and one fully-connected
-    layer to a single map for all classes, which is fused with the logits of each.
+    Source: PANet, sections 3.2 and 3.3, https://arxiv.org/abs/1803.01534. The branch takes the features after a
+    convolution of the main path. Two convolutions, the second with half the channels, and one fully-connected layer
+    turn them into a single map for all classes, which is fused with the logits of each class.
 
     Args:
         num_levels: Number of feature levels.
-        fuse: See :class:`~mmpanoptic.models.layers.AdaptivePooling`.
-        fuse_stage: See there.
-        share_first: See there.
+        fuse, fuse_stage, share_first: See :class:`~mmpanoptic.models.layers.AdaptivePooling`.
         fc_fusion: 'sum', 'product' or 'max' of the logits, or None for no branch.
-        fc_from: Where the branch starts: behind 'conv2', 'conv3', ..., 'conv1' being the one that each level has of
-            its own.
-        fc_relu: Whether the branch's map passes a ReLU, as in the released code; the paper is silent. With 'sum' the
+        fc_from: Convolution after which the branch starts: 'conv1', the first one, which each level has separately,
+            'conv2', 'conv3', ...
+        fc_relu: Whether the branch's map passes a ReLU, as in the released code; the paper does not say. With 'sum' the
             branch can then only raise logits.
         norm_cfg: Norm of the convolutions, those of the branch included, or None.
         roi_feat_size: Size (h, w) of the RoI features, or one number for both.
@@ -73,7 +73,7 @@ class FCFusionMaskHead(FCNMaskHead):
         self.mask_fc = nn.Linear(channels // 2 * height * width, self.fc_mask_size[0] * self.fc_mask_size[1])
 
     def init_weights(self) -> None:
-        """As in the released code: the branch's fully-connected layer from N(0, 0.01²)."""
+        """Initialise the branch's fully-connected layer from N(0, 0.01²), as in the released code."""
         super().init_weights()
         if self.fc_fusion is not None:
             normal_init(self.mask_fc, std=0.01)
@@ -101,7 +101,7 @@ class FCFusionMaskHead(FCNMaskHead):
         return FC_FUSIONS[self.fc_fusion](logits, self.fc_logits(source))
 
     def fc_logits(self, x: Tensor) -> Tensor:
-        """The branch: features of shape (R, C, h, w) to one map of shape (R, 1, 2h, 2w)."""
+        """Apply the branch: features of shape (R, C, h, w) to one map of shape (R, 1, 2h, 2w)."""
         for conv in self.fc_convs:
             x = conv(x)
         x = self.mask_fc(x.flatten(1)).reshape(x.shape[0], 1, *self.fc_mask_size)

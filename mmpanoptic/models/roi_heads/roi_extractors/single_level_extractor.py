@@ -11,15 +11,15 @@ from mmpanoptic.registry import MODELS
 
 @MODELS.register_module()
 class SingleRoIExtractor(roi_extractors.SingleRoIExtractor):
-    """mmdet's, which pools in float32: in half precision RoIs would be off by a pixel, or eight."""
+    """mmdet's extractor, pooling in float32: half precision would round RoIs to 1 pixel (float16) or 8 (bfloat16)."""
 
     def forward(self, feats: Sequence[Tensor], rois: Tensor, roi_scale_factor: float | None = None) -> Tensor:
-        """Pool.
+        """Pool RoI features.
 
         Args:
             feats: Levels of shape (N, C, H_i, W_i), as many as there are strides.
             rois: Of shape (R, 5): batch index, then x1, y1, x2, y2 in pixels of the network's input.
-            roi_scale_factor: Scale RoIs about their centres by this first.
+            roi_scale_factor: Factor by which RoIs are scaled about their centres first.
 
         Returns:
             Tensor of shape (R, C, h, w), of the type of the levels.

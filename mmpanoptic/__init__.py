@@ -10,7 +10,7 @@ __all__ = ['__version__']
 
 
 def missing_package(name: str | None) -> str | None:
-    """What to do about a module that cannot be imported, if it is one that depends on the machine; else None."""
+    """How to install a missing module whose build depends on the machine; None for any other module."""
     root = (name or '').partition('.')[0]
     if root not in ('torch', 'mmcv'):
         return None
@@ -21,6 +21,7 @@ def missing_package(name: str | None) -> str | None:
     )
 
 
-# mmcv loads cv2 before torch, and operators that were linked with a static libstdc++ crash then, with CUDA above all.
-with contextlib.suppress(ModuleNotFoundError):  # `mmpanoptic` says what to do without it
+# torch first: mmcv loads cv2 before torch, and operators that were linked with a static libstdc++ then crash, above all
+# with CUDA.
+with contextlib.suppress(ModuleNotFoundError):  # the command `mmpanoptic` says how to install it
     import torch  # noqa: F401

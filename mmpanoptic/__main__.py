@@ -14,7 +14,7 @@ from pathlib import Path
 from mmpanoptic import __version__, missing_package
 from mmpanoptic.utils import shipped
 
-# Scripts that serve a checkout alone.
+# Scripts that are of use in a checkout only.
 DEVELOPERS = ('install', 'install_operators', 'install_plan', 'paper_tables', 'readme_tables', 'screenshot')
 TITLES = {
     '.': 'Train, test, predict',
@@ -35,7 +35,7 @@ Configs may be named by their place in the package: mmpanoptic train panoptic_fp
 
 
 def commands() -> dict[str, Path]:
-    """Scripts by the name of their command, in the order of the help: ``dist_train.sh`` is ``dist-train``."""
+    """Scripts by the name of their command, in the order of the help; ``dist_train.sh`` is ``dist-train``."""
     tools, found = shipped('tools'), {}
     for folder in TITLES:
         for script in [*sorted((tools / folder).glob('*.py')), *sorted((tools / folder).glob('*.sh'))]:
@@ -46,11 +46,12 @@ def commands() -> dict[str, Path]:
 
 
 def summary(script: Path) -> str:
-    """What a script says of itself: the first line of its docstring, or of the comment at its top."""
+    """The first line of a script's docstring, or of the comment at its top."""
     text = script.read_text(encoding='utf-8')
     if script.suffix == '.py':
         return (ast.get_docstring(ast.parse(text)) or '').partition('\n')[0]
-    return re.search(r'^# (.*)', text, re.MULTILINE).group(1)
+    comment = re.search(r'^# (.*)', text, re.MULTILINE)
+    return comment[1] if comment else ''
 
 
 def help_text() -> str:
@@ -64,16 +65,17 @@ def help_text() -> str:
 
 
 def run_script(script: Path) -> None:
-    """Execute a script as the main module; unlike runpy's functions, with ``sys.argv`` as it is."""
+    """Execute a script as the main module. Unlike runpy's functions, this leaves ``sys.argv`` unchanged."""
     spec = importlib.util.spec_from_file_location('__main__', script)
+    assert spec is not None and spec.loader is not None  # its name ends in .py
     module = importlib.util.module_from_spec(spec)
-    module.__spec__ = None  # as of any script: processes that are spawned read the file again
+    module.__spec__ = None  # as for any script: spawned processes read the file again
     sys.modules['__main__'] = module
     spec.loader.exec_module(module)
 
 
 def main() -> None:
-    """Run the tool that the first argument names with the other arguments, as if its script had been called."""
+    """Run the tool that the first argument names, with the other arguments, as if its script had been called."""
     name, arguments = (sys.argv[1] if len(sys.argv) > 1 else '--help'), sys.argv[2:]
     if name in ('-h', '--help', 'help'):
         print(help_text(), end='')

@@ -1,8 +1,8 @@
-"""mmpanoptic's registries: each is a child of mmdet's, so a bare type name means ours first, then mmdet's, then
-mmengine's.
+"""Registries of mmpanoptic, each a child of mmdet's.
 
-A parent is searched only among what has been imported already; therefore each location below imports its mmdet
-counterpart. This module is the first to import mmdet, so that its notices can be dropped here.
+A type name without a scope is looked up here first, then in mmdet, then in mmengine. A parent registry is searched only
+among modules that have been imported already; therefore each location below imports its mmdet counterpart. This module
+is the first to import mmdet, so that mmdet's notices can be dropped here.
 """
 
 import contextlib
@@ -17,7 +17,7 @@ def _import_mmdet_quietly() -> None:
     """Import ``mmdet.datasets``; pass on what it prints, without the notice that OneDL is not installed.
 
     Raises:
-        ModuleNotFoundError: A package is missing; where it depends on the machine, with the way out.
+        ModuleNotFoundError: If a package is missing. The message says how to install one that depends on the machine.
     """
     captured = io.StringIO()
     try:
@@ -34,7 +34,7 @@ _import_mmdet_quietly()
 from mmdet import registry as mmdet_registry  # noqa: E402
 from mmengine.registry import Registry  # noqa: E402
 
-# mmdet.evaluation warns of it on import, of a metric that nothing here uses.
+# On import, mmdet.evaluation warns of a missing package of a metric that nothing here uses.
 warnings.filterwarnings('ignore', message='faster_coco_eval is not installed')
 
 

@@ -1,4 +1,4 @@
-"""Errors that are the user's to mend: the tools print them as one line, without a traceback."""
+"""Errors that a user can mend; the tools print them as one line, without a traceback."""
 
 
 class UserError(Exception):
@@ -6,7 +6,7 @@ class UserError(Exception):
 
     Args:
         message: One sentence in terms of Python arguments and config keys, whoever the caller is.
-        argument: The argument that mends it, if it is one of the caller's; a command-line tool adds its flag.
+        argument: The caller's argument that mends it, if there is one; a command-line tool adds its flag.
     """
 
     def __init__(self, message: str = '', argument: str | None = None) -> None:
@@ -14,7 +14,7 @@ class UserError(Exception):
         self.argument = argument
 
     def __reduce__(self) -> tuple:
-        """Both parts, so that the error passes from a data-loading worker to the main process."""
+        """Keep message and argument, so that the error passes from a data-loading worker to the main process."""
         return type(self), (*self.args, self.argument)
 
 
@@ -23,10 +23,7 @@ class DatasetError(UserError):
 
 
 def one_line(error: Exception) -> str:
-    """The message of an error on one line.
-
-    From a data-loading worker it arrives with the worker's traceback around it.
-    """
+    """The message of an error on one line, without the traceback that a data-loading worker puts around it."""
     text = str(error)
     if text.startswith('Caught ') and 'Original Traceback' in text:
         text = text.rsplit(f'{type(error).__module__}.{type(error).__qualname__}: ', 1)[-1]

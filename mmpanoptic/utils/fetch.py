@@ -1,4 +1,4 @@
-"""Files from the web, by the standard library: bounded in size and in time."""
+"""Downloads with the standard library, bounded in size and in time."""
 
 import hashlib
 import os
@@ -14,19 +14,19 @@ SCHEMES = ('http', 'https')
 MAX_BYTES = 2**28
 TIMEOUT = 30.0  # seconds without an answer
 _PIECE = 2**20
-_LONGEST = 80  # of a name and of a suffix: file systems have room for 255 bytes
+_LONGEST = 80  # characters of a name, and of a suffix: file systems have room for 255 bytes
 
 
 def is_address(path: object) -> bool:
-    """Whether something is an address with a scheme, and no local path."""
+    """Whether ``path`` is an address with a scheme rather than a local path."""
     return isinstance(path, (str, os.PathLike)) and '://' in os.fspath(path)
 
 
 def require_fetchable(address: str, what: str) -> None:
-    """Refuse an address of a scheme that is not fetched.
+    """Refuse an address that :func:`fetch` does not support.
 
     Raises:
-        UserError: If it is none of :data:`SCHEMES`, or names no host.
+        UserError: If its scheme is none of :data:`SCHEMES`, or it names no host.
     """
     parts = urlsplit(address)
     if parts.scheme.lower() not in SCHEMES or not parts.hostname:
@@ -37,24 +37,24 @@ def require_fetchable(address: str, what: str) -> None:
 
 
 class _SameSchemes(HTTPRedirectHandler):
-    """Follows to http and https alone: a server must not make a client read its own files."""
+    """Follows redirections to http and https only: a server must not make the client read local files."""
 
     def redirect_request(self, req: Request, fp, code, msg, headers, newurl: str) -> Request | None:
-        """See there."""
+        """Check the new address, then redirect as the base class does."""
         require_fetchable(newurl, 'redirection to')
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
 def fetch(address: str, max_bytes: int = MAX_BYTES, timeout: float = TIMEOUT) -> bytes:
-    """What lies at an address.
+    """Download the contents of an address.
 
     Args:
-        address: Of http or https.
+        address: An address of http or https.
         max_bytes: A longer answer is refused.
-        timeout: Seconds that the server may take to go on with its answer.
+        timeout: Seconds without data from the server after which the download fails.
 
     Raises:
-        DatasetError: If it cannot be had, or is too long.
+        DatasetError: If it cannot be downloaded, or is too long.
     """
     require_fetchable(address, 'image')
     way_out = 'try again later, or download it and give the path of the file'
@@ -77,10 +77,10 @@ def fetch(address: str, max_bytes: int = MAX_BYTES, timeout: float = TIMEOUT) ->
 
 
 def path_of(address: str) -> str:
-    """A relative path that a file of this address could have: host, folders and name.
+    """Make a relative path for the file of an address: host, folders and name.
 
-    Whatever else tells addresses apart (the scheme, a port, a query) becomes a few digits behind the name, which is cut
-    where it is long.
+    What else tells addresses apart (the scheme, a port, a query) becomes a few digits after the name. Long names are
+    cut.
     """
     parts = urlsplit(address)
     path = unquote(parts.path).strip('/') or 'index'

@@ -51,7 +51,7 @@ def read_bytes(path: str, backend_args: dict | None = None, remedy: str = _REMED
 
 
 def _no_storage(path: str, error: Exception) -> DatasetError:
-    """What becomes of the errors of a storage backend, or of a name that no file can have."""
+    """The error to raise for one of a storage backend, or for a name that no file can have."""
     text = ' '.join(str(error).split())
     reason = f'no storage backend for {text}' if isinstance(error, LookupError) else text
     return DatasetError(f'{path!r} cannot be read ({reason}): give a local path, or a backend that is installed')

@@ -1,4 +1,4 @@
-"""What is logged to files and not to the terminal."""
+"""Log messages that go to log files and not to the terminal."""
 
 import contextlib
 import io
@@ -11,7 +11,7 @@ _is_file_only: ContextVar[bool] = ContextVar('_is_file_only', default=False)
 
 @contextlib.contextmanager
 def file_only() -> Iterator[None]:
-    """What is logged inside goes to log files alone, warnings and errors excepted; see :func:`is_file_only`."""
+    """Keep messages that are logged inside from the terminal, except warnings and errors; see :func:`is_file_only`."""
     token = _is_file_only.set(True)
     try:
         yield
@@ -20,13 +20,13 @@ def file_only() -> Iterator[None]:
 
 
 def is_file_only(record: logging.LogRecord) -> bool:
-    """Whether a message that is logged now is kept from the terminal, for a filter of its handler."""
+    """Whether a message that is logged now is kept from the terminal; for a filter of the terminal's handler."""
     return _is_file_only.get() and record.levelno < logging.WARNING
 
 
 @contextlib.contextmanager
 def printed_to_log(logger: logging.Logger) -> Iterator[None]:
-    """Log what is printed inside, to log files alone."""
+    """Log what is printed inside, to log files only."""
     text = io.StringIO()
     try:
         with contextlib.redirect_stdout(text):

@@ -1,4 +1,4 @@
-"""The allocator of the process."""
+"""Settings of the process's memory allocator."""
 
 import ctypes
 
@@ -6,11 +6,11 @@ _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 
 
 def keep_freed_memory() -> None:
-    """Keep memory that is freed for what is allocated next, in this process and those that it forks. glibc alone.
+    """Keep freed memory for later allocations, in this process and those that it forks. Works with glibc only.
 
-    By default arrays from some 100 kB to some MB on are fetched from the kernel anew each time, which hands them out
-    page by page and zeroed: for a map of an image that costs more than what is done with it. What was once in use then
-    stays with the process until it ends, which suits a program that does one thing.
+    By default, glibc fetches large arrays (above a threshold of some 100 kB to some MB) from the kernel each time, and
+    the kernel hands them out page by page and zeroed. For a map of an image, that costs more than the computation on
+    it. After this call, memory stays with the process until it ends, which suits a program that does one thing.
     """
     mallopt = getattr(ctypes.CDLL(None), 'mallopt', None)
     if mallopt is not None:

@@ -1,4 +1,4 @@
-"""What a run writes: files and folders that are whole or not there, and one writer at a time."""
+"""Writing of files and folders, whole or not at all, by one process at a time."""
 
 import contextlib
 import errno
@@ -20,12 +20,14 @@ _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
 
 
 class WriteError(UserError):
-    """A file or folder cannot be written; what was there before still is.
+    """A file or folder cannot be written; what was there before is kept.
 
     Args:
         path: The file or folder.
         reason: Why, in a few words.
     """
+
+    errno: int | None = None  # as an OSError that was made without one
 
     def __init__(self, path: str | Path, reason: str) -> None:
         kept = f'; {path} is what it was' if os.path.lexists(path) else ''
@@ -39,11 +41,11 @@ class WriteError(UserError):
 
 @contextlib.contextmanager
 def whole_file(path: str | Path) -> Iterator[BinaryIO]:
-    """Open a file for writing that takes the place of ``path`` once all of it is on the disk.
+    """Open a new file for writing, which replaces ``path`` once all of it is on the disk.
 
-    Until then it lies beside ``path`` under a name that begins with a dot. If anything fails, it is removed and
-    ``path`` is what it was. What a killed process left is removed by the next :func:`sole_writer` of ``path``. A device
-    or a pipe is written to as it is.
+    Until then the new file lies beside ``path``, under a name that begins with a dot. If anything fails, the new file
+    is removed and ``path`` is unchanged. The next :func:`sole_writer` of ``path`` removes what a killed process left. A
+    device or a pipe is written to directly.
 
     Raises:
         WriteError: If it cannot be written, on a full disk for instance.
@@ -78,8 +80,8 @@ def write_whole(path: str | Path, content: str | bytes) -> None:
 def sole_writer(path: str | Path, what: str) -> Iterator[None]:
     """Be the only process that writes to a file or folder; the lock ends with the process, however that ends.
 
-    The lock is a file beside ``path``, ``.NAME.lock``, that stays there. Where files cannot be made beside it, it lies
-    in the folder. What killed writers of ``path`` left unfinished beside it is removed.
+    The lock is the file ``.NAME.lock`` beside ``path``, which stays there. If ``path`` is a folder and no file can be
+    made beside it, the lock lies in the folder. Unfinished files that killed writers left beside ``path`` are removed.
 
     Args:
         path: The file or folder, which need not exist.
@@ -114,14 +116,14 @@ def sole_writer(path: str | Path, what: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def whole_folder(path: str | Path, maker: str, what: str, index: str | Path | None = None) -> Iterator[Path]:
-    """Make a folder that takes the place of ``path`` once all of it is on the disk; be its :func:`sole_writer`.
+    """Make a new folder, which replaces ``path`` once all of it is on the disk; be its :func:`sole_writer`.
 
-    The folder to fill lies beside ``path`` under a name that begins with a dot. When it is complete, ``path`` is moved
-    aside, the new one takes its name, and the old one is removed. If anything fails, ``path`` is what it was; of a
-    process that is killed between the two moves, the old one is ``.NAME.old`` until the next run moves it back.
+    The new folder lies beside ``path``, under a name that begins with a dot. When it is complete, ``path`` is moved
+    aside, the new folder takes its name, and the old folder is removed. If anything fails, ``path`` is unchanged. If
+    the process is killed between the two moves, the old folder is ``.NAME.old`` until the next run moves it back.
 
-    Only what the same maker made is replaced, which a file in the folder tells: ``.mmpanoptic`` names the maker and
-    lists the files.
+    Only a folder that the same maker made is replaced. The file ``.mmpanoptic`` in it names the maker and lists the
+    files.
 
     Args:
         path: The folder. It need not exist; folders above it are made.
@@ -159,19 +161,19 @@ def whole_folder(path: str | Path, maker: str, what: str, index: str | Path | No
             yield staged
             _swap(staged, path, maker, index)
         except (OSError, WriteError) as error:
-            own = tuple(str(part) for part in (staged, path, index and part_of(index)) if part)
-            if not str(error.filename).startswith(own) and (error.filename or error.errno not in _FULL):
-                raise  # of what is read, or written elsewhere
+            written = tuple(str(place) for place in (staged, path, index and part_of(index)) if place)
+            if not str(error.filename).startswith(written) and (error.filename or error.errno not in _FULL):
+                raise  # from a file that is read, or written elsewhere
             raise WriteError(path, error.strerror or str(error)) from error
         finally:
             _settle(path, index)
 
 
 def check_replaceable(path: str | Path, maker: str, what: str) -> None:
-    """Refuse a folder that holds anything but what ``maker`` made there by :func:`whole_folder`.
+    """Refuse a folder that holds anything that ``maker`` did not make there by :func:`whole_folder`.
 
     Raises:
-        UserError: If it does, or it is no folder.
+        UserError: If it does, or ``path`` is no folder.
     """
     path = Path(path)
     if not os.path.lexists(path):
@@ -196,7 +198,7 @@ def check_replaceable(path: str | Path, maker: str, what: str) -> None:
 
 
 def place_image(source: str | Path, place: Path, copy: bool) -> None:
-    """Have a file at a place as well, as a link or as a copy; folders above it are made."""
+    """Copy a file to another place, or link to it from there; folders above the place are made."""
     place.parent.mkdir(parents=True, exist_ok=True)
     if copy:
         shutil.copyfile(source, place)
@@ -211,7 +213,7 @@ def part_of(path: str | Path) -> Path:
 
 
 def _part_of_process(path: Path) -> Path:
-    """Of one process alone: workers of a killed one may write a little longer."""
+    """Like :func:`part_of`, for this process only: workers of a killed one may write a little longer."""
     return path.with_name(f'.{path.name}.{os.getpid()}.part')
 
 
@@ -220,12 +222,12 @@ def _old_of(path: Path) -> Path:
 
 
 def _swap(staged: Path, path: Path, maker: str, index: Path | None) -> None:
-    """Put all on the disk, then give the new folder, and its index, their names."""
+    """Flush all files to the disk, then give the new folder and its index their names."""
     files = sorted(_files_below(staged))
     (staged / MARKER).write_text(json.dumps(dict(made_by=maker, files=files)))
     folders = [folder for folder, _, _ in os.walk(staged)]
     paths = [staged / name for name in (*files, MARKER)] + folders + ([part_of(index)] if index else [])
-    with ThreadPoolExecutor(16) as pool:  # the file system does many at the price of one
+    with ThreadPoolExecutor(16) as pool:  # a file system flushes many in about the time of one
         list(pool.map(_sync, paths))
     if (path / MARKER).exists():
         path.rename(_old_of(path))
@@ -239,9 +241,9 @@ def _swap(staged: Path, path: Path, maker: str, index: Path | None) -> None:
 
 
 def _settle(path: Path, index: Path | None) -> None:
-    """After whatever has happened: the old folder or the new one, whole, and nothing beside it."""
+    """Clean up after any outcome: the old folder or the new one stays, whole, and nothing unfinished beside it."""
     old = _old_of(path)
-    if (old / MARKER).exists():  # else it is somebody else's
+    if (old / MARKER).exists():  # else mmpanoptic did not make it
         indexed = index is None or not part_of(index).exists()
         if indexed and (path / MARKER).exists():
             old.rename(_part_of_process(path))
@@ -254,7 +256,7 @@ def _settle(path: Path, index: Path | None) -> None:
 
 
 def _remove_parts(path: Path) -> None:
-    """Remove what :func:`_part_of_process` calls so, of any process."""
+    """Remove unfinished files and folders of any process, see :func:`_part_of_process`."""
     name = re.compile(rf'\.{re.escape(path.name)}\.\d+\.part')
     with contextlib.suppress(OSError):
         for part in [part for part in path.parent.iterdir() if name.fullmatch(part.name)]:
@@ -265,7 +267,7 @@ def _remove_parts(path: Path) -> None:
 
 
 def _is_mounted(path: Path) -> bool:
-    """Whether something is mounted there; of a folder of the same disk, the kernel's list alone tells."""
+    """Whether ``path`` is a mount point; only the kernel's list shows it for a folder of the same disk."""
     try:
         lines = Path('/proc/self/mountinfo').read_bytes().splitlines()
     except OSError:
@@ -282,7 +284,7 @@ def _files_below(folder: Path) -> Iterator[str]:
 
 
 def _sync(path: str | Path) -> None:
-    """Have a file or folder on the disk; some file systems cannot do that with folders."""
+    """Flush a file or folder to the disk; some file systems cannot do that with folders."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

@@ -21,7 +21,7 @@ def require_file(path: str, what: str) -> None:
 
 
 def require_folder(path: str, what: str) -> None:
-    """Make the folder that results go to now rather than after hours of work.
+    """Make the folder for results now rather than after hours of work.
 
     Args:
         path: The folder; '' is the current one.
@@ -39,7 +39,7 @@ def require_folder(path: str, what: str) -> None:
 
 
 def safe_name(name: object) -> str | None:
-    """A file's name as a label file has it, relative and with forward slashes; None if it leaves its folder."""
+    """A file name from a label file as a relative path with forward slashes; None if it leaves its folder."""
     if not isinstance(name, str) or not name.strip() or '\0' in name or len(name.splitlines()) > 1:
         return None
     path = PurePosixPath(name.replace('\\', '/'))

@@ -1,4 +1,4 @@
-"""Processes that work for another one."""
+"""Worker processes and signals."""
 
 import contextlib
 import ctypes
@@ -15,10 +15,10 @@ _PR_SET_PDEATHSIG = 1  # of linux/prctl.h
 
 
 def die_with_parent() -> None:
-    """Tie this process to the one that started it; the first thing that a worker of :mod:`multiprocessing` does.
+    """Tie this process to its parent. A worker of :mod:`multiprocessing` calls this first.
 
-    It dies when its parent does, whatever kills that. And it leaves the parent's process group: Ctrl-C and signals to
-    the group reach the parent alone, which ends its workers when it is ready.
+    The process dies when its parent dies, for whatever reason. It also leaves the parent's process group: Ctrl-C and
+    signals to the group reach the parent only, which ends its workers when it is ready.
     """
     parent = multiprocessing.parent_process()
     if parent is None:
@@ -27,19 +27,19 @@ def die_with_parent() -> None:
     _die_of_sigterm()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if sys.platform == 'linux':
-        # At once, whatever this process does; it is bound to the thread that started it.
+        # The kernel kills this process at once when the thread that started it ends.
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != parent.pid:  # it died before
+        if os.getppid() != parent.pid:  # the parent died before
             os._exit(1)
     else:
         threading.Thread(target=_exit_after, args=(parent,), daemon=True).start()
 
 
 def handle_here(number: int, handler: Callable[[int, FrameType | None], None]) -> Any:
-    """Handle a signal in this process; one that it forks, which has the handler too, ends as it would without.
+    """Handle a signal in this process only. Forked processes inherit the handler, and the signal just ends them.
 
     Returns:
-        The handler that there was.
+        The previous handler.
     """
     process = os.getpid()
 
@@ -52,13 +52,13 @@ def handle_here(number: int, handler: Callable[[int, FrameType | None], None]) -
 
 
 def _die_of_sigterm() -> None:
-    """Let SIGTERM end this process, also one that has come already.
+    """Let SIGTERM end this process, also a SIGTERM that has arrived already.
 
-    The parent's handler, which may only take note of it, came along. Python calls a handler some time after the signal;
-    if there is none by then, the signal is lost, and who sent it waits for ever.
+    The process has inherited its parent's handler, which may only take note of the signal. Python calls a handler some
+    time after the signal arrives. If no handler is left by then, the signal is lost, and its sender waits for ever.
     """
     signal.signal(signal.SIGTERM, lambda number, frame: os._exit(128 + number))
-    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])  # what came before is handled here at the latest
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])  # earlier signals are handled here at the latest
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
 

@@ -8,12 +8,12 @@ from .processes import die_with_parent
 
 
 def tracked(items: Iterable[Any], total: int | None, description: str) -> Iterator[Any]:
-    """The items, with a progress bar that says how many there are a second.
+    """Yield the items and show a progress bar with items per second.
 
     Args:
-        items: Anything.
-        total: How many there are; None: nobody knows.
-        description: What stands before the bar.
+        items: The items.
+        total: Number of items; None if it is not known.
+        description: Text before the bar.
     """
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, Task, TextColumn, TimeRemainingColumn
 
@@ -33,8 +33,8 @@ def tracked_map(function: Callable[[Any], Any], jobs: Sequence[Any], workers: in
     Args:
         function: Any picklable function.
         jobs: Its arguments.
-        workers: Number of processes; below 2, all is done in this one.
-        description: What stands before the bar.
+        workers: Number of processes; below 2, all work is done in this process.
+        description: Text before the bar.
     """
     several = workers > 1 and len(jobs) > 1
     pool = ProcessPoolExecutor(workers, initializer=die_with_parent) if several else None

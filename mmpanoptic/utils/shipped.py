@@ -6,7 +6,7 @@ PACKAGE = Path(__file__).resolve().parents[1]
 
 
 def shipped(name: str) -> Path:
-    """Folder or file of the project that is not Python of the package.
+    """Path of a folder or file of the project outside of the Python package.
 
     Args:
         name: 'configs', 'tools' or 'model-index.yml'.
@@ -16,14 +16,14 @@ def shipped(name: str) -> Path:
 
 
 def find_config(path: str) -> str:
-    """A config as the user names it, or the one of that name among those that come with the package.
+    """Find a config: a file that the user names, or else a config of that name that comes with the package.
 
     Args:
-        path: A file, or a place below ``configs/`` such as ``ciae/ciae_r50_fpn_90k_coco.py``, with or without
+        path: A file, or a path below ``configs/`` such as ``ciae/ciae_r50_fpn_90k_coco.py``, with or without
             ``configs/`` in front.
 
     Returns:
-        The file, or ``path`` as it is where there is none.
+        The file, or ``path`` unchanged if there is no such file.
     """
     if Path(path).is_file() or Path(path).is_absolute():
         return path

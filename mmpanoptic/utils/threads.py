@@ -1,4 +1,4 @@
-"""Threads that prepare what comes next."""
+"""Threads that compute results before they are needed."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -11,10 +11,10 @@ def ahead(function: Callable[[Any], Any], jobs: Iterable[Any], threads: int, dep
     """``function(job)`` for every job, in the order of the jobs, computed while earlier ones are used.
 
     Args:
-        function: What is computed; it should spend its time outside of Python's lock, as decoders do.
+        function: The computation; it should release the GIL most of the time, as decoders do.
         jobs: Its arguments; they are taken one by one, no more than ``depth`` before they are used.
-        threads: Number of threads; 0: all is done by the caller, as it asks.
-        depth: How many results there may be at a time that nobody has asked for; bounds the memory.
+        threads: Number of threads; 0: the caller's thread computes each result when it is asked for.
+        depth: Largest number of results that wait to be asked for; bounds the memory.
 
     Raises:
         Exception: What the function raises, when its result is asked for; what ``jobs`` raises, after the results of

@@ -1,8 +1,9 @@
-"""Masks of Label Studio's brush: bytes of an RGBA image, packed by runs.
+"""Masks of Label Studio's brush: run-length encoded bytes of an RGBA image.
 
-Format: https://github.com/thi-ng/umbrella/tree/develop/packages/rle-pack. A stream of bits has the number of values
-(32 bits), the size of a value less one (5), four sizes of counts less one (4 each), and then pieces: a bit that says
-whether one value is repeated, which size its count has (2), the count less one, and the value or that many values.
+Format: https://github.com/thi-ng/umbrella/tree/develop/packages/rle-pack. The stream of bits begins with the number of
+values (32 bits), the size of a value minus one (5 bits) and four sizes of counts minus one (4 bits each). Pieces
+follow: a bit that tells whether one value is repeated, the index of the count's size (2 bits), the count minus one, and
+the value or that many values.
 """
 
 from itertools import pairwise
@@ -12,12 +13,12 @@ import numpy as np
 from mmpanoptic.structures.panoptic_map import run_starts
 from mmpanoptic.utils import DatasetError
 
-_COUNT_SIZES = (3, 4, 8, 16)  # those that Label Studio writes
+_COUNT_SIZES = (3, 4, 8, 16)  # bits; Label Studio writes these
 _CHANNELS = 4
 
 
 def encode_brush(mask: np.ndarray) -> list[int]:
-    """A mask of shape (H, W), bool, as the bytes that Label Studio has under ``rle``."""
+    """Encode a mask, bool of shape (H, W), as the bytes that Label Studio stores under ``rle``."""
     flat = np.asarray(mask, bool).ravel()
     starts = [*run_starts(flat).tolist(), flat.size]
     bits = [f'{flat.size * _CHANNELS:032b}', f'{8 - 1:05b}', *(f'{size - 1:04b}' for size in _COUNT_SIZES)]
@@ -39,10 +40,10 @@ class _Bits:
         self.data, self.place = data, 0
 
     def read(self, size: int) -> int:
-        """The next number of so many bits.
+        """The next ``size`` bits as a number.
 
         Raises:
-            EOFError: If there are fewer.
+            EOFError: If fewer bits are left.
         """
         end = self.place + size
         last = (end + 7) // 8
@@ -54,19 +55,19 @@ class _Bits:
 
 
 def decode_brush(values: object, height: int, width: int, where: str) -> np.ndarray:
-    """The mask of a brush: where its image is not transparent at all.
+    """Decode the mask of a brush: the pixels whose alpha is above 0.
 
     Args:
         values: A list of bytes.
-        height: Of the image in pixels.
-        width: Of the image in pixels.
-        where: What to call it in an error.
+        height: Height of the image in pixels.
+        width: Width of the image in pixels.
+        where: What to call the mask in an error.
 
     Returns:
         bool of shape (H, W).
 
     Raises:
-        DatasetError: If it is no such list, or not of that size.
+        DatasetError: If ``values`` is no such list, or the mask has another size.
     """
     try:
         bits = _Bits(bytes(values) if isinstance(values, list) else b'')

@@ -9,7 +9,7 @@ from cityscapesscripts.helpers.labels import labels
 
 
 def panoptic_categories() -> list[dict[str, Any]]:
-    """The 8 thing and 11 stuff categories as createPanopticImgs writes them; an id is the label's, not its train id."""
+    """The 8 thing and 11 stuff categories as createPanopticImgs writes them; ids are label ids, not train ids."""
     return [
         {
             'id': label.id,

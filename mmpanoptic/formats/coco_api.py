@@ -1,4 +1,4 @@
-"""COCO instances JSON files as pycocotools and mmdet have them, checked: pycocotools believes what it reads."""
+"""Loading of COCO instances JSON files for pycocotools and mmdet, with the checks that pycocotools leaves out."""
 
 import contextlib
 import io
@@ -23,16 +23,16 @@ def load_coco(
     remedy: str = 'set `ann_file` and `data_root`',
     score_masks: bool = False,
 ) -> COCO:
-    """Read an instances JSON for pycocotools. Annotations of images that it lacks are left out.
+    """Read an instances JSON for pycocotools. Annotations of images that the JSON lacks are left out.
 
     Args:
-        path: The JSON. One without annotations (COCO's test sets) is taken as well.
+        path: The JSON. It may lack annotations, as those of COCO's test sets do.
         backend_args: Storage backend, see :mod:`mmengine.fileio`.
         remedy: How to mend a path that does not exist, for the error.
         score_masks: Whether every annotation needs a mask that pycocotools can score.
 
     Raises:
-        DatasetError: If it cannot be read, or is not of that format.
+        DatasetError: If it cannot be read, or is no instances JSON.
     """
     data = read_json(path, backend_args, remedy)
     data.update({key: data.get(key) or [] for key in ('annotations', 'categories')})
@@ -56,10 +56,15 @@ def load_coco(
 
 
 def load_cocos(paths: Sequence[str], *args, **kwargs) -> COCO:
-    """Several files as one, annotations numbered anew; of a single one see :func:`load_coco`, whose arguments follow.
+    """Read several instances JSON files as one, with new annotation ids.
+
+    Args:
+        paths: The files. A single one keeps its annotation ids.
+        *args: See :func:`load_coco`.
+        **kwargs: See :func:`load_coco`.
 
     Raises:
-        DatasetError: See there; or if categories differ, or two images have one id.
+        DatasetError: See :func:`load_coco`; or if categories differ, or two images have the same id.
     """
     if not paths:
         raise DatasetError('ann_file is an empty list: name a file')
@@ -79,14 +84,14 @@ def load_cocos(paths: Sequence[str], *args, **kwargs) -> COCO:
 def _indexed(data: dict) -> COCO:
     coco = COCO()
     coco.dataset = data
-    with contextlib.redirect_stdout(io.StringIO()):  # it says that it does so
+    with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints that it builds an index
         coco.createIndex()
     coco.img_ann_map, coco.cat_img_map = coco.imgToAnns, coco.catToImgs
     return coco
 
 
 def _check_scorable(mask: list | dict, size: tuple[int, int], where: str) -> None:
-    """Refuse what training leaves out, and pycocotools cannot take."""
+    """Refuse masks that training ignores but pycocotools cannot take."""
     check_mask(mask, *size, where)
     if isinstance(mask, list) and not (mask and all(len(one) >= 6 and len(one) % 2 == 0 for one in mask)):
         raise DatasetError(f'{where} has a polygon of fewer than three points, or none: write [x1, y1, ...]')

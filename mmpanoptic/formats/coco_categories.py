@@ -7,7 +7,7 @@ from mmdet.datasets import CocoPanopticDataset
 
 from .panoptic_json import dataset_meta, parse_categories
 
-# COCO numbers its things from 1 to 90, and ten of the numbers are of no category. https://cocodataset.org/#panoptic-eval
+# COCO's thing ids are 1 to 90, without these ten. https://cocodataset.org/#panoptic-eval
 _NO_THING = {12, 26, 29, 30, 45, 66, 68, 69, 71, 83}
 _THING_IDS = [number for number in range(1, 91) if number not in _NO_THING]
 # fmt: off
@@ -20,7 +20,7 @@ _STUFF_IDS = [
 
 
 def coco_meta(with_stuff: bool) -> dict:
-    """What a dataset's ``metainfo`` says of COCO's 80 thing classes, or of these and its 53 stuff classes.
+    """The ``metainfo`` of a dataset with COCO's 80 thing classes and, if asked for, its 53 stuff classes.
 
     Returns:
         dict: See :func:`~mmpanoptic.formats.panoptic_json.dataset_meta`.

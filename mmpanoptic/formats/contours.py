@@ -1,6 +1,6 @@
-"""Masks as polygons along the borders of their pixels, which pycocotools fills to the very same mask.
+"""Polygons along the borders of a mask's pixels; pycocotools fills them to exactly the same mask.
 
-Coordinates are those of COCO: pixel (x, y) covers [x, x + 1] times [y, y + 1].
+Coordinates are COCO's: pixel (x, y) covers [x, x + 1] times [y, y + 1].
 """
 
 import numpy as np
@@ -14,21 +14,21 @@ def mask_loops(mask: np.ndarray) -> list[np.ndarray]:
 
     Returns:
         Corners of every line, int64 of shape (corners, 2) as (x, y). Lines around parts run clockwise on the screen,
-        lines around holes the other way. Where two pixels touch at a corner alone, the lines touch there.
+        lines around holes counterclockwise. Where two pixels touch only at a corner, two lines touch there.
     """
     in_rows, in_columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
     if not len(in_rows):
         return []
-    top, left = in_rows[0], in_columns[0]  # the rest of the image is not looked at
+    top, left = in_rows[0], in_columns[0]  # only the mask's bounding box is searched
     padded = np.pad(mask[top : in_rows[-1] + 1, left : in_columns[-1] + 1], 1).astype(np.int8)
     corners = padded[:-1, :-1] + padded[:-1, 1:] + padded[1:, :-1] + padded[1:, 1:]
-    touching = (corners == 2) & (padded[:-1, :-1] == padded[1:, 1:])  # two pixels, diagonal: a corner of two lines
+    touching = (corners == 2) & (padded[:-1, :-1] == padded[1:, 1:])  # two diagonal pixels: two lines share the corner
     counts = np.where(touching, 2, corners % 2)
     rows, columns = np.nonzero(counts)
     repeats = counts[rows, columns]
     ys, xs = np.repeat(rows, repeats), np.repeat(columns, repeats)
-    # Along a row or a column, corners are ends of edges by turns. At a corner of two lines, the first one of the two is
-    # the end of the left and of the upper edge.
+    # Along a row or a column, edges begin and end at alternate corners. Where two lines share a corner, the first of
+    # its two entries is the end of the left and of the upper edge.
     along_rows = _partners(np.arange(len(xs)))
     along_columns = _partners(np.lexsort((ys, xs)))
     loops, seen = [], np.zeros(len(xs), bool)
@@ -51,7 +51,7 @@ def mask_loops(mask: np.ndarray) -> list[np.ndarray]:
 
 
 def _partners(order: np.ndarray) -> np.ndarray:
-    """The other end of the edge of each corner, if corners in this order are ends by turns."""
+    """For each corner, the other end of its edge; in ``order``, edges begin and end at alternate corners."""
     partners = np.empty(len(order), np.int64)
     partners[order[0::2]], partners[order[1::2]] = order[1::2], order[0::2]
     return partners
@@ -60,13 +60,13 @@ def _partners(order: np.ndarray) -> np.ndarray:
 def mask_polygon(mask: np.ndarray) -> list[int]:
     """One polygon for a mask of any number of parts and holes.
 
-    Its lines are joined by bridges that are passed once there and once back, and so enclose nothing.
+    Bridges join its lines. The polygon passes each bridge once in either direction, so that bridges enclose nothing.
 
     Args:
         mask: bool of shape (H, W).
 
     Returns:
-        [x1, y1, x2, y2, ...], which pycocotools fills to the very mask; empty for a mask without pixels.
+        [x1, y1, x2, y2, ...], which pycocotools fills to exactly this mask; empty for a mask without pixels.
     """
     loops = mask_loops(mask)
     if not loops:

@@ -1,4 +1,4 @@
-"""Files by name, in a folder or in a zip as COCO's server takes them: https://cocodataset.org/#upload"""
+"""Reading of files by name from a folder, or from a zip as COCO's server takes it: https://cocodataset.org/#upload"""
 
 import os
 import zipfile
@@ -15,12 +15,12 @@ _HEADER = 2**16  # bytes that a PNG may have beside its pixels
 
 
 def is_zip(path: str | Path) -> bool:
-    """Whether a path names a zip file; its name says so."""
+    """Whether a path names a zip file, by its suffix."""
     return str(path).lower().endswith('.zip')
 
 
 class FileSource:
-    """Files of a folder, or of a zip in whatever folder of it; picklable, and usable in several processes.
+    """Files of a folder, or of any folder in a zip; picklable, and usable in several processes.
 
     Args:
         path: The folder or the zip.
@@ -33,7 +33,7 @@ class FileSource:
         self._members: dict[str, list[zipfile.ZipInfo]] = {}
 
     def __reduce__(self) -> tuple:
-        """The path alone: every process opens the zip for itself."""
+        """Keep the path only: every process opens the zip for itself."""
         return type(self), (self.path,)
 
     def place(self, name: str) -> str:
@@ -46,13 +46,13 @@ class FileSource:
         Args:
             name: Its name; in a zip the folder that it lies in does not matter.
             named_by: The file that names it, for the error.
-            error: What to raise.
-            limit: Bytes that a file of a zip may have when it is unpacked; None: what a PNG of the largest size that
-                is allowed has.
+            error: The type of error to raise.
+            limit: Largest size of a file from a zip, in bytes after unpacking; None: the size of a PNG with the most
+                pixels that are allowed.
 
         Raises:
-            UserError: Or ``error``, if there is no such file, it cannot be read, is larger, or, in a zip, there are
-                several of its name.
+            UserError: Of the type ``error``, if there is no such file, it cannot be read or is larger, or a zip holds
+                several files of this name.
         """
         try:
             if not is_zip(self.path):
@@ -60,7 +60,9 @@ class FileSource:
                     return file.read()
             return self._read_member(name, named_by, error, 4 * max_pixels() + _HEADER if limit is None else limit)
         except (OSError, ValueError, RuntimeError, EOFError, zipfile.BadZipFile, zlib.error) as problem:
-            reason = getattr(problem, 'strerror', None) or problem  # a name can hold what no file's name can
+            reason = (
+                getattr(problem, 'strerror', None) or problem
+            )  # a ValueError: the name is none that a file can have
             raise error(f'{self.place(name)!r} cannot be read ({reason}): {named_by} names it') from None
 
     def json_name(self) -> str:
@@ -83,7 +85,7 @@ class FileSource:
         return found[0]
 
     def _open(self) -> zipfile.ZipFile:
-        if self._zip is None or self._process != os.getpid():  # a fork would share the place in the file
+        if self._zip is None or self._process != os.getpid():  # forked processes would share one position in the file
             self._zip, self._process, self._members = zipfile.ZipFile(self.path), os.getpid(), {}
             for member in self._zip.infolist():
                 if not member.is_dir() and not member.filename.startswith('__MACOSX/'):
@@ -103,10 +105,10 @@ class FileSource:
 
 
 def read_json_of(path: str | Path) -> dict:
-    """Load a JSON, or the only one of a zip.
+    """Load a JSON file, or the only JSON file of a zip.
 
     Raises:
-        UserError: As :func:`~.panoptic_json.read_json` and :meth:`FileSource.json_name`.
+        UserError: See :func:`~.panoptic_json.read_json` and :meth:`FileSource.json_name`.
     """
     if not is_zip(path):
         return read_json(str(path), remedy="name a JSON in COCO's panoptic format, or a zip with one in it")
@@ -116,5 +118,5 @@ def read_json_of(path: str | Path) -> dict:
 
 
 def default_folder(path: str | Path) -> str:
-    """Where the PNGs of a JSON lie if nobody says otherwise: in the zip itself, or in the folder of the JSON's name."""
+    """The default folder of a JSON's PNGs: the zip itself, or the folder of the JSON's name without its suffix."""
     return str(path) if is_zip(path) else os.path.splitext(str(path))[0]

@@ -1,7 +1,7 @@
-"""Image files: what their headers claim, whether they are whole, and how they are decoded.
+"""Image files: the size in the header, completeness, and decoding.
 
-A few bytes can claim an image of many gigabytes, which a decoder then makes room for. Therefore the size is read from
-the header, by Pillow, and compared with what is allowed and with what a JSON says before anything is decoded.
+A few bytes can claim an image of many gigabytes, and a decoder allocates memory for it. Therefore Pillow reads the size
+from the header, and the size is compared with the limit and with the JSON before anything is decoded.
 """
 
 import contextlib
@@ -17,30 +17,30 @@ from PIL import Image
 from mmpanoptic.utils import DatasetError, UserError
 
 MAX_PIXELS = 2**27
-# Of what OpenCV decodes, that of which Pillow reads the size which is decoded. A JPEG 2000 states it twice.
+# Formats that OpenCV decodes to the size that Pillow reads. JPEG 2000 is none: it states its size twice.
 FORMATS = ('AVIF', 'BMP', 'GIF', 'JPEG', 'PNG', 'PPM', 'TIFF', 'WEBP')
-_LOSSY = ('AVIF', 'JPEG', 'WEBP')  # or may be
-_ORIENTATION, _TURNED = 0x0112, range(5, 9)  # of EXIF: by 90 or 270 degrees
-_TURNABLE = ('JPEG', 'MPO', 'PNG')  # OpenCV looks for EXIF in no others
+_LOSSY = ('AVIF', 'JPEG', 'WEBP')  # always or at times
+_ORIENTATION, _TURNED = 0x0112, range(5, 9)  # EXIF's tag, and its values for turns by 90 or 270 degrees
+_TURNABLE = ('JPEG', 'MPO', 'PNG')  # OpenCV reads EXIF from these only
 _VARIABLE = 'MMPANOPTIC_MAX_PIXELS'
 _LARGEST = 2**30  # OpenCV's own limit
 
 
 def set_max_pixels(pixels: int) -> None:
-    """Let images, label maps and panoptic PNGs have at most so many pixels, in this process and those it starts.
+    """Set the largest number of pixels of images, label maps and panoptic PNGs, in this process and those it starts.
 
-    It is kept in the environment, as ``MMPANOPTIC_MAX_PIXELS``, where workers find it however they are started.
-    Pillow's own limit, ``PIL.Image.MAX_IMAGE_PIXELS``, is raised to it where it is lower.
+    The limit is kept in the environment variable ``MMPANOPTIC_MAX_PIXELS``, where workers find it however they are
+    started. If Pillow's own limit, ``PIL.Image.MAX_IMAGE_PIXELS``, is lower, it is raised to the same number.
 
     Raises:
-        UserError: If it is not 1 to 2**30, beyond which OpenCV decodes nothing.
+        UserError: If it is not 1 to 2**30. OpenCV decodes no larger image.
     """
     os.environ[_VARIABLE] = str(pixels)
     max_pixels()
 
 
 def max_pixels() -> int:
-    """The limit that :func:`set_max_pixels` or the environment has set, 2**27 if none has.
+    """The limit from :func:`set_max_pixels` or the environment; 2**27 by default.
 
     Raises:
         UserError: If it is no number from 1 to 2**30.
@@ -54,7 +54,7 @@ def max_pixels() -> int:
 
 
 def check_pixels(height: int, width: int, name: str) -> None:
-    """Refuse an image that has no pixel or more than are allowed.
+    """Refuse an image that has no pixels, or more than are allowed.
 
     Raises:
         DatasetError: Naming the size and the limit.
@@ -74,11 +74,11 @@ def _too_large(name: str, claim: str) -> DatasetError:
 
 
 def image_size(file: bytes | str | Path, name: str | None = None) -> tuple[int, int]:
-    """Height and width of an image as its header claims them, an orientation in EXIF not applied; nothing is decoded.
+    """Height and width in an image's header. EXIF's orientation is not applied, and nothing is decoded.
 
     Args:
         file: The contents, or a local path.
-        name: What to call it in an error; by default the path.
+        name: What to call the image in an error; by default the path.
 
     Raises:
         DatasetError: If it is no image of :data:`FORMATS`, holds several, or claims more pixels than are allowed.
@@ -86,7 +86,7 @@ def image_size(file: bytes | str | Path, name: str | None = None) -> tuple[int, 
     name = name or str(file)
     with decoding(name), _open(file) as image:
         width, height = image.size
-        # A camera's JPEG may hold previews; its first picture is the one that is meant.
+        # A camera's JPEG may hold previews after the image itself.
         pages = 1 if image.format in ('JPEG', 'MPO') else getattr(image, 'n_frames', 1)
     if pages > 1:
         raise DatasetError(f'{name} holds {pages} images, of which only the first would be read: write a file for each')
@@ -95,7 +95,7 @@ def image_size(file: bytes | str | Path, name: str | None = None) -> tuple[int, 
 
 
 def loaded_size(path: str | Path) -> tuple[int, int]:
-    """Height and width of an image file as it is loaded for training: turned where EXIF says so; nothing is decoded.
+    """Height and width of an image file as training loads it: turned where EXIF says so. Nothing is decoded.
 
     Raises:
         DatasetError: See :func:`image_size`.
@@ -107,7 +107,13 @@ def loaded_size(path: str | Path) -> tuple[int, int]:
 
 
 def check_size(size: tuple[int, int], expected: tuple[int, int], name: str, of: str) -> None:
-    """Refuse an image or a map of another size, both as (height, width), than that of what it belongs to.
+    """Refuse an image or a map whose size is not the expected one; both are (height, width).
+
+    Args:
+        size: Its size.
+        expected: The size that it must have.
+        name: What to call it in an error.
+        of: What has the expected size, for the error.
 
     Raises:
         DatasetError: Naming both sizes.
@@ -120,12 +126,12 @@ def check_size(size: tuple[int, int], expected: tuple[int, int], name: str, of: 
 
 
 def load_label_map(path: Path, expected: tuple[int, int], of: str) -> np.ndarray:
-    """A label map as it is stored: values, or indices of a palette.
+    """Load a label map without conversion: values, or indices of a palette.
 
     Args:
-        path: Its file.
-        expected: Height and width that it must have.
-        of: What has them, for the error.
+        path: The file.
+        expected: Height and width that the map must have.
+        of: What has this size, for the error.
 
     Returns:
         Array of shape (H, W), or (H, W, C) from a file of several channels.
@@ -143,26 +149,29 @@ def load_label_map(path: Path, expected: tuple[int, int], of: str) -> np.ndarray
 
 @contextlib.contextmanager
 def decoding(name: str) -> Iterator[None]:
-    """What a decoder raises inside is an error of one line that names the file.
+    """Turn any error of a decoder into one line that names the file.
 
     Raises:
-        DatasetError: See above.
+        DatasetError: If anything is raised inside.
     """
     try:
         yield
     except UserError:
         raise
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:  # names a limit of Pillow's own
+    except (
+        Image.DecompressionBombError,
+        Image.DecompressionBombWarning,
+    ) as error:  # Pillow's message has its own limit
         pixels = re.search(r'(\d+) pixels', str(error))
         raise _too_large(name, f'to have {pixels[1]} pixels' if pixels else 'to be larger') from None
-    except Exception as error:  # decoders meet bytes that nobody has checked, and raise whatever these lead to
+    except Exception as error:  # unchecked bytes can make a decoder raise anything
         text = str(error).strip().partition('\n')[0]
         reason = '' if isinstance(error, Image.UnidentifiedImageError) or not text else f' ({text})'
         raise DatasetError(f'{name} cannot be decoded as an image: fetch or write it again{reason}') from None
 
 
 def _open(file: bytes | str | Path) -> Image.Image:
-    """A file in Pillow, of which only the header is read."""
+    """Open a file with Pillow, which reads only the header."""
     limit = max_pixels()
     if Image.MAX_IMAGE_PIXELS is not None and limit > Image.MAX_IMAGE_PIXELS:
         Image.MAX_IMAGE_PIXELS = limit
@@ -170,7 +179,7 @@ def _open(file: bytes | str | Path) -> Image.Image:
 
 
 def remedy_of(data: bytes) -> str:
-    """What to do about a file that OpenCV does not decode."""
+    """How to mend a file that OpenCV does not decode."""
     with contextlib.suppress(Exception), _open(data) as image:
         if image.mode in ('F', 'I'):
             return 'it has 32 bits a channel, write it with 8 or 16'
@@ -178,10 +187,10 @@ def remedy_of(data: bytes) -> str:
 
 
 def check_complete(data: bytes, name: str) -> None:
-    """Refuse a JPEG or PNG that ends too early; decoders fill the missing rows with grey or black.
+    """Refuse a JPEG or PNG that ends too early. Decoders would fill the missing rows with grey or black.
 
     Raises:
-        DatasetError: If the bytes are a JPEG or PNG without its end.
+        DatasetError: If the bytes are a JPEG or PNG without its end marker.
     """
     if data.startswith(b'\x89PNG'):
         complete = data.rfind(b'IEND') > 0

@@ -1,28 +1,30 @@
-"""Instances from a COCO instances JSON, to go with a panoptic one.
+"""Instances from a COCO instances JSON, alone or beside a panoptic JSON.
 
 Format: https://cocodataset.org/#format-data (1. Object Detection).
 """
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from mmengine.logging import print_log
 
+from mmpanoptic.results.coco import Category, CocoImage, Id
 from mmpanoptic.utils import DatasetError
 
-from .json_checks import check_bbox, check_types, entries, refuse_repeats
+from .json_checks import Types, check_bbox, check_types, entries, refuse_repeats
 from .masks import check_mask
 from .panoptic_json import parse_categories
 
 
 def unused_parent(data: dict) -> dict | None:
-    """The parent category that Roboflow adds in front of an instances JSON and that is no class, or None.
+    """The parent category that Roboflow puts first in an instances JSON and that is no class; None if there is none.
 
-    That is the category of id 0 and supercategory 'none' whose name is the supercategory of all others, if no
-    annotation is of it. Any other category without annotations is a class: another split may have some.
+    It has id 0 and supercategory 'none', its name is the supercategory of all other categories, and no annotation uses
+    it. Any other category without annotations is a class: another split may use it.
 
     Args:
-        data: Contents of the file; None for what is no list of categories, which whoever reads them refuses.
+        data: Contents of the file. If ``categories`` is malformed, the result is None; the later checks refuse it.
     """
     categories, annotations = data.get('categories'), data.get('annotations') or []
     if not isinstance(categories, list) or not all(isinstance(one, dict) for one in categories):
@@ -36,14 +38,14 @@ def unused_parent(data: dict) -> dict | None:
 
 
 def with_used_categories(data: dict, path: str) -> dict:
-    """An instances JSON without its :func:`unused_parent`. The log says what was left out.
+    """Leave the :func:`unused_parent` out of an instances JSON, and log it.
 
     Args:
         data: Contents of the file.
-        path: Its name for the log.
+        path: The file's name for the log.
 
     Returns:
-        The same contents, with other ``categories`` where there is such a one.
+        The same contents; if there is such a category, with a new list of ``categories``.
     """
     parent = unused_parent(data)
     if parent is None:
@@ -53,14 +55,14 @@ def with_used_categories(data: dict, path: str) -> dict:
     return {**data, 'categories': [one for one in data['categories'] if one is not parent]}
 
 
-def parse_things(data: dict, path: str) -> list[dict]:
-    """Categories of an instances JSON, all of which are things unless they say otherwise.
+def parse_things(data: dict, path: str) -> list[Category]:
+    """Check the categories of an instances JSON. A category is a thing class unless its ``isthing`` is 0.
 
     Returns:
-        See :func:`~mmpanoptic.formats.panoptic_json.parse_categories`; there may be any number.
+        See :func:`~mmpanoptic.formats.panoptic_json.parse_categories`; their number has no limit.
 
     Raises:
-        DatasetError: See there.
+        DatasetError: See :func:`~mmpanoptic.formats.panoptic_json.parse_categories`.
     """
     categories = entries(data.get('categories'), path, 'categories', 'give `ann_file` a COCO instances JSON')
     return parse_categories([{'isthing': 1, **category} for category in categories], path, limit=None)
@@ -69,19 +71,20 @@ def parse_things(data: dict, path: str) -> list[dict]:
 def load_instances(
     data: dict,
     path: str,
-    category_of: dict,
-    images: Sequence[dict],
+    category_of: Mapping[Id, Category],
+    images: Sequence[CocoImage],
     panoptic_path: str | None,
     need_masks: bool = True,
-) -> dict[int | str, list[dict]]:
-    """Check an instances JSON against a panoptic one and give its instances in mmdet's form.
+) -> dict[Id, list[dict[str, Any]]]:
+    """Check an instances JSON against a panoptic one and convert its instances to mmdet's form.
 
     Args:
         data: Contents of the instances JSON. It may hold more images than the panoptic one and fewer categories.
-        path: Its name for errors.
+        path: The instances JSON's name for errors.
         category_of: The panoptic JSON's parsed categories by id.
         images: The panoptic JSON's ``images``.
-        panoptic_path: Its name for errors; None: there is none, and what is said of it above holds of this file.
+        panoptic_path: The panoptic JSON's name for errors. None if there is no panoptic JSON; ``category_of`` and
+            ``images`` then come from the instances JSON.
         need_masks: Whether every annotation must have a mask.
 
     Returns:
@@ -94,11 +97,11 @@ def load_instances(
     """
     _check_categories(data, path, category_of, panoptic_path)
     _check_images(data, path, images, panoptic_path)
-    size_of = {image['id']: [image['height'], image['width']] for image in images}
+    size_of = {image['id']: (image['height'], image['width']) for image in images}
     key = 'ann_file' if panoptic_path is None else 'inst_ann_file'
     annotations = entries(data.get('annotations'), path, 'annotations', f'give `{key}` a COCO instances JSON')
     refuse_repeats((a['id'] for a in annotations if 'id' in a), f'{path}: annotation id')
-    instances_of = defaultdict(list)
+    instances_of: dict[Id, list[dict[str, Any]]] = defaultdict(list)
     for annotation in annotations:
         where = f'{path}: annotation {annotation.get("id")!r} of image {annotation.get("image_id")!r}'
         check_types(annotation, dict(image_id=(int, str)), where)
@@ -120,10 +123,15 @@ def load_instances(
 
 
 def _check_annotation(
-    annotation: dict, where: str, category_of: dict, size: list[int], panoptic_path: str | None, need_masks: bool
+    annotation: dict,
+    where: str,
+    category_of: Mapping[Id, Category],
+    size: tuple[int, int],
+    panoptic_path: str | None,
+    need_masks: bool,
 ) -> None:
-    """Refuse an annotation of wrong types, of what is no thing, or whose mask is not of its image's size."""
-    types = dict(category_id=(int, str), bbox=list, segmentation=(list, dict), area=(int, float))
+    """Refuse an annotation with wrong types, of no thing class, or whose mask does not have its image's size."""
+    types: Types = dict(category_id=(int, str), bbox=list, segmentation=(list, dict), area=(int, float))
     needed = {'category_id', 'bbox'} | ({'segmentation'} if need_masks else set())
     check_types(annotation, {key: of for key, of in types.items() if key in annotation.keys() | needed}, where)
     check_bbox(annotation['bbox'], where)
@@ -139,10 +147,10 @@ def _check_annotation(
     if annotation.get('iscrowd', 0) not in (0, 1):
         raise DatasetError(f'{where} has iscrowd {annotation["iscrowd"]!r}: write 0 or 1')
     if 'segmentation' in annotation:
-        check_mask(annotation['segmentation'], *size, where, compressed=False)  # the loader does that
+        check_mask(annotation['segmentation'], *size, where, compressed=False)  # the loader checks compressed runs
 
 
-def _check_categories(data: dict, path: str, category_of: dict, panoptic_path: str | None) -> None:
+def _check_categories(data: dict, path: str, category_of: Mapping[Id, Category], panoptic_path: str | None) -> None:
     categories = entries(data.get('categories'), path, 'categories', 'give `inst_ann_file` an instances JSON')
     first = data['annotations'][:1] if isinstance(data.get('annotations'), list) else []
     if any('segments_info' in annotation for annotation in first if isinstance(annotation, dict)):
@@ -152,24 +160,24 @@ def _check_categories(data: dict, path: str, category_of: dict, panoptic_path: s
         raise DatasetError(f'{path} is a panoptic JSON: {remedy}')
     for category in categories:
         check_types(category, dict(id=(int, str), name=str), f'{path}: category {category.get("id")!r}')
-        own = category_of.get(category.get('id'))
-        if panoptic_path is None and not own['isthing']:
-            name = own['name']
+        known = category_of.get(category['id'])
+        if panoptic_path is None and known is not None and not known['isthing']:
+            name = known['name']
             raise DatasetError(f'{path}: category {name!r} has isthing 0, and instances are things: leave it out')
-        if own is None or own['name'] != category.get('name') or not own['isthing']:
+        if known is None or known['name'] != category['name'] or not known['isthing']:
             raise DatasetError(
-                f'{path}: category {category.get("id")!r} ({category.get("name")!r}) is no thing of that id and name '
+                f'{path}: category {category["id"]!r} ({category["name"]!r}) is no thing of that id and name '
                 f'in {panoptic_path}: both files must number their things alike'
             )
 
 
-def _check_images(data: dict, path: str, images: Sequence[dict], panoptic_path: str | None) -> None:
-    """Every image must be in both files: one without an instance differs from one that the file does not know."""
-    theirs = entries(data.get('images'), path, 'images', 'give `inst_ann_file` a COCO instances JSON')
-    refuse_repeats((image.get('id') for image in theirs), f'{path}: image id')
-    theirs = {image['id']: image for image in theirs}
+def _check_images(data: dict, path: str, images: Sequence[CocoImage], panoptic_path: str | None) -> None:
+    """Refuse an instances JSON that lacks an image: an image without instances must still be listed."""
+    listed = entries(data.get('images'), path, 'images', 'give `inst_ann_file` a COCO instances JSON')
+    refuse_repeats((image.get('id') for image in listed), f'{path}: image id')
+    listed_by_id = {image['id']: image for image in listed}
     for image in images:
-        other = theirs.get(image['id'])
+        other = listed_by_id.get(image['id'])
         if other is None:
             raise DatasetError(
                 f'{path} lacks image {image["id"]!r} ({image["file_name"]}) of {panoptic_path}: use the instances of '

@@ -1,4 +1,4 @@
-"""Writing datasets in COCO's instances format: what the converters of instance maps share.
+"""Writing of datasets in COCO's instances format, for all converters of instance maps.
 
 Format: https://cocodataset.org/#format-data (1. Object Detection).
 """
@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from pycocotools import mask as rle
 
+from mmpanoptic.results.coco import CocoImage, CompressedMask, Id, InstanceAnnotation
 from mmpanoptic.structures.panoptic_map import run_starts
 from mmpanoptic.utils import DatasetError, UserError, require_folder, sole_writer, write_whole
 
@@ -25,12 +26,12 @@ class InstanceItem:
         annotations: Its instances as :func:`instances_to_coco` gives them, without ``id`` and ``image_id``.
     """
 
-    image: dict[str, Any]
-    annotations: list[dict[str, Any]]
+    image: CocoImage
+    annotations: list[InstanceAnnotation]
 
 
-def encode_instances(id_map: np.ndarray, ids: Iterable[int]) -> dict[int, dict[str, Any]]:
-    """Run-length encodings of many instances from one pass over their map, equal to pycocotools' of every mask.
+def encode_instances(id_map: np.ndarray, ids: Iterable[int]) -> dict[int, CompressedMask]:
+    """Encode the masks of many instances in one pass over their map, exactly as pycocotools encodes each mask.
 
     Args:
         id_map: Instance ids of shape (H, W), any integer type.
@@ -47,14 +48,14 @@ def encode_instances(id_map: np.ndarray, ids: Iterable[int]) -> dict[int, dict[s
     order = np.argsort(values, kind='stable')
     present, first, number = np.unique(values[order], return_index=True, return_counts=True)
     runs_of = {int(i): order[k : k + n] for i, k, n in zip(present, first, number, strict=True)}
-    encoded = {}
+    encoded: dict[int, CompressedMask] = {}
     for i in ids:
         if i not in runs_of:
             continue
         ones = np.stack([starts[runs_of[i]], lengths[runs_of[i]]], axis=1)
-        counts = ones.copy()
-        counts[1:, 0] -= ones[:-1].sum(1)  # from the end of a run to the start of the next
-        counts = counts.ravel().tolist()
+        gaps_and_ones = ones.copy()
+        gaps_and_ones[1:, 0] -= ones[:-1].sum(1)  # from the end of a run to the start of the next
+        counts = gaps_and_ones.ravel().tolist()
         if (rest := flat.size - sum(counts)) > 0:
             counts.append(rest)
         height, width = id_map.shape
@@ -65,11 +66,11 @@ def encode_instances(id_map: np.ndarray, ids: Iterable[int]) -> dict[int, dict[s
 
 def instances_to_coco(
     id_map: np.ndarray, category_of_id: Mapping[int, int], crowd_ids: Iterable[int] = ()
-) -> list[dict[str, Any]]:
+) -> list[InstanceAnnotation]:
     """Annotations of a map of instance ids.
 
     Args:
-        id_map: Ids of shape (H, W); what ``category_of_id`` lacks is no instance.
+        id_map: Ids of shape (H, W); an id that ``category_of_id`` lacks is no instance.
         category_of_id: Category id of every instance id; those without a pixel are left out.
         crowd_ids: Ids that are crowds.
 
@@ -93,7 +94,7 @@ def instances_to_coco(
 def write_instances(
     out_json: str | Path, items: Iterable[InstanceItem], categories: Sequence[Mapping[str, Any]]
 ) -> dict[str, Any]:
-    """Write a dataset in COCO's instances format: all of it or, if an item cannot be had, nothing.
+    """Write a dataset in COCO's instances format: all of it or, if an item raises an error, nothing.
 
     Args:
         out_json: The JSON to write; folders above it are made.
@@ -101,7 +102,7 @@ def write_instances(
         categories: ``categories`` of the JSON.
 
     Returns:
-        What the JSON holds. Annotations are numbered from 1: to pycocotools, 0 is no match.
+        Contents of the JSON. Annotation ids begin at 1, because pycocotools takes 0 for no match.
 
     Raises:
         UserError: If ``out_json`` is a folder, or another process writes to it.
@@ -120,9 +121,14 @@ def write_instances(
 
 def fill_instances(
     out_json: Path, items: Iterable[InstanceItem], categories: Sequence[Mapping[str, Any]]
-) -> dict[str, list[dict[str, Any]]]:
-    """What :func:`write_instances` writes, and its error of two items with one id."""
-    images, annotations = {}, []
+) -> dict[str, Any]:
+    """Contents of the JSON that :func:`write_instances` writes.
+
+    Raises:
+        DatasetError: If two items have the same image id.
+    """
+    images: dict[Id, CocoImage] = {}
+    annotations: list[dict[str, Any]] = []
     for item in items:
         image_id = item.image['id']
         if image_id in images:
@@ -138,7 +144,7 @@ def fill_instances(
 
 
 def has_instances_of(out_json: str | Path, image_ids: Iterable[int | str]) -> bool:
-    """Whether ``out_json`` is an instances JSON of just these images."""
+    """Whether ``out_json`` is an instances JSON of exactly these images."""
     try:
         content = json.loads(Path(out_json).read_text())
         return 'annotations' in content and {image['id'] for image in content['images']} == set(image_ids)

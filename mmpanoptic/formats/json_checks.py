@@ -1,16 +1,18 @@
 """Checks of single entries of COCO's JSON files; each error names the file, the entry and the remedy."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from mmpanoptic.utils import DatasetError
 
+Types = Mapping[str, type | tuple[type, ...]]
+
 
 def entries(values: object, path: str, key: str, remedy: str) -> list[dict]:
-    """The list of objects that stands in a JSON file under ``key``; it must not be empty.
+    """The list of objects under ``key`` in a JSON file; it must not be empty.
 
     Raises:
-        DatasetError: If it is anything else; the message ends with ``remedy``.
+        DatasetError: If ``values`` is anything else; the message ends with ``remedy``.
     """
     if not values:
         raise DatasetError(f'{path} lists no {key}: {remedy}')
@@ -19,10 +21,15 @@ def entries(values: object, path: str, key: str, remedy: str) -> list[dict]:
     return values
 
 
-def check_types(entry: dict, types: dict[str, type | tuple[type, ...]], where: str) -> None:
-    """Refuse an object of a JSON file that lacks a key or has a value of another type, or a number that is not finite.
+def check_types(entry: dict, types: Types, where: str) -> None:
+    """Refuse an object of a JSON file that lacks a key, or has a value of another type or a number that is not finite.
 
-    A ``file_name`` of several lines, which would be in many messages, is refused as well.
+    A ``file_name`` with line breaks is refused as well, because it would appear in many messages.
+
+    Args:
+        entry: The object.
+        types: The types that the value of each key may have.
+        where: What to call the object in an error.
 
     Raises:
         DatasetError: Naming ``where`` and the key.
@@ -34,7 +41,7 @@ def check_types(entry: dict, types: dict[str, type | tuple[type, ...]], where: s
                 raise DatasetError(f'{where} lacks `{key}`: add it')
             wanted = ' or '.join(one.__name__ for one in (of if isinstance(of, tuple) else (of,)))
             raise DatasetError(f'{where} has {key} {entry[key]!r}: write {wanted}')
-        if key == 'file_name' and value.splitlines() not in ([], [value]):
+        if key == 'file_name' and entry[key].splitlines() not in ([], [value]):
             raise DatasetError(f'{where} has file_name {value!r}, with line breaks in it: name the file without')
 
 
@@ -49,14 +56,14 @@ def check_bbox(bbox: list, where: str) -> None:
 
 
 def _is_number(value: object) -> bool:
-    """Whether a value is a finite number; to Python, truth is one, and JSON knows NaN and Infinity there."""
+    """Whether a value is a finite number and no bool; Python's JSON parser also gives NaN and Infinity."""
     if isinstance(value, float):
         return math.isfinite(value)
-    return isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63  # as arrays hold it
+    return isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63  # fits into int64
 
 
 def refuse_repeats(values: Iterable, what: str) -> None:
-    """Refuse ids or names that are none, or of which one occurs twice.
+    """Refuse values that cannot be ids or names, and values that occur twice.
 
     Raises:
         DatasetError: Naming ``what`` and the value.

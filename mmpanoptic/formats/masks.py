@@ -1,27 +1,30 @@
-"""COCO's masks of instances, polygons and run-length encodings, before pycocotools takes them.
+"""Checks of COCO's masks of instances, polygons and run-length encodings, before pycocotools takes them.
 
-It believes what it is given: a polygon far outside of its image ends the process, and an encoding of too few pixels
-gives a mask of whatever the memory holds.
+Pycocotools checks nothing: a polygon far outside of its image ends the process, and an encoding of too few pixels gives
+a mask with arbitrary memory in it.
 
 Format: https://cocodataset.org/#format-data (1. Object Detection).
 """
 
 import math
+from typing import Any
 
 import numpy as np
 
 from mmpanoptic.utils import DatasetError
 
-_REACH = 10  # polygons of published datasets leave their images by pixels; pycocotools makes room for every step
+# Times the image's longer side. Polygons of published datasets leave their images by some pixels; pycocotools allocates
+# memory for every pixel along a line.
+_REACH = 10
 
 
 def check_mask(mask: object, height: int, width: int, where: str, compressed: bool = True) -> None:
-    """Refuse a mask that is none, or none of an image of that size (pixels).
+    """Refuse a malformed mask, or one that does not fit its image.
 
     Args:
-        mask: A list of polygons [x1, y1, x2, y2, ...], or ``size`` and ``counts``, a list or compressed.
-        height: Of its image.
-        width: Of its image.
+        mask: A list of polygons [x1, y1, x2, y2, ...], or an RLE with ``size`` and ``counts`` (a list, or compressed).
+        height: Height of its image in pixels.
+        width: Width of its image in pixels.
         where: What to call the annotation in an error.
         compressed: Whether to add up compressed runs too. That takes as long as reading their JSON does.
 
@@ -37,12 +40,12 @@ def check_mask(mask: object, height: int, width: int, where: str, compressed: bo
         raise DatasetError(f'{where} has segmentation {mask!r}: write polygons or an RLE')
 
 
-def _check_polygon(polygon: object, height: int, width: int, where: str) -> None:
+def _check_polygon(polygon: Any, height: int, width: int, where: str) -> None:
     reach = _REACH * max(height, width)
     try:
         right = isinstance(polygon, list) and math.isfinite(sum(polygon))
         right = right and (not polygon or -reach <= min(polygon) <= max(polygon) <= reach)
-    except (TypeError, OverflowError):  # not of numbers, or of numbers that no float can be
+    except (TypeError, OverflowError):  # not numbers, or numbers too large for a float
         right = False
     if not right:
         shown = repr(polygon)
@@ -59,6 +62,7 @@ def _check_runs(mask: dict, height: int, width: int, where: str, compressed: boo
             f'{where} has a mask (RLE) of size {size!r}, its image is {height}x{width} (height x width): encode it at '
             'the size of the image'
         )
+    pixels: int | None
     if isinstance(counts, str):
         pixels = _sum_of_runs(counts) if compressed else height * width
     elif isinstance(counts, list) and all(type(count) is int and count >= 0 for count in counts):
@@ -73,10 +77,11 @@ def _check_runs(mask: dict, height: int, width: int, where: str, compressed: boo
 
 
 def _sum_of_runs(counts: str) -> int | None:
-    """Pixels of compressed runs; None if they are no such thing.
+    """The number of pixels of compressed runs; None if the string is no valid encoding.
 
-    A character holds 5 bits of a number, the lowest first, and whether there are more; the last one has the sign too.
-    From the fourth on, numbers are differences to the run before the last.
+    Each character holds 5 bits of a number, lowest bits first, and a bit that tells whether more characters follow. The
+    last character of a number holds its sign too. From the fourth number on, each is a difference to the second run
+    before it.
     """
     characters = np.frombuffer(counts.encode('utf-8', 'replace'), np.uint8).astype(np.int64) - 48
     if not len(characters) or characters.min() < 0 or characters.max() >= 64 or characters[-1] & 32:
@@ -84,7 +89,7 @@ def _sum_of_runs(counts: str) -> int | None:
     ends = np.flatnonzero((characters & 32) == 0)
     starts = np.concatenate([[0], ends[:-1] + 1])
     lengths = ends - starts + 1
-    if lengths.max() > 7:  # a run has 32 bits
+    if lengths.max() > 7:  # runs have at most 32 bits
         return None
     shifts = 5 * (np.arange(len(characters)) - np.repeat(starts, lengths))
     runs = np.add.reduceat((characters & 31) << shifts, starts)

@@ -1,4 +1,4 @@
-"""Reading and checking COCO panoptic JSON files: everything that can be wrong with one before a pixel is read.
+"""Reading of COCO panoptic JSON files, with all checks that need no pixels.
 
 Format: https://cocodataset.org/#format-data (4. Panoptic Segmentation).
 """
@@ -6,17 +6,18 @@ Format: https://cocodataset.org/#format-data (4. Panoptic Segmentation).
 import colorsys
 import functools
 import json
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
 
+from mmpanoptic.results.coco import Category, CocoImage, Id, PanopticAnnotation, Segment
 from mmpanoptic.structures import MAX_ID
 from mmpanoptic.utils import DatasetError, read_bytes
 
 from .images import check_pixels
-from .json_checks import check_bbox, check_types, entries, refuse_repeats
+from .json_checks import Types, check_bbox, check_types, entries, refuse_repeats
 
 MAX_CATEGORIES = 254  # labels are stored in 8 bits beside 255 for void
-_SEGMENT = dict(id=int, category_id=(int, str), area=(int, float), bbox=list)
+_SEGMENT: Types = dict(id=int, category_id=(int, str), area=(int, float), bbox=list)
 
 
 def read_json(path: str, backend_args: dict | None = None, remedy: str = 'set `ann_file` and `data_root`') -> dict:
@@ -34,16 +35,16 @@ def read_json(path: str, backend_args: dict | None = None, remedy: str = 'set `a
 
 
 def parse_json(content: bytes, path: str, top: type = dict) -> Any:
-    """Parse the contents of an annotation file, or of results, which are a ``list`` at the ``top``.
+    """Parse a JSON file whose top-level value has the type ``top``: ``dict`` for annotations, ``list`` for results.
 
     Raises:
-        DatasetError: If it is no JSON, or has something else at the top.
+        DatasetError: If it is no JSON, or its top-level value has another type.
     """
     try:
         data = json.loads(content)
     except RecursionError:
         raise DatasetError(f'{path} is nested too deeply for JSON of annotations: fetch or write it again') from None
-    except ValueError as error:  # of the decoding, the JSON, or an integer of thousands of digits
+    except ValueError as error:  # no UTF-8, no JSON, or an integer of thousands of digits
         raise DatasetError(f'{path} is not valid JSON ({error}): fetch or write it again') from None
     if not isinstance(data, top):
         wanted = 'a COCO annotation file is an object' if top is dict else 'results are a list of objects'
@@ -51,26 +52,26 @@ def parse_json(content: bytes, path: str, top: type = dict) -> Any:
     return data
 
 
-def parse_categories(categories: Sequence[dict] | None, path: str, limit: int | None = MAX_CATEGORIES) -> list[dict]:
-    """Check the ``categories`` of a panoptic JSON and give them contiguous labels, things first.
+def parse_categories(categories: object, path: str, limit: int | None = MAX_CATEGORIES) -> list[Category]:
+    """Check the ``categories`` of a panoptic JSON and give them contiguous labels, thing classes first.
 
     Args:
-        categories: The list as it stands in the file.
+        categories: The list in the file.
         path: The file's name for errors.
-        limit: How many there may be; None: any number, for instances without a semantic map.
+        limit: Largest number of categories; None: any number, for instances without a semantic map.
 
     Returns:
-        One dict a category in the file's order, with ``id``, ``name``, ``isthing`` (bool), ``label`` and, if the file
-        has it, ``color``.
+        The categories in the file's order.
 
     Raises:
         DatasetError: If the list is missing or empty, if ``id``, ``name`` or ``isthing`` is missing or of a wrong type,
             if an id or a name occurs twice, or if there are more than ``limit``.
     """
-    for category in entries(categories, path, 'categories', 'add `categories` with id, name and isthing'):
+    listed = entries(categories, path, 'categories', 'add `categories` with id, name and isthing')
+    for category in listed:
         shown = category.get('name', category.get('id'))
         if 'isthing' not in category:
-            if not any('isthing' in other for other in categories):
+            if not any('isthing' in other for other in listed):
                 raise DatasetError(
                     f'{path} is no panoptic JSON, as category {shown!r} lacks `isthing` and so do all: train an '
                     'instances JSON by a config of instances (starter/panet_r18_fpn.py), give it to `inst_ann_file` '
@@ -87,30 +88,29 @@ def parse_categories(categories: Sequence[dict] | None, path: str, limit: int | 
         if category['isthing'] not in (0, 1):
             raise DatasetError(f'{path}: category {category["name"]!r} has isthing {category["isthing"]!r}: use 0 or 1')
     for key in ('id', 'name'):
-        refuse_repeats((category[key] for category in categories), f'{path}: category {key}')
-    if limit is not None and len(categories) > limit:
+        refuse_repeats((category[key] for category in listed), f'{path}: category {key}')
+    if limit is not None and len(listed) > limit:
         raise DatasetError(
-            f'{path} has {len(categories)} categories: at most {limit} are supported, as labels of a semantic map are '
+            f'{path} has {len(listed)} categories: at most {limit} are supported, as labels of a semantic map are '
             'stored in 8 bits beside 255 for void: merge or leave out some, or train on instances alone (PANet)'
         )
-    things_first = sorted(categories, key=lambda category: not category['isthing'])  # stable: the file's order within
+    things_first = sorted(listed, key=lambda category: not category['isthing'])  # stable: keeps the file's order
     label_of = {category['id']: label for label, category in enumerate(things_first)}
-    kept = ('id', 'name', 'color')
-    return [
-        {
-            **{key: category[key] for key in kept if key in category},
-            'isthing': bool(category['isthing']),
-            'label': label_of[category['id']],
-        }
-        for category in categories
-    ]
+    return [_parsed(category, label_of[category['id']]) for category in listed]
+
+
+def _parsed(category: dict, label: int) -> Category:
+    parsed = Category(id=category['id'], name=category['name'], isthing=bool(category['isthing']), label=label)
+    if 'color' in category:
+        parsed['color'] = category['color']
+    return parsed
 
 
 def _is_colour(value: object) -> bool:
     return isinstance(value, (list, tuple)) and len(value) == 3 and all(v in range(256) for v in value)
 
 
-def dataset_meta(categories: Sequence[dict]) -> dict:
+def dataset_meta(categories: Sequence[Category]) -> dict[str, Any]:
     """The ``metainfo`` of a dataset from its parsed categories.
 
     Returns:
@@ -132,27 +132,29 @@ def _coco_colours() -> dict[str, tuple[int, int, int]]:
     import mmpanoptic.registry  # noqa: F401  (before mmdet, whose notices it drops)
 
     # isort: split
-    from mmdet.datasets import CocoPanopticDataset  # seconds, and who only scores files draws nothing
+    from mmdet.datasets import CocoPanopticDataset  # takes seconds, and scoring of files needs no colours
 
     return dict(zip(CocoPanopticDataset.METAINFO['classes'], CocoPanopticDataset.METAINFO['palette'], strict=True))
 
 
-def _colour(category: dict) -> tuple[int, int, int]:
-    """The file's own colour, COCO's colour of that name, or one that differs from its neighbours'."""
+def _colour(category: Category) -> tuple[int, int, int]:
+    """The colour in the file, else COCO's colour for this name, else one unlike those of neighbouring labels."""
     if 'color' in category:
-        return tuple(category['color'])
+        red, green, blue = category['color']
+        return red, green, blue
     if category['name'] in _coco_colours():
         return _coco_colours()[category['name']]
     hue = category['label'] * 0.618034 % 1.0  # the golden ratio spreads successive hues
     lightness = (0.45, 0.6, 0.35)[category['label'] % 3]
-    return tuple(round(255 * channel) for channel in colorsys.hls_to_rgb(hue, lightness, 0.75))
+    r, g, b = colorsys.hls_to_rgb(hue, lightness, 0.75)
+    return round(255 * r), round(255 * g), round(255 * b)
 
 
 def check_metainfo(given: dict, meta: dict, path: str) -> None:
-    """Compare a config's ``metainfo`` with what the file says.
+    """Compare a config's ``metainfo`` with the file's.
 
     Args:
-        given: The config's; ``classes``, ``thing_classes``, ``stuff_classes`` and ``palette`` are looked at.
+        given: The config's; only ``classes``, ``thing_classes``, ``stuff_classes`` and ``palette`` are compared.
         meta: The file's, see :func:`dataset_meta`.
         path: The file's name for errors.
 
@@ -189,26 +191,47 @@ def _difference(given: Sequence[str], found: Sequence[str]) -> str:
     return f'the config repeats {given[place]!r}'
 
 
-def annotations_by_image(data: dict, path: str) -> list[tuple[dict, dict | None]]:
+def annotations_by_image(data: dict, path: str) -> list[tuple[CocoImage, PanopticAnnotation | None]]:
     """Pair images with their annotations, in the order of ``annotations``.
 
-    That order is the one in which the official tool sums PQ. Files without any annotation (the test sets') give their
-    images in the order of ``images``.
+    The official tool sums PQ in this order. If the file has no annotations (test sets), every image is paired with
+    None, in the order of ``images``.
 
     Raises:
         DatasetError: If ``images`` is missing or empty, an image or annotation lacks a key or occurs twice, an
             annotation names an unknown image, or an image has no annotation although others have.
     """
     remedy = 'give `ann_file` the panoptic JSON'
-    images = entries(data.get('images'), path, 'images', remedy)
-    for image in images:
-        where = f'{path}: image {image.get("id", image)!r}'
-        check_types(image, dict(id=(int, str), file_name=str, height=int, width=int), where)
-        check_pixels(image['height'], image['width'], where)
+    listed = entries(data.get('images'), path, 'images', remedy)
+    for entry in listed:
+        where = f'{path}: image {entry.get("id", entry)!r}'
+        check_types(entry, dict(id=(int, str), file_name=str, height=int, width=int), where)
+        check_pixels(entry['height'], entry['width'], where)
+    images = cast(list[CocoImage], listed)
     refuse_repeats((image['id'] for image in images), f'{path}: image id')
     if not data.get('annotations'):
         return [(image, None) for image in images]
-    annotations = entries(data['annotations'], path, 'annotations', remedy)
+    annotations = _checked_annotations(entries(data['annotations'], path, 'annotations', remedy), path)
+    unpaired = {image['id']: image for image in images}
+    pairs: list[tuple[CocoImage, PanopticAnnotation | None]] = []
+    for annotation in annotations:
+        image = unpaired.pop(annotation['image_id'], None)
+        if image is None:
+            raise DatasetError(
+                f'{path}: {annotation["file_name"]} annotates image {annotation["image_id"]!r}, which `images` lacks: '
+                'add the image or drop the annotation'
+            )
+        pairs.append((image, annotation))
+    if unpaired:
+        first = next(iter(unpaired.values()))
+        raise DatasetError(
+            f'{path}: {len(unpaired)} images have no annotation, the first is {first["file_name"]} (id '
+            f'{first["id"]!r}): remove them from `images` or annotate them'
+        )
+    return pairs
+
+
+def _checked_annotations(annotations: list[dict], path: str) -> list[PanopticAnnotation]:
     for annotation in annotations:
         where = f'{path}: annotation of image {annotation.get("image_id")!r}'
         if 'segments_info' not in annotation:
@@ -217,26 +240,10 @@ def annotations_by_image(data: dict, path: str) -> list[tuple[dict, dict | None]
             )
         check_types(annotation, dict(image_id=(int, str), file_name=str, segments_info=list), where)
     refuse_repeats((annotation['image_id'] for annotation in annotations), f'{path}: annotation of image')
-    image_of = {image['id']: image for image in images}
-    pairs = []
-    for annotation in annotations:
-        image = image_of.pop(annotation['image_id'], None)
-        if image is None:
-            raise DatasetError(
-                f'{path}: {annotation["file_name"]} annotates image {annotation["image_id"]!r}, which `images` lacks: '
-                'add the image or drop the annotation'
-            )
-        pairs.append((image, annotation))
-    if image_of:
-        first = next(iter(image_of.values()))
-        raise DatasetError(
-            f'{path}: {len(image_of)} images have no annotation, the first is {first["file_name"]} (id '
-            f'{first["id"]!r}): remove them from `images` or annotate them'
-        )
-    return pairs
+    return cast(list[PanopticAnnotation], annotations)
 
 
-def parse_segments(annotation: dict, category_of: dict[int, dict], path: str) -> list[dict]:
+def parse_segments(annotation: PanopticAnnotation, category_of: Mapping[Id, Category], path: str) -> list[Segment]:
     """Check one image's ``segments_info`` and add the contiguous labels.
 
     Args:
@@ -245,15 +252,14 @@ def parse_segments(annotation: dict, category_of: dict[int, dict], path: str) ->
         path: The file's name for errors.
 
     Returns:
-        In the file's order, dicts with ``id``, ``label``, ``category_id``, ``is_thing``, ``iscrowd`` (0 or 1), ``area``
-        (pixels) and ``bbox`` ([x, y, width, height], pixels).
+        The segments in the file's order.
 
     Raises:
         DatasetError: If a key is missing or of a wrong type, a number is not finite, an area or a box is empty, an id
             is 0, too large or repeated, or a category is unknown.
     """
     where = f'{path}: {annotation["file_name"]}'
-    segments = []
+    segments: list[Segment] = []
     for segment in annotation['segments_info']:
         if not isinstance(segment, dict):
             raise DatasetError(f'{where}: segments_info holds {segment!r}: write objects with {", ".join(_SEGMENT)}')
@@ -279,7 +285,7 @@ def parse_segments(annotation: dict, category_of: dict[int, dict], path: str) ->
         if segment.get('iscrowd', 0) not in (0, 1):
             raise DatasetError(f'{shown} has iscrowd {segment["iscrowd"]!r}: write 0 or 1')
         segments.append(
-            dict(
+            Segment(
                 id=segment['id'],
                 label=category['label'],
                 category_id=segment['category_id'],

@@ -5,16 +5,18 @@ Format: https://cocodataset.org/#format-data (4. Panoptic Segmentation).
 
 import struct
 import zlib
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
 
 try:
     from kornia_rs import io as fast_png
-except ImportError:  # no wheel for this platform
-    fast_png = None
+except ImportError:
+    fast_png = None  # type: ignore[assignment]  # there is no wheel for this platform
 
 from mmpanoptic.drawing.encode import encode_png
+from mmpanoptic.results.coco import Segment
 from mmpanoptic.structures import MAX_ID, id_to_rgb, rgb_to_id
 from mmpanoptic.structures.panoptic_map import channels_to_id, ids_to_runs
 from mmpanoptic.utils import DatasetError
@@ -31,18 +33,18 @@ def decode_panoptic_png(data: bytes, name: str, size: tuple[int, int] | None = N
     Args:
         data: The file's bytes.
         name: What to call the file in an error.
-        size: Height and width that the map must have, read from the header before it is decoded; None: any that is
-            allowed (:func:`~mmpanoptic.formats.images.set_max_pixels`).
+        size: Height and width that the map must have; the header is compared with it before decoding. None: any size
+            within the limit (:func:`~mmpanoptic.formats.images.set_max_pixels`).
 
     Returns:
         Segment ids, int32 of shape (H, W).
 
     Raises:
-        DatasetError: If the bytes are no PNG, a truncated one, of another size, or not 8-bit RGB.
+        DatasetError: If the bytes are no PNG, are truncated, have another size, or are not 8-bit RGB.
     """
     if not data.startswith(b'\x89PNG\r\n\x1a\n'):
         raise DatasetError(f'{name} is not a PNG file: panoptic maps are 8-bit RGB PNGs')
-    if b'IEND' not in data[-12:]:  # cv2 would return the rows it has and leave the rest black, that is: void
+    if b'IEND' not in data[-12:]:  # cv2 would decode the rows that are there and leave the rest black, which is void
         raise DatasetError(f'{name} is truncated ({len(data)} bytes, no end marker): fetch or write it again')
     claimed = _claimed_size(data, name)
     if size is not None:
@@ -62,7 +64,7 @@ def decode_panoptic_png(data: bytes, name: str, size: tuple[int, int] | None = N
 
 
 def _claimed_size(data: bytes, name: str) -> tuple[int, int]:
-    """Height and width in the header, which Pillow need not open unless it is unusual, or that of an animation."""
+    """Height and width in the header. Pillow reads only unusual headers and those of animations."""
     whole = data[8:16] == b'\0\0\0\rIHDR' and zlib.crc32(data[12:29]) == int.from_bytes(data[29:33], 'big')
     if not whole or b'acTL' in data[: data.find(b'IDAT')]:
         return image_size(data, name)
@@ -72,22 +74,22 @@ def _claimed_size(data: bytes, name: str) -> tuple[int, int]:
 
 
 def _decode_fast(data: bytes, size: tuple[int, int]) -> np.ndarray | None:
-    """Decode an 8-bit RGB PNG, in a third of OpenCV's time; None if that cannot be, and OpenCV is to say why.
+    """Decode an 8-bit RGB PNG in a third of OpenCV's time.
 
     Returns:
-        RGB, uint8 of shape (H, W, 3), or None.
+        RGB, uint8 of shape (H, W, 3); None if this decoder cannot decode it. OpenCV then decodes it or says why not.
     """
-    # OpenCV's decoder is strict about what follows the pixels, this one is not.
+    # Unlike OpenCV's, this decoder ignores what follows the pixels; the check of the end makes up for it.
     if fast_png is None or data[12:16] != b'IHDR' or data[24:26] != _RGB_8_BITS or not data.endswith(_END):
         return None
     try:
         return fast_png.decode_image_png_u8(data, size, 'rgb')
-    except Exception:  # damaged, or of a kind that it does not know: its one error class is Exception
+    except Exception:  # damaged or unsupported; the decoder raises plain Exception
         return None
 
 
 def encode_panoptic_png(id_map: np.ndarray) -> bytes:
-    """The bytes of the panoptic PNG of segment ids of shape (H, W), each 0 (void) to 2**24 - 1.
+    """Encode segment ids of shape (H, W), each 0 (void) to 2**24 - 1, as a panoptic PNG.
 
     Raises:
         ValueError: If an id does not fit into 24 bits.
@@ -97,8 +99,8 @@ def encode_panoptic_png(id_map: np.ndarray) -> bytes:
     return encode_png(id_to_rgb(id_map))
 
 
-def segment_runs(ids: np.ndarray, segments: list[dict], path: str) -> tuple[np.ndarray, np.ndarray]:
-    """Positions in ``segments_info`` by runs of pixels, see :func:`mmpanoptic.structures.panoptic_map.ids_to_runs`.
+def segment_runs(ids: np.ndarray, segments: Sequence[Segment], path: str) -> tuple[np.ndarray, np.ndarray]:
+    """Index into ``segments_info`` for runs of pixels, see :func:`mmpanoptic.structures.panoptic_map.ids_to_runs`.
 
     Raises:
         DatasetError: If an id occurs that ``segments_info`` lacks.

@@ -1,7 +1,7 @@
-"""Writing datasets in COCO's panoptic format: what the converters share.
+"""Writing of datasets in COCO's panoptic format, for all converters.
 
-A dataset is one JSON and a folder of PNGs, and a reader takes either for granted once the other is there. So both are
-made beside their final place and moved there when all of it is complete (:func:`mmpanoptic.utils.whole_folder`).
+A dataset is one JSON and a folder of PNGs, and a reader of one expects the other. So both are made beside their final
+places and moved there when everything is complete (:func:`mmpanoptic.utils.whole_folder`).
 
 Format: https://cocodataset.org/#format-data (4. Panoptic Segmentation).
 """
@@ -16,13 +16,15 @@ from typing import Any
 
 import numpy as np
 
+from mmpanoptic.results.coco import CocoImage, WrittenSegment
 from mmpanoptic.structures import MAX_ID, VOID_ID
 from mmpanoptic.utils import DatasetError, UserError, check_replaceable, part_of, require_folder, whole_folder
 
 from .panoptic_json import parse_categories
 
 # One step of the three-dimensional golden-ratio sequence, a byte each for red, green and blue: successive multiples
-# spread evenly over the colour cube. It is odd, so the first 2**24 - 1 multiples are all different and none is void.
+# spread evenly over the colour cube. The step is odd, so the first 2**24 - 1 multiples are all different and none is 0
+# (void).
 _COLOUR_STEP = 0x8CABD1
 
 
@@ -37,27 +39,29 @@ class PanopticItem:
         segments_info: Its segments: ``id``, ``category_id``, ``area``, ``bbox`` [x, y, w, h], ``iscrowd``.
     """
 
-    image: dict[str, Any]
+    image: CocoImage
     png_name: str
     png: bytes
-    segments_info: list[dict[str, Any]]
+    segments_info: list[WrittenSegment]
 
 
 def distinct_id(k: int) -> int:
-    """The segment id of an image's k-th segment, k = 1, 2, ...: unique within the image, its colour unlike its
-    neighbours', the same in every run."""
+    """The segment id of an image's k-th segment, k = 1, 2, ...
+
+    Ids are unique within the image and the same in every run. Successive ids have unlike colours.
+    """
     return k * _COLOUR_STEP & MAX_ID
 
 
 def image_ids(paths: Iterable[str | Path]) -> list[int]:
-    """The numbers that files are called by, as COCO's images are, if these are all different; else 1, 2, ..."""
+    """The numbers in the file names, as in COCO, if every name is a number and all differ; else 1, 2, ..."""
     stems = [Path(path).stem for path in paths]
     ids = {int(stem) for stem in stems if stem.isascii() and stem.isdecimal()}
     return [int(stem) for stem in stems] if len(ids) == len(stems) else list(range(1, len(stems) + 1))
 
 
 def distinct_png_names(items: Sequence[PanopticItem]) -> list[PanopticItem]:
-    """The same items; where images of several folders have one name, their place stands before that of the PNG."""
+    """Make the PNG names of all items distinct: a name that occurs several times gets the item's index in front."""
     number = Counter(item.png_name for item in items)
     return [
         replace(item, png_name=f'{place}_{item.png_name}') if number[item.png_name] > 1 else item
@@ -67,7 +71,7 @@ def distinct_png_names(items: Sequence[PanopticItem]) -> list[PanopticItem]:
 
 def segments_to_coco(
     id_map: np.ndarray, category_of_id: Mapping[int, int], crowd_ids: Iterable[int] = ()
-) -> list[dict[str, Any]]:
+) -> list[WrittenSegment]:
     """``segments_info`` of a map of segment ids.
 
     Args:
@@ -80,7 +84,7 @@ def segments_to_coco(
         as [x, y, w, h] in pixels, ``iscrowd``.
 
     Raises:
-        KeyError: If an id occurs that has no category; its argument is that id.
+        KeyError: If an id in the map has no category; the error's argument is that id.
     """
     ys, xs = np.nonzero(id_map != VOID_ID)
     ids, index, areas = np.unique(id_map[ys, xs], return_inverse=True, return_counts=True)
@@ -108,11 +112,11 @@ def segments_to_coco(
 
 
 def read_categories(path: str | Path) -> list[dict[str, Any]]:
-    """The categories in a JSON file: a list in COCO's form, or a COCO dataset that holds one under ``categories``.
+    """Read categories from a JSON file: a list in COCO's form, or a COCO dataset with such a list in ``categories``.
 
     Raises:
-        UserError: If the file is missing or no such list, if an id is not a positive integer, or if
-            :func:`~.panoptic_json.parse_categories` finds fault with it.
+        UserError: If the file is missing or holds no such list, if an id is not a positive integer, or if
+            :func:`~.panoptic_json.parse_categories` refuses the list.
     """
     try:
         content = json.loads(Path(path).read_text())
@@ -134,17 +138,17 @@ def write_panoptic(
     categories: Sequence[Mapping[str, Any]],
     panoptic_dir: str | Path | None = None,
 ) -> dict[str, Any]:
-    """Write a dataset in COCO's panoptic format: all of it or, if an item cannot be had, nothing.
+    """Write a dataset in COCO's panoptic format: all of it or, if an item raises an error, nothing.
 
     Args:
         out_json: The JSON to write; folders above it are made.
         items: The images, in the order in which the JSON shall list them; consumed one by one.
-        categories: ``categories`` of the JSON: ``id``, ``name``, ``isthing``, and whatever else.
+        categories: ``categories`` of the JSON: ``id``, ``name``, ``isthing``, and any other keys.
         panoptic_dir: The folder for the PNGs; ``out_json`` without its suffix by default. What an earlier run wrote
             there is replaced.
 
     Returns:
-        What the JSON holds.
+        Contents of the JSON.
 
     Raises:
         UserError: See :func:`check_places`; or if another process writes to one of them.
@@ -159,7 +163,7 @@ def write_panoptic(
 
 
 def check_places(out_json: str | Path, panoptic_dir: str | Path | None = None) -> tuple[Path, Path]:
-    """Refuse places that :func:`write_panoptic` could not write to, before the items are made; folders are made.
+    """Refuse paths that :func:`write_panoptic` could not write to, before any item is made. Parent folders are made.
 
     Returns:
         The JSON and the folder of its PNGs.
@@ -177,10 +181,10 @@ def check_places(out_json: str | Path, panoptic_dir: str | Path | None = None) -
     check_replaceable(panoptic_dir, _maker(out_json, panoptic_dir), 'panoptic_dir')
     if out_json.exists():
         try:
-            own = 'panoptic_dir' in json.loads(out_json.read_text())['info']
+            replaceable = 'panoptic_dir' in json.loads(out_json.read_text())['info']
         except (OSError, ValueError, KeyError, TypeError):
-            own = False
-        if not own:
+            replaceable = False
+        if not replaceable:
             raise UserError(f'{out_json} is there and was not written by mmpanoptic: move it away or name another file')
     require_folder(str(out_json.parent), 'folder of the JSON')
     require_folder(str(panoptic_dir.parent), 'folder above the PNGs')
@@ -188,7 +192,7 @@ def check_places(out_json: str | Path, panoptic_dir: str | Path | None = None) -
 
 
 def _maker(out_json: Path, panoptic_dir: Path) -> str:
-    """Both may move together; the PNGs of another JSON are another maker's."""
+    """The maker's name contains the JSON's path relative to the PNGs: JSON and PNGs may be moved together."""
     return f'the writer of {os.path.relpath(os.path.realpath(out_json), os.path.realpath(panoptic_dir.parent))}'
 
 
@@ -199,17 +203,17 @@ def fill_panoptic(
     out_json: Path,
     panoptic_dir: Path,
 ) -> dict[str, Any]:
-    """Write the PNGs of items into a folder, where they are now.
+    """Write the PNGs of items into a folder.
 
     Args:
-        folder: The folder.
+        folder: The folder, for now.
         items: See :func:`write_panoptic`.
         categories: See :func:`write_panoptic`.
-        out_json: Where the JSON is going to lie.
-        panoptic_dir: Where the PNGs are going to lie.
+        out_json: Final path of the JSON.
+        panoptic_dir: Final path of the folder of PNGs.
 
     Returns:
-        What the JSON shall hold.
+        Contents of the JSON.
 
     Raises:
         OSError: If a PNG cannot be written.

@@ -70,6 +70,23 @@ class PanopticAnnotation(TypedDict):
     segments_info: list[dict[str, Any]]
 
 
+class CompressedMask(TypedDict):
+    """A mask as COCO's compressed run-length encoding; ``size`` is [height, width]."""
+
+    size: list[int]
+    counts: str
+
+
+class InstanceAnnotation(TypedDict):
+    """An entry of ``annotations`` of an instances JSON that is written, before it gets its ``id`` and ``image_id``."""
+
+    category_id: int
+    area: int
+    bbox: list[int]
+    iscrowd: int
+    segmentation: CompressedMask
+
+
 class _Instance(TypedDict):
     image_id: Id
     category_id: Id | None

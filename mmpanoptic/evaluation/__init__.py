@@ -1,1 +1,1 @@
-"""Scores: panoptic quality as pure functions, the account of what is lost, metrics, tables."""
+"""Scores: panoptic quality as pure functions, the account of lost points, metrics, tables."""

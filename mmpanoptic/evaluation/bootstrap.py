@@ -1,7 +1,7 @@
-"""How far scores would move if the images were others: intervals by bootstrap over images.
+"""Confidence intervals of scores by bootstrap over images.
 
 Source: Efron and Tibshirani, An Introduction to the Bootstrap, chapter 13 (percentile intervals). Images are drawn with
-replacement; classes that occur in no drawn image are left out of a mean, as the official tool leaves them out.
+replacement. Classes that occur in no drawn image are left out of a mean, as in the official tool.
 """
 
 from collections.abc import Mapping, Sequence
@@ -31,7 +31,7 @@ class ImageStats(NamedTuple):
 
 
 def image_stats(counts: Counts, matching: Matching, num_images: int, num_classes: int) -> ImageStats:
-    """Sums of each image."""
+    """Sums of each image and class."""
 
     def table(image: np.ndarray, label: np.ndarray, values: np.ndarray | None = None) -> np.ndarray:
         size = num_images * num_classes
@@ -48,17 +48,17 @@ def image_stats(counts: Counts, matching: Matching, num_images: int, num_classes
 def resample(
     sets: Sequence[ImageStats], categories: Sequence[Mapping[str, Any]], number: int, seed: int = 0
 ) -> list[dict[Any, np.ndarray]]:
-    """Scores of random sets of images, the same for every set of predictions.
+    """Scores of random sets of images. All sets of predictions are scored on the same draws.
 
     Args:
         sets: Sums of one or more sets of predictions for the same images.
         categories: Categories with ``id``, ``label`` and ``isthing``.
-        number: How many times to draw.
-        seed: Of the draws.
+        number: Number of draws.
+        seed: Seed of the draws.
 
     Returns:
         For each set of predictions, by group (``All``, ``Things``, ``Stuff``) and by category id: PQ, SQ and RQ (0 to
-        1) of each draw, float64 of shape (number, 3); NaN where nothing of it was drawn.
+        1) of each draw, float64 of shape (number, 3); NaN where no drawn image has the class or group.
     """
     rng = np.random.default_rng(seed)
     num_images = len(sets[0].weight)
@@ -93,7 +93,7 @@ def _mean(quality: np.ndarray) -> np.ndarray:
 
 
 def interval(values: np.ndarray, confidence: float = 0.95) -> tuple[float, float] | None:
-    """The middle part of some values, NaN left out: its ends, or None of no value."""
+    """Bounds of the central interval of some values without NaN; None if there are no values."""
     values = values[~np.isnan(values)]
     if not len(values):
         return None
@@ -112,11 +112,11 @@ def intervals(draws: Mapping[Any, np.ndarray], confidence: float = 0.95) -> dict
 def differences(
     first: Mapping[Any, np.ndarray], second: Mapping[Any, np.ndarray], confidence: float = 0.95
 ) -> dict[Any, dict[str, Any]]:
-    """Of the first less the second set of predictions, on the same draws: the interval, and how often it is above 0.
+    """Compare two sets of predictions on the same draws.
 
     Returns:
-        By group and category id and by measure: ``interval`` and ``better``, the share of the draws in which the first
-        is better, equal ones counted half.
+        By group or category id and by measure: ``interval`` of the first set's score minus the second's, and
+        ``better``, the share of the draws in which the first set is better; ties count half.
     """
     result: dict[Any, dict[str, Any]] = {}
     for name in first:

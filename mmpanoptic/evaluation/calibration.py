@@ -1,6 +1,7 @@
-"""Whether scores are probabilities: of the segments with a score of 0.7, seven in ten should be right."""
+"""Calibration of scores: of the segments with a score of 0.7, seven in ten should be right."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -9,13 +10,14 @@ from .panoptic_quality import Matching, match_counts
 from .segment_counts import Counts
 
 
-class Reliability(NamedTuple):
-    """What came of the scores of each bin, arrays of shape (bins,).
+@dataclass(frozen=True, eq=False)
+class Reliability:
+    """Scores and results by bin, arrays of shape (bins,).
 
     Attributes:
-        count: How many scores there are.
-        score: Their mean; NaN where there is none.
-        share: How much of what they are about was right; NaN where there is none.
+        count: Number of scores.
+        score: Mean score; NaN in an empty bin.
+        share: Mean of what was right; NaN in an empty bin.
     """
 
     count: np.ndarray
@@ -24,7 +26,7 @@ class Reliability(NamedTuple):
 
     @property
     def error(self) -> float:
-        """The expected calibration error: the mean distance of score and share, by count; NaN without scores.
+        """The expected calibration error: mean distance of score and share, weighted by count; NaN without scores.
 
         Source: Guo et al., On Calibration of Modern Neural Networks, equation 3, https://arxiv.org/abs/1706.04599
         """
@@ -35,28 +37,29 @@ class Reliability(NamedTuple):
 
 
 def reliability(scores: Sequence[float], right: Sequence[float], bins: int = 10) -> Reliability:
-    """Sort scores into bins of one width, and average what is in each.
+    """Sort scores into bins of equal width and average each bin.
 
     Args:
-        scores: From 0 to 1, n of them; 1 is in the last bin.
-        right: Whether each is right, or how much of it is, 0 to 1.
+        scores: n scores from 0 to 1; 1 is in the last bin.
+        right: Whether the segment of each score is right, or which part of it, 0 to 1.
         bins: Number of bins.
     """
-    scores, right = np.asarray(scores, float), np.asarray(right, float)
-    place = np.minimum((scores * bins).astype(int), bins - 1)
-    count, *sums = (np.bincount(place, values, bins) for values in (None, scores, right))
+    score_values, right_values = np.asarray(scores, float), np.asarray(right, float)
+    place = np.minimum((score_values * bins).astype(int), bins - 1)
+    count = np.bincount(place, minlength=bins)
+    sums = [np.bincount(place, values, bins) for values in (score_values, right_values)]
     with np.errstate(invalid='ignore'):
-        return Reliability(count.astype(int), *(total / count for total in sums))
+        return Reliability(count, sums[0] / count, sums[1] / count)
 
 
 class Rated(NamedTuple):
-    """Predicted segments that have a score, n of them, by rising image and id.
+    """Predicted segments that have a score, ascending by image and id; arrays of shape (n,).
 
     Attributes:
-        label: Contiguous class of each, int64.
-        score: Its score.
-        matched: Whether it matches a segment of the ground truth (IoU above 0.5).
-        purity: How much of it is of its class in the ground truth, void left out.
+        label: Contiguous class, int64.
+        score: The segment's score.
+        matched: Whether the segment matches one of the ground truth (IoU above 0.5).
+        purity: Share of its pixels, without void, that have its class in the ground truth.
     """
 
     label: np.ndarray
@@ -66,12 +69,12 @@ class Rated(NamedTuple):
 
 
 def rated_segments(counts: Counts, scores: Mapping[tuple[Any, int], float], image_ids: Sequence[Any]) -> Rated:
-    """Segments with what is to be thought of them; those that void and crowds excuse are left out.
+    """Compare the predicted segments with the ground truth. Segments that void and crowds excuse are left out.
 
     Args:
-        counts: Of ground truth and predictions.
-        scores: By id of the image and of the segment.
-        image_ids: Ids of the images that ``counts`` numbers.
+        counts: Counts of ground truth and predictions.
+        scores: Scores by (image id, segment id).
+        image_ids: Ids of the images in the order of ``counts``.
     """
     matching: Matching = match_counts(counts)
     overlaps = counts.overlaps

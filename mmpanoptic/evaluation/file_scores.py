@@ -1,4 +1,4 @@
-"""Scores of files with intervals, the account of what is lost and oracles, as plain values for a JSON."""
+"""Scores of files with intervals, the account of lost points and oracles, as plain values for a JSON."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,11 +15,11 @@ from .segment_counts import Counts
 
 
 class Bootstrap(NamedTuple):
-    """How intervals are made.
+    """Settings of the bootstrap.
 
     Attributes:
-        number: Draws of as many images as there are, with replacement.
-        seed: Of the draws.
+        number: Number of draws. Each draws as many images as there are, with replacement.
+        seed: Seed of the draws.
         confidence: Share of the draws inside of an interval.
     """
 
@@ -42,21 +42,21 @@ def score_files(
 
     Args:
         gt_json: See :func:`~.panoptic_files.evaluate_files`.
-        gt_dir: See there.
-        predictions: (JSON, folder) of the predictions and, to compare them with, of other ones.
-        bootstrap: How to make intervals; None: none.
-        trust_categories: Whether to score predictions that seem to number the classes otherwise.
+        gt_dir: See :func:`~.panoptic_files.evaluate_files`.
+        predictions: (JSON, folder) of the predictions and, optionally, of a second set to compare with.
+        bootstrap: Settings of the intervals; None for no intervals.
+        trust_categories: Whether to score predictions whose category ids seem to be of another numbering.
         mapper: See :func:`~.panoptic_files.count_files`.
-        instances: See there; with them the account knows what the fusion has hidden.
+        instances: See :func:`~.panoptic_files.count_files`; the account needs them for the cause 'hidden'.
         segments: Whether to list every segment as well.
 
     Returns:
-        ``categories`` (``id``, ``name``, ``isthing``), ``images`` (number), ``notes``, what :func:`scored` says of the
-        predictions and, under ``against``, of the other ones. With intervals: ``bootstrap``, ``intervals`` and, of two
-        sets, ``difference`` (:func:`~.bootstrap.differences`), the first less the second.
+        ``categories`` (``id``, ``name``, ``isthing``), ``images`` (their number), ``notes``, the entries of
+        :func:`scored` for the first set of predictions and, under ``against``, those for the second. With intervals
+        also ``bootstrap``, ``intervals`` and, for two sets, ``difference`` (:func:`~.bootstrap.differences`).
 
     Raises:
-        UserError: As :func:`~.panoptic_files.evaluate_files` and :func:`~.numbering.check_numbering`.
+        UserError: See :func:`~.panoptic_files.evaluate_files` and :func:`~.numbering.check_numbering`.
     """
     files = count_files(gt_json, gt_dir, predictions, mapper, instances)
     if not trust_categories:
@@ -72,12 +72,11 @@ def score_files(
             result['intervals'] = intervals(of_set, bootstrap.confidence)
         results[0]['bootstrap'] = bootstrap._asdict()
         if len(draws) > 1:
-            results[0]['difference'] = differences(*draws[:2], bootstrap.confidence)
+            results[0]['difference'] = differences(draws[0], draws[1], bootstrap.confidence)
     if len(results) > 1:
         results[0]['against'] = results[1]
-    kept = ('id', 'name', 'isthing')
     return {
-        'categories': [{key: category[key] for key in kept} for category in files.categories],
+        'categories': [dict(id=c['id'], name=c['name'], isthing=c['isthing']) for c in files.categories],
         'images': len(files.images),
         'notes': files.notes,
         **results[0],
@@ -90,16 +89,16 @@ def scored(
     was_found: np.ndarray | None = None,
     images: Sequence[Mapping[str, Any]] | None = None,
 ) -> dict[str, Any]:
-    """What counts say of one set of predictions.
+    """Score one set of predictions from its counts.
 
     Args:
         counts: Segments of all images.
         categories: Categories in the order of the JSON.
         was_found: See :func:`~.account.find_causes`.
-        images: Images in their order, if every segment is to be listed.
+        images: Images in the order of the counts, if every segment shall be listed.
 
     Returns:
-        ``scores``, as :func:`~.panoptic_files.evaluate_files` gives them (0 to 1); ``account``
+        ``scores``, see :func:`~.panoptic_files.evaluate_files` (0 to 1); ``account``
         (:func:`~.account.balance`) and ``oracles`` (:func:`~.account.oracle_table`), both in percent; and, if asked
         for, ``segments`` (:func:`~.account.lost_segments`).
     """
@@ -107,7 +106,7 @@ def scored(
     isthing = np.array([c['isthing'] for c in sorted(categories, key=lambda category: category['label'])])
     causes = find_causes(counts, matching, isthing, was_found)
     ledger = ledger_of(counts, matching, causes, len(categories))
-    result = {
+    result: dict[str, Any] = {
         'scores': scores_of(counts, categories, matching),
         'account': balance(ledger, categories),
         'oracles': oracle_table(ledger, categories),

@@ -1,7 +1,7 @@
-"""Which segments of the ground truth had been found as instances before the fusion.
+"""Which segments of the ground truth were found as instances before the fusion.
 
-The instances come from COCO's results of instance segmentation (https://cocodataset.org/#format-results), which every
-framework writes: JSON, of which nothing is executed.
+The instances come from COCO's results of instance segmentation (https://cocodataset.org/#format-results), a JSON that
+every framework writes.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from pycocotools import mask as coco_masks
 
-from mmpanoptic.formats.json_checks import check_types
+from mmpanoptic.formats.json_checks import Types, check_types
 from mmpanoptic.formats.masks import check_mask
 from mmpanoptic.formats.panoptic_json import parse_json
 from mmpanoptic.utils import UserError, read_bytes
@@ -30,18 +30,18 @@ def read_instances(
     """Read results of instance segmentation.
 
     Args:
-        path: JSON with a list of ``image_id``, ``category_id``, ``score`` and ``segmentation`` (RLE), or an object that
-            has the list as its ``annotations``, as ``predict`` writes it.
+        path: JSON with a list of objects that have ``image_id``, ``category_id``, ``score`` and ``segmentation`` (RLE),
+            or with this list under ``annotations``, as ``predict`` writes it.
         categories: Categories with ``id``, ``label`` and ``isthing``.
         images: Images with ``id``, ``height`` and ``width``.
         score_thr: Instances with a lower score are left out.
 
     Returns:
-        Label and mask of the instances, by image id.
+        Labels and masks of the instances, by image id.
 
     Raises:
-        UserError: If the file cannot be read, or an entry is of another form, of an unknown image or thing, or of
-            another size than its image.
+        UserError: If the file cannot be read, or an entry is malformed, names an unknown image or thing class, or does
+            not have its image's size.
     """
     data = parse_json(read_bytes(str(path), remedy='name the results of instance segmentation'), str(path), object)
     data = data.get('annotations') if isinstance(data, dict) else data
@@ -54,7 +54,7 @@ def read_instances(
         where = f'{path}: entry {number}'
         if not isinstance(entry, dict):
             raise UserError(f'{where} is a {type(entry).__name__}: write objects with image_id and segmentation')
-        types = dict(image_id=(int, str), category_id=(int, str), score=(int, float), segmentation=dict)
+        types: Types = dict(image_id=(int, str), category_id=(int, str), score=(int, float), segmentation=dict)
         check_types(entry, types, where)
         for key, known in (('image_id', size_of), ('category_id', label_of)):
             if entry[key] not in known:
@@ -73,7 +73,7 @@ def read_instances(
 def found_segments(
     gt_ids: np.ndarray, gt_segments: Sequence[Mapping[str, Any]], instances: Sequence[Instance]
 ) -> np.ndarray:
-    """Which segments an instance of their class would have matched, had the fusion left it whole.
+    """Find the segments that an unfused instance of their class would match.
 
     Args:
         gt_ids: Segment ids of shape (H, W); 0 is void, which is left out of unions.
@@ -81,7 +81,7 @@ def found_segments(
         instances: Instances of the image.
 
     Returns:
-        bool by place, as in :class:`~.segment_counts.Counts`.
+        bool by place, see :class:`~.segment_counts.Counts`.
     """
     found = np.zeros(len(gt_segments) + 1, bool)
     void = coco_masks.encode(np.asfortranarray(gt_ids == 0).view(np.uint8)) if instances else None

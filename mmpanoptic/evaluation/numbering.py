@@ -1,4 +1,4 @@
-"""Whether predictions number the classes otherwise than the ground truth does."""
+"""Detection of predictions whose category ids follow another numbering than the ground truth's."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,14 +10,14 @@ from mmpanoptic.utils import UserError
 from .panoptic_quality import MATCH_IOU, pair_iou
 from .segment_counts import Counts
 
-# Ours: so many segments have to be found, whatever their class, and another numbering has to explain at least half of
-# them and twice as many as the present one does, before the numbering rather than the model is blamed.
+# Our choice. The numbering is blamed, and not the model, if at least _LEAST_PAIRS segments are found in any class, and
+# another numbering explains at least half of them and twice as many as the present one.
 _LEAST_PAIRS = 20
 _LEAST_CLASSES = 3
 
 
 def confusion(counts: Counts, num_classes: int) -> np.ndarray:
-    """Pairs of segments with an IoU above 0.5, whatever their classes: int64 of shape (C, C), ground truth by row."""
+    """Pairs of segments with an IoU above 0.5, of any classes: int64 of shape (C, C), ground truth by row."""
     overlaps = counts.overlaps
     pairs = np.flatnonzero((overlaps.gt > 0) & (overlaps.pred > 1) & ~counts.is_crowd[overlaps.gt])
     pairs = pairs[pair_iou(counts, pairs) > MATCH_IOU]
@@ -38,9 +38,9 @@ def check_numbering(counts: Counts, categories: Sequence[Mapping[str, Any]], nam
     """
     table = confusion(counts, len(categories))
     total, right = int(table.sum()), int(np.trace(table))
-    if total < _LEAST_PAIRS or 2 * right > total:  # no numbering explains more than all
+    if total < _LEAST_PAIRS or 2 * right > total:  # no numbering can explain twice as many
         return
-    from scipy.optimize import linear_sum_assignment  # half a second and 50 MB, for a check that most need not
+    from scipy.optimize import linear_sum_assignment  # half a second and 50 MB, and seldom needed
 
     numberings = _numberings(categories)
     found = {words: int(sum(table[of, as_] for of, as_ in pairs)) for words, pairs in numberings.items()}
@@ -62,7 +62,7 @@ def check_numbering(counts: Counts, categories: Sequence[Mapping[str, Any]], nam
 
 
 def _numberings(categories: Sequence[Mapping[str, Any]]) -> dict[str, list[tuple[int, int]]]:
-    """Usual mistakes by what to call them: pairs (true label, label that the mistaken id stands for)."""
+    """Usual wrong numberings by their names: pairs (true label, label that the wrong id stands for)."""
     label_of = {category['id']: category['label'] for category in categories}
     orders = {
         'in the order of `categories`': list(categories),

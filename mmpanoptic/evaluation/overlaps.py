@@ -1,4 +1,4 @@
-"""Which segments of a ground truth and of a prediction share pixels, and how many."""
+"""Pixels that segments of the ground truth and of a prediction share."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -12,16 +12,16 @@ from mmpanoptic.structures.panoptic_map import look_up_ids, run_starts
 from mmpanoptic.utils import DatasetError, UserError
 
 _BITS = MAX_ID.bit_length()
-_MAX_TABLE = 2**20  # cells of a dense table of co-occurring segments; beyond, only the pairs that occur are kept
+_MAX_TABLE = 2**20  # cells of a dense table of pairs; above, only the pairs that occur are kept
 
 
 class Overlaps(NamedTuple):
     """Pairs of a ground-truth and a predicted segment that share pixels, ascending by (ground-truth id, predicted id).
 
     Attributes:
-        gt: Place of the ground-truth segment by ascending id, from 1 on; 0 is void.
-        pred: Place of the predicted segment by ascending id, from 2 on; 1 is void, 0 does not occur.
-        pixels: Pixels that the two share.
+        gt: Place of the ground-truth segment. Places follow ascending ids and begin at 1; 0 is void.
+        pred: Place of the predicted segment. Places follow ascending ids and begin at 2; 1 is void, 0 does not occur.
+        pixels: Number of pixels that the two share.
         gt_area: Pixels of each ground-truth segment by its place, one longer than the list of segments.
         pred_area: Pixels of each predicted segment by its place, two longer than the list of segments.
     """
@@ -57,10 +57,13 @@ def find_overlaps(
     """
     gt_known = _checked_ids(gt_segments_by_id, VOID_ID, f'ground truth of {name}', DatasetError)
     pred_known = _checked_ids(pred_segments_by_id, void, f'prediction for {name}', UserError)
-    gt_ids, pred_map, lengths = (_pairs if isinstance(gt_ids, Tensor) else _runs)(gt_ids, pred_map)
-    rows = _indices(gt_ids, gt_known, f'ground truth of {name}', DatasetError)
-    # Index 1 is void and 0 an id 0 that is listed nowhere, which cannot occur where void is 0.
-    columns = _indices(pred_map, [void, *pred_known], f'prediction for {name}', UserError)
+    if isinstance(gt_ids, Tensor) and isinstance(pred_map, Tensor):
+        gt_values, pred_values, lengths = _pairs(gt_ids, pred_map)
+    else:
+        gt_values, pred_values, lengths = _runs(np.asarray(gt_ids), np.asarray(pred_map))
+    rows = _indices(gt_values, gt_known, f'ground truth of {name}', DatasetError)
+    # Index 1 is void. Index 0 is a segment id 0 that is not listed; it cannot occur if void is 0.
+    columns = _indices(pred_values, [void, *pred_known], f'prediction for {name}', UserError)
     num_columns = len(pred_known) + 2
     gt, pred, pixels = _count_pairs(rows, columns, lengths, len(gt_known) + 1, num_columns)
 
@@ -74,21 +77,21 @@ def find_overlaps(
 
 
 def _runs(gt_ids: np.ndarray, pred_map: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Runs of pixels over which both maps are constant: the two ids and the number of pixels of each."""
+    """Runs of pixels over which both maps are constant: the two ids and the number of pixels of each run."""
     gt_ids, pred_map = gt_ids.ravel(), pred_map.ravel()
     starts = run_starts(gt_ids, pred_map)
     return gt_ids[starts], pred_map[starts], np.diff(starts, append=gt_ids.size)
 
 
 def _pairs(gt_ids: Tensor, pred_map: Tensor) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Pairs of ids that occur: the two ids and the number of pixels of each.
+    """Pairs of ids that occur: the two ids and the number of pixels of each pair.
 
-    They are counted where the maps are, and nothing else is brought to the CPU: three synchronisations.
+    Pixels are counted on the maps' device, and only the counts are copied to the CPU: three synchronisations.
     """
     maps = torch.stack([gt_ids.flatten().long(), pred_map.flatten().long()])
     is_start = torch.ones_like(maps[0], dtype=torch.bool)
     is_start[1:] = (maps[:, 1:] != maps[:, :-1]).any(dim=0)
-    starts = is_start.nonzero().flatten()  # of runs: there are far fewer of them to sort
+    starts = is_start.nonzero().flatten()  # of runs, of which there are far fewer to sort than pixels
     lengths = torch.diff(starts, append=starts.new_full((1,), is_start.numel()))
     pairs, pair_of_run = maps[:, starts].unique(dim=1, return_inverse=True)
     pixels = lengths.new_zeros(pairs.shape[1]).scatter_add_(0, pair_of_run, lengths)
@@ -96,7 +99,7 @@ def _pairs(gt_ids: Tensor, pred_map: Tensor) -> tuple[np.ndarray, np.ndarray, np
 
 
 def _checked_ids(segments: Sequence[Mapping[str, Any]], void: int, whose: str, error: type[UserError]) -> list[int]:
-    """Ids of segments that are sorted by id, after a check that they are distinct, of 24 bits and not void."""
+    """Ids of segments that are sorted by id; checks that they are distinct, fit into 24 bits and are not void."""
     ids = [s['id'] for s in segments]
     for before, this in zip([None, *ids], ids, strict=False):
         if this == before:
@@ -118,7 +121,7 @@ def _indices(ids: np.ndarray, known: Sequence[int], whose: str, error: type[User
 def _count_pairs(
     rows: np.ndarray, columns: np.ndarray, lengths: np.ndarray, num_rows: int, num_columns: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Pairs (row, column) that occur, ascending, and the pixels of each."""
+    """Pairs (row, column) that occur, in ascending order, and the pixels of each."""
     pairs = rows.astype(np.int64)
     pairs *= num_columns
     pairs += columns
@@ -133,5 +136,5 @@ def _count_pairs(
 
 
 def sum_by(index: np.ndarray, pixels: np.ndarray, size: int) -> np.ndarray:
-    """Number of pixels by index, int64 of shape (size,); the float64 in between is exact below 2**53."""
+    """Number of pixels by index, int64 of shape (size,). Sums are float64, which is exact below 2**53."""
     return np.bincount(index, pixels, size).astype(np.int64)

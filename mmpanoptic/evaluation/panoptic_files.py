@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 
@@ -11,6 +11,7 @@ from mmpanoptic.formats.file_sources import FileSource, read_json_of
 from mmpanoptic.formats.json_checks import check_types, entries
 from mmpanoptic.formats.panoptic_json import annotations_by_image, parse_categories, parse_segments
 from mmpanoptic.formats.panoptic_png import decode_panoptic_png
+from mmpanoptic.results.coco import Category, CocoImage, Id, PanopticAnnotation
 from mmpanoptic.utils import DatasetError, UserError
 
 from .found_instances import Instance, found_segments, read_instances
@@ -21,19 +22,19 @@ Mapper = Callable[[Callable[[Any], Any], Sequence[Any]], Iterable[Any]]
 
 
 class FileCounts(NamedTuple):
-    """What files of ground truth and of predictions hold, counted once.
+    """Counts of files of ground truth and predictions.
 
     Attributes:
-        categories: Parsed categories, in the order of the ground truth's JSON.
-        images: Its images in the order of its ``annotations``: ``id``, ``file_name``, ``height``, ``width``.
-        sets: Counts over all images, for each set of predictions.
-        was_found: Of which segments of the ground truth there was an instance before the fusion, bool by place; None if
+        categories: Parsed categories in the order of the ground truth's JSON.
+        images: The ground truth's images in the order of its ``annotations``.
+        sets: Counts over all images for each set of predictions.
+        was_found: Whether each ground-truth segment was found as an instance before the fusion, bool by place; None if
             no instances were given.
-        notes: What is no error and yet worth a line, such as predictions that no ground truth is there for.
+        notes: Remarks that are no errors, such as predictions for images without ground truth.
     """
 
-    categories: list[dict]
-    images: list[dict]
+    categories: list[Category]
+    images: list[CocoImage]
     sets: list[Counts]
     was_found: np.ndarray | None
     notes: list[str]
@@ -43,8 +44,8 @@ class _Job(NamedTuple):
     """One image: its size, the annotations of the ground truth and of each set of predictions, instances if any."""
 
     size: tuple[int, int]
-    gt: dict
-    predicted: list[dict]
+    gt: PanopticAnnotation
+    predicted: list[PanopticAnnotation]
     instances: list[Instance] | None
 
 
@@ -61,8 +62,8 @@ def evaluate_files(
         pred_dir: Folder or zip of the predictions' PNGs.
 
     Returns:
-        ``All``, ``Things`` and ``Stuff`` as :func:`~.panoptic_quality.average` gives them; ``per_class`` as
-        :func:`~.panoptic_quality.per_class` does.
+        ``All``, ``Things`` and ``Stuff``, see :func:`~.panoptic_quality.average`; and ``per_class``, see
+        :func:`~.panoptic_quality.per_class`.
 
     Raises:
         DatasetError: If the ground truth is missing, incomplete, or its PNGs and its JSON disagree.
@@ -75,7 +76,7 @@ def evaluate_files(
 
 
 def scores_of(counts: Counts, categories: Sequence[Mapping[str, Any]], matching: Matching) -> dict[str, dict[Any, Any]]:
-    """What :func:`evaluate_files` returns, of counts and of what matches in them."""
+    """The result of :func:`evaluate_files` from counts and matches."""
     stat = stat_of(counts, matching, len(categories))
     averages = {name: average(stat, categories, of) for name, of in (('All', None), ('Things', True), ('Stuff', False))}
     return averages | {'per_class': per_class(stat, categories)}
@@ -88,24 +89,24 @@ def count_files(
     mapper: Mapper = map,
     instances: tuple[str | Path, float] | None = None,
 ) -> FileCounts:
-    """Count what segments share; every PNG is decoded once, whatever is made of it later.
+    """Count the pixels that segments share. Every PNG is decoded once.
 
     Args:
         gt_json: See :func:`evaluate_files`.
-        gt_dir: See there.
+        gt_dir: See :func:`evaluate_files`.
         predictions: (JSON, folder) of each set of predictions.
-        mapper: ``mapper(function, jobs)`` calls a picklable function of every job, in any process, and gives its
+        mapper: ``mapper(function, jobs)`` calls a picklable function for every job, in any process, and gives the
             results in order.
-        instances: What the first predictions were fused from, as results of instance segmentation, and the score that
-            they must have (:func:`~.found_instances.read_instances`).
+        instances: Results of instance segmentation that the first set of predictions was fused from, and the lowest
+            score of those to use (:func:`~.found_instances.read_instances`).
 
     Raises:
         UserError: See :func:`evaluate_files`.
     """
     gt_data = read_json_of(gt_json)
     categories = parse_categories(gt_data.get('categories'), str(gt_json))
-    pairs = annotations_by_image(gt_data, str(gt_json))
-    if pairs[0][1] is None:
+    pairs = [(image, gt) for image, gt in annotations_by_image(gt_data, str(gt_json)) if gt is not None]
+    if not pairs:
         raise DatasetError(f'{gt_json} has no annotations: score against a file that has them')
     by_image = [_predictions_by_image(read_json_of(path), str(path)) for path, _ in predictions]
     notes = []
@@ -138,7 +139,7 @@ def count_files(
 
 def _count_image(
     job: _Job,
-    category_of: Mapping[Any, Mapping[str, Any]],
+    category_of: Mapping[Id, Category],
     gt_from: tuple[str, FileSource],
     predicted_from: Sequence[tuple[str, FileSource]],
 ) -> tuple[list[Counts], np.ndarray | None]:
@@ -156,25 +157,25 @@ def _count_image(
     return counted, None if job.instances is None else found_segments(gt_png, gt_segments, job.instances)
 
 
-def _prediction_of(gt: Mapping[str, Any], predicted: Mapping[Any, dict], path: str) -> dict:
+def _prediction_of(gt: PanopticAnnotation, predicted: Mapping[Id, PanopticAnnotation], path: str) -> PanopticAnnotation:
     if gt['image_id'] not in predicted:
         raise UserError(f'{path} has no prediction for image {gt["image_id"]!r}: add one, with an empty map if need be')
     return predicted[gt['image_id']]
 
 
-def _predictions_by_image(data: Mapping[str, Any], path: str) -> dict[Any, dict]:
-    predictions: dict[Any, dict] = {}
+def _predictions_by_image(data: Mapping[str, Any], path: str) -> dict[Id, PanopticAnnotation]:
+    predictions: dict[Id, PanopticAnnotation] = {}
     for annotation in entries(data.get('annotations'), path, 'annotations', 'write one for each image'):
         where = f'{path}: the prediction for image {annotation.get("image_id")!r}'
         check_types(annotation, dict(image_id=(int, str), file_name=str, segments_info=list), where)
         if annotation['image_id'] in predictions:
             raise UserError(f'{path} has two predictions for image {annotation["image_id"]!r}: remove one')
-        predictions[annotation['image_id']] = annotation
+        predictions[annotation['image_id']] = cast(PanopticAnnotation, annotation)
     return predictions
 
 
 def _predicted_segments(
-    annotation: Mapping[str, Any], category_of: Mapping[Any, Mapping[str, Any]], where: str
+    annotation: PanopticAnnotation, category_of: Mapping[Id, Category], where: str
 ) -> list[dict[str, int]]:
     segments = []
     for segment in annotation['segments_info']:

@@ -1,18 +1,18 @@
 """Panoptic quality by the rules of COCO's evaluation, on arrays.
 
 PQ = sum of IoUs of matched pairs / (TP + FP / 2 + FN / 2) for each class, averaged over the classes (Kirillov et al.,
-Panoptic Segmentation, section 4, https://arxiv.org/abs/1801.00868). What the paper leaves open is settled as the
-official tool settles it (https://cocodataset.org/#panoptic-eval):
+Panoptic Segmentation, section 4, https://arxiv.org/abs/1801.00868). Where the paper leaves a choice, the rules are
+those of the official tool (https://cocodataset.org/#panoptic-eval):
 
-- two segments match if they are of the same class and their IoU exceeds 0.5; void in the ground truth is taken out of
-  the union;
-- areas are counted; where the ground truth's JSON states another one, the official tool takes it, and a PQ above 1 can
-  come out: that is an error here;
-- a crowd segment is neither matched nor missed;
-- an unmatched prediction is no false positive if more than half of it lies on void and on the crowd segment of its own
-  class; of several such crowd segments in an image the last listed one is taken;
-- IoUs are added up one by one in float64, images in the order of the ground truth's ``annotations``, within an image by
-  ascending (ground-truth id, predicted id); class values in the order of the JSON's ``categories``.
+- Two segments match if they have the same class and their IoU exceeds 0.5. Void in the ground truth is taken out of the
+  union.
+- Areas are counted in the map. The official tool takes the area in the ground truth's JSON; if that differs, PQ can
+  exceed 1. Here a different area is an error.
+- A crowd segment is neither matched nor missed.
+- An unmatched prediction is no false positive if more than half of it lies on void and on the crowd segment of its own
+  class. If an image has several such crowd segments, the last listed one counts.
+- IoUs are added one by one in float64: images in the order of the ground truth's ``annotations``, pairs within an image
+  by ascending (ground-truth id, predicted id). Class values are added in the order of the JSON's ``categories``.
 
 The last rule makes results equal to the official tool's (run in one process) to the last bit.
 """
@@ -33,7 +33,7 @@ IGNORED_SHARE = 0.5
 
 
 class ImageMatches(NamedTuple):
-    """What one image adds to the score; plain Python values, cheap to pickle.
+    """Matches of one image; plain Python values, cheap to pickle.
 
     Attributes:
         tp: (label, IoU) of every matched pair, ascending by (ground-truth id, predicted id).
@@ -63,14 +63,14 @@ class PQStat(NamedTuple):
 
 
 class Matching(NamedTuple):
-    """Which segments of :class:`~.segment_counts.Counts` match.
+    """Matches among the segments of :class:`~.segment_counts.Counts`.
 
     Attributes:
-        pair: Places of the matched pairs among all pairs, ascending.
+        pair: Indices of the matched pairs among all pairs, ascending.
         iou: Their IoUs, float64.
-        is_fp: Which predicted segments are false positives, bool by place.
-        is_ignored: Which of them would be, were it not for void and crowds, bool by place.
-        is_fn: Which segments of the ground truth are missed, bool by place.
+        is_fp: Whether each predicted segment is a false positive, bool by place.
+        is_ignored: Whether each predicted segment is excused by void and crowds, bool by place.
+        is_fn: Whether each segment of the ground truth is missed, bool by place.
     """
 
     pair: np.ndarray
@@ -94,7 +94,7 @@ def match_segments(
         gt_ids: Segment ids as in the panoptic PNG, any integer type, shape (H, W); 0 is void.
         gt_segments: Ground-truth segments in the order of the JSON: ``id``, ``label``, ``area`` (pixels), ``iscrowd``.
         pred_map: Predicted segment ids, any integer type, shape (H, W). If both maps are tensors on one device, pixels
-            are counted there, and counts alone are brought to the CPU.
+            are counted there, and only the counts are copied to the CPU.
         pred_segments: Predicted segments: ``id`` and ``label``.
         void: The value of ``pred_map`` that belongs to no segment: 0 in files, ``num_classes`` in memory.
         name: What to call the image in an error.
@@ -137,14 +137,14 @@ def match_counts(counts: Counts) -> Matching:
 
 
 def pair_iou(counts: Counts, pairs: np.ndarray) -> np.ndarray:
-    """IoU of pairs of segments by their places among all pairs, void of the ground truth left out; float64."""
+    """IoU of some pairs of segments, given by their indices, without void of the ground truth; float64."""
     overlaps, void_area = counts.overlaps, counts.void_area
     gt, pred, shared = overlaps.gt[pairs], overlaps.pred[pairs], overlaps.pixels[pairs]
     return shared / (overlaps.pred_area[pred] + overlaps.gt_area[gt] - shared - void_area[pred])
 
 
 def stat_of(counts: Counts, matching: Matching, num_classes: int) -> PQStat:
-    """The sums of :func:`accumulate`, to the last bit, of all images at once.
+    """The sums of :func:`accumulate`, equal to the last bit, for all images at once.
 
     Raises:
         UserError: If a label is not in [0, num_classes).
@@ -154,7 +154,7 @@ def stat_of(counts: Counts, matching: Matching, num_classes: int) -> PQStat:
             _check_label(int(label), num_classes)
     label = counts.gt_label[counts.overlaps.gt[matching.pair]]
     return PQStat(
-        # bincount adds one after the other, as the official tool does.
+        # bincount adds values one by one, as the official tool does.
         iou_sum=np.bincount(label, matching.iou, num_classes),
         tp=np.bincount(label, minlength=num_classes),
         fp=np.bincount(counts.pred_label[matching.is_fp], minlength=num_classes),
@@ -163,7 +163,7 @@ def stat_of(counts: Counts, matching: Matching, num_classes: int) -> PQStat:
 
 
 def accumulate(matches: Iterable[ImageMatches], num_classes: int) -> PQStat:
-    """Add up the images of a dataset, in their given order, which has to be that of the ground truth's annotations.
+    """Add up the images of a dataset, which must be in the order of the ground truth's annotations.
 
     Raises:
         UserError: If a label is not in [0, num_classes).

@@ -1,4 +1,4 @@
-"""What :func:`~.file_scores.score_files` gives, as text tables."""
+"""Text tables of the results of :func:`~.file_scores.score_files`."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -23,7 +23,7 @@ def _span(bounds: Sequence[float] | None) -> str:
 
 
 def scores_table(result: Mapping[str, Any], classwise: bool = False) -> str:
-    """PQ, SQ and RQ in percent, with the interval of PQ if there is one; every class before them if asked for."""
+    """PQ, SQ and RQ in percent, with the interval of PQ if there is one; with ``classwise``, every class first."""
     spans = result.get('intervals')
     extra = ['PQ from .. to'] if spans else []
 
@@ -47,7 +47,7 @@ def scores_table(result: Mapping[str, Any], classwise: bool = False) -> str:
 
 
 def account_table(result: Mapping[str, Any]) -> str:
-    """Points of PQ by cause, with what PQ would be if it were mended alone."""
+    """Points of PQ lost by each cause, and PQ if that cause alone were mended."""
     account, oracles = result['account'], result['oracles']
     table = _table('lost by', *(f'{group}' for group in GROUPS), 'missed', 'extra', 'PQ if mended')
     for bundle, causes in BUNDLES.items():
@@ -71,7 +71,7 @@ def account_table(result: Mapping[str, Any]) -> str:
 
 
 def against_table(result: Mapping[str, Any]) -> str:
-    """What is gained over the other set of predictions: scores, with intervals if there are any, and causes."""
+    """Gain over the second set of predictions: in scores, with intervals if there are any, and by cause."""
     other, spans = result['against'], result.get('difference')
     table = _table('', 'PQ', 'against', 'gain', *(['from .. to', 'better in'] if spans else []))
     for group in GROUPS:

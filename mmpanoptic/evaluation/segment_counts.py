@@ -1,4 +1,4 @@
-"""Segments of images with the pixels that they share: all that a score and the account of its losses need."""
+"""Segments of images and the pixels that they share, the input of scores and of the account of lost points."""
 
 from collections.abc import Mapping, Sequence
 from operator import itemgetter
@@ -14,18 +14,20 @@ from .overlaps import Overlaps, find_overlaps, sum_by
 
 
 class Counts(NamedTuple):
-    """Segments of one image or of many and the pixels that they share; a few numbers a segment, cheap to pickle.
+    """Segments of one or more images and the pixels that they share; a few numbers a segment, cheap to pickle.
 
-    Every array but those of ``overlaps`` is by place as in :class:`~.overlaps.Overlaps`: segments of the ground truth
-    from 1 on (0 is void), predicted ones from 2 on (1 is void, 0 does not occur).
+    All arrays except those in ``overlaps`` are indexed by place, see :class:`~.overlaps.Overlaps`: places of
+    ground-truth segments begin at 1 (0 is void), those of predicted segments at 2 (1 is void, 0 does not occur).
 
     Attributes:
         overlaps: Pairs that share pixels, ascending by (image, ground-truth id, predicted id), and areas.
-        gt_image: Number of the image of each ground-truth segment, int64; -1 at void. Likewise ``pred_image``.
-        gt_id: Its id, int64. Likewise ``pred_id``.
-        gt_label: Its contiguous label, int64; -1 at void, which no prediction has.
-        is_crowd: Whether it is a crowd, bool.
-        excuses: Whether it is the last listed crowd of its class in its image, bool.
+        gt_image: Index of the image of each ground-truth segment, int64; -1 for void.
+        gt_id: Id of each ground-truth segment, int64.
+        gt_label: Contiguous label of each ground-truth segment, int64; -1 for void, which no prediction has.
+        is_crowd: Whether each ground-truth segment is a crowd, bool.
+        excuses: Whether each ground-truth segment is the last listed crowd of its class in its image, bool.
+        pred_image: Index of the image of each predicted segment, int64; -1 in the first two places.
+        pred_id: Id of each predicted segment, int64.
         pred_label: Contiguous label of each predicted segment, int64; -2 in the first two places.
     """
 
@@ -41,7 +43,7 @@ class Counts(NamedTuple):
 
     @property
     def same_class(self) -> np.ndarray:
-        """Whether the two of a pair are segments of the same class, bool by pair."""
+        """Whether the two segments of each pair have the same class, bool by pair."""
         return self.gt_label[self.overlaps.gt] == self.pred_label[self.overlaps.pred]
 
     @property
@@ -63,8 +65,9 @@ def count_segments(
     void: int = VOID_ID,
     name: str = 'image',
 ) -> Counts:
-    """Count the pixels that the segments of one image share; arguments and errors as
-    :func:`~.panoptic_quality.match_segments`.
+    """Count the pixels that the segments of one image share.
+
+    See :func:`~.panoptic_quality.match_segments` for the arguments and errors.
     """
     if gt_ids.shape != pred_map.shape:
         raise UserError(
@@ -90,7 +93,7 @@ def count_segments(
 
 
 def _check_areas(overlaps: Overlaps, gt_segments_by_id: Sequence[Mapping[str, Any]], name: str) -> None:
-    """Refuse a ground truth that states other areas than those of its map: IoUs would be wrong, even above 1."""
+    """Refuse a ground truth whose areas in the JSON differ from its map: with them, IoUs could exceed 1."""
     for segment, pixels in zip(gt_segments_by_id, overlaps.gt_area[1:].tolist(), strict=True):
         if segment['area'] != pixels:
             raise DatasetError(
@@ -100,12 +103,12 @@ def _check_areas(overlaps: Overlaps, gt_segments_by_id: Sequence[Mapping[str, An
 
 
 def join_counts(images: Sequence[Counts]) -> Counts:
-    """Counts of many images as those of one, the images numbered in their order from 0 on."""
+    """Join the counts of many images; ``gt_image`` and ``pred_image`` are indices into ``images``."""
     if not images:
         return _no_counts()
-    gt_shift = np.cumsum([0] + [len(one.gt_id) - 1 for one in images])
-    pred_shift = np.cumsum([0] + [len(one.pred_id) - 2 for one in images])
-    every = [one.overlaps for one in images]
+    gt_shift = np.cumsum([0] + [len(counts.gt_id) - 1 for counts in images])
+    pred_shift = np.cumsum([0] + [len(counts.pred_id) - 2 for counts in images])
+    every = [counts.overlaps for counts in images]
     pairs = [len(overlaps.gt) for overlaps in every]
     gt, pred, pixels = (np.concatenate([getattr(o, key) for o in every]) for key in ('gt', 'pred', 'pixels'))
     areas = [
@@ -124,7 +127,7 @@ def join_counts(images: Sequence[Counts]) -> Counts:
     joined = {
         key: np.concatenate(
             [getattr(images[0], key)[: 2 if key.startswith('pred') else 1]]
-            + [getattr(one, key)[2 if key.startswith('pred') else 1 :] for one in images]
+            + [getattr(counts, key)[2 if key.startswith('pred') else 1 :] for counts in images]
         )
         for key in Counts._fields[1:]
     }

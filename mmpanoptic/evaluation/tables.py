@@ -1,8 +1,8 @@
-"""Scores as text tables: whatever metrics a run has, one table of them, in per cent."""
+"""Scores as text tables: one table for all metrics of a run, in percent."""
 
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Real
 from typing import NamedTuple
@@ -12,7 +12,7 @@ from rich.table import Table
 
 
 def render(table: Table) -> str:
-    """A rich table as plain text, for logs; names of classes are no markup."""
+    """A rich table as plain text, for logs. Markup in class names is not interpreted."""
     console = Console(width=120, color_system=None, markup=False, emoji=False)
     with console.capture() as capture:
         console.print(table)
@@ -24,8 +24,8 @@ class ClassScores:
     """Scores of every class, which a metric keeps as ``class_scores``.
 
     Attributes:
-        columns: By header of a column: by the name of a class, a percentage (nan where it is not defined) or a count.
-        means: By header, the mean over the classes as the metric takes it; counts have none.
+        columns: Values by the column's header and the class's name: percentages (NaN if undefined) or counts.
+        means: By header, the metric's mean over the classes; columns of counts have none.
     """
 
     columns: Mapping[str, Mapping[str, float | int]]
@@ -33,7 +33,7 @@ class ClassScores:
 
 
 class _Place(NamedTuple):
-    """Where a score stands in the table, and what makes a percentage of it."""
+    """Row and column of a score in the table, and the factor that makes it a percentage."""
 
     row: str
     column: str
@@ -42,8 +42,8 @@ class _Place(NamedTuple):
 
 _COLUMNS = ('all', 'things', 'stuff')
 _SIZES = {'': '', '_50': '50', '_75': '75', '_s': ', small', '_m': ', medium', '_l': ', large'}
-# Keys of mmdet's metrics and of ours behind their prefix. COCO's are shares, the others percentages.
-_KEYS: tuple[tuple[str, object], ...] = (
+# Keys of mmdet's metrics and of ours, without their prefix. COCO's are shares, the others percentages.
+_KEYS: tuple[tuple[str, Callable[..., _Place]], ...] = (
     (
         r'(PQ|SQ|RQ)(|_th|_st)',
         lambda name, group: _Place(name, _COLUMNS[('', '_th', '_st').index(group)], 1.0),
@@ -68,12 +68,12 @@ def _place_of(key: str) -> _Place | None:
 
 
 def _is_undefined(place: _Place, value: float) -> bool:
-    """Whether it is COCO's mark of what there is nothing of."""
+    """Whether a score has COCO's value for no ground truth, -1."""
     return place.factor != 1.0 and value < 0
 
 
 def _rows(scores: Mapping[str, float]) -> tuple[dict[str, dict[str, float]], dict[str, float]]:
-    """Percentages by row and column, and the scores of which the unit is not known."""
+    """Percentages by row and column, and the scores whose unit is not known."""
     known: dict[str, dict[str, float]] = {}
     others: dict[str, float] = {}
     for key, value in scores.items():
@@ -93,7 +93,7 @@ def _cell(value: float | int | None) -> str:
 
 
 def score_table(scores: Mapping[str, float]) -> str:
-    """The scores of a run as one table, in per cent; those of which the unit is not known follow it as they are.
+    """The scores of a run as one table in percent. Scores whose unit is not known follow it unchanged.
 
     Args:
         scores: By the keys of the metrics, such as ``panoptic/PQ_th`` or ``coco/bbox_mAP_50``.
@@ -110,12 +110,12 @@ def score_table(scores: Mapping[str, float]) -> str:
 
 
 def class_table(scores: Iterable[ClassScores]) -> str:
-    """The scores of classes by all metrics as one table, with a row of means, in per cent; counts are counts."""
+    """The class scores of all metrics as one table with a row of means; percentages and counts."""
     columns: dict[str, Mapping[str, float | int]] = {}
     means: dict[str, float] = {}
-    for one in scores:
-        columns |= one.columns
-        means |= one.means
+    for of_metric in scores:
+        columns |= of_metric.columns
+        means |= of_metric.means
     names = list(dict.fromkeys(name for column in columns.values() for name in column))
     table = Table('class, %')
     for header in columns:
@@ -128,13 +128,13 @@ def class_table(scores: Iterable[ClassScores]) -> str:
 
 
 def closing_tables(scores: Mapping[str, float], by_class: Sequence[ClassScores] = ()) -> str:
-    """What a test ends with: :func:`class_table` if a metric has scores of classes, then :func:`score_table`."""
+    """The tables at the end of a test: :func:`class_table` if a metric has class scores, then :func:`score_table`."""
     return '\n'.join(([class_table(by_class)] if by_class else []) + [score_table(scores)])
 
 
 def main_scores(scores: Mapping[str, float]) -> dict[str, float]:
-    """The scores as they are, without those of single classes, those that are not defined, and what is no number."""
-    found = {}
+    """The unchanged scores without those of single classes, undefined scores, and values that are no numbers."""
+    found: dict[str, float] = {}
     for key, value in scores.items():
         if _OF_A_CLASS.fullmatch(key.rpartition('/')[2]) or not isinstance(value, Real) or not math.isfinite(value):
             continue
@@ -145,7 +145,7 @@ def main_scores(scores: Mapping[str, float]) -> dict[str, float]:
 
 
 def score_line(scores: Mapping[str, float]) -> str:
-    """The main scores in a line, for a validation during a training; all of them where none is known."""
+    """The main scores on one line, for validation during training; all scores if no main score is known."""
     known, others = _rows(scores)
     parts = []
     for name in _SHORT:

@@ -15,18 +15,19 @@ LOSSES = (*MASKS, *CAUSES)
 
 
 class Ledger(NamedTuple):
-    """What is lost, by contiguous label; C classes, M = 2 faults of masks, K causes.
+    """Losses by contiguous label; C classes, M = 2 faults of masks, K causes.
 
     Attributes:
         iou_sum: Sum of the IoUs of the matched pairs, float64 of shape (C,).
         tp: Number of matched pairs, int64 of shape (C,).
-        masks: What the matched pairs lack to an IoU of 1, float64 of shape (C, M): the share of the union that the
-            prediction leaves out, and the share that it has too much.
+        masks: Sums of 1 - IoU over the matched pairs in two parts, float64 of shape (C, M): the share of the union that
+            the prediction lacks, and the share by which it is too large.
         fn: Missed segments by cause, int64 of shape (C, K).
         fp: False positives by cause, int64 of shape (C, K).
         excused: Predicted segments that are no false positives because of void and crowds, int64 of shape (C,).
         crowds: Crowd segments of the ground truth, which are neither matched nor missed, int64 of shape (C,).
-        strict_iou_sum: Sum of the IoUs of the pairs that match if void counts in the union, float64 of shape (C,).
+        strict_iou_sum: Sum of the IoUs of the pairs that still match if void counts in the union, float64 of shape
+            (C,).
     """
 
     iou_sum: np.ndarray
@@ -45,7 +46,7 @@ class Ledger(NamedTuple):
 
 
 def ledger_of(counts: Counts, matching: Matching, causes: Causes, num_classes: int) -> Ledger:
-    """Add up what is lost.
+    """Add up the losses by class and cause.
 
     Raises:
         UserError: If a label is not in [0, num_classes).
@@ -82,8 +83,8 @@ def ledger_of(counts: Counts, matching: Matching, causes: Causes, num_classes: i
 def points_of(ledger: Ledger) -> np.ndarray:
     """Points of PQ that each class loses by each of :data:`LOSSES`, float64 of shape (C, M + K); rows sum to 100 - PQ.
 
-    A match loses 1 - IoU, a false positive and a missed segment 1 / 2 each, of TP + FP / 2 + FN / 2. The row of a class
-    that does not occur is 0.
+    A match loses 1 - IoU; a false positive and a missed segment lose 1 / 2 each. These are divided by TP + FP / 2 +
+    FN / 2. The row of a class that does not occur is 0.
     """
     lost = np.concatenate([ledger.masks, 0.5 * (ledger.fn + ledger.fp)], 1)
     return 100 * lost / np.where(ledger.weight > 0, ledger.weight, 1)[:, None]
@@ -93,19 +94,22 @@ def balance(ledger: Ledger, categories: Sequence[Mapping[str, Any]]) -> dict[str
     """The account as plain values.
 
     Args:
-        ledger: What is lost.
+        ledger: The losses.
         categories: Categories in the order of the JSON: ``id``, ``name``, ``label``, ``isthing``.
 
     Returns:
-        By group (``All``, ``Things``, ``Stuff``) and, under ``per_class``, by category id: ``pq``, in percent, of what
-        the official mean is; ``points``, by cause, whose sum is 100 - ``pq``; ``fn`` and ``fp``, numbers by cause;
-        ``excused`` and ``crowds``, numbers of segments that the rules leave out; ``strict_pq``, what PQ would be if
-        void counted in unions and no prediction were excused; ``n``, the number of classes. A group or class that does
-        not occur has no points and a ``pq`` of 0.
+        By group (``All``, ``Things``, ``Stuff``) and, under ``per_class``, by category id:
+
+        - ``pq``: the official PQ in percent; 0 if the class or group does not occur.
+        - ``points``: points of PQ lost by each cause, with the sum 100 - ``pq``; all 0 if it does not occur.
+        - ``fn`` and ``fp``: missed segments and false positives by cause.
+        - ``excused`` and ``crowds``: numbers of segments that the rules leave out.
+        - ``strict_pq``: PQ if void counted in unions and no prediction were excused.
+        - ``n``: number of classes.
     """
     points, weight = points_of(ledger), ledger.weight
     pq = _quality(ledger.iou_sum, weight)
-    # A match that is lost makes a false positive and a missed segment, which together weigh as much.
+    # A lost match becomes a false positive and a missed segment, which together have the same weight.
     strict_pq = _quality(ledger.strict_iou_sum, weight + 0.5 * ledger.excused)
 
     def entry(labels: Sequence[int]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What PQ would be if a cause of its losses were mended, from the counts (docs/pq_account.md)."""
+"""PQ if causes of its losses were mended, computed from the counts (docs/pq_account.md)."""
 
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
@@ -12,16 +12,17 @@ from .ledger import LOSSES, MASKS, Ledger
 def mended(ledger: Ledger, causes: Collection[str]) -> tuple[np.ndarray, np.ndarray]:
     """Quality of each class with some causes mended.
 
-    A missed segment becomes a match, a false positive goes. The new match is as good as the matches of its class are,
-    or, where there is none, as all matches are. A fault of masks that is mended adds what it takes from matches.
+    Missed segments with such a cause become matches, and false positives with such a cause are dropped. A new match has
+    the mean IoU of its class's matches or, if the class has none, of all matches. A mended fault of masks gives matches
+    back the IoU that it takes from them.
 
     Args:
-        ledger: What is lost.
-        causes: Names out of :data:`~.ledger.LOSSES`.
+        ledger: The losses.
+        causes: Names from :data:`~.ledger.LOSSES`.
 
     Returns:
-        PQ in percent, float64 of shape (C,), and TP + FP / 2 + FN / 2 then, of the same shape; where that is 0 the
-        class does not occur.
+        PQ in percent, float64 of shape (C,), and the new TP + FP / 2 + FN / 2 of the same shape, 0 for a class that
+        does not occur.
     """
     kept = np.array([name not in causes for name in CAUSES], float)
     fault = np.array([name in causes for name in MASKS], float)
@@ -36,16 +37,16 @@ def mended(ledger: Ledger, causes: Collection[str]) -> tuple[np.ndarray, np.ndar
 def oracle_table(
     ledger: Ledger, categories: Sequence[Mapping[str, Any]], bundles: Mapping[str, Collection[str]] | None = None
 ) -> dict[str, dict[str, float]]:
-    """PQ with each cause mended, alone and on top of each other one.
+    """PQ with each bundle of causes mended, alone and together with each other bundle.
 
     Args:
-        ledger: What is lost.
-        categories: Categories with ``label``: those to average over, if they occur.
-        bundles: Causes by a name that is mended as a whole; None: :data:`BUNDLES`.
+        ledger: The losses.
+        categories: Categories with ``label``, to average over those that occur.
+        bundles: Causes that are mended together, by the bundle's name; None: :data:`BUNDLES`.
 
     Returns:
-        ``table[first][second]``: PQ in percent with both mended; ``table[first][first]`` with the one alone. Only what
-        loses anything is in it.
+        ``table[first][second]``: PQ in percent with both bundles mended; ``table[first][first]`` with one alone.
+        Bundles that lose nothing are left out.
     """
     bundles = BUNDLES if bundles is None else bundles
     labels = [category['label'] for category in categories]
@@ -60,7 +61,7 @@ def oracle_table(
     return {first: {second: quality(first, second) for second in names} for first in names}
 
 
-# As ground truth would mend them: its classes, its numbers of segments, its outlines.
+# Causes that one kind of ground truth mends: outlines, classes, numbers of segments.
 BUNDLES: dict[str, tuple[str, ...]] = {
     'masks': MASKS,
     'wrong class': tuple(name for name in CAUSES if ' as ' in name),

@@ -1,4 +1,4 @@
-"""Every segment that loses points, by itself: which one it is, why, and how much it costs."""
+"""A list of all segments that lose points, with the cause and the points of each."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -24,16 +24,22 @@ def lost_segments(
 
     Args:
         counts: Segments of all images.
-        matching: Which of them match.
-        causes: Why the others do not.
-        ledger: What is lost by class.
+        matching: Their matches.
+        causes: Causes of the segments that do not match.
+        ledger: Losses by class.
         categories: Categories with ``id`` and ``label``.
         images: Images in the order of the counts, with ``id``.
 
     Yields:
-        ``image_id``; ``kind``: 'match', 'missed' or 'extra'; ``category_id``; ``gt_id`` and ``pred_id``, the ids of the
-        segment and of the one that it matches or that its cause names, None if there is none; ``iou`` of a match;
-        ``cause``, None of a match; and ``points`` of PQ over all classes, whose sum is 100 - PQ.
+        A dict with:
+
+        - ``image_id`` and ``category_id``;
+        - ``kind``: 'match', 'missed' or 'extra';
+        - ``gt_id`` and ``pred_id``: ids of the segment and of the one that it matches or that its cause involves, None
+          if there is none;
+        - ``iou``: of a match, else None;
+        - ``cause``: None for a match;
+        - ``points``: of PQ over all classes; their sum over all segments is 100 - PQ.
     """
     id_of = {category['label']: category['id'] for category in categories}
     worth = 100 / np.maximum(ledger.weight, 0.5) / max(int((ledger.weight > 0).sum()), 1)  # of a whole match, by label

@@ -1,4 +1,4 @@
-"""What all metrics share: arguments that take effect or are refused, and parts of samples that have to be there."""
+"""Checks that all metrics share: of their arguments, and of required parts of samples."""
 
 import os
 from collections.abc import Mapping
@@ -10,15 +10,15 @@ from mmpanoptic.utils import UserError
 
 
 def check_gathering(metric: BaseMetric, given: Mapping[str, Any]) -> None:
-    """Refuse arguments of :class:`mmengine.evaluator.BaseMetric` that fail, or do harm, when all images are done.
+    """Refuse arguments of :class:`mmengine.evaluator.BaseMetric` that would fail or do harm after the last image.
 
     Args:
-        metric: The metric, which has them.
+        metric: The metric, constructed.
         given: Its keyword arguments.
 
     Raises:
-        UserError: If ``collect_device`` is unknown, ``collect_dir`` holds something, which mmengine would delete with
-            it, or ``prefix`` is empty, which would be the default one.
+        UserError: If ``collect_device`` is unknown, ``collect_dir`` is not empty (mmengine would delete its files), or
+            ``prefix`` is empty (mmengine would take the default).
     """
     name = type(metric).__name__
     if metric.collect_device not in ('cpu', 'gpu'):
@@ -36,10 +36,10 @@ def refuse_without(metric: BaseMetric, needed: str, **given: Any) -> None:
     Args:
         metric: The metric.
         needed: The argument that is not given.
-        given: Those that need it; None is one that is not given.
+        given: Arguments that need it; None for an argument that is not given.
 
     Raises:
-        UserError: Naming the first.
+        UserError: Naming the first argument that is given.
     """
     for name, value in given.items():
         if value is not None:
@@ -48,11 +48,11 @@ def refuse_without(metric: BaseMetric, needed: str, **given: Any) -> None:
             )
 
 
-def require_part(sample: dict, key: str, remedy: str) -> dict:
-    """A part of a sample.
+def require_part(sample: Mapping[str, Any], key: str, remedy: str) -> dict[str, Any]:
+    """Get a part of a sample.
 
     Raises:
-        UserError: If there is none, naming the image.
+        UserError: If the sample lacks it; the message names the image and ends with ``remedy``.
     """
     if key not in sample:
         raise UserError(f'{sample["img_path"]}: no {key}: {remedy}')

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import cityscapesscripts.evaluation.evalInstanceLevelSemanticLabeling as official  # noqa: N813
-import mmdet.evaluation  # noqa: F401  (gives numpy >= 2.4 back the np.in1d that the official evaluator calls)
+import mmdet.evaluation  # noqa: F401  (restores np.in1d in numpy >= 2.4, which the official evaluator calls)
 from cityscapesscripts.evaluation.instances2dict import instances2dict
 from cityscapesscripts.helpers.labels import name2label
 from mmengine.dist import is_main_process
@@ -29,23 +29,24 @@ _MAKER = 'CityscapesInstanceMetric'
 class CityscapesInstanceMetric(BaseMetric):
     """AP and AP50 (in percent) of instance masks by cityscapesscripts' own evaluator.
 
-    Every function that decides something is the evaluator's; here its files are written, and its matching is done image
-    by image where an image was predicted, so that it is spread over the processes and nothing but numbers is gathered.
-    The ground truth is read from the PNGs of the dataset, on a local disk. Unlike COCO's AP this one takes any number
-    of instances an image, ignores those of fewer than 100 pixels, and leaves classes without ground truth out.
+    This class writes the evaluator's files and calls its functions. Each process matches the images that it has
+    predicted, and only numbers are gathered. The ground truth is read from the PNGs of the dataset, on a local disk.
+    Unlike COCO's AP, this AP takes any number of instances per image, ignores those of fewer than 100 pixels, and
+    leaves out classes without ground truth.
 
-    mmdet's ``CityScapesMetric`` gives the same AP, but derives the ground truth's path from the image's whatever
-    ``seg_prefix`` says, deletes ``results`` in ``outfile_prefix`` when it is made, and matches in one process.
+    mmdet's ``CityScapesMetric`` gives the same AP. But it derives the ground truth's path from the image's path and
+    ignores ``seg_prefix``, deletes ``results`` in ``outfile_prefix`` when it is constructed, and matches in one
+    process.
 
     https://github.com/mcordts/cityscapesScripts (``evalInstanceLevelSemanticLabeling``)
 
     Args:
-        seg_prefix: Folder of the split with ``<city>/<image id>_gtFine_instanceIds.png``, which
-            ``tools/dataset_converters/cityscapes.py`` makes where they are missing. Needed unless ``format_only``.
+        seg_prefix: Folder of the split with ``<city>/<image id>_gtFine_instanceIds.png``;
+            ``tools/dataset_converters/cityscapes.py`` makes missing ones. Needed unless ``format_only``.
         classwise: Whether to give the AP of every class as well, and keep it as ``class_scores``.
         format_only: Write the files of ``outfile_prefix`` and score nothing, as for the test server.
-        outfile_prefix: Folder for the server's files: ``<image>_pred.txt`` and one PNG an instance. It is written when
-            all images are done and scored, and replaces that of an earlier run. If that fails, the error is logged and
+        outfile_prefix: Folder for the server's files: ``<image>_pred.txt`` and one PNG per instance. It is written when
+            all images are scored, and replaces the folder of an earlier run. If writing fails, the error is logged and
             kept in ``unwritten``.
         kwargs: See :class:`mmengine.evaluator.BaseMetric`.
 
@@ -80,7 +81,7 @@ class CityscapesInstanceMetric(BaseMetric):
         official.setInstanceLabels(self._args)
 
     def process(self, data_batch: dict, data_samples: Sequence[dict]) -> None:
-        """Match the masks of a batch with the ground truth; the first rank writes those of all."""
+        """Match the masks of a batch with the ground truth, and keep the files for the first rank to write."""
         if self.outfile_prefix and not self.results and is_main_process():
             check_replaceable(self.outfile_prefix, _MAKER, 'outfile_prefix')
             require_folder(osp.dirname(osp.abspath(self.outfile_prefix)), 'outfile_prefix')
@@ -96,7 +97,7 @@ class CityscapesInstanceMetric(BaseMetric):
             self.results.append((path, matches, files if self.outfile_prefix else {}))
 
     def _files(self, stem: str, instances: dict) -> tuple[dict[str, bytes], dict[str, dict]]:
-        """One image's files by name, and by the names of PNGs what the evaluator's ``readPredInfo`` would read."""
+        """One image's files by name, and entries of the evaluator's ``readPredInfo`` by the names of the PNGs."""
         names = [self.dataset_meta['classes'][label] for label in instances['labels'].tolist()]
         if other := [name for name in names if name not in self._args.instLabels]:
             raise UserError(f'{stem}: {other[0]!r} is no instance class of Cityscapes: {self._args.instLabels}')
@@ -107,7 +108,8 @@ class CityscapesInstanceMetric(BaseMetric):
         return files, {png: {'labelID': number, 'conf': score} for png, number, score in pairs}
 
     def _match(self, path: str, stem: str, files: dict[str, bytes], predicted: dict[str, dict]) -> dict[str, dict]:
-        """One image's entry in the evaluator's ``matches``; it reads files."""
+        """One image's entry in the evaluator's ``matches``; the evaluator reads masks from files."""
+        assert self.seg_prefix is not None  # it is needed unless format_only
         image_id = stem.removesuffix(_IMAGE)
         truth = osp.join(self.seg_prefix, image_id.split('_')[0], image_id + _INSTANCES)
         if not osp.isfile(truth):
@@ -133,10 +135,11 @@ class CityscapesInstanceMetric(BaseMetric):
             there is no ground truth; empty with ``format_only``.
         """
         if self.format_only:
+            assert self.outfile_prefix is not None  # format_only needs it
             write_folder([files for _, _, files in results], self.outfile_prefix, _MAKER)
             return {}
         _check_names(path for path, _, _ in results)
-        matches = dict(enumerate(of_image for _, of_image, _ in results))  # also of an image that is tested twice
+        matches = dict(enumerate(of_image for _, of_image, _ in results))  # keys are unique even if an image repeats
         averages = official.computeAverages(official.evaluateMatches(matches, self._args), self._args)
         scores = {'AP': averages['allAp'], 'AP50': averages['allAp50%']}
         if self.classwise:
@@ -156,7 +159,7 @@ class CityscapesInstanceMetric(BaseMetric):
 
 
 def _check_names(paths: Iterable[str]) -> None:
-    """Refuse images of one name, which would have one ground truth."""
+    """Refuse images of the same name, which would share their ground truth."""
     path_of: dict[str, str] = {}
     for path in paths:
         if (other := path_of.setdefault(osp.basename(path), path)) != path:

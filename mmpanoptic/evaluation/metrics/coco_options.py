@@ -1,4 +1,4 @@
-"""Options of COCO's AP that pycocotools and mmdet take, checked before a test and named for what they give."""
+"""Options of COCO's AP: checks before a test, and names of scores that state the limits used."""
 
 from collections.abc import Mapping, Sequence
 
@@ -6,7 +6,7 @@ import numpy as np
 
 from mmpanoptic.utils import UserError
 
-#: IoUs that COCO's mAP is the mean over, as mmdet makes them.
+#: IoU thresholds of COCO's mAP, computed as in mmdet.
 COCO_IOUS = np.linspace(0.5, 0.95, 10)
 _AT_IOU = {'mAP_50': 0.5, 'mAP_75': 0.75}
 _OF_AP = ('mAP', 'mAP_50', 'mAP_75', 'mAP_s', 'mAP_m', 'mAP_l')
@@ -18,19 +18,19 @@ class CocoOptions:
     Args:
         metrics: 'bbox', 'segm', 'proposal' (recall of any class, from pycocotools) and 'proposal_fast' (the same from
             mmdet).
-        proposal_nums: Limits of detections of a class in an image: AR is taken at each. Three of them, ascending; of
-            'proposal_fast' alone, any number.
-        iou_thrs: An IoU or several, within (0, 1].
+        proposal_nums: Limits on the detections of a class in an image; AR is given at each limit. Three ascending
+            numbers; for 'proposal_fast' alone, any number of them.
+        iou_thrs: One or more IoU thresholds within (0, 1].
         metric_items: Scores to give: mAP, mAP_50, mAP_75, mAP_s, mAP_m, mAP_l and, with the limits 100, 300 and 1000,
-            AR@100, AR@300, AR@1000, AR_s@1000, AR_m@1000, AR_l@1000. None: all of them that are usual for a metric.
-        classwise: Whether the AP of each class is wanted, which mmdet looks up by the place of COCO's IoUs.
+            AR@100, AR@300, AR@1000, AR_s@1000, AR_m@1000, AR_l@1000. None: mmdet's default for each metric.
+        classwise: Whether to give the AP of each class. mmdet finds it by the index of COCO's thresholds.
 
     Attributes:
-        iou_thrs: An array, which pycocotools needs.
-        mmdet_items: ``metric_items`` as mmdet calls them, whatever the limits are.
+        iou_thrs: The thresholds as an array, which pycocotools needs.
+        mmdet_items: ``metric_items`` under mmdet's names, which always state the limits 100, 300 and 1000.
 
     Raises:
-        UserError: If one is none of these, would have no effect, or does not go with another.
+        UserError: If an option is invalid, would have no effect, or contradicts another.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class CocoOptions:
         self.mmdet_items = None if metric_items is None else [self._mmdet_item(item) for item in metric_items]
 
     def named(self, scores: Mapping[str, float]) -> dict[str, float]:
-        """Scores of mmdet's under names that say their limits, but for those that were not asked for or are of none."""
+        """Rename mmdet's scores to state the limits used; leave out scores not asked for or without their threshold."""
         left_out = {item for item, iou in _AT_IOU.items() if iou not in self.iou_thrs}
         if self.mmdet_items is not None:
             left_out |= set(_OF_AP) - set(self.mmdet_items)
@@ -89,7 +89,7 @@ def _ious(given: float | Sequence[float]) -> np.ndarray:
 
 
 def _names(nums: Sequence[int]) -> dict[str, str]:
-    """What mmdet's items, called by COCO's limits, are under other ones."""
+    """The names of mmdet's items, which state COCO's limits, with the limits ``nums``."""
     first, second, third = nums
     recalls = {'AR@100': f'AR@{first}', 'AR@300': f'AR@{second}', 'AR@1000': f'AR@{third}'}
     of_sizes = {f'AR_{size}@1000': f'AR_{size}@{third}' for size in 'sml'}

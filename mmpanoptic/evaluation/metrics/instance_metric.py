@@ -4,16 +4,17 @@ import contextlib
 import os
 import tempfile
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from mmdet.evaluation import CocoMetric
 from mmdet.structures.mask import encode_mask_results
+from mmengine.dataset import BaseDataset
 from mmengine.fileio import dump, load
 from mmengine.logging import MMLogger, print_log
 from pycocotools.cocoeval import COCOeval
-from torch.utils.data import Dataset
 
 from mmpanoptic.evaluation.tables import ClassScores
 from mmpanoptic.formats.coco_api import load_cocos
@@ -25,7 +26,7 @@ from .arguments import check_gathering, refuse_without, require_part
 from .coco_options import CocoOptions
 from .written_results import after_scores
 
-_COCO_LIMIT = 100  # detections of a class in an image
+_COCO_LIMIT = 100  # COCO's limit on the detections of a class in an image
 _HEADERS = {'bbox': 'box AP', 'segm': 'mask AP'}
 
 
@@ -33,24 +34,28 @@ _HEADERS = {'bbox': 'box AP', 'segm': 'mask AP'}
 class InstanceMetric(CocoMetric):
     """COCO AP (pycocotools) of a model's instances on a panoptic dataset.
 
-    With ``ann_file``, an instances JSON, that is the ground truth. Without it, it is the things of the panoptic
-    annotations, crowds included; those masks do not overlap. Files of ``outfile_prefix`` are written when there are
-    scores; if that fails, the error is logged and kept in ``unwritten``.
+    With ``ann_file``, an instances JSON is the ground truth. Without it, the ground truth is the things of the panoptic
+    annotations, crowds included; these masks do not overlap. The files of ``outfile_prefix`` are written after scoring.
+    If writing fails, the error is logged and kept in ``unwritten``.
 
     Args:
-        ann_file: See above; relative to where the program runs. Several are put together.
+        ann_file: One or more instances JSON files, which are joined; relative to the current folder.
         args, kwargs: See :class:`mmdet.evaluation.CocoMetric`, and :class:`~.coco_options.CocoOptions` for
             ``proposal_nums``, ``iou_thrs`` and ``metric_items``. ``sort_categories`` is refused.
-            With ``classwise``, AP of every class is kept as ``class_scores`` too.
+            With ``classwise``, the AP of every class is also kept as ``class_scores``.
 
     Raises:
-        UserError: If the model predicts no instances or no masks, the image has no ground truth, ``ann_file`` lacks it
-            or numbers the classes in another order than the dataset, two images have one id, or an argument would have
-            no effect.
+        UserError: If the model predicts no instances or no masks, an image has no ground truth or is not in
+            ``ann_file``, ``ann_file`` lists the classes in another order than the dataset, two images have the same id,
+            or an argument would have no effect.
     """
 
     default_prefix = 'coco'
     finds_by_id = True
+    metrics: list[str]
+    iou_thrs: Any  # given as a number or a sequence; an array from here on
+    metric_items: Sequence[str] | None
+    outfile_prefix: str | None
 
     def __init__(self, ann_file: str | Sequence[str] | None = None, *args, **kwargs) -> None:
         super().__init__(None, *args, **kwargs)
@@ -72,8 +77,8 @@ class InstanceMetric(CocoMetric):
             self._coco_api = load_cocos(self._files, self.backend_args, remedy, score_masks='segm' in self.metrics)
 
     def process(self, data_batch: dict, data_samples: Sequence[dict]) -> None:
-        """Collect predictions, and the ground truth where there is no ``ann_file``."""
-        data_samples = [dict(sample) for sample in data_samples]  # other metrics see the same ones
+        """Collect predictions and, without ``ann_file``, the ground truth."""
+        data_samples = [dict(sample) for sample in data_samples]  # other metrics get the same samples
         for sample in data_samples:
             found = require_part(
                 sample, 'pred_instances', 'the model predicts no instances: bbox and segm cannot be scored'
@@ -97,17 +102,17 @@ class InstanceMetric(CocoMetric):
                     f'{times} tested images have the id {image_id!r}, and AP tells images apart by their ids: give '
                     'those of several datasets ids of their own, or test one at a time'
                 )
-        self.img_ids = [ground_truth['img_id'] for ground_truth, _ in results]  # of a file, also others than tested
+        self.img_ids = [ground_truth['img_id'] for ground_truth, _ in results]  # ann_file may hold more than was tested
         if self._coco_api is not None:
             self._check_ann_file(set(self.img_ids))
         scores = self._score(results)
-        if not any(len(prediction['scores']) for _, prediction in results):  # of which mmdet gives no score at all
+        if not any(len(prediction['scores']) for _, prediction in results):  # then mmdet gives no scores at all
             kinds = [kind for kind in self.metrics if kind in ('bbox', 'segm')]
             scores |= {f'{kind}_{name}': 0.0 for kind in kinds for name in ('mAP', 'mAP_50', 'mAP_75')}
         return {} if self.format_only else self.options.named(scores)
 
     def _score(self, results: list) -> dict[str, float]:
-        """mmdet's, whose files get their names when they are whole and the scores are there."""
+        """Score with mmdet; its files are moved into place when they are complete and the scores are known."""
         prefix = self.outfile_prefix
         with tempfile.TemporaryDirectory() as scratch:
             try:
@@ -128,10 +133,11 @@ class InstanceMetric(CocoMetric):
         return scores
 
     def _scores_of_mmdet(self, results: list) -> dict[str, float]:
-        """Those of classes say whether they are of boxes or of masks if there are both, of which mmdet loses one."""
+        """mmdet's scores. Class scores of boxes and masks get different names; mmdet would overwrite the former."""
         if not self.classwise or len(self.metrics) == 1:
             return super().compute_metrics(results)
-        metrics, scores = self.metrics, {}
+        metrics = self.metrics
+        scores: dict[str, float] = {}
         try:
             for kind in metrics:
                 self.metrics = [kind]
@@ -152,10 +158,10 @@ class InstanceMetric(CocoMetric):
         return ClassScores({header: columns[header] for header in _HEADERS.values() if header in columns}, means)
 
     def _ap_of_crowded_images(self) -> dict[str, float]:
-        """mAP where COCO's limit of 100 detections of a class in an image would cut off objects.
+        """mAP at the last of ``proposal_nums``, if COCO's limit of 100 detections of a class would cut off objects.
 
-        pycocotools takes mAP at exactly 100, and gives -1 if ``proposal_nums`` does not name that; the other scores are
-        at the last of ``proposal_nums``, and so is what is given here.
+        pycocotools computes mAP at exactly 100 detections, and gives -1 if ``proposal_nums`` lacks 100. It computes the
+        other scores at the last of ``proposal_nums``.
         """
         kinds = {'bbox', 'segm'} & set(self.metrics)
         if not kinds:
@@ -188,11 +194,11 @@ class InstanceMetric(CocoMetric):
         print_log(f'An image has {most} objects of one class: mAP counts up to {limit} detections, not 100', 'current')
         return scores
 
-    def check_dataset(self, dataset: Dataset) -> None:
-        """Refuse an ``ann_file`` that is not of a dataset, before that is trained with or predicted.
+    def check_dataset(self, dataset: BaseDataset) -> None:
+        """Refuse an ``ann_file`` that does not fit a dataset, before training or testing begins.
 
         Raises:
-            UserError: See above.
+            UserError: If ``ann_file`` lists other classes or lacks an image.
         """
         if self._coco_api is not None and self.dataset_meta is not None:
             self._check_ann_file({dataset.get_data_info(index)['img_id'] for index in range(len(dataset))})
@@ -219,8 +225,8 @@ class InstanceMetric(CocoMetric):
             )
 
     def gt_to_coco_json(self, gt_dicts: Sequence[dict], outfile_prefix: str) -> str:
-        """Write the collected ground truth; mmdet's own takes a box's area for the mask's."""
-        annotations = []
+        """Write the collected ground truth. mmdet's method would take a box's area for the mask's."""
+        annotations: list[dict[str, Any]] = []
         for gt in gt_dicts:
             for instance in gt['anns']:
                 annotations.append(dict(instance, id=len(annotations) + 1, image_id=gt['img_id']))
@@ -231,11 +237,11 @@ class InstanceMetric(CocoMetric):
         return path
 
 
-def _instances(ground_truth: dict) -> list[dict]:
-    """Things of a panoptic ground truth as COCO annotations, category_id being the label."""
+def _instances(ground_truth: dict[str, Any]) -> list[dict[str, Any]]:
+    """Things of a panoptic ground truth as COCO annotations, with the label as ``category_id``."""
     ids = ground_truth['sem_seg'].squeeze(0).cpu()
     things = [segment for segment in ground_truth['segments_info'] if segment['is_thing']]
-    masks = torch.stack([ids == segment['id'] for segment in things]).numpy() if things else []
+    masks: Iterable[Any] = torch.stack([ids == segment['id'] for segment in things]).numpy() if things else []
     return [
         dict(
             bbox=segment['bbox'],

@@ -1,4 +1,4 @@
-"""Instances as Mapillary Vistas' test server wants them."""
+"""Instances in the format of Mapillary Vistas' test server."""
 
 import os.path as osp
 from collections.abc import Sequence
@@ -18,12 +18,12 @@ _MAKER = 'MapillaryResults'
 class MapillaryResults(BaseMetric):
     """Files of predicted instances, without a score: ``<image>.txt`` and a PNG for each of its lines.
 
-    A line is the PNG, the place of the label in ``config.json``, from 0, and the score. The files' evaluation ignores
-    objects of fewer than 100 pixels and takes any number of instances an image:
-    https://github.com/mapillary/mapillary_vistas
+    A line holds the PNG's name, the index of the label in ``config.json``, and the score. The server ignores objects of
+    fewer than 100 pixels and takes any number of instances per image: https://github.com/mapillary/mapillary_vistas
 
     Args:
-        outfile_prefix: Folder for them. It is written when all images are done, and replaces that of an earlier run.
+        outfile_prefix: Folder for the files. It is written when all images are done, and replaces the folder of an
+            earlier run.
         kwargs: See :class:`mmengine.evaluator.BaseMetric`.
 
     Raises:
@@ -50,7 +50,7 @@ class MapillaryResults(BaseMetric):
             if 'masks' not in instances:
                 raise UserError(f'{sample["img_path"]}: the model predicts no masks, which Mapillary Vistas asks for')
             stem = osp.splitext(osp.basename(sample['img_path']))[0]
-            # An id is the place of the label plus one.
+            # A category id is the index of the label plus one.
             ids = [categories[label]['id'] - 1 for label in instances['labels'].tolist()]
             self.results.append(instance_files(stem, instances, ids, f'{stem}.txt'))
 

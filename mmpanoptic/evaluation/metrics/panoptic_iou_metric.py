@@ -1,5 +1,6 @@
 """mIoU of panoptic maps."""
 
+import functools
 from collections.abc import Sequence
 
 import numpy as np
@@ -14,10 +15,10 @@ from .arguments import check_gathering, require_part
 
 @METRICS.register_module()
 class PanopticIoUMetric(BaseMetric):
-    """mIoU over all classes, things and stuff, of the panoptic map read as semantics.
+    """mIoU over all classes, things and stuff, of the panoptic map taken as a semantic map.
 
-    Void in the ground truth is ignored; void in the prediction is a miss. Classes that occur neither in the ground
-    truth nor in a prediction are left out of ``mIoU``, those that the ground truth lacks out of ``mAcc``.
+    Void in the ground truth is ignored; void in the prediction is a miss. ``mIoU`` leaves out classes that occur
+    neither in the ground truth nor in a prediction, ``mAcc`` those that do not occur in the ground truth.
 
     Args:
         classwise: Whether to keep IoU and recall of every class, as ``class_scores``.
@@ -54,9 +55,9 @@ class PanopticIoUMetric(BaseMetric):
         """Add up the images.
 
         Returns:
-            ``mIoU``, ``mAcc`` (mean recall of the classes) and ``aAcc`` (share of pixels that are right), in percent.
+            ``mIoU``, ``mAcc`` (mean recall of the classes) and ``aAcc`` (share of correct pixels), in percent.
         """
-        pixels = sum(results)  # (C, C + 1): rows are the ground truth, the last column is void
+        pixels: np.ndarray = functools.reduce(np.add, results)  # (C, C + 1): rows are the ground truth, void is last
         right, truth, predicted = np.diagonal(pixels), pixels.sum(1), pixels.sum(0)[:-1]
         with np.errstate(invalid='ignore'):
             iou, recall = 100 * right / (truth + predicted - right), 100 * right / truth
@@ -70,6 +71,6 @@ class PanopticIoUMetric(BaseMetric):
 
 
 def _mean(values: np.ndarray) -> float:
-    """Mean of what is defined; 0 if nothing is."""
+    """Mean of the values that are not NaN; 0 if all are."""
     values = np.atleast_1d(values)
     return float(values[~np.isnan(values)].mean()) if not np.isnan(values).all() else 0.0

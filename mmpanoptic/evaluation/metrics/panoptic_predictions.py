@@ -1,4 +1,4 @@
-"""Panoptic predictions of a test as entries of a file in COCO's format."""
+"""Panoptic predictions of a test as items of a dataset in COCO's format."""
 
 import os.path as osp
 from collections.abc import Mapping, Sequence
@@ -10,34 +10,37 @@ from mmengine.evaluator import BaseMetric
 from mmpanoptic.formats.panoptic_png import encode_panoptic_png
 from mmpanoptic.formats.panoptic_writer import PanopticItem
 from mmpanoptic.registry import METRICS
+from mmpanoptic.results.coco import CocoImage, Id, WrittenSegment
 from mmpanoptic.structures import panoptic_to_coco, segments_of_map
 
 from .arguments import check_gathering, require_part
 
+ItemFields = tuple[CocoImage, str, bytes, list[WrittenSegment]]
+
 
 def item_fields(
-    sample: Mapping[str, Any], pred_map: np.ndarray, segments: Sequence[dict], meta: Mapping[str, Any]
-) -> tuple:
-    """Fields of the :class:`PanopticItem` of an image; plain values, which the first rank collects from all.
+    sample: Mapping[str, Any], pred_map: np.ndarray, segments: Sequence[Any], meta: Mapping[str, Any]
+) -> ItemFields:
+    """Fields of an image's :class:`PanopticItem`, as plain values that the first rank can collect.
 
     Args:
         sample: The data sample, with ``img_path`` and ``img_id``.
         pred_map: Its panoptic map of shape (H, W).
-        segments: Segments of the map.
-        meta: The dataset's, with ``classes`` and ``categories``.
+        segments: Segments of the map, with ``id`` and ``label``.
+        meta: The dataset's meta information, with ``classes`` and ``categories``.
     """
     by_label = sorted(meta['categories'], key=lambda category: category['label'])
     ids, infos = panoptic_to_coco(pred_map, segments, [category['id'] for category in by_label], len(meta['classes']))
     name = osp.basename(sample['img_path'])
-    image = dict(id=sample['img_id'], file_name=name, width=ids.shape[1], height=ids.shape[0])
+    image = CocoImage(id=sample['img_id'], file_name=name, width=ids.shape[1], height=ids.shape[0])
     return image, f'{osp.splitext(name)[0]}.png', encode_panoptic_png(ids), infos
 
 
-def predicted_fields(sample: Mapping[str, Any], meta: Mapping[str, Any]) -> tuple:
-    """:func:`item_fields` of what a model has predicted of an image.
+def predicted_fields(sample: Mapping[str, Any], meta: Mapping[str, Any]) -> ItemFields:
+    """:func:`item_fields` of a sample's prediction.
 
     Raises:
-        UserError: If it has predicted no panoptic map.
+        UserError: If the sample has no panoptic map.
     """
     prediction = require_part(sample, 'pred_panoptic_seg', 'the model gives no panoptic map')
     pred_map = prediction['sem_seg'].squeeze(0).cpu().numpy()
@@ -49,11 +52,11 @@ def predicted_fields(sample: Mapping[str, Any], meta: Mapping[str, Any]) -> tupl
 
 @METRICS.register_module()
 class KeptPanoptic(BaseMetric):
-    """Keeps the predictions of a test for whoever writes them when the scores are out; has no scores.
+    """Keeps the predictions of a test, to be written after the scores; gives no scores.
 
     Attributes:
-        items: All images on the first rank, when they are done, in the order of the dataset; else empty.
-        paths: Where each image lies, by its id.
+        items: On the first rank, after the last image: all images in the order of the dataset; else empty.
+        paths: Path of each image by its id.
     """
 
     default_prefix = 'kept'  # mmengine warns of a metric without a prefix
@@ -62,7 +65,7 @@ class KeptPanoptic(BaseMetric):
         super().__init__(**kwargs)
         check_gathering(self, kwargs)
         self.items: list[PanopticItem] = []
-        self.paths: dict[int | str, str] = {}
+        self.paths: dict[Id, str] = {}
 
     def process(self, data_batch: dict, data_samples: Sequence[dict]) -> None:
         """Encode the maps of a batch."""
@@ -70,8 +73,8 @@ class KeptPanoptic(BaseMetric):
             fields = predicted_fields(sample, self.dataset_meta)
             self.results.append((sample.get('sample_idx', 0), sample['img_path'], fields))
 
-    def compute_metrics(self, results: list[tuple[int, str, tuple]]) -> dict:
-        """Keep all of them; called on the first rank."""
+    def compute_metrics(self, results: list[tuple[int, str, ItemFields]]) -> dict[str, float]:
+        """Keep all predictions; called on the first rank."""
         results = sorted(results, key=lambda result: result[0])
         self.items = [PanopticItem(*fields) for _, _, fields in results]
         self.paths = {fields[0]['id']: path for _, path, fields in results}

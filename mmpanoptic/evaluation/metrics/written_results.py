@@ -1,8 +1,8 @@
-"""Files of a test: they are written after the scores, so that a full disk costs the files alone."""
+"""Files of a test, written after the scores, so that a full disk does not cost the scores."""
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 import numpy as np
 import torch
@@ -19,7 +19,7 @@ from .arguments import check_gathering
 
 @contextlib.contextmanager
 def after_scores(metric: BaseMetric) -> Iterator[None]:
-    """Keep an error of writing as ``metric.unwritten`` until the scores are out: see :func:`raise_unwritten`."""
+    """Log an error of writing and keep it as ``metric.unwritten`` for :func:`raise_unwritten`, after the scores."""
     metric.unwritten = None
     try:
         yield
@@ -29,16 +29,17 @@ def after_scores(metric: BaseMetric) -> Iterator[None]:
 
 
 def instance_files(stem: str, instances: dict, ids: Sequence[int], listing: str) -> dict[str, bytes]:
-    """One image's files for a test server as Cityscapes and Mapillary Vistas want them.
+    """One image's files in the format of Cityscapes' and Mapillary Vistas' test servers.
 
     Args:
-        stem: What the names of PNGs begin with.
-        instances: ``masks``, of shape (N, H, W), and ``scores``, or ``mask_scores`` where they are.
-        ids: The server's number of the class of each.
+        stem: Beginning of the PNGs' names.
+        instances: ``masks`` of shape (N, H, W), and ``mask_scores`` or else ``scores``.
+        ids: The server's class number of each instance.
         listing: Name of the text file.
 
     Returns:
-        By name: a PNG for each mask, 0 and 255, and the text, a line ``<PNG> <class> <score>`` for each.
+        Contents by name: a PNG for each mask, with values 0 and 255, and last the text file with a line
+        ``<PNG> <class> <score>`` for each.
     """
     masks = instances['masks'].cpu().numpy().astype(np.uint8)
     scores = instances['mask_scores' if 'mask_scores' in instances else 'scores'].tolist()
@@ -49,7 +50,7 @@ def instance_files(stem: str, instances: dict, ids: Sequence[int], listing: str)
 
 
 def write_folder(images: Sequence[dict[str, bytes]], folder: str, maker: str) -> None:
-    """Write the files of all images, and replace what the same metric wrote before.
+    """Write the files of all images; earlier files of the same metric are replaced.
 
     Raises:
         UserError: If the folder cannot be written, holds anything else, or an image was tested twice.
@@ -64,10 +65,10 @@ def write_folder(images: Sequence[dict[str, bytes]], folder: str, maker: str) ->
 
 
 def raise_unwritten(evaluator: Evaluator) -> None:
-    """To be called after a test, when its scores are printed.
+    """Raise the first error that a metric kept; call this after a test, when its scores are printed.
 
     Raises:
-        UserError: The first that a metric kept.
+        UserError: If a metric could not write its files.
     """
     for metric in evaluator.metrics:
         if getattr(metric, 'unwritten', None) is not None:
@@ -75,7 +76,7 @@ def raise_unwritten(evaluator: Evaluator) -> None:
 
 
 class _Noting:
-    """A file that remembers why it could not be written, of which torch's writer makes another error."""
+    """A file that remembers its error of writing, because torch's writer raises another error instead."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
@@ -105,7 +106,7 @@ def _save(content: Any, file: BinaryIO) -> None:
     """
     noting = _Noting(file)
     try:
-        torch.save(content, noting)
+        torch.save(content, cast(BinaryIO, noting))  # it calls write and flush only
     except Exception:
         if noting.error is not None:
             raise noting.error from None
@@ -114,13 +115,13 @@ def _save(content: Any, file: BinaryIO) -> None:
 
 @METRICS.register_module()
 class PredictionDump(DumpDetResults):
-    """All predictions in a file, whole or not at all: a list of what ``torch.load(weights_only=True)`` takes.
+    """Write all predictions to a file, whole or not at all, as a list that ``torch.load(weights_only=True)`` reads.
 
-    See :class:`mmdet.evaluation.DumpDetResults`, which pickles them, so that whoever reads them runs what the file
-    says, and whose failure to write would lose the scores of other metrics.
+    :class:`mmdet.evaluation.DumpDetResults`, the base class, would pickle them, and reading a pickle can run code. Its
+    failure to write would also lose the scores of other metrics.
     """
 
-    default_prefix = 'results'  # it has no scores; mmengine warns of a metric without a prefix
+    default_prefix = 'results'  # unused, but mmengine warns of a metric without a prefix
 
     def __init__(self, *args, **kwargs) -> None:
         super().__init__(*args, **kwargs)

@@ -65,7 +65,7 @@ def encode_instances(id_map: np.ndarray, ids: Iterable[int]) -> dict[int, Compre
 
 
 def instances_to_coco(
-    id_map: np.ndarray, category_of_id: Mapping[int, int], crowd_ids: Iterable[int] = ()
+    id_map: np.ndarray, category_of_id: Mapping[int, Id], crowd_ids: Iterable[int] = ()
 ) -> list[InstanceAnnotation]:
     """Annotations of a map of instance ids.
 

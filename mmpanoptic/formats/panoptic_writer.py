@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from mmpanoptic.results.coco import CocoImage, WrittenSegment
+from mmpanoptic.results.coco import CocoImage, Id, WrittenSegment
 from mmpanoptic.structures import MAX_ID, VOID_ID
 from mmpanoptic.utils import DatasetError, UserError, check_replaceable, part_of, require_folder, whole_folder
 
@@ -70,7 +70,7 @@ def distinct_png_names(items: Sequence[PanopticItem]) -> list[PanopticItem]:
 
 
 def segments_to_coco(
-    id_map: np.ndarray, category_of_id: Mapping[int, int], crowd_ids: Iterable[int] = ()
+    id_map: np.ndarray, category_of_id: Mapping[int, Id], crowd_ids: Iterable[int] = ()
 ) -> list[WrittenSegment]:
     """``segments_info`` of a map of segment ids.
 

@@ -22,7 +22,7 @@ from .sources import REPORT
 from .splits import WAYS, split_names
 from .write import Plan, write_dataset
 
-#: What can be imported, by name.
+#: Formats that can be imported, by name.
 READERS = {
     'coco-instances': Format(coco_instances.read, 'area', 'an instances JSON of COCO, or a folder with some'),
     'coco-semantic': Format(

@@ -1,8 +1,8 @@
 """ADE20K's scene parsing release with its instance release: 150 classes, 100 of them things.
 
 Format: http://sceneparsing.csail.mit.edu and https://github.com/CSAILVision/placeschallenge (instance segmentation). In
-``annotations/`` a value is the number of a class, 0 is void. In ``annotations_instance/`` red is the number of a thing
-among the 100 (0: none), green that of the instance. Classes and their order are those of mmdet.
+``annotations/``, values are numbers of classes, and 0 is void. In ``annotations_instance/``, red is the number of one
+of the 100 thing classes (0: none), and green is the number of the instance. Classes and their order are those of mmdet.
 """
 
 from functools import partial
@@ -28,9 +28,9 @@ _THINGS = [name.strip() for name in ADE20KInstanceDataset.METAINFO['classes']]
 
 
 def read(source: Path, images: Path | None = None) -> Labels:
-    """Read training and validation, where they are there.
+    """Read the training and validation images that are present.
 
-    Instances lie on the semantic map; where that has a thing and no instance is, it is void.
+    Instances lie on top of the semantic map. Pixels of a thing class without an instance are void.
 
     Args:
         source: The folder, ADEChallengeData2016, with annotations_instance/ unpacked in it.
@@ -39,9 +39,10 @@ def read(source: Path, images: Path | None = None) -> Labels:
     Raises:
         DatasetError: If a folder is missing.
     """
-    for folder in ('annotations', 'annotations_instance'):
-        require_folder_of(source / folder, _SAYS)
-    made, left_out = [], []
+    for kind in ('annotations', 'annotations_instance'):
+        require_folder_of(source / kind, _SAYS)
+    made: list[LabelledImage] = []
+    left_out: list[LeftOut] = []
     for split in ('training', 'validation'):
         folder = (images or source / 'images') / split
         if not folder.is_dir():

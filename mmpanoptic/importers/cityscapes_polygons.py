@@ -1,7 +1,7 @@
-"""Cityscapes' polygons, and those of data sets that are labelled in the same way.
+"""Cityscapes' polygons, and those of datasets that are labelled in the same way.
 
-Format: https://github.com/mcordts/cityscapesScripts. Annotators drew from the back to the front, so the order in the
-file is what lies on top of what. Polygons are filled as cityscapesscripts fills them.
+Format: https://github.com/mcordts/cityscapesScripts. Annotators drew from back to front, so polygons later in the file
+lie on top. Polygons are filled as cityscapesscripts fills them.
 """
 
 import re
@@ -28,7 +28,7 @@ _IMAGE = re.compile(r'_leftImg8bit$')
 
 
 def draw(polygon: list, size: tuple[int, int]) -> np.ndarray:
-    """A polygon, filled as cityscapesscripts fills it: uint8 of shape (H, W) for a size (H, W)."""
+    """Fill a polygon as cityscapesscripts fills it: uint8 of shape (H, W) for a size (H, W)."""
     canvas = Image.new('L', size[::-1])
     ImageDraw.Draw(canvas).polygon([tuple(point) for point in polygon], fill=1)
     return np.array(canvas)
@@ -37,11 +37,11 @@ def draw(polygon: list, size: tuple[int, int]) -> np.ndarray:
 def read(source: Path, images: Path | None = None) -> Labels:
     """Read all ``*_polygons.json`` of a folder.
 
-    With the labels of Cityscapes, the classes are the 19 of its benchmark, and all others are void. With other labels,
-    all of them are classes; those of Cityscapes' list are things or stuff as there. ``NAMEgroup`` is a crowd of NAME.
+    If all labels are Cityscapes' labels, the classes are the 19 of its benchmark, and all others are void. Otherwise
+    every label is a class; labels in Cityscapes' list are things or stuff as there. ``NAMEgroup`` is a crowd of NAME.
 
     Args:
-        source: The folder, such as that which holds gtFine/ and leftImg8bit/.
+        source: The folder, such as the one that holds gtFine/ and leftImg8bit/.
         images: The folder of the images; by default the source.
 
     Raises:
@@ -59,24 +59,24 @@ def read(source: Path, images: Path | None = None) -> Labels:
         files, partial(_image, image_of=image_of, folders=folders, folder=folder, source=source), '', str
     )
     refuse_without_images(made, source, left_out[0].reason if left_out else _SAYS)
-    found = {shape.label for image in made for shape in image.shapes}
+    found = {shape.label for image in made for shape in image.shapes if shape.label is not None}
     if all(_base(name, found) in name2label for name in found):
         classes = [
-            {'id': one.id, 'name': one.name, 'isthing': int(one.hasInstances), 'color': list(one.color)}
-            for one in official
-            if not one.ignoreInEval
+            {'id': label.id, 'name': label.name, 'isthing': int(label.hasInstances), 'color': list(label.color)}
+            for label in official
+            if not label.ignoreInEval
         ]
     else:
         classes = [
             {'name': name} | ({'isthing': int(name2label[name].hasInstances)} if name in name2label else {})
             for name in sorted(name for name in found if _base(name, found) == name)
         ]
-    known = {one['name'] for one in classes}
+    known = {category['name'] for category in classes}
     return Labels([_with_classes(image, known, found) for image in made], classes, left_out)
 
 
 def _base(name: str, found: set[str]) -> str:
-    """The class of a label: that of a group is the class of its members."""
+    """The class of a label; a group has the class of its members."""
     member = name.removesuffix('group')
     return member if member != name and name not in name2label and (member in name2label or member in found) else name
 
@@ -84,6 +84,7 @@ def _base(name: str, found: set[str]) -> str:
 def _with_classes(image: LabelledImage, known: set[str], found: set[str]) -> LabelledImage:
     shapes = []
     for shape in image.shapes:
+        assert shape.label is not None  # _image gives every shape a label
         name = _base(shape.label, found)
         shapes.append(
             Shape(name if name in known else None, shape.mask, shape.what, name != shape.label and name in known)
@@ -98,7 +99,7 @@ def _image(file: Path, image_of: dict[str, list[Path]], folders: set[str], folde
     stem = _STEM.sub('', file.stem)
     split = split_of(*file.relative_to(source).parts[:-1])
     candidates = [path for path in image_of.get(stem, []) if may_be_of(path, [folder], split)]
-    if file.parent.name in folders:  # images lie as labels do, so one of the same name elsewhere is another
+    if file.parent.name in folders:  # then the image lies in a folder of the same name
         candidates = [path for path in candidates if path.parent.name == file.parent.name]
     if len(candidates) != 1:
         raise DatasetError(
@@ -106,14 +107,14 @@ def _image(file: Path, image_of: dict[str, list[Path]], folders: set[str], folde
             f'({", ".join(SUFFIXES[:3])}, ...) in {folder}: give `images`, their folder'
         )
     shapes = []
-    for index, one in enumerate(content['objects']):
-        polygon = [(float(x), float(y)) for x, y in one['polygon']]
-        known = name2label.get(one['label'])
-        if one.get('deleted') or len(polygon) < 3 or (known is not None and known.id < 0):
-            continue  # as cityscapesscripts has it; license plates are part of their cars
+    for index, entry in enumerate(content['objects']):
+        polygon = [(float(x), float(y)) for x, y in entry['polygon']]
+        known = name2label.get(entry['label'])
+        if entry.get('deleted') or len(polygon) < 3 or (known is not None and known.id < 0):
+            continue  # as in cityscapesscripts; license plates are part of their cars
         if max(abs(value) for point in polygon for value in point) > 10 * max(size):
             raise DatasetError(f'{file}: object {index} lies far outside of its image: mend its polygon')
-        mask = encode(draw(one['polygon'], size).astype(bool))
-        shapes.append(Shape(str(one['label']), mask, f'object {index}'))
+        mask = encode(draw(entry['polygon'], size).astype(bool))
+        shapes.append(Shape(str(entry['label']), mask, f'object {index}'))
     path = candidates[0]
     return LabelledImage(path, path.relative_to(folder).as_posix(), str(file), shapes, size=size, split=split)

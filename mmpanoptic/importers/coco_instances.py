@@ -25,15 +25,16 @@ Turn = tuple[float, float, float]  # degrees clockwise, and x, y of the point th
 
 
 def read(source: Path, images: Path | None = None) -> Labels:
-    """Read an instances JSON, or all of a folder; each may be of a split of its own, which its name or folder says.
+    """Read an instances JSON, or all of a folder. In a folder, a file's name or its folder gives its split.
 
     Args:
         source: The file or folder.
         images: The folder of the images; by default they are looked for beside the files.
 
     Raises:
-        DatasetError: If there is no such file, or one is damaged as a whole.
+        DatasetError: If there is no such file, or a file cannot be read at all.
     """
+    left_out: list[LeftOut]
     if source.is_dir():
         contents, left_out = _instances_in(source)
         if not contents:
@@ -56,21 +57,22 @@ def read(source: Path, images: Path | None = None) -> Labels:
 
 
 def _split(path: Path, source: Path) -> str | None:
-    """The split of a file of a folder: what its name or a folder of it says; of a single file, none."""
+    """The split of a file in a source folder, from its name or its folders; a single file has no split."""
     return split_of(*path.stem.split('_'), *path.relative_to(source).parts[:-1]) if source.is_dir() else None
 
 
 def _instances_in(source: Path) -> tuple[dict[Path, dict], list[LeftOut]]:
-    """Instances JSONs of a folder, and the JSONs that may be one but cannot be read.
+    """Instances JSONs of a folder, and the JSONs that cannot be read but may be instances JSONs.
 
-    Beside files that are called instances*, others are none, such as COCO's key points.
+    If there are files called instances*, all others (such as COCO's keypoints) are ignored.
 
     Raises:
-        DatasetError: If a file that is called so is none.
+        DatasetError: If a file called instances* is no instances JSON.
     """
     files = files_below(source, '*.json')
     named = [path for path in files if path.name.startswith('instances')]
-    found, left_out = {}, []
+    found: dict[Path, dict] = {}
+    left_out = []
     for path in named or files:
         try:
             content = load_json(path, object, _SAYS)
@@ -87,32 +89,40 @@ def _instances_in(source: Path) -> tuple[dict[Path, dict], list[LeftOut]]:
 
 
 def _is_instances(content: Any) -> bool:
-    """Whether the contents of a JSON have the lists of an instances JSON, and are no panoptic JSON."""
+    """Whether a JSON has the lists of an instances JSON and is no panoptic JSON."""
     keys = ('images', 'annotations', 'categories')
     if not isinstance(content, dict) or not all(isinstance(content.get(key), list) for key in keys):
         return False
-    return not any('segments_info' in one for one in content['annotations'][:1] if isinstance(one, dict))
+    return not any(
+        'segments_info' in annotation for annotation in content['annotations'][:1] if isinstance(annotation, dict)
+    )
 
 
 def read_classes(content: dict, path: Path) -> tuple[list[dict[str, Any]], list[LeftOut]]:
-    """Categories of an instances JSON; :func:`~mmpanoptic.formats.instances_json.unused_parent` is left out.
+    """Categories of an instances JSON without :func:`~mmpanoptic.formats.instances_json.unused_parent`.
 
     Raises:
-        DatasetError: If there are none, one is damaged, or an id or a name occurs twice.
+        DatasetError: If there are no categories, one is malformed, or an id or a name occurs twice.
     """
     categories = entries(content.get('categories'), str(path), 'categories', 'add `categories` with id and name')
-    for one in categories:
-        check_types(one, {'id': int, 'name': str}, f'{path}: category {one.get("name", one.get("id"))!r}')
-        if one.get('isthing', 1) not in (0, 1):
-            raise DatasetError(f'{path}: category {one["name"]!r} has isthing {one["isthing"]!r}: write 0 or 1')
+    for category in categories:
+        check_types(
+            category, {'id': int, 'name': str}, f'{path}: category {category.get("name", category.get("id"))!r}'
+        )
+        if category.get('isthing', 1) not in (0, 1):
+            raise DatasetError(
+                f'{path}: category {category["name"]!r} has isthing {category["isthing"]!r}: write 0 or 1'
+            )
     for key in ('id', 'name'):
-        refuse_repeats((one[key] for one in categories), f'{path}: category {key}')
+        refuse_repeats((category[key] for category in categories), f'{path}: category {key}')
     parent, left_out = unused_parent(content), []
     if parent is not None:
         reason = 'it is the parent of all others and has no shape'
         left_out.append(LeftOut(str(path), f'class {parent["name"]!r}', reason))
     keys = ('id', 'name', 'isthing', 'supercategory', 'color')
-    return [{key: one[key] for key in keys if key in one} for one in categories if one is not parent], left_out
+    return [
+        {key: category[key] for key in keys if key in category} for category in categories if category is not parent
+    ], left_out
 
 
 def _images_of(
@@ -121,36 +131,40 @@ def _images_of(
     with reading(str(path)):
         images = entries(content.get('images'), str(path), 'images', _SAYS)
         refuse_repeats((image.get('id') for image in images), f'{path}: image id')
-        by_image = defaultdict(list)
-        for one in content['annotations'] or ():
-            by_image[one['image_id']].append(one)
+        by_image: dict[Any, list[dict[str, Any]]] = defaultdict(list)
+        for annotation in content['annotations'] or ():
+            by_image[annotation['image_id']].append(annotation)
     above, last = path.parent.parent, path.stem.rpartition('_')[2]
     beside = [path.parent, path.parent / 'images', path.parent / 'data']
     if path.parent.name in _OF_LABELS:
         beside += [above / last, above / 'images' / last, above / 'images', above]
     finder = ImageFinder(folder, beside)
-    name_of = {one['id']: one['name'] for one in categories}
+    name_of = {category['id']: category['name'] for category in categories}
 
     def make(image: dict) -> LabelledImage:
         where = f'{path}: image {image["id"]!r}'
         check_types(image, {'file_name': str, 'height': int, 'width': int}, where)
         file, name = finder.find(image['file_name'], where, split)
         size = (image['height'], image['width'])
-        shapes = [shape_of(one, name_of, where) for one in by_image[image['id']]]
+        shapes = [shape_of(annotation, name_of, where) for annotation in by_image[image['id']]]
         return LabelledImage(file, name, str(path), shapes, size=size, split=split, image_id=image['id'])
 
     made, left_out = each(images, make, str(path), lambda image: f'image {image.get("id")!r}')
     strangers = by_image.keys() - {image['id'] for image in images}
     left_out += [
-        LeftOut(str(path), f'annotation {one.get("id")!r}', f'its image {one["image_id"]!r} is not in `images`')
+        LeftOut(
+            str(path),
+            f'annotation {annotation.get("id")!r}',
+            f'its image {annotation["image_id"]!r} is not in `images`',
+        )
         for key in sorted(strangers, key=str)
-        for one in by_image[key]
+        for annotation in by_image[key]
     ]
     return made, left_out
 
 
 def shape_of(annotation: dict, name_of: dict[int, str], where: str) -> Shape:
-    """An annotation as a shape; without a mask, its box is void.
+    """Convert an annotation to a shape. If it has no mask, its box is void.
 
     Raises:
         DatasetError: If its class is unknown, or it has neither mask nor box.
@@ -181,17 +195,17 @@ def box_shape(
     z: int | None = None,
     turn: Turn = (0, 0, 0),
 ) -> Shape:
-    """A box where there is an object whose pixels nobody knows.
+    """Make a shape of a box whose object has an unknown outline; its pixels are void.
 
     Args:
-        label: Its class.
-        left: In pixels, as are the other sides, before it is turned.
-        top: See there.
-        right: See there.
-        bottom: See there.
-        what: See :class:`~.records.Shape`, as for ``z``.
-        z: See there.
-        turn: How it is turned.
+        label: The class.
+        left: Left side in pixels, before the box is turned.
+        top: Upper side in pixels.
+        right: Right side in pixels.
+        bottom: Lower side in pixels.
+        what: See :class:`~.records.Shape`.
+        z: See :class:`~.records.Shape`.
+        turn: Rotation of the box.
     """
     degrees, *centre = turn
     corners = np.array([[left, top], [right, top], [right, bottom], [left, bottom]], np.float64)

@@ -1,8 +1,8 @@
 """COCO instances together with semantic PNGs: those of ``mmpanoptic export semantic-png``, or of COCO-stuff.
 
-Format: https://cocodataset.org/#format-data (1. Object Detection) and https://github.com/nightrome/cocostuff. The PNGs
-lie in ``semantic/``, values are category ids of categories.json and 0 is void; or in ``stuffthingmaps/``, where values
-are the ids of labels.txt less one and 255 is void.
+Format: https://cocodataset.org/#format-data (1. Object Detection) and https://github.com/nightrome/cocostuff. PNGs in
+``semantic/`` hold category ids of categories.json, and 0 is void. PNGs in ``stuffthingmaps/`` hold ids of labels.txt
+minus one, and 255 is void.
 """
 
 import re
@@ -34,11 +34,11 @@ def read(
 ) -> Labels:
     """Read instances and, below them, the stuff of semantic maps.
 
-    Where a map has a thing and no instance is, it is void. Things are the names that the instances JSON has,
-    and those that the classes of the maps call so.
+    Pixels of a thing class without an instance are void. Thing classes are those of the instances JSON and those whose
+    category of the maps has ``isthing`` 1.
 
     Args:
-        source: The folder of all.
+        source: The folder with the JSON and the maps.
         images: The folder of the images; by default they are looked for beside the JSON.
         classes: Categories of the maps; by default those of categories.json or labels.txt.
         stuff: Names of classes that are stuff, whatever the files say.
@@ -52,14 +52,18 @@ def read(
     folder = source / ('stuffthingmaps' if is_stuff else 'semantic')
     require_folder_of(folder, _SAYS)
     listed = _classes(source, is_stuff, classes)
-    of_things = as_stuff([{**one, 'isthing': 1} for one in labels.classes], stuff)
-    have_instances = {one['name'] for one in of_things}
-    named = have_instances | {one['name'] for one in listed if one.get('isthing')}
-    if is_stuff:  # of the first 91, COCO has those that have instances
-        listed = [one for one in listed if one['name'] in named | {*stuff} or one['id'] > _THINGS_OF_COCO]
+    of_things = as_stuff([{**category, 'isthing': 1} for category in labels.classes], stuff)
+    have_instances = {category['name'] for category in of_things}
+    named = have_instances | {category['name'] for category in listed if category.get('isthing')}
+    if is_stuff:  # of the first 91 classes, COCO uses those that have instances
+        listed = [
+            category for category in listed if category['name'] in named | {*stuff} or category['id'] > _THINGS_OF_COCO
+        ]
     things = named - {*stuff}
-    of_maps = [{**one, 'isthing': int(one['name'] in things)} for one in listed]
-    name_of = {one['id'] - is_stuff: None if one['name'] in things else one['name'] for one in of_maps}
+    of_maps = [{**category, 'isthing': int(category['name'] in things)} for category in listed]
+    name_of = {
+        category['id'] - is_stuff: None if category['name'] in things else category['name'] for category in of_maps
+    }
     void = _VOID_OF_STUFF if is_stuff else 0
     file_of: dict[str, list[Path]] = {}
     for path in files_below(folder, '*.png'):
@@ -77,11 +81,11 @@ def read(
 
 
 def _classes(source: Path, is_stuff: bool, given: Sequence[dict[str, Any]] | None) -> list[dict[str, Any]]:
-    """``id`` and ``name`` of the classes of the maps."""
+    """Classes of the maps, with ``id`` and ``name``."""
     if given is not None:
-        if not all('id' in one for one in given):
+        if not all('id' in category for category in given):
             raise DatasetError('the list of classes has no ids, which maps need: give a JSON with id, name and isthing')
-        return [dict(one) for one in given]
+        return [dict(category) for category in given]
     if not is_stuff:
         return read_categories(source / 'categories.json')
     for file in (source / 'labels.txt', source / 'stuffthingmaps' / 'labels.txt'):

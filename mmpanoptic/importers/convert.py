@@ -1,8 +1,8 @@
-"""One image: its labels to a panoptic map and to instances whose masks overlap."""
+"""Conversion of one image's labels to a panoptic map, and to instances whose masks may overlap."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from pycocotools import mask as rle
@@ -11,6 +11,7 @@ from mmpanoptic.formats.images import check_size, loaded_size
 from mmpanoptic.formats.instances_writer import InstanceItem
 from mmpanoptic.formats.panoptic_png import encode_panoptic_png
 from mmpanoptic.formats.panoptic_writer import PanopticItem, segments_to_coco
+from mmpanoptic.results.coco import CocoImage, CompressedMask, InstanceAnnotation
 from mmpanoptic.structures import VOID_ID
 from mmpanoptic.utils import DatasetError
 
@@ -22,13 +23,13 @@ from .sources import reading
 
 @dataclass(frozen=True)
 class Rules:
-    """How labels become a panoptic map.
+    """Rules for making a panoptic map from labels.
 
     Attributes:
         categories: Categories by name: ``id`` and ``isthing``.
         order: See :mod:`.layers`.
         background: Category id of pixels without a label; None: void.
-        listed: What lists the classes, for the report.
+        listed: Name of the list of classes, for the report.
     """
 
     categories: Mapping[str, Mapping[str, Any]]
@@ -39,15 +40,15 @@ class Rules:
 
 @dataclass(frozen=True)
 class Converted:
-    """An image of the result, or why it is none.
+    """The result for one image.
 
     Attributes:
-        panoptic: Its part of the panoptic dataset; None if it was left out.
-        instances: Its part of the instances dataset.
-        left_out: What of it was left out.
-        overlap: Pixels that several shapes claim.
-        void: Pixels of no segment.
-        pixels: All its pixels.
+        panoptic: Its item of the panoptic dataset; None if the image was left out.
+        instances: Its item of the instances dataset; None if the image was left out.
+        left_out: Parts of its labels that were left out, or the whole image.
+        overlap: Number of pixels that several shapes claim.
+        void: Number of pixels of no segment.
+        pixels: Number of all pixels.
         hidden: Number of things that others cover completely.
     """
 
@@ -61,9 +62,13 @@ class Converted:
 
 
 def convert(job: tuple[LabelledImage, int | str, str], rules: Rules) -> Converted:
-    """An image with its id and the name of its PNG; one whose labels are damaged is left out as a whole.
+    """Convert an image; if its labels are damaged, the whole image is left out.
 
-    A shape that is no mask is left out, and its pixels are void: as background they would be wrong labels.
+    A shape without a valid mask is left out, and its pixels are void: as background they would be wrong labels.
+
+    Args:
+        job: The image, its id, and the name of its PNG.
+        rules: Rules for its panoptic map.
     """
     image, image_id, png_name = job
     try:
@@ -77,8 +82,8 @@ def _convert(image: LabelledImage, image_id: int | str, png_name: str, rules: Ru
     size = loaded_size(image.path)
     if image.size is not None:
         check_size(image.size, size, f'{image.file}: the labelled image {image.name}', f'{image.path} as it is loaded')
-    shapes, left_out = image.load(size) if image.load else (list(image.shapes), [])
-    left_out = [*image.left_out, *left_out]
+    shapes, missing = image.load(size) if image.load else (list(image.shapes), [])
+    left_out = [*image.left_out, *missing]
     encoded = []
     for shape in shapes:
         where = f'{image.file}: {shape.what} of {image.name}'
@@ -91,7 +96,7 @@ def _convert(image: LabelledImage, image_id: int | str, png_name: str, rules: Ru
         encoded.append(replace(shape, mask=mask, label=shape.label if reason is None else None))
     merged = merge_groups(encoded)
     layered = stack(merged, size, rules.categories, rules.order, rules.background)
-    entry = {'id': image_id, 'file_name': image.name, 'width': size[1], 'height': size[0]}
+    entry = CocoImage(id=image_id, file_name=image.name, width=size[1], height=size[0])
     return Converted(
         PanopticItem(
             entry,
@@ -110,15 +115,15 @@ def _numbers(layered: Layered) -> tuple[int, int, int]:
     return int(np.count_nonzero(layered.ids == VOID_ID)), layered.ids.size, len(layered.hidden)
 
 
-def _instances(shapes: Sequence[Shape], categories: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Annotations of things, as they were drawn, in the order of the file."""
+def _instances(shapes: Sequence[Shape], categories: Mapping[str, Mapping[str, Any]]) -> list[InstanceAnnotation]:
+    """Annotations of things with their whole, encoded masks, in the order of the file."""
     return [
         {
             'category_id': categories[shape.label]['id'],
             'area': int(rle.area(shape.mask)),
             'bbox': [int(value) for value in rle.toBbox(shape.mask)],
             'iscrowd': int(shape.is_crowd),
-            'segmentation': shape.mask,
+            'segmentation': cast(CompressedMask, shape.mask),
         }
         for shape in shapes
         if shape.label is not None and categories[shape.label]['isthing']

@@ -1,20 +1,22 @@
 """CVAT's XML, 'CVAT for images 1.1'.
 
-Format: https://docs.cvat.ai/docs/other/xml_format. Shapes of one label and ``group_id`` are one instance, as in CVAT's
-own export to COCO. What has the greater ``z_order`` lies on top.
+Format: https://docs.cvat.ai/docs/other/xml_format. Shapes with the same label and ``group_id`` are one instance, as in
+CVAT's own export to COCO. Shapes with a greater ``z_order`` lie on top.
 """
 
+from functools import partial
 from pathlib import Path
 from xml.etree.ElementTree import Element
 
 import numpy as np
 
+from mmpanoptic.results.coco import CompressedMask
 from mmpanoptic.utils import DatasetError
 
 from .classes import names_of
 from .coco_instances import Turn, box_shape
 from .rasterise import flat, placed
-from .records import LabelledImage, Labels, LeftOut, Shape
+from .records import LabelledImage, Labels, LeftOut, Shape, parted
 from .sources import ImageFinder, each, files_below, load_xml, reading, split_of
 
 _SAYS = "export the task as 'CVAT for images 1.1', and name its annotations.xml or the unpacked folder"
@@ -28,12 +30,14 @@ def read(source: Path, images: Path | None = None) -> Labels:
         images: The folder of the images; by default they are looked for beside the file.
 
     Raises:
-        DatasetError: If there is no such file, or one is damaged as a whole.
+        DatasetError: If there is no such file, or a file cannot be read at all.
     """
     files = files_below(source, '*.xml') if source.is_dir() else [source]
     if not files:
         raise DatasetError(f'{source} holds no XML file: {_SAYS}')
-    made, left_out, declared = [], [], {}
+    made: list[LabelledImage] = []
+    left_out: list[LeftOut] = []
+    declared: dict[str, None] = {}  # a set that keeps the order
     for file in files:
         root = load_xml(file)
         with reading(str(file)):
@@ -45,14 +49,16 @@ def read(source: Path, images: Path | None = None) -> Labels:
         finder = ImageFinder(images, [file.parent / 'images', file.parent])
         known = set(declared)
         read_image = _Reader(file, finder, known)
-        found, missing = each(root.findall('image'), read_image, str(file), lambda one: f'image {one.get("name")!r}')
+        found, missing = each(
+            root.findall('image'), read_image, str(file), lambda image: f'image {image.get("name")!r}'
+        )
         made += found
         left_out += missing
     return Labels(made, names_of(made, list(declared)), left_out)
 
 
 def _labels(meta: Element) -> list[str]:
-    """Names of the labels of a task or project; parts of skeletons have a parent and are none."""
+    """Names of the labels of a task or project, without parts of skeletons, which have a parent."""
     return [
         label.findtext('name', '').strip()
         for label in meta.iter('label')
@@ -71,44 +77,46 @@ class _Reader:
         split = split_of(image.get('subset') or '')
         path, name = self.finder.find(image.get('name'), where, split)
         size = (int(image.attrib['height']), int(image.attrib['width']))
-        shapes, left_out = [], []
-        for index, one in enumerate(image):
-            shape = self._shape(one, f'{one.tag} {index}', size, where)
-            (left_out if isinstance(shape, LeftOut) else shapes).append(shape)
+        shapes, left_out = parted(
+            self._shape(element, f'{element.tag} {index}', size, where) for index, element in enumerate(image)
+        )
         return LabelledImage(path, name, str(self.file), shapes, size=size, split=split, left_out=left_out)
 
-    def _shape(self, one: Element, what: str, size: tuple[int, int], where: str) -> Shape | LeftOut:
-        label = one.attrib['label']
+    def _shape(self, element: Element, what: str, size: tuple[int, int], where: str) -> Shape | LeftOut:
+        label = element.attrib['label']
         if self.known and label not in self.known:
             raise DatasetError(f'{where}: {what} has label {label!r}, which <labels> lacks: add it there')
-        group = one.get('group_id') or '0'
-        crowd = any(a.get('name') == 'iscrowd' and (a.text or '').strip() == 'true' for a in one.findall('attribute'))
-        more = {'is_crowd': crowd, 'z': int(one.get('z_order', '0')), 'group': None if group == '0' else group}
-        if one.tag == 'polygon':
-            points = [[float(value) for value in point.split(',')] for point in one.attrib['points'].split(';')]
-            return Shape(label, [flat(points, f'{where}: {what}')], what, **more)
-        if one.tag == 'mask':
-            return Shape(label, _mask(one, size, f'{where}: {what}'), what, **more)
-        if one.tag == 'box':
-            box = [float(one.attrib[key]) for key in ('xtl', 'ytl', 'xbr', 'ybr')]
-            turn = _turn(one, (box[0] + box[2]) / 2, (box[1] + box[3]) / 2)
-            return box_shape(label, *box, what, more['z'], turn)
-        if one.tag == 'ellipse':
-            x, y, rx, ry = (float(one.attrib[key]) for key in ('cx', 'cy', 'rx', 'ry'))
-            return box_shape(label, x - rx, y - ry, x + rx, y + ry, what, more['z'], _turn(one, x, y))
+        group = element.get('group_id') or '0'
+        crowd = any(
+            a.get('name') == 'iscrowd' and (a.text or '').strip() == 'true' for a in element.findall('attribute')
+        )
+        z = int(element.get('z_order', '0'))
+        shape = partial(Shape, label, what=what, is_crowd=crowd, z=z, group=None if group == '0' else group)
+        if element.tag == 'polygon':
+            points = [[float(value) for value in point.split(',')] for point in element.attrib['points'].split(';')]
+            return shape([flat(points, f'{where}: {what}')])
+        if element.tag == 'mask':
+            return shape(_mask(element, size, f'{where}: {what}'))
+        if element.tag == 'box':
+            left, top, right, bottom = (float(element.attrib[key]) for key in ('xtl', 'ytl', 'xbr', 'ybr'))
+            turn = _turn(element, (left + right) / 2, (top + bottom) / 2)
+            return box_shape(label, left, top, right, bottom, what, z, turn)
+        if element.tag == 'ellipse':
+            x, y, rx, ry = (float(element.attrib[key]) for key in ('cx', 'cy', 'rx', 'ry'))
+            return box_shape(label, x - rx, y - ry, x + rx, y + ry, what, z, _turn(element, x, y))
         image = where.removeprefix(f'{self.file}: ')
-        return LeftOut(str(self.file), f'{what} of {image}', f'a <{one.tag}> has no area: draw a polygon or a mask')
+        return LeftOut(str(self.file), f'{what} of {image}', f'a <{element.tag}> has no area: draw a polygon or a mask')
 
 
-def _turn(one: Element, x: float, y: float) -> Turn:
-    """How a shape is turned about the point x, y."""
-    return float(one.get('rotation') or 0), x, y
+def _turn(element: Element, x: float, y: float) -> Turn:
+    """The rotation of a shape about the point x, y."""
+    return float(element.get('rotation') or 0), x, y
 
 
-def _mask(one: Element, size: tuple[int, int], where: str) -> dict:
-    """Counts of pixels in the rows of a box, outside and inside by turns."""
-    left, top, width, height = (int(one.attrib[key]) for key in ('left', 'top', 'width', 'height'))
-    counts = [int(count) for count in one.attrib['rle'].split(',')]
+def _mask(element: Element, size: tuple[int, int], where: str) -> CompressedMask:
+    """Decode alternating counts of pixels outside and inside, along the rows of a box."""
+    left, top, width, height = (int(element.attrib[key]) for key in ('left', 'top', 'width', 'height'))
+    counts = [int(count) for count in element.attrib['rle'].split(',')]
     if min(width, height) < 1 or min(counts) < 0 or sum(counts) != width * height or width * height > size[0] * size[1]:
         raise DatasetError(
             f'{where} has a mask (rle) whose counts do not add up to its {height}x{width} pixels: export it again'

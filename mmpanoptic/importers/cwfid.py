@@ -1,6 +1,6 @@
-"""The Crop/Weed Field Image Dataset: 60 images of carrots and weeds, a YAML with polygons for each.
+"""The Crop/Weed Field Image Dataset: 60 images of carrots and weeds, with a YAML of polygons for each.
 
-Format: https://github.com/cwfid/dataset (annotations/*.yaml, train_test_split.yaml). Its data may be used for
+Format: https://github.com/cwfid/dataset (annotations/*.yaml, train_test_split.yaml). The data may be used for
 non-commercial research.
 """
 
@@ -23,14 +23,14 @@ _SPLIT = 'train_test_split.yaml'
 def read(source: Path, images: Path | None = None) -> Labels:
     """Read all annotations of the dataset.
 
-    Its images for testing are of the split 'val'. One of both lists, as number 28 is, is among these alone.
+    Its test images are the split 'val'. An image in both lists, as number 28, is in 'val' only.
 
     Args:
         source: The folder of the dataset.
         images: The folder of the images; by default ``images`` in it.
 
     Raises:
-        DatasetError: If it is no folder, holds no annotations, or its split cannot be read.
+        DatasetError: If ``source`` is no folder, it holds no annotations, or its split cannot be read.
     """
     require_folder_of(source, _SAYS)
     files = [file for file in files_below(source, '*.yaml') if file.name != _SPLIT]
@@ -58,12 +58,12 @@ def _read_file(file: Path, finder: ImageFinder, splits: dict[int, str]) -> Label
     path, name = finder.find(content['filename'], str(file))
     number = re.match('[0-9]+', Path(name).name)
     split = splits.get(int(number[0])) if number else None
-    shapes = [_shape(one, f'annotation {index}', str(file)) for index, one in enumerate(content['annotation'])]
+    shapes = [_shape(entry, f'annotation {index}', str(file)) for index, entry in enumerate(content['annotation'])]
     return LabelledImage(path, name, str(file), shapes, split=split)
 
 
-def _shape(one: dict[str, Any], what: str, file: str) -> Shape:
+def _shape(entry: dict[str, Any], what: str, file: str) -> Shape:
     where = f'{file}: {what}'
-    check_types(one, {'type': str, 'points': dict}, where)
-    columns = [value if isinstance(value, list) else [value] for value in (one['points']['x'], one['points']['y'])]
-    return Shape(one['type'], [flat(list(zip(*columns, strict=True)), where)], what)
+    check_types(entry, {'type': str, 'points': dict}, where)
+    columns = [value if isinstance(value, list) else [value] for value in (entry['points']['x'], entry['points']['y'])]
+    return Shape(entry['type'], [flat(list(zip(*columns, strict=True)), where)], what)

@@ -1,7 +1,7 @@
 """Folders of images and instance label maps, with or without semantic maps.
 
-A label map has one channel, the size of its image and its file name but for the suffix; 0 is background, every other
-value one instance. In a semantic map a value is a category id, 0 is void. See :func:`to_panoptic`.
+A label map has one channel, its image's size, and its image's file name with any suffix. In it, 0 is background, and
+every other value is an instance. In a semantic map, values are category ids, and 0 is void. See :func:`to_panoptic`.
 """
 
 from collections.abc import Collection, Sequence
@@ -24,7 +24,7 @@ DEFAULT_CATEGORIES = [{'id': 1, 'name': 'object', 'isthing': 1}, {'id': 2, 'name
 
 
 def files_by_stem(folder: Path) -> dict[str, Path]:
-    """The files of a folder, hidden ones left out, by their names without suffix, in the order of their names."""
+    """The files of a folder by their names without suffix, sorted by name, without hidden files."""
     if not folder.is_dir():
         raise DatasetError(f'{folder} is no folder')
     files: dict[str, Path] = {}
@@ -49,10 +49,15 @@ def check_same_stems(images: dict[str, Path], maps: dict[str, Path], what: str) 
 
 
 def read_map(path: Path, image: Path, size: tuple[int, int]) -> np.ndarray:
-    """The label map or semantic map of an image of that height and width, as non-negative integers of shape (H, W).
+    """Read the label map or semantic map of an image as non-negative integers, int64 of shape (H, W).
+
+    Args:
+        path: The map.
+        image: The image.
+        size: Height and width of the image.
 
     Raises:
-        DatasetError: If it is of another size, of another type, or cannot be read.
+        DatasetError: If the map has another size or another type, or cannot be read.
     """
     of = f'{image.name} is'
     if path.suffix.lower() == '.npy':
@@ -73,10 +78,10 @@ def read_map(path: Path, image: Path, size: tuple[int, int]) -> np.ndarray:
 def to_panoptic(
     instances: np.ndarray, semantic: np.ndarray | None, categories: Sequence[dict[str, Any]], name: str
 ) -> tuple[np.ndarray, dict[int, int]]:
-    """Label map and semantic map to segment ids.
+    """Combine a label map and a semantic map to segment ids.
 
     Args:
-        instances: Label map of shape (H, W), 0 where no instance is.
+        instances: Label map of shape (H, W), 0 where there is no instance.
         semantic: Category ids of shape (H, W), 0 where void; None if there is one thing and one stuff category only.
         categories: ``id`` and ``isthing`` of every category.
         name: What to call the image in an error.
@@ -120,16 +125,17 @@ def to_panoptic(
 def check_categories(
     categories: Sequence[dict[str, Any]], semantic: bool, listed: str, way_out: str = 'give --semantic'
 ) -> None:
-    """Refuse categories that maps cannot tell.
+    """Refuse categories that the maps cannot distinguish.
 
     Args:
         categories: ``isthing`` of every category.
         semantic: Whether there are semantic maps.
         listed: What to call the categories in an error.
-        way_out: How semantic maps are given.
+        way_out: How to give semantic maps, for the error.
 
     Raises:
-        UserError: If there is no thing, or, without semantic maps, more than one thing and one stuff category.
+        UserError: If there is no thing category, or, without semantic maps, there are others than one thing and one
+            stuff category.
     """
     num_things = sum(c['isthing'] for c in categories)
     if not semantic and (num_things, len(categories)) != (1, 2):
@@ -147,7 +153,7 @@ def read(
     classes: Sequence[dict[str, Any]] | None = None,
     stuff: Collection[str] = (),
 ) -> Labels:
-    """Read ``images/``, ``labels/`` and, if it is there, ``semantic/`` of a folder, or of train/, val/ and test/ in it.
+    """Read ``images/``, ``labels/`` and the optional ``semantic/`` of a folder, or of train/, val/ and test/ in it.
 
     Args:
         source: The folder.
@@ -156,7 +162,7 @@ def read(
         stuff: Names of classes that are stuff, whatever the categories say.
 
     Raises:
-        DatasetError: If a folder is missing or empty, or files are not of the same names.
+        DatasetError: If a folder is missing or empty, or file names do not match.
         UserError: See :func:`check_categories`.
     """
     file = source / 'categories.json'
@@ -165,7 +171,7 @@ def read(
         classes = read_categories(file) if file.is_file() else DEFAULT_CATEGORIES
     else:
         listed = 'the list of categories'
-        classes = [{'id': number, 'isthing': 1, **one} for number, one in enumerate(classes, 1)]
+        classes = [{'id': number, 'isthing': 1, **category} for number, category in enumerate(classes, 1)]
     classes = as_stuff(classes, stuff)
     folders = [source / split for split in ('train', 'val', 'test') if (source / split / 'labels').is_dir()] or [source]
     made = []
@@ -187,7 +193,7 @@ def read(
 def _load(
     size: tuple[int, int], image: Path, label: Path, semantic: Path | None, categories: Sequence[dict[str, Any]]
 ) -> tuple[list[Shape], list[LeftOut]]:
-    maps = [None if path is None else read_map(path, image, size) for path in (label, semantic)]
-    ids, category_of_id = to_panoptic(*maps, categories, str(semantic or label))
-    name_of = {one['id']: one['name'] for one in categories}
+    semantic_map = None if semantic is None else read_map(semantic, image, size)
+    ids, category_of_id = to_panoptic(read_map(label, image, size), semantic_map, categories, str(semantic or label))
+    name_of = {category['id']: category['name'] for category in categories}
     return shapes_of_map(ids, {i: name_of[category] for i, category in category_of_id.items()}), []

@@ -1,7 +1,7 @@
 """Label Studio's JSON export of tasks.
 
 Format: https://labelstud.io/guide/export.html, and for areas https://labelstud.io/tags/brushlabels and
-https://labelstud.io/tags/polygonlabels. Points are per cent of the image's width and height.
+https://labelstud.io/tags/polygonlabels. Coordinates are percentages of the image's width and height.
 """
 
 import re
@@ -17,7 +17,7 @@ from mmpanoptic.utils import DatasetError
 from .classes import names_of
 from .coco_instances import Turn, box_shape
 from .rasterise import encode, flat
-from .records import LabelledImage, Labels, LeftOut, Shape
+from .records import LabelledImage, Labels, LeftOut, Shape, parted
 from .sources import SUFFIXES, ImageFinder, each, load_json
 
 _SAYS = "export as 'JSON', which is a list of tasks with `data` and `annotations`"
@@ -30,8 +30,8 @@ def read(source: Path, images: Path | None = None) -> Labels:
 
     Args:
         source: The JSON.
-        images: The folder of the images; by default that of the JSON and ``images`` in it. Label Studio puts 8
-            characters and a dash in front of the names of files that were uploaded: both names are looked for.
+        images: The folder of the images; by default the JSON's folder and ``images`` in it. Label Studio puts 8
+            characters and a dash in front of the names of uploaded files: images are looked for by both names.
 
     Raises:
         DatasetError: If it cannot be read, or is no list of tasks.
@@ -49,33 +49,32 @@ def _name(task: Any) -> str:
 def _task(task: dict[str, Any], source: Path, finder: ImageFinder) -> LabelledImage:
     where = f'{source}: {_name(task)}'
     path, name = _find(_image_of(task['data'], where), finder, where)
-    done = [one for one in task['annotations'] if not one.get('was_cancelled')]
+    done = [annotation for annotation in task['annotations'] if not annotation.get('was_cancelled')]
     if not done:
         raise DatasetError(f'{where} has no annotation that was submitted: label it, or remove the task')
-    latest = max(done, key=lambda one: str(one.get('updated_at', '')))
+    latest = max(done, key=lambda annotation: str(annotation.get('updated_at', '')))
     left_out = [
-        LeftOut(str(source), f'annotation {one.get("id")!r} of {_name(task)}', 'a later one of the task was taken')
-        for one in done
-        if one is not latest
+        LeftOut(
+            str(source), f'annotation {annotation.get("id")!r} of {_name(task)}', 'a later one of the task was taken'
+        )
+        for annotation in done
+        if annotation is not latest
     ]
-    results = [one for one in latest['result'] if _KINDS.get(one.get('type'), one.get('type')) is not None]
-    sizes = {(one['original_height'], one['original_width']) for one in results if 'original_width' in one}
+    results = [result for result in latest['result'] if _KINDS.get(result.get('type'), result.get('type')) is not None]
+    sizes = {(result['original_height'], result['original_width']) for result in results if 'original_width' in result}
     if len(sizes) > 1 or any(type(side) is not int for size in sizes for side in size):
         raise DatasetError(f'{where} has results of several sizes ({sorted(sizes)[:3]}): export it again')
     size = next(iter(sizes), None)
     if size:
         check_pixels(*size, where)
     labels = _labels_by_region(results)
-    shapes = []
-    for one in results:
-        shape = _shape(one, labels, size, where, str(source))
-        if shape is not None:
-            (left_out if isinstance(shape, LeftOut) else shapes).append(shape)
-    return LabelledImage(path, name, str(source), shapes, size=size, left_out=left_out)
+    found = [_shape(result, labels, size, where, str(source)) for result in results]
+    shapes, missing = parted(shape for shape in found if shape is not None)
+    return LabelledImage(path, name, str(source), shapes, size=size, left_out=left_out + missing)
 
 
 def _image_of(data: dict[str, Any], where: str) -> str:
-    """The image among the values of a task."""
+    """Find the image among the values of a task."""
     values = [data['image']] if 'image' in data else list(data.values())
     for value in values:
         if isinstance(value, str) and PurePosixPath(_path_of(value)).suffix.lower() in SUFFIXES:
@@ -84,7 +83,7 @@ def _image_of(data: dict[str, Any], where: str) -> str:
 
 
 def _path_of(address: str) -> str:
-    """The path in an address; local files have it as an argument: '/data/local-files/?d=a/b.jpg'."""
+    """The path in an address. Addresses of local files have it as an argument: '/data/local-files/?d=a/b.jpg'."""
     parts = urlsplit(address)
     local = parse_qs(parts.query).get('d')
     return local[0] if local else unquote(parts.path)
@@ -101,47 +100,49 @@ def _find(path: str, finder: ImageFinder, where: str) -> tuple[Path, str]:
     return finder.find(original, where)
 
 
-def _labels_by_region(results: Sequence[dict[str, Any]]) -> dict[str, list[str]]:
-    """Labels of regions: with <Labels>, they are a result of their own that has the region's id."""
-    found: dict[str, list[str]] = {}
-    for one in results:
+def _labels_by_region(results: Sequence[dict[str, Any]]) -> dict[Any, list[str]]:
+    """Labels of regions by id. With <Labels>, a separate result with the region's id holds the labels."""
+    found: dict[Any, list[str]] = {}
+    for result in results:
         for kind in _KINDS:
-            if labels := (one.get('value') or {}).get(kind):
-                found[one.get('id')] = labels
+            if labels := (result.get('value') or {}).get(kind):
+                found[result.get('id')] = labels
     return found
 
 
 def _shape(
-    one: dict[str, Any], labels_of: dict[str, list[str]], size: tuple[int, int] | None, where: str, file: str
+    result: dict[str, Any], labels_of: dict[Any, list[str]], size: tuple[int, int] | None, where: str, file: str
 ) -> Shape | LeftOut | None:
-    """The shape of a result; None of one that only names the label of another."""
-    kind, value = _KINDS.get(one['type'], one['type']), one.get('value') or {}
-    what = f'region {one.get("id", one.get("from_id"))!r}'
+    """Convert a result to a shape; None if the result only holds the labels of another."""
+    kind, value = _KINDS.get(result['type'], result['type']), result.get('value') or {}
+    what = f'region {result.get("id", result.get("from_id"))!r}'
     if kind == 'labels':
         return None
-    labels = labels_of.get(one.get('id'), [])
+    labels = labels_of.get(result.get('id'), [])
     if kind not in ('brush', 'polygon', 'rectangle', 'ellipse'):
         return LeftOut(file, f'{what} in {where}', f'a {kind!r} has no area: draw a polygon or use the brush')
     if len(labels) != 1 or not isinstance(labels[0], str):
         raise DatasetError(f'{where}: {what} has {len(labels)} labels: give it one')
-    if one.get('image_rotation'):
-        raise DatasetError(f'{where}: {what} was drawn on an image turned by {one["image_rotation"]!r}: draw it again')
+    if result.get('image_rotation'):
+        raise DatasetError(
+            f'{where}: {what} was drawn on an image turned by {result["image_rotation"]!r}: draw it again'
+        )
     if size is None:
         raise DatasetError(f'{where}: {what} lacks original_width and original_height: export it again')
     height, width = size
-    texts = (one.get('meta') or {}).get('text') or []
+    texts = (result.get('meta') or {}).get('text') or []
     crowd = 'iscrowd' in texts
     if kind == 'brush':
         return Shape(labels[0], encode(decode_brush(value.get('rle'), height, width, f'{where}: {what}')), what, crowd)
     if kind == 'polygon':
         points = [(x * width / 100, y * height / 100) for x, y in value['points']]
         return Shape(labels[0], [flat(points, f'{where}: {what}')], what, crowd)
-    box, turn = _box(kind, value, width, height)
-    return box_shape(labels[0], *box, what, turn=turn)
+    (left, top, right, bottom), turn = _box(kind, value, width, height)
+    return box_shape(labels[0], left, top, right, bottom, what, turn=turn)
 
 
 def _box(kind: str, value: dict[str, Any], width: int, height: int) -> tuple[list[float], Turn]:
-    """The box of a rectangle or an ellipse, and how it is turned about its x, y, in pixels."""
+    """The sides of a rectangle's or an ellipse's box, and its rotation about its x, y, in pixels."""
     x, y = value['x'], value['y']
     if kind == 'ellipse':
         box = (x - value['radiusX'], y - value['radiusY'], x + value['radiusX'], y + value['radiusY'])

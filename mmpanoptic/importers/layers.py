@@ -1,23 +1,24 @@
-"""Shapes that overlap to a panoptic map, by a rule.
+"""Panoptic maps from overlapping shapes.
 
-What lies on top of what:
+The order decides which shape lies on top:
 
-- ``z``: what has the greater z; among equals as by ``area``.
-- ``area``: things on stuff, instances on crowds, the smaller on the larger (of its whole mask in pixels); among equals
-  the later in the file.
-- ``file``: the later in the file.
+- ``z``: the shape with the greater z; among equals, the rule of ``area``.
+- ``area``: things on stuff, instances on crowds, and shapes with a smaller mask on those with a larger one; among
+  equals, the shape later in the file.
+- ``file``: the shape later in the file.
 
-Maps of whole images lie below all.
+Maps of whole images always lie at the bottom.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from pycocotools import mask as rle
 
 from mmpanoptic.formats.panoptic_writer import distinct_id
+from mmpanoptic.results.coco import CompressedMask
 from mmpanoptic.structures import VOID_ID
 
 from .records import Shape
@@ -31,10 +32,10 @@ class Layered:
 
     Attributes:
         ids: Segment ids of shape (H, W), int32, 0 where void.
-        category_of_id: Category id by segment id, of all that was drawn.
+        category_of_id: Category id by segment id, for everything that was drawn.
         crowd_ids: Segment ids of crowds.
-        overlap: Pixels that more than one shape claims, those of whole maps not counted.
-        hidden: Things of which no pixel is left.
+        overlap: Number of pixels that more than one shape claims, without shapes of whole maps.
+        hidden: Things that have no visible pixel.
     """
 
     ids: np.ndarray
@@ -45,21 +46,22 @@ class Layered:
 
 
 def merge_groups(shapes: Sequence[Shape]) -> list[Shape]:
-    """Join the parts of an instance, which have one label and group, to one shape in the place of the first.
+    """Join the parts of an instance, which have the same label and group, to one shape at the place of the first.
 
     Args:
-        shapes: Shapes whose masks are encoded.
+        shapes: Shapes with encoded masks.
     """
     merged: dict[Any, Shape] = {}
     for index, shape in enumerate(shapes):
         key = index if shape.group is None or shape.label is None else (shape.label, shape.group, shape.order)
         other = merged.get(key)
         if other is not None:
-            whole = rle.merge([other.mask, shape.mask])
-            heights = [one.z for one in (other, shape) if one.z is not None]
+            first = cast(CompressedMask, other.mask)
+            whole = rle.merge([first, shape.mask])
+            heights = [part.z for part in (other, shape) if part.z is not None]
             shape = replace(
                 other,
-                mask={'size': other.mask['size'], 'counts': whole['counts'].decode()},
+                mask=CompressedMask(size=first['size'], counts=whole['counts'].decode()),
                 is_crowd=other.is_crowd or shape.is_crowd,
                 z=max(heights, default=None),
             )
@@ -74,10 +76,10 @@ def stack(
     order: str,
     background: int | None = None,
 ) -> Layered:
-    """Draw shapes from the back to the front.
+    """Draw shapes from back to front.
 
     Args:
-        shapes: Shapes whose masks are encoded; parts of instances are joined.
+        shapes: Shapes with encoded masks; parts of instances are joined already.
         size: Height and width of their image.
         categories: Categories by name: ``id`` and ``isthing``.
         order: One of :data:`ORDERS`.

@@ -1,7 +1,7 @@
-"""Mapillary Vistas as it is distributed, v1.2 and v2.0.
+"""Mapillary Vistas as distributed, v1.2 and v2.0.
 
-Format: https://www.mapillary.com/dataset/vistas. In the 16-bit instance PNGs a value is 256 times the place of its
-label in the configuration plus the number of the instance. Labels that are not to be evaluated are void.
+Format: https://www.mapillary.com/dataset/vistas. In the 16-bit instance PNGs, a value is 256 times the index of its
+label in the configuration plus the number of the instance. Labels that are not evaluated are void.
 """
 
 import json
@@ -26,7 +26,7 @@ _SPLITS = ('training', 'validation')
 
 
 def find_layout(root: Path, layouts: Sequence[tuple[str, str]] = LAYOUTS) -> tuple[Path, str]:
-    """The configuration, and the folder of instance maps within that of a split; of the first layout that is there."""
+    """Find the first layout that is present: its configuration, and its folder of instance maps within a split."""
     for config, instances in layouts:
         if (root / config).is_file():
             return root / config, instances
@@ -36,11 +36,11 @@ def find_layout(root: Path, layouts: Sequence[tuple[str, str]] = LAYOUTS) -> tup
 
 
 def read_labels(config: Path) -> list[dict[str, Any]]:
-    """``labels`` of the configuration, in the order in which instance maps number them.
+    """Read ``labels`` of the configuration; instance maps number them in this order.
 
     Raises:
         DatasetError: If it cannot be read, a label lacks a key or has a value of another type, no label has
-            instances, or two have one name.
+            instances, or two labels with instances have the same name.
     """
     try:
         labels = json.loads(config.read_text(encoding='utf-8'))['labels']
@@ -62,10 +62,10 @@ def read_labels(config: Path) -> list[dict[str, Any]]:
 
 
 def find_images(root: Path, split: str, instances: str) -> list[str]:
-    """Stems of a split's images, sorted.
+    """Names of a split's images without suffix, sorted.
 
     Raises:
-        DatasetError: If a folder is missing or empty, or images and instance maps are not of the same names.
+        DatasetError: If a folder is missing or empty, or names of images and instance maps do not match.
     """
     stems = {}
     folders = (('images', '.jpg'), (instances, '.png'))
@@ -86,33 +86,33 @@ def find_images(root: Path, split: str, instances: str) -> list[str]:
 
 
 def read(source: Path, images: Path | None = None) -> Labels:
-    """Read training and validation, where they are there.
+    """Read the training and validation images that are present.
 
     Args:
-        source: The folder that holds the configuration, of which the newest counts, or a configuration.
-        images: Not needed: images lie beside their maps.
+        source: A configuration, or the folder that holds it; in a folder the newest one is taken.
+        images: The folder that holds training/images/ and validation/images/; by default the source.
 
     Raises:
         DatasetError: If there is no configuration, it is damaged, or images or maps are missing.
     """
-    layouts = (NEWEST, *LAYOUTS)
+    layouts: tuple[tuple[str, str], ...] = (NEWEST, *LAYOUTS)
     if source.is_file():
-        layouts, source = tuple(one for one in layouts if one[0] == source.name), source.parent
+        layouts, source = tuple(layout for layout in layouts if layout[0] == source.name), source.parent
     config, instances = find_layout(source, layouts)
     labels = read_labels(config)
-    name_of = [one['readable'] if one.get('evaluate', True) else None for one in labels]
+    name_of = [label['readable'] if label.get('evaluate', True) else None for label in labels]
     classes = [
         {
             'id': place + 1,
-            'name': one['readable'],
-            'isthing': int(bool(one['instances'])),
-            'supercategory': one['name'],
-            'color': list(one['color']),
+            'name': label['readable'],
+            'isthing': int(bool(label['instances'])),
+            'supercategory': label['name'],
+            'color': list(label['color']),
         }
-        for place, one in enumerate(labels)
+        for place, label in enumerate(labels)
         if name_of[place]
     ]
-    things = [bool(one['instances']) for one in labels]
+    things = [bool(label['instances']) for label in labels]
     made = []
     for split in (split for split in _SPLITS if (source / split).is_dir()):
         folder = images / split / 'images' if images else source / split / 'images'
@@ -136,4 +136,4 @@ def _load(
         )
     is_thing = np.array(things)[values // IDS_PER_LABEL]
     values = np.where(is_thing, values, values // IDS_PER_LABEL * IDS_PER_LABEL)  # stuff has no instances
-    return shapes_of_map(values, {one: name_of[one // IDS_PER_LABEL] for one in np.unique(values).tolist()}), []
+    return shapes_of_map(values, {value: name_of[value // IDS_PER_LABEL] for value in np.unique(values).tolist()}), []

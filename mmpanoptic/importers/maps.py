@@ -1,4 +1,4 @@
-"""Shapes from maps: images whose values are labels."""
+"""Shapes from maps, which are images whose values are labels."""
 
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
@@ -16,12 +16,12 @@ from .sources import images_below
 def shapes_of_map(
     values: np.ndarray, label_of: Mapping[int, str | None], crowds: Collection[int] = (), order: int = 0
 ) -> list[Shape]:
-    """A shape for every value of a map that has a label.
+    """Make a shape for every value of a map that ``label_of`` holds.
 
     Args:
-        values: Of shape (H, W), any integers.
-        label_of: The class by value, None: void.
-        crowds: Values that are crowds.
+        values: The map, any integers of shape (H, W).
+        label_of: Class by value; None: void.
+        crowds: Values of crowds.
         order: See :class:`~.records.Shape`.
     """
     return [
@@ -31,10 +31,10 @@ def shapes_of_map(
 
 
 def one_channel(path: Path, size: tuple[int, int]) -> np.ndarray:
-    """A map of one channel, see :func:`~mmpanoptic.formats.images.load_label_map`.
+    """Load a map of one channel, see :func:`~mmpanoptic.formats.images.load_label_map`.
 
     Raises:
-        DatasetError: If it has several, or is of another size.
+        DatasetError: If it has several channels, or another size.
     """
     values = load_label_map(path, size, 'its image')
     if values.ndim != 2:
@@ -43,10 +43,10 @@ def one_channel(path: Path, size: tuple[int, int]) -> np.ndarray:
 
 
 def check_known(values: np.ndarray, known: Collection[int], path: Path, listed: str) -> None:
-    """Refuse a map with values that mean nothing.
+    """Refuse a map with unknown values.
 
     Raises:
-        DatasetError: Naming the first.
+        DatasetError: Naming the first unknown value.
     """
     unknown = np.setdiff1d(values, np.fromiter(known, np.int64))
     if len(unknown):
@@ -54,15 +54,15 @@ def check_known(values: np.ndarray, known: Collection[int], path: Path, listed: 
 
 
 def pair_by_stem(images: Path, maps: Path, suffix: str = '.png') -> tuple[list[tuple[Path, str, Path]], list[LeftOut]]:
-    """Images with maps of their names but for the suffix, folders included.
+    """Pair images and maps whose paths below their folders are equal except for the suffix.
 
     Args:
         images: The folder of the images.
         maps: The folder of the maps.
-        suffix: That of the maps.
+        suffix: Suffix of the maps.
 
     Returns:
-        Image, its name and its map; and the images that have none.
+        Tuples of an image, its name and its map; and the images without a map.
     """
     pairs, left_out = [], []
     for path in images_below(images):
@@ -76,7 +76,7 @@ def pair_by_stem(images: Path, maps: Path, suffix: str = '.png') -> tuple[list[t
 
 
 def refuse_without_images(images: Sequence[LabelledImage], source: Path, says: str) -> None:
-    """Refuse a source in which nothing was found.
+    """Refuse a source without labelled images.
 
     Raises:
         DatasetError: Saying what should be there.

@@ -1,6 +1,6 @@
-"""Shapes to masks, by the rules of pycocotools, which fill masks in training too."""
+"""Masks of shapes by the rules of pycocotools, which also apply in training."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -8,31 +8,32 @@ import numpy as np
 from pycocotools import mask as rle
 
 from mmpanoptic.formats.masks import check_mask
+from mmpanoptic.results.coco import CompressedMask
 from mmpanoptic.utils import DatasetError
 
-_DOUBT = 0.05  # of the pixels of a polygon
-_LONGEST = 2**25  # pixels of an outline
-_ROWS = 2**22  # that edges pass at once
+_DOUBT = 0.05  # largest share of a polygon's pixels whose filling depends on the rule
+_LONGEST = 2**25  # pixels along an outline
+_ROWS = 2**22  # rows that the edges of one step may cross
 
 
-def encode(mask: np.ndarray) -> dict[str, Any]:
-    """COCO's compressed encoding of a mask of shape (H, W), bool."""
+def encode(mask: np.ndarray) -> CompressedMask:
+    """Encode a mask, bool of shape (H, W), as COCO's compressed RLE."""
     encoded = rle.encode(np.asfortranarray(mask, np.uint8))
-    return {'size': list(mask.shape), 'counts': encoded['counts'].decode()}
+    return CompressedMask(size=list(mask.shape), counts=encoded['counts'].decode())
 
 
-def placed(part: np.ndarray, left: int, top: int, size: tuple[int, int], where: str) -> dict[str, Any]:
-    """The encoding of a mask of which a part is given, and where that lies.
+def placed(part: np.ndarray, left: int, top: int, size: tuple[int, int], where: str) -> CompressedMask:
+    """Encode a mask that is given as a crop and its position.
 
     Args:
-        part: bool of shape (h, w).
+        part: The crop, bool of shape (h, w).
         left: Column of its first pixel.
         top: Row of its first pixel.
         size: Height and width of the whole mask.
-        where: What to call it in an error.
+        where: What to call the mask in an error.
 
     Raises:
-        DatasetError: If the part leaves the whole.
+        DatasetError: If the crop leaves the mask.
     """
     bottom, right = top + part.shape[0], left + part.shape[1]
     if min(left, top) < 0 or bottom > size[0] or right > size[1]:
@@ -46,10 +47,10 @@ def placed(part: np.ndarray, left: int, top: int, size: tuple[int, int], where: 
 
 
 def flat(points: Iterable[Sequence[float]], where: str) -> list[float]:
-    """A polygon [x1, y1, x2, y2, ...] of points [x, y].
+    """Flatten points [x, y] to a polygon [x1, y1, x2, y2, ...].
 
     Raises:
-        DatasetError: If a point has not two numbers.
+        DatasetError: If a point does not have two numbers.
     """
     points = list(points)
     if any(len(point) != 2 for point in points):
@@ -58,7 +59,7 @@ def flat(points: Iterable[Sequence[float]], where: str) -> list[float]:
 
 
 def with_holes(outline: list[float], holes: Sequence[list[float]]) -> list[float]:
-    """One polygon of an outline and holes in it, joined by lines that are passed there and back."""
+    """Join an outline and its holes to one polygon; it passes every joining line once in either direction."""
     start = outline[:2]
     joined = _directed(outline, 1) + (start if holes else [])
     for hole in holes:
@@ -68,7 +69,7 @@ def with_holes(outline: list[float], holes: Sequence[list[float]]) -> list[float
 
 
 def _directed(polygon: list[float], sign: int) -> list[float]:
-    """A polygon with an area of that sign, from the same corner on."""
+    """The polygon in the direction that gives its area this sign, with the same first corner."""
     points = [polygon[i : i + 2] for i in range(0, len(polygon), 2)]
     area = sum(a[0] * b[1] - b[0] * a[1] for a, b in pairwise([*points, *points[:1]]))
     if area * sign < 0:
@@ -76,27 +77,30 @@ def _directed(polygon: list[float], sign: int) -> list[float]:
     return [value for point in points for value in point]
 
 
-def rasterise(mask: list | dict, size: tuple[int, int], where: str) -> tuple[dict[str, Any], str | None]:
+def rasterise(
+    mask: list[list[float]] | Mapping[str, Any], size: tuple[int, int], where: str
+) -> tuple[CompressedMask, str | None]:
     """The mask of a shape at the size of its image.
 
-    A polygon that crosses itself has parts whose filling depends on the rule: those with a winding number other than 0
-    and that of the polygon's direction. Where they are more than a twentieth of its pixels, it is no mask.
+    If a polygon crosses itself, the filling of some pixels depends on the rule: those with a winding number other than
+    0 and that of the polygon's direction. If these are more than a twentieth of its pixels, the mask is not valid.
 
     Args:
-        mask: Polygons or COCO's encoding.
-        size: Height and width.
-        where: What to call it in an error.
+        mask: Polygons or COCO's RLE.
+        size: Height and width of the image.
+        where: What to call the shape in an error.
 
     Returns:
-        COCO's compressed encoding, and why it is no mask of an object, or None: then it is one. In the former case it
-        is what the object may cover.
+        The mask as COCO's compressed RLE, and None or the reason why it is not valid. A mask that is not valid holds
+        all pixels that the object may cover.
 
     Raises:
-        DatasetError: If it is damaged, see :func:`~mmpanoptic.formats.masks.check_mask`.
+        DatasetError: If it is malformed, see :func:`~mmpanoptic.formats.masks.check_mask`.
     """
     check_mask(mask, *size, where)
     reason = None
-    if isinstance(mask, dict):
+    encoded: Any  # its counts are a str or, from pycocotools, bytes
+    if not isinstance(mask, list):
         counts = mask['counts']
         encoded = mask if isinstance(counts, str) else rle.frPyObjects(mask, *size)
         encoded = dict(size=list(size), counts=encoded['counts'])
@@ -122,7 +126,7 @@ def rasterise(mask: list | dict, size: tuple[int, int], where: str) -> tuple[dic
 
 
 def _check_length(polygon: list[float], where: str) -> None:
-    """Refuse an outline for whose steps pycocotools could not make room.
+    """Refuse an outline so long that pycocotools could not allocate its steps.
 
     Raises:
         DatasetError: Naming its length.
@@ -134,7 +138,7 @@ def _check_length(polygon: list[float], where: str) -> None:
 
 
 def _doubt(polygon: list[float], size: tuple[int, int]) -> np.ndarray:
-    """Pixels whose centres a polygon surrounds otherwise than once in its direction; bool of shape (H, W)."""
+    """Pixels whose winding number is neither 0 nor once in the polygon's direction; bool of shape (H, W)."""
     points = np.asarray(polygon, float).reshape(-1, 2)
     left, top = (int(np.clip(np.floor(points[:, axis].min()), 0, size[1 - axis])) for axis in (0, 1))
     right, bottom = (int(np.clip(np.ceil(points[:, axis].max()), 0, size[1 - axis])) for axis in (0, 1))
@@ -146,18 +150,18 @@ def _doubt(polygon: list[float], size: tuple[int, int]) -> np.ndarray:
 
 
 def _winding(points: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, int]:
-    """How often a polygon (N, 2) surrounds the centres of pixels: (H, W); and how often if it does not cross itself."""
+    """Winding numbers of a polygon (N, 2) at the centres of pixels, (H, W); and the number inside a simple polygon."""
     x1, y1 = points.T
     x2, y2 = np.roll(points, -1, axis=0).T
     area = (x1 * y2 - x2 * y1).sum()
-    down = y2 > y1  # the same numbers for an edge in both directions, so that bridges cancel
+    down = y2 > y1  # an edge gives the same rows and columns in both directions, so that bridges cancel
     xa, ya, xb, yb = (np.where(down, a, b) for a, b in ((x1, x2), (y1, y2), (x2, x1), (y2, y1)))
     first = np.clip(np.ceil(ya - 0.5), 0, size[0]).astype(int)
     last = np.clip(np.ceil(yb - 0.5), 0, size[0]).astype(int)
     with np.errstate(divide='ignore', invalid='ignore'):
         slope = (xb - xa) / (yb - ya)
     crossings = np.zeros(size[0] * (size[1] + 1), np.int64)
-    at_once = max(1, _ROWS // size[0])  # edges: each may pass all rows
+    at_once = max(1, _ROWS // size[0])  # edges per step; each may cross all rows
     for start in range(0, len(points), at_once):
         part = slice(start, start + at_once)
         lengths = (last - first)[part]
@@ -167,5 +171,5 @@ def _winding(points: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, int
         place = row * (size[1] + 1) + np.clip(column, 0, size[1]).astype(int)
         np.add.at(crossings, place, np.where(down, 1, -1)[edge])
     winding = np.cumsum(crossings.reshape(size[0], size[1] + 1), axis=1)[:, :-1]
-    # An edge downwards begins what is on its right, and a polygon of positive area has its inside on the other side.
+    # A downward edge adds 1 to the pixels on its right; the inside of a polygon of positive area is on its left.
     return winding, -1 if area > 0 else 1

@@ -1,6 +1,6 @@
-"""What every reader gives: labels of images in one neutral form."""
+"""The result of every reader: labels of images in one neutral form."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -8,12 +8,12 @@ from typing import Any
 
 @dataclass(frozen=True)
 class LeftOut:
-    """Something of the source that is not in the result.
+    """A part of the source that is not in the result.
 
     Attributes:
         file: The file that holds it.
-        what: The image, shape or class, by its id or place.
-        reason: Why, and what would bring it in.
+        what: The image, shape or class, by its id or index.
+        reason: Why it was left out, and what would include it.
     """
 
     file: str
@@ -30,14 +30,14 @@ class Shape:
         mask: A list of polygons [x1, y1, x2, y2, ...] in pixels, filled together, or COCO's run-length encoding.
         what: What to call it in a report, such as 'shape 3'.
         is_crowd: Whether it is a group of instances.
-        z: Its height, where the format has one: what is higher covers what is lower.
-        group: Shapes of one label and group of an image are one instance; None: it is one by itself.
-        left_out: Why it is no mask of its class; its pixels are then void, or those of what lies on top of it.
-        order: Which of its kind it is drawn by: maps of whole images lie below everything else (-1).
+        z: Its level, if the format has levels: shapes with a greater z cover those with a smaller z.
+        group: Shapes of an image with the same label and group are one instance; None: the shape is one instance.
+        left_out: Why the mask is not used as one of its class; its pixels are then void unless other shapes cover them.
+        order: Shapes with a smaller order are drawn first; maps of whole images have -1, other shapes 0.
     """
 
     label: str | None
-    mask: list[list[float]] | dict[str, Any]
+    mask: list[list[float]] | Mapping[str, Any]
     what: str
     is_crowd: bool = False
     z: int | None = None
@@ -46,7 +46,19 @@ class Shape:
     order: int = 0
 
 
-#: Gives the shapes of an image, and what of it was left out, once its height and width are known.
+def parted(found: Iterable[Shape | LeftOut]) -> tuple[list[Shape], list[LeftOut]]:
+    """Separate shapes from what was left out."""
+    shapes: list[Shape] = []
+    left_out: list[LeftOut] = []
+    for shape in found:
+        if isinstance(shape, LeftOut):
+            left_out.append(shape)
+        else:
+            shapes.append(shape)
+    return shapes, left_out
+
+
+#: Takes the height and width of an image, and gives its shapes and what was left out of them.
 Loader = Callable[[tuple[int, int]], tuple[list[Shape], list[LeftOut]]]
 
 
@@ -59,11 +71,11 @@ class LabelledImage:
         name: Its name in the result, with folders: 'a/b.jpg'.
         file: The file that its labels come from, for errors.
         shapes: Its shapes in the order of the file.
-        load: Reads the shapes once the size of the image is known, where that is needed; ``shapes`` is then empty.
+        load: Reads the shapes, if the image's size is needed for that; ``shapes`` is then empty.
         size: Height and width that the labels were made for; None if the format does not say.
-        split: The format's own split, or None.
-        image_id: The format's own id, or None.
-        left_out: What of it is not in ``shapes``.
+        split: The split in the format, or None.
+        image_id: The id in the format, or None.
+        left_out: Parts of its labels that are not in ``shapes``.
     """
 
     path: Path
@@ -79,13 +91,13 @@ class LabelledImage:
 
 @dataclass(frozen=True)
 class Labels:
-    """All that a reader has found.
+    """The labels of a source.
 
     Attributes:
         images: The images, in the order of their names or of the file.
         classes: Classes in the order of the format: ``name`` and, where the format has them, ``id``, ``isthing``,
             ``supercategory`` and ``color``.
-        left_out: What is in no image of ``images``.
+        left_out: What is not in ``images``.
     """
 
     images: list[LabelledImage]
@@ -98,11 +110,11 @@ class Format:
     """A format that can be imported.
 
     Attributes:
-        read: Reads a source, the folder of its images (None: found beside the labels) and returns its labels.
+        read: Takes a source and the folder of its images (None: found beside the labels), and returns the labels.
         order: Which of two shapes lies on top: 'z', 'area' or 'file', see :mod:`.layers`.
-        says: What the source is, for help and errors.
-        takes_classes: Whether the reader needs the classes that a user lists, as third argument, and the names of those
-            that are stuff, as fourth.
+        says: Description of the source, for help and errors.
+        takes_classes: Whether the reader takes the user's list of classes as third argument, and the names of stuff
+            classes as fourth.
     """
 
     read: Callable[..., Labels]

@@ -1,4 +1,4 @@
-"""Reading of label files that nobody has checked."""
+"""Reading of unchecked label files, and finding of images."""
 
 import contextlib
 import os
@@ -18,7 +18,7 @@ from mmpanoptic.utils.paths import safe_name
 
 from .records import LeftOut
 
-REPORT = 'import_report.json'  # in a folder that was imported
+REPORT = 'import_report.json'  # in the folder of a result
 SUFFIXES = ('.avif', '.bmp', '.gif', '.jpeg', '.jpg', '.pgm', '.png', '.ppm', '.tif', '.tiff', '.webp')
 _UNREADABLE = (OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError)
 T = TypeVar('T')
@@ -27,7 +27,7 @@ _YamlLoader = getattr(yaml, 'CSafeLoader', yaml.SafeLoader)  # the first is liby
 
 @contextlib.contextmanager
 def reading(where: str) -> Iterator[None]:
-    """What goes wrong with values of another kind than the format says is an error of one line.
+    """Turn errors from values that do not follow the format into errors of one line.
 
     Raises:
         DatasetError: Naming ``where``.
@@ -41,14 +41,16 @@ def reading(where: str) -> Iterator[None]:
         raise DatasetError(f'{where} is not as the format has it ({reason}): export it again') from None
 
 
-def each(items: Sequence[Any], make: Callable[[Any], T], file: str, what: Callable[[Any], str]) -> tuple[list, list]:
-    """Make a record of every item; those that cannot be read are left out.
+def each(
+    items: Sequence[Any], make: Callable[[Any], T], file: str, what: Callable[[Any], str]
+) -> tuple[list[T], list[LeftOut]]:
+    """Make a record of every item; items that cannot be read are left out.
 
     Args:
         items: Entries of a file, or files.
-        make: Makes the record.
-        file: The file that holds them; '' if they are files themselves.
-        what: What to call an item.
+        make: Makes the record of an item.
+        file: The file that holds the entries; '' if the items are files.
+        what: Gives the name of an item for errors.
 
     Returns:
         The records, and a :class:`LeftOut` for every other item.
@@ -65,10 +67,10 @@ def each(items: Sequence[Any], make: Callable[[Any], T], file: str, what: Callab
 
 
 def load_json(path: Path, top: type, says: str) -> Any:
-    """The contents of a JSON file, a list or an object at the ``top``.
+    """Load a JSON file whose top-level value has the type ``top``, a list or an object.
 
     Raises:
-        DatasetError: If it cannot be read, or has something else at the top.
+        DatasetError: If it cannot be read, or its top-level value has another type.
     """
     content = parse_json(read_bytes(str(path), remedy='name a file that exists'), str(path), object)
     if not isinstance(content, top):
@@ -77,7 +79,7 @@ def load_json(path: Path, top: type, says: str) -> Any:
 
 
 def load_yaml(path: Path, says: str) -> Any:
-    """The contents of a YAML file, of plain values alone.
+    """Load a YAML file that holds plain values only.
 
     Raises:
         DatasetError: If it cannot be read.
@@ -90,7 +92,10 @@ def load_yaml(path: Path, says: str) -> Any:
 
 
 def load_xml(path: Path) -> ElementTree.Element:
-    """The root of an XML file without a document type, whose entities could be made to grow.
+    """Load an XML file. Document types are refused, because their entities can expand without limit.
+
+    Returns:
+        The root element.
 
     Raises:
         DatasetError: If it cannot be read or declares a document type.
@@ -111,12 +116,12 @@ def load_xml(path: Path) -> ElementTree.Element:
 
 
 class ImageFinder:
-    """Finds images by the names that label files give them; it does not leave its folders.
+    """Finds images by their names in label files, never outside of its folders.
 
     Args:
         given: The folder that the user has named, or None.
-        roots: Otherwise, folders to look in, in this order; those that are none are passed over. Folders that hold
-            images alone, which their names tell, are searched with all that is in them, as a given one is.
+        roots: Folders to look in without ``given``, in this order; missing ones are skipped. Folders whose names say
+            that they hold images, and a given folder, are searched with all their subfolders.
     """
 
     _OF_IMAGES = ('images', 'img', 'data')
@@ -128,16 +133,16 @@ class ImageFinder:
         self._by_name: dict[str | None, list[Path]] | None = None
 
     def find(self, name: object, where: str, split: str | None = None) -> tuple[Path, str]:
-        """The file of an image, and its name below its folder.
+        """Find the file of an image and its name below its folder.
 
-        A name that leaves the folder, such as an address or a path of another machine, is looked for by its last part
-        alone; so is any name that is not there, in a folder that was given. What is found so does not lie in a folder
-        of another split.
+        A name that leaves the folder, such as an address or a path on another machine, is looked for by its last part
+        only. In a given folder, so is any name that does not exist there. A file that is found by its last part must
+        not lie in a folder of another split.
 
         Args:
             name: The name in the label file.
-            where: What names it, for errors.
-            split: The split of the labels; None: the one that a folder of the name says, or any.
+            where: What holds the name, for errors.
+            split: The split of the labels. None: the split of a folder in the name, or any.
 
         Raises:
             DatasetError: If there is no such file, or several.
@@ -145,8 +150,8 @@ class ImageFinder:
         whole = safe_name(name)
         last = safe_name(PurePosixPath(str(name).replace('\\', '/')).name)
         for relative in (whole, last if self._given or whole is None else None):
-            for root in self.roots if relative else ():
-                if (root / relative).is_file():
+            for root in self.roots:
+                if relative is not None and (root / relative).is_file():
                     return self._named(root / relative)
         known = self._index().get(last, [])
         if whole is not None and not self._given:
@@ -162,7 +167,7 @@ class ImageFinder:
         raise DatasetError(f'{where} names {str(name)[:200]!r}, and {state} in {folders}: give `images`, their folder')
 
     def _named(self, path: Path) -> tuple[Path, str]:
-        """A file with its name below the innermost of the folders."""
+        """A file and its name below the innermost folder that holds it."""
         return path, min((path.relative_to(root).as_posix() for root in self.roots if root in path.parents), key=len)
 
     def _index(self) -> dict[str | None, list[Path]]:
@@ -174,7 +179,7 @@ class ImageFinder:
 
 
 def _below(folder: Path) -> Iterator[Path]:
-    """Files of a folder and the folders in it, linked ones too; hidden ones and what was imported are left out."""
+    """Files of a folder and its subfolders, linked ones too, without hidden ones and results of imports."""
     seen = set()
     for place, folders, files in os.walk(folder, followlinks=True):
         folders[:] = sorted(name for name in folders if not name.startswith('.'))
@@ -187,19 +192,19 @@ def _below(folder: Path) -> Iterator[Path]:
 
 
 def images_below(folder: Path) -> list[Path]:
-    """Images of a folder and the folders in it, in the order of their names; hidden ones are left out."""
+    """Images of a folder and its subfolders, sorted by name, without hidden ones."""
     return sorted(path for path in _below(folder) if path.suffix.lower() in SUFFIXES)
 
 
 def files_below(folder: Path, pattern: str) -> list[Path]:
-    """Files of a pattern in a folder and the folders in it, in the order of their names; hidden ones are left out."""
+    """Files of a pattern in a folder and its subfolders, sorted by name, without hidden ones."""
     return sorted(path for path in _below(folder) if path.match(pattern))
 
 
 def split_of(*names: str) -> str | None:
-    """The split that the first of the names that is one means: train, val or test; None if none is one.
+    """The split of the first name that is a split's name: train, val or test; None if there is no such name.
 
-    A year may follow, as in train2017.
+    Names may end in a year, as in train2017.
     """
     meant = {'train': 'train', 'training': 'train', 'val': 'val', 'valid': 'val', 'validation': 'val', 'test': 'test'}
     meant |= {'testing': 'test'}
@@ -208,7 +213,7 @@ def split_of(*names: str) -> str | None:
 
 
 def may_be_of(path: Path, roots: Sequence[Path], split: str | None) -> bool:
-    """Whether the folders of a file, below the outermost of the roots that hold it, name no other split."""
+    """Whether no folder of a file, below the outermost root that holds it, names another split."""
     below = max((path.relative_to(root).parts[:-1] for root in roots if root in path.parents), key=len)
     return split is None or split_of(*below) in (None, split)
 

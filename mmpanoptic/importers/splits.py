@@ -1,4 +1,4 @@
-"""Which images are for training and which for validation."""
+"""Random splits of images into training and validation."""
 
 import hashlib
 import re
@@ -12,19 +12,19 @@ WAYS = ('image', 'group', 'folder')
 
 
 def split_names(names: Sequence[str], fraction: float, by: str = 'image') -> dict[str, str]:
-    """Split images at random, the same in every run: by the order of hashes of their names.
+    """Split images by the order of hashes of their names, which is the same in every run.
 
     Args:
         names: Names of images, with folders.
-        fraction: Share of the images that are for training, between 0 and 1.
-        by: What stays together: nothing ('image'), files whose names differ in their last number alone, as frames of a
-            video do ('group'), or files of a folder ('folder').
+        fraction: Share of the images for training, between 0 and 1.
+        by: Images that stay together: none ('image'), files whose names differ only in their last number, such as
+            frames of a video ('group'), or files of a folder ('folder').
 
     Returns:
-        'train' or 'val' by name. Either has an image.
+        'train' or 'val' by name. Each of both has at least one image.
 
     Raises:
-        UserError: If the fraction leaves no image for either, or all images stay together.
+        UserError: If ``fraction`` is not between 0 and 1, or all images stay together.
     """
     if not 0 < fraction < 1:
         raise UserError(f'{fraction} is no share of the images: give a number between 0 and 1', 'split')
@@ -34,9 +34,10 @@ def split_names(names: Sequence[str], fraction: float, by: str = 'image') -> dic
     if len(members) < 2:
         raise UserError(f'all {len(names)} images are of one {by}: they cannot be split by it', 'split_by')
     keys = sorted(members, key=lambda key: (hashlib.sha256(key.encode('utf-8', 'surrogateescape')).digest(), key))
-    split_of, number = {}, 0
+    split_of: dict[str, str] = {}
+    number = 0
     for place, key in enumerate(keys):
-        # The half of a group counts, so that the share is met as well as whole groups allow.
+        # Half of the group counts, so that the share comes as close to the fraction as whole groups allow.
         is_train = number + len(members[key]) / 2 <= fraction * len(names)
         is_train = place == 0 or (is_train and place < len(keys) - 1)
         number += len(members[key])
@@ -49,6 +50,6 @@ def _key(name: str, by: str) -> str:
         return str(PurePosixPath(name).parent)
     if by == 'group':
         path = PurePosixPath(name)
-        stem = path.stem.removesuffix('_leftImg8bit')  # of Cityscapes, whose 8 numbers no frame
+        stem = path.stem.removesuffix('_leftImg8bit')  # Cityscapes' suffix, whose 8 is no frame number
         return str(path.parent / re.sub(r'[0-9]+([^0-9]*)$', r'\1', stem))
     return name

@@ -1,6 +1,6 @@
 """Supervisely's projects: meta.json, and folders with img/ and ann/.
 
-Format: https://docs.supervisely.com/data-organization/00_ann_format_navi. What comes later in a file lies on top.
+Format: https://docs.supervisely.com/data-organization/00_ann_format_navi. Objects later in a file lie on top.
 """
 
 import base64
@@ -19,15 +19,15 @@ from mmpanoptic.utils import DatasetError
 from .coco_instances import box_shape
 from .maps import refuse_without_images
 from .rasterise import flat, placed, with_holes
-from .records import LabelledImage, Labels, LeftOut, Shape
+from .records import LabelledImage, Labels, LeftOut, Shape, parted
 from .sources import ImageFinder, each, files_below, load_json, reading, require_folder_of, split_of
 
 _SAYS = 'name the folder of the project, with meta.json and a folder with img/ and ann/ for each dataset'
-_MOST = 2**28  # bytes of a mask that is unpacked
+_MOST = 2**28  # bytes of an unpacked mask
 
 
 def read(source: Path, images: Path | None = None) -> Labels:
-    """Read a project; a dataset of the name of a split is that split.
+    """Read a project; a dataset with the name of a split is that split.
 
     Args:
         source: The folder.
@@ -39,9 +39,10 @@ def read(source: Path, images: Path | None = None) -> Labels:
     require_folder_of(source, _SAYS)
     meta = load_json(source / 'meta.json', dict, _SAYS)
     with reading(str(source / 'meta.json')):
-        classes = [{'name': str(one['title'])} for one in meta['classes'] if one['shape'] != 'graph']
-    known = {one['name'] for one in classes}
-    made, left_out = [], []
+        classes = [{'name': str(category['title'])} for category in meta['classes'] if category['shape'] != 'graph']
+    known = {category['name'] for category in classes}
+    made: list[LabelledImage] = []
+    left_out: list[LeftOut] = []
     folders = sorted({path.parent for path in files_below(source, 'ann/*.json')})
     for folder in folders:
         dataset = folder.parent.relative_to(source)
@@ -64,37 +65,37 @@ def _image(file: Path, finder: ImageFinder, prefix: str, split: str | None, know
     size = (content['size']['height'], content['size']['width'])
     if not all(type(side) is int for side in size):
         raise DatasetError(f'{file} has a size that is no number of pixels: export it again')
-    shapes, left_out = [], []
-    for index, one in enumerate(content['objects']):
-        what = f'object {one.get("id", index)!r}'
-        if one['classTitle'] not in known:
-            raise DatasetError(f'{file}: {what} has class {one["classTitle"]!r}, which meta.json lacks: add it')
-        shape = _shape(one, what, size, file)
-        (left_out if isinstance(shape, LeftOut) else shapes).append(shape)
+    found = []
+    for index, entry in enumerate(content['objects']):
+        what = f'object {entry.get("id", index)!r}'
+        if entry['classTitle'] not in known:
+            raise DatasetError(f'{file}: {what} has class {entry["classTitle"]!r}, which meta.json lacks: add it')
+        found.append(_shape(entry, what, size, file))
+    shapes, left_out = parted(found)
     name = f'{prefix}/{name}' if prefix else name
     return LabelledImage(path, name, str(file), shapes, size=size, split=split, left_out=left_out)
 
 
-def _shape(one: dict[str, Any], what: str, size: tuple[int, int], file: Path) -> Shape | LeftOut:
-    kind, label, where = one['geometryType'], one['classTitle'], f'{file}: {what}'
-    group = one.get('instance')
+def _shape(entry: dict[str, Any], what: str, size: tuple[int, int], file: Path) -> Shape | LeftOut:
+    kind, label, where = entry['geometryType'], entry['classTitle'], f'{file}: {what}'
+    group = entry.get('instance')
     group = None if group is None else str(group)
     if kind == 'polygon':
-        points = one['points']
+        points = entry['points']
         holes = [flat(hole, where) for hole in points.get('interior', [])]
         return Shape(label, [with_holes(flat(points['exterior'], where), holes)], what, group=group)
     if kind in ('bitmap', 'alpha_mask'):
-        left, top = one['bitmap']['origin']
-        part = _mask(one['bitmap']['data'], where)
+        left, top = entry['bitmap']['origin']
+        part = _mask(entry['bitmap']['data'], where)
         return Shape(label, placed(part, int(left), int(top), size, where), what, group=group)
     if kind == 'rectangle':
-        (left, top), (right, bottom) = one['points']['exterior']
+        (left, top), (right, bottom) = entry['points']['exterior']
         return box_shape(label, left, top, right, bottom, what)
     return LeftOut(str(file), what, f'a {kind} has no area: draw a polygon or a mask')
 
 
-def _mask(text: object, where: str) -> np.ndarray:
-    """A mask that is a PNG, packed by zlib or not, in base64."""
+def _mask(text: Any, where: str) -> np.ndarray:
+    """Decode a mask from a PNG in base64, compressed by zlib or not."""
     try:
         data = base64.b64decode(text, validate=True)
         if not data.startswith(b'\x89PNG'):
@@ -107,6 +108,6 @@ def _mask(text: object, where: str) -> np.ndarray:
     image_size(data, f'{where}: its mask')
     with decoding(where), Image.open(io.BytesIO(data)) as image:
         opaque = image.getchannel('A') if 'A' in image.getbands() else image.convert('L')
-        if image.mode == 'P':  # grey in a palette of two
+        if image.mode == 'P':  # a palette of two greys
             opaque = image.convert('RGBA').getchannel('A') if 'transparency' in image.info else image
         return np.array(opaque) > 0

@@ -1,7 +1,7 @@
 """Pascal VOC's masks: SegmentationClass/ and SegmentationObject/.
 
-Format: http://host.robots.ox.ac.uk/pascal/VOC/voc2012/htmldoc/devkit_doc.html. Colours stand for classes, those of
-labelmap.txt where there is one, as CVAT (with colours) and datumaro (without) write it; (224, 224, 192) is void.
+Format: http://host.robots.ox.ac.uk/pascal/VOC/voc2012/htmldoc/devkit_doc.html. Colours stand for classes; (224, 224,
+192) is void. If there is a labelmap.txt, as CVAT (with colours) and datumaro (without) write it, its classes apply.
 """
 
 from functools import partial
@@ -31,7 +31,7 @@ _NAMES = (
 
 
 def voc_colour(index: int) -> tuple[int, int, int]:
-    """Colour of a class of the devkit: its bits, spread over the high bits of red, green and blue."""
+    """The devkit's colour of a class: the bits of its index, spread over the high bits of red, green and blue."""
     red, green, blue = (
         sum(((index >> (3 * bit + channel)) & 1) << (7 - bit) for bit in range(8)) for channel in range(3)
     )
@@ -40,31 +40,33 @@ def voc_colour(index: int) -> tuple[int, int, int]:
 
 class _Layout(NamedTuple):
     root: Path
-    label_of: dict[int, str | None]  # by colour as a number; background is not in it
-    background: int
+    label_of: dict[int, str | None]  # class by colour as a number, without the background
+    background: int  # its colour as a number
 
 
 def read(source: Path, images: Path | None = None) -> Labels:
-    """Read the images that the lists in ImageSets/Segmentation name, or all that have masks.
+    """Read the images in the lists in ImageSets/Segmentation, or all images that have masks.
 
-    An object is of the class that most of its pixels have. Pixels of a class without an object are void, those of
-    the background have no label.
+    An object has the class of most of its pixels. Pixels of a class without an object are void; pixels of the
+    background have no label.
 
     Args:
         source: The folder.
-        images: The folder of the images; by default JPEGImages in it.
+        images: The folder of the images; by default JPEGImages in the source.
 
     Raises:
         DatasetError: If a folder is missing, or a list is damaged.
     """
     require_folder_of(source, _SAYS)
-    for folder in ('SegmentationClass', 'SegmentationObject'):
-        require_folder_of(source / folder, _SAYS)
+    for kind in ('SegmentationClass', 'SegmentationObject'):
+        require_folder_of(source / kind, _SAYS)
     label_of, background = _colours(source)
     folder = images or source / 'JPEGImages'
     require_folder_of(folder, _SAYS)
     files = {path.relative_to(folder).with_suffix('').as_posix(): path for path in images_below(folder)}
-    layout, made, left_out = _Layout(source, label_of, background), [], []
+    layout = _Layout(source, label_of, background)
+    made: list[LabelledImage] = []
+    left_out: list[LeftOut] = []
     for split, listed, stems in _lists(source, files):
         found, missing = each(stems, partial(_image, files=files, layout=layout, split=split), listed, str)
         made += found
@@ -82,7 +84,7 @@ def _colours(source: Path) -> tuple[dict[int, str | None], int]:
         with reading(str(file)):
             lines = [line for line in file.read_text(encoding='utf-8').splitlines() if line.strip() and line[0] != '#']
             for index, line in enumerate(lines):
-                name, colour, *_ = line.split(':')  # without a colour: that of the devkit for its place
+                name, colour, *_ = line.split(':')  # without a colour, the devkit's for this index
                 values = tuple(int(value) for value in colour.split(',')) if colour.strip() else voc_colour(index)
                 if len(values) != 3 or not all(0 <= value < 256 for value in values):
                     raise DatasetError(f'{file}: {name} has colour {colour}: write three numbers from 0 to 255')
@@ -99,7 +101,7 @@ def _number(colour: tuple[int, int, int]) -> int:
 
 
 def _lists(source: Path, files: dict[str, Path]) -> list[tuple[str | None, str, list[str]]]:
-    """Splits with the stems of their images: by lists, or all that have a mask."""
+    """Splits with the names of their images, from the lists, or one split of all images that have a mask."""
     folder = source / 'ImageSets' / 'Segmentation'
     lists = [path for path in sorted(folder.glob('*.txt')) if path.stem != 'trainval']
     if not lists:
@@ -143,7 +145,7 @@ def _load(size: tuple[int, int], stem: str, layout: _Layout) -> tuple[list[Shape
 
 
 def _read_colours(path: Path, size: tuple[int, int]) -> np.ndarray:
-    """Colours of a PNG as numbers of shape (H, W); of one without colours, those of the devkit for its values."""
+    """Colours of a PNG as numbers of shape (H, W); values of a grey PNG are taken as the devkit's class indices."""
     check_size(image_size(path), size, str(path), 'its image')
     with decoding(str(path)), Image.open(path) as image:
         if image.format != 'PNG':

@@ -1,4 +1,4 @@
-"""Labels in neutral form to a dataset that configs read, whole or not at all."""
+"""Writing of labels as a dataset that configs can read, whole or not at all."""
 
 import json
 import os
@@ -23,16 +23,16 @@ MAKER = 'tools/dataset_converters/import.py'
 
 @dataclass(frozen=True)
 class Plan:
-    """What is to be written.
+    """Choices for a dataset to write.
 
     Attributes:
-        categories: Of the dataset: ``id``, ``name``, ``isthing`` and whatever else.
+        categories: Categories of the dataset: ``id``, ``name``, ``isthing`` and any other keys.
         order: See :mod:`.layers`.
         background: Name of the class of pixels without a label; None: void.
-        split_of: The split of an image by its name; None: the format's own, 'train' where it has none.
-        copy_images: Copy images instead of linking them.
+        split_of: Split of each image by its name; None: the split in the format, or 'train' if it has none.
+        copy_images: Whether to copy images instead of linking them.
         workers: Number of processes.
-        listed: What lists the classes, for the report.
+        listed: Name of the list of classes, for the report.
     """
 
     categories: Sequence[Mapping[str, Any]]
@@ -47,20 +47,20 @@ class Plan:
 def write_dataset(labels: Labels, out: Path, plan: Plan) -> dict[str, Any]:
     """Write a dataset in COCO's panoptic and instances formats, with links to its images.
 
-    ``OUT/SPLIT/`` has the images, ``OUT/annotations/`` ``panoptic_SPLIT.json``, ``panoptic_SPLIT/*.png`` and
-    ``instances_SPLIT.json`` with the same image ids and categories; ``OUT/import_report.json`` is what is returned.
+    ``OUT/SPLIT/`` holds the images. ``OUT/annotations/`` holds ``panoptic_SPLIT.json``, ``panoptic_SPLIT/*.png`` and
+    ``instances_SPLIT.json``, with the same image ids and categories. ``OUT/import_report.json`` holds the result.
 
     Args:
-        labels: What a reader gave.
+        labels: The labels from a reader.
         out: The folder; what an earlier call made there is replaced.
-        plan: What to write.
+        plan: Choices for the dataset.
 
     Returns:
-        ``splits`` with counts and shares, and ``left_out``.
+        ``order`` and ``categories`` of the plan, ``splits`` with counts and shares, and ``left_out``.
 
     Raises:
         UserError: If ``out`` holds anything that no such call made.
-        DatasetError: If no image is left, or two images of a split have one name.
+        DatasetError: If no image is left, or two images of a split have the same name.
         WriteError: If it cannot be written.
     """
     parts, left_out = _parts(labels, plan)
@@ -81,7 +81,7 @@ def write_dataset(labels: Labels, out: Path, plan: Plan) -> dict[str, Any]:
         if not report['splits']:
             reason = f'{left_out[0].what}: {left_out[0].reason}' if left_out else 'the source lists none'
             raise DatasetError(f'no image is left of {len(labels.images)}, the first because of this: {reason}')
-        report['left_out'] = [asdict(one) for one in left_out]
+        report['left_out'] = [asdict(entry) for entry in left_out]
         (folder / REPORT).write_text(json.dumps(report, indent=1), encoding='utf-8')
     return report
 
@@ -91,12 +91,12 @@ def _split(image: LabelledImage, plan: Plan) -> str:
 
 
 def _parts(labels: Labels, plan: Plan) -> tuple[dict[str, list[LabelledImage]], list[LeftOut]]:
-    """Images by split, train and val first; those left out, as one file cannot have the labels of several images."""
+    """Images by split, train and val first; and images that were left out because several share one file."""
     seen: dict[tuple[str | None, str], LabelledImage] = {}
     by_file: dict[str, list[LabelledImage]] = defaultdict(list)
     files = [os.path.realpath(image.path) for image in labels.images]
     for image, file in zip(labels.images, files, strict=True):
-        # Each split has a folder of its own; --split goes by the name alone.
+        # Each split has its own folder, but --split uses only the name.
         key = (_split(image, plan) if plan.split_of is None else None, image.name)
         if key in seen:
             _refuse_name(seen[key], image)
@@ -136,15 +136,16 @@ def _why_shared(images: Sequence[LabelledImage]) -> str:
 
 
 def _ids(images: Sequence[LabelledImage], plan: Plan) -> dict[tuple[str, str], int | str]:
-    """Ids of images by split and name: the format's own if all differ, else as converters of files number them."""
-    own = [image.image_id for image in images]
-    if not all(type(one) in (int, str) for one in own) or len({str(one) for one in own}) < len(own):
-        own = image_ids([image.name for image in images])
-    return {(_split(image, plan), image.name): one for image, one in zip(images, own, strict=True)}
+    """Ids of images by split and name: those of the format if all differ, else see :func:`image_ids`."""
+    ids: Sequence[int | str] = [image.image_id for image in images if image.image_id is not None]
+    usable = len(ids) == len(images) and all(type(image_id) in (int, str) for image_id in ids)
+    if not usable or len({str(image_id) for image_id in ids}) < len(ids):
+        ids = image_ids([image.name for image in images])
+    return {(_split(image, plan), image.name): image_id for image, image_id in zip(images, ids, strict=True)}
 
 
 def _png_names(images: Sequence[LabelledImage]) -> list[str]:
-    """A name for each PNG: the image's, folders as part of it; with the old suffix too where two would be the same."""
+    """A name for each PNG: the image's name with its folders, and with its old suffix too if names would be equal."""
     flat = [PurePosixPath(image.name.replace('/', '_')) for image in images]
     numbers = Counter(name.stem for name in flat)
     plain = [f'{name}.png' if numbers[name.stem] > 1 else f'{name.stem}.png' for name in flat]
@@ -160,20 +161,20 @@ def _write_split(
     plan: Plan,
     left_out: list[LeftOut],
 ) -> dict[str, Any]:
-    """Write a split into the folder that will be ``out``; what was left out is added to the list.
+    """Write a split into the folder that will become ``out``; what was left out is appended to ``left_out``.
 
     Returns:
-        Its part of the report.
+        The split's part of the report.
     """
     instances: list[InstanceItem] = []
-    numbers = Counter()
+    numbers: Counter[str] = Counter()
     annotations = folder / 'annotations'
     (annotations / f'panoptic_{split}').mkdir(parents=True, exist_ok=True)
 
     def items() -> Iterator[PanopticItem]:
         for image, result in results:
             left_out.extend(result.left_out)
-            if result.panoptic is None:
+            if result.panoptic is None or result.instances is None:
                 continue
             place_image(image.path, folder / split / image.name, plan.copy_images)
             instances.append(result.instances)
@@ -191,7 +192,7 @@ def _write_split(
     found = fill_instances(out / 'annotations' / f'instances_{split}.json', instances, things)
     for kind, part in (('panoptic', content), ('instances', found)):
         (annotations / f'{kind}_{split}.json').write_text(json.dumps(part), encoding='utf-8')
-    segments = Counter(one['category_id'] for entry in content['annotations'] for one in entry['segments_info'])
+    segments = Counter(segment['category_id'] for entry in content['annotations'] for segment in entry['segments_info'])
     return {
         'images': len(content['images']),
         'segments': {category['name']: segments[category['id']] for category in plan.categories},

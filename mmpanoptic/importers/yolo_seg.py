@@ -1,4 +1,4 @@
-"""Polygons of YOLO: a data.yaml, and a text an image, a line an instance.
+"""YOLO's polygons: a data.yaml, and for each image a text file with a line per instance.
 
 Format: https://docs.ultralytics.com/datasets/segment/. Coordinates are shares of the image's width and height.
 """
@@ -20,12 +20,12 @@ _SPLITS = ('train', 'val', 'test')
 
 
 def read(source: Path, images: Path | None = None) -> Labels:
-    """Read a dataset whose splits and classes a YAML names.
+    """Read a dataset whose splits and classes are listed in a YAML.
 
     Args:
         source: The YAML, or the folder with one.
-        images: The folder that paths of the YAML are relative to; by default that of the YAML. ``path`` in it, which
-            is often that of another machine, counts where it is a folder within that.
+        images: The folder that paths in the YAML are relative to; by default the YAML's folder. ``path`` in the YAML,
+            often a path on another machine, is used only if it is a folder within that folder.
 
     Raises:
         DatasetError: If there is no YAML, or it is damaged or names no image.
@@ -41,13 +41,14 @@ def read(source: Path, images: Path | None = None) -> Labels:
         root = images or source.parent
         inner = safe_name(content.get('path') or '')
         root = root / inner if inner and (root / inner).is_dir() else root
-        made, left_out = [], []
+        made: list[LabelledImage] = []
+        left_out: list[LeftOut] = []
         for split in _SPLITS:
-            for one in _images_of(content.get(split), root, source):
-                if isinstance(one, LeftOut):
-                    left_out.append(one)
+            for found in _images_of(content.get(split), root, source):
+                if isinstance(found, LeftOut):
+                    left_out.append(found)
                     continue
-                image, missing = _image(*one, root, names, split)
+                image, missing = _image(*found, root, names, split)
                 made.append(image)
                 left_out += missing
     if not made:
@@ -68,13 +69,13 @@ def _names(content: Any, source: Path) -> dict[int, str]:
 
 
 def _images_of(entry: Any, root: Path, source: Path) -> Iterator[tuple[Path, str] | LeftOut]:
-    """Images of a split and their names: of a folder, of a text that lists them, or of several such.
+    """Paths and names of a split's images, from a folder, a text file that lists them, or several of these.
 
-    A line of a text that leads out of the root is left out.
+    Lines of a text file that lead out of the root are left out.
     """
-    for one in entry if isinstance(entry, list) else [] if entry is None else [entry]:
-        parts = PurePosixPath(str(one).replace('\\', '/')).parts
-        while parts and parts[0] in ('..', '.'):  # as Roboflow writes them, relative to another folder
+    for source_name in entry if isinstance(entry, list) else [] if entry is None else [entry]:
+        parts = PurePosixPath(str(source_name).replace('\\', '/')).parts
+        while parts and parts[0] in ('..', '.'):  # Roboflow writes paths relative to another folder
             parts = parts[1:]
         name = safe_name('/'.join(parts))
         place = root / name if name else None
@@ -90,13 +91,13 @@ def _images_of(entry: Any, root: Path, source: Path) -> Iterator[tuple[Path, str
                     yield LeftOut(str(place), f'line {number}', reason)
         else:
             raise DatasetError(
-                f'{source} names {one!r}, and that is no folder or list in {root}: mend it, or give as `images` the '
-                'folder that the paths of the YAML are relative to, not that of the images'
+                f'{source} names {source_name!r}, and that is no folder or list in {root}: mend it, or give as '
+                '`images` the folder that the paths of the YAML are relative to, not that of the images'
             )
 
 
 def label_file(path: Path, root: Path) -> Path:
-    """The text of an image: the last folder ``images`` of its path below the root becomes ``labels``."""
+    """The text file of an image: in its path below the root, the last folder ``images`` becomes ``labels``."""
     parts = list(path.relative_to(root).with_suffix('.txt').parts)
     places = [index for index, part in enumerate(parts[:-1]) if part == 'images']
     if places:
@@ -114,7 +115,7 @@ def _image(path: Path, name: str, root: Path, names: dict[int, str], split: str)
 
 
 def _load(size: tuple[int, int], file: Path, names: dict[int, str]) -> tuple[list[Shape], list[LeftOut]]:
-    """Shapes of a text; a line of five numbers is a box."""
+    """Read the shapes in a text file; a line of five numbers is a box."""
     shapes = []
     lines = file.read_text(encoding='utf-8').split('\n') if file.is_file() else []
     for number, line in enumerate(lines, 1):

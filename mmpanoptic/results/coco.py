@@ -80,7 +80,7 @@ class CompressedMask(TypedDict):
 class InstanceAnnotation(TypedDict):
     """An entry of ``annotations`` of an instances JSON that is written, before it gets its ``id`` and ``image_id``."""
 
-    category_id: int
+    category_id: Id
     area: int
     bbox: list[int]
     iscrowd: int

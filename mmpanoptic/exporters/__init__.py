@@ -1,12 +1,13 @@
-"""COCO panoptic files, labels or predictions, to the formats of annotation tools and of other trainings."""
+"""Export of COCO panoptic files, labels or predictions, to formats of annotation tools and other training programs."""
 
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from mmpanoptic.results.coco import CocoImage, PanopticAnnotation
 from mmpanoptic.utils import tracked_map, whole_folder
 from mmpanoptic.utils.outputs import place_image
-from mmpanoptic.utils.paths import safe_name
 
 from . import formats
 from .formats import Options, Target
@@ -14,7 +15,7 @@ from .items import Item, PanopticFiles
 
 MAKER = 'tools/dataset_converters/export.py'
 
-#: What can be exported to, by name.
+#: Formats that can be exported to, by name.
 TARGETS = {
     'coco-instances': Target(formats.coco_image, formats.write_coco, 'instances.json, things alone'),
     'semantic-png': Target(formats.semantic_image, formats.write_semantic, 'semantic/*.png of category ids'),
@@ -29,7 +30,9 @@ TARGETS = {
 }
 
 
-def export(name: str, files: PanopticFiles, out: Path, options: Options, copy_images: bool, workers: int) -> dict:
+def export(
+    name: str, files: PanopticFiles, out: Path, options: Options, copy_images: bool, workers: int
+) -> dict[str, int]:
     """Write all images of a dataset in a format, whole or not at all.
 
     Args:
@@ -37,11 +40,11 @@ def export(name: str, files: PanopticFiles, out: Path, options: Options, copy_im
         files: The dataset.
         out: The folder; what an earlier call made there is replaced.
         options: See :class:`~.formats.Options`.
-        copy_images: Copy images instead of linking them.
+        copy_images: Whether to copy images instead of linking them.
         workers: Number of processes.
 
     Returns:
-        Number of ``images``, ``segments`` and ``crowds``.
+        Numbers of ``images``, ``segments`` and ``crowds``.
 
     Raises:
         DatasetError: If files are missing or do not fit together.
@@ -55,10 +58,10 @@ def export(name: str, files: PanopticFiles, out: Path, options: Options, copy_im
     with whole_folder(out, MAKER, 'OUT') as folder:
         images = folder / target.images.format(split=options.split)
 
-        def results():
+        def results() -> Iterator[Any]:
             done = tracked_map(describe, files.pairs, workers, 'Exporting')
             for (image, _), (result, segments, crowds) in zip(files.pairs, done, strict=True):
-                place_image(files.image_path(image), images / safe_name(image['file_name']), copy_images)
+                place_image(files.image_path(image), images / files.image_name(image), copy_images)
                 for key, number in (('images', 1), ('segments', segments), ('crowds', crowds)):
                     numbers[key] += number
                 yield result
@@ -67,7 +70,9 @@ def export(name: str, files: PanopticFiles, out: Path, options: Options, copy_im
     return numbers
 
 
-def _describe(pair: tuple[dict, dict], files: PanopticFiles, name: str, options: Options) -> tuple[Any, int, int]:
+def _describe(
+    pair: tuple[CocoImage, PanopticAnnotation], files: PanopticFiles, name: str, options: Options
+) -> tuple[Any, int, int]:
     item = files.load(pair)
     result = TARGETS[name].image(item, files.categories, options)
     return result, len(item.segments), sum(segment['iscrowd'] for segment in item.segments)

@@ -1,6 +1,7 @@
-"""The formats: what each writes of an image, and of all of them.
+"""Writers of the export formats: for each format, the data of one image and the files of all images.
 
-Polygons run along the borders of pixels (:mod:`mmpanoptic.formats.contours`), so that import gives the very masks back.
+Polygons run along the borders of pixels (:mod:`mmpanoptic.formats.contours`), so that an import gives exactly the same
+masks.
 """
 
 import json
@@ -18,22 +19,23 @@ from mmpanoptic.drawing.encode import encode_png
 from mmpanoptic.formats.brush_rle import encode_brush
 from mmpanoptic.formats.contours import mask_polygon
 from mmpanoptic.formats.instances_writer import InstanceItem, fill_instances, instances_to_coco
+from mmpanoptic.results.coco import Category, CocoImage, Segment
 from mmpanoptic.utils import DatasetError
 
 from .items import Item
 
-Categories = Sequence[dict[str, Any]]
+Categories = Sequence[Category]
 
 
 @dataclass(frozen=True)
 class Options:
-    """What a user chooses.
+    """A user's choices.
 
     Attributes:
-        polygons: Polygons where a format has masks as well.
-        final: Labels that are done, not predictions to correct, where a format tells these apart.
-        image_prefix: What stands before the name of an image in Label Studio.
-        split: Name of the split, where a format has one.
+        polygons: Whether to write polygons if a format has both polygons and masks.
+        final: Whether the labels are final and no predictions to correct, if a format distinguishes these.
+        image_prefix: Text before the name of an image in Label Studio.
+        split: Name of the split, if a format has splits.
     """
 
     polygons: bool = False
@@ -47,11 +49,11 @@ class Target:
     """A format that can be exported to.
 
     Attributes:
-        image: What is kept of an image: picklable.
+        image: Makes the data of one image; picklable, as its result is.
         write: Writes the files of all images into a folder.
-        says: What it writes, for help.
-        images: The folder of links to the images, in which {split} is the name of the split.
-        crowds: Whether it can mark crowds; else these are left out.
+        says: Description of the files, for help.
+        images: The folder of links to the images; {split} stands for the name of the split.
+        crowds: Whether the format can mark crowds; if not, they are left out.
     """
 
     image: Callable[[Item, Categories, Options], Any]
@@ -62,21 +64,21 @@ class Target:
 
 
 def points_of(mask: np.ndarray) -> list[tuple[int, int]]:
-    """A polygon's corners (x, y), see :func:`~mmpanoptic.formats.contours.mask_polygon`."""
+    """Corners (x, y) of a mask's polygon, see :func:`~mmpanoptic.formats.contours.mask_polygon`."""
     values = mask_polygon(mask)
     return list(zip(values[0::2], values[1::2], strict=True))
 
 
-def name_of(segment: dict[str, Any], categories: Categories) -> str:
+def name_of(segment: Segment, categories: Categories) -> str:
     """Name of a segment's class."""
-    return next(one['name'] for one in categories if one['id'] == segment['category_id'])
+    return next(category['name'] for category in categories if category['id'] == segment['category_id'])
 
 
 def with_suffix(name: str, suffix: str, taken: set[str]) -> str:
-    """The name of a file that belongs to an image.
+    """The name of an image's label file, which is added to ``taken``.
 
     Raises:
-        DatasetError: If another image has it already.
+        DatasetError: If another image has the same name for its label file.
     """
     other = str(PurePosixPath(name).with_suffix(suffix))
     if other in taken:
@@ -91,25 +93,25 @@ def _put(path: Path, content: str | bytes) -> None:
 
 
 def coco_image(item: Item, categories: Categories, options: Options) -> InstanceItem:
-    """Its things as instances."""
+    """The things of an image as instances."""
     things = [segment for segment in item.segments if segment['is_thing']]
     category_of = {segment['id']: segment['category_id'] for segment in things}
     crowds = [segment['id'] for segment in things if segment['iscrowd']]
-    entry = {'id': item.image_id, 'file_name': item.name, 'width': item.size[1], 'height': item.size[0]}
+    entry = CocoImage(id=item.image_id, file_name=item.name, width=item.size[1], height=item.size[0])
     return InstanceItem(entry, instances_to_coco(item.ids, category_of, crowds))
 
 
 def write_coco(folder: Path, results: Iterable[InstanceItem], categories: Categories, options: Options) -> None:
-    """instances.json."""
-    things = [{'id': one['id'], 'name': one['name']} for one in categories if one['isthing']]
+    """Write instances.json."""
+    things = [{'id': category['id'], 'name': category['name']} for category in categories if category['isthing']]
     content = fill_instances(folder / 'instances.json', results, things)
     _put(folder / 'instances.json', json.dumps(content))
 
 
 def semantic_image(item: Item, categories: Categories, options: Options) -> tuple[str, bytes]:
-    """A PNG whose values are category ids, 0 where void; 16 bits if an id needs them."""
-    largest = max((one['id'] for one in categories if isinstance(one['id'], int)), default=0)
-    if not all(type(one['id']) is int and 0 < one['id'] < 2**16 for one in categories):
+    """A PNG of category ids, 0 where void; 16 bits if an id needs them."""
+    largest = max((category['id'] for category in categories if isinstance(category['id'], int)), default=0)
+    if not all(type(category['id']) is int and 0 < category['id'] < 2**16 for category in categories):
         raise DatasetError(f'category ids up to {largest} are no values of a PNG: use whole numbers from 1 to 65535')
     values = np.zeros(item.size, np.uint8 if largest < 256 else np.uint16)
     for _, segment, mask in item.masks():
@@ -118,16 +120,18 @@ def semantic_image(item: Item, categories: Categories, options: Options) -> tupl
 
 
 def write_semantic(folder: Path, results: Iterable[tuple[str, bytes]], categories: Categories, _: Options) -> None:
-    """semantic/*.png and categories.json."""
+    """Write semantic/*.png and categories.json."""
     taken: set[str] = set()
     for name, png in results:
         _put(folder / 'semantic' / with_suffix(name, '.png', taken), png)
-    kept = [{'id': one['id'], 'name': one['name'], 'isthing': int(one['isthing'])} for one in categories]
+    kept = [
+        {'id': category['id'], 'name': category['name'], 'isthing': int(category['isthing'])} for category in categories
+    ]
     _put(folder / 'categories.json', json.dumps(kept, indent=1))
 
 
 def labelme_image(item: Item, categories: Categories, options: Options) -> tuple[str, dict[str, Any]]:
-    """The JSON that lies beside an image."""
+    """Contents of the JSON beside an image."""
     shapes = [
         {
             'label': name_of(segment, categories),
@@ -145,15 +149,15 @@ def labelme_image(item: Item, categories: Categories, options: Options) -> tuple
 
 
 def write_labelme(folder: Path, results: Iterable[tuple[str, dict]], _: Categories, options: Options) -> None:
-    """A JSON an image, beside it."""
+    """Write a JSON beside each image."""
     taken: set[str] = set()
     for name, content in results:
         _put(folder / with_suffix(name, '.json', taken), json.dumps(content))
 
 
 def yolo_image(item: Item, categories: Categories, options: Options) -> tuple[str, str]:
-    """A line a segment: number of the class and a polygon in shares of width and height."""
-    number_of = {one['id']: number for number, one in enumerate(categories)}
+    """A line per segment: number of the class, and a polygon in shares of width and height."""
+    number_of = {category['id']: number for number, category in enumerate(categories)}
     height, width = item.size
     lines = [
         ' '.join(
@@ -166,33 +170,33 @@ def yolo_image(item: Item, categories: Categories, options: Options) -> tuple[st
 
 
 def write_yolo(folder: Path, results: Iterable[tuple[str, str]], categories: Categories, options: Options) -> None:
-    """labels/SPLIT/*.txt and data.yaml."""
+    """Write labels/SPLIT/*.txt and data.yaml."""
     taken: set[str] = set()
     for name, text in results:
         _put(folder / 'labels' / options.split / with_suffix(name, '.txt', taken), text)
-    names = {number: one['name'] for number, one in enumerate(categories)}
+    names = {number: category['name'] for number, category in enumerate(categories)}
     content = {options.split: f'images/{options.split}', 'names': names}
     _put(folder / 'data.yaml', yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
 
 
 def cvat_image(item: Item, categories: Categories, options: Options) -> tuple[str, str]:
-    """Its <image>, without a number."""
+    """The element <image> of an image, without its id."""
     height, width = item.size
     image = ElementTree.Element('image', {'name': item.name, 'width': str(width), 'height': str(height)})
     for _, segment, mask in item.masks():
         shape = {'label': name_of(segment, categories), 'source': 'file', 'occluded': '0', 'z_order': '0'}
         if options.polygons:
             points = ';'.join(f'{x},{y}' for x, y in points_of(mask))
-            one = ElementTree.SubElement(image, 'polygon', shape | {'points': points})
+            drawn = ElementTree.SubElement(image, 'polygon', shape | {'points': points})
         else:
-            one = ElementTree.SubElement(image, 'mask', shape | _cvat_mask(mask))
+            drawn = ElementTree.SubElement(image, 'mask', shape | _cvat_mask(mask))
         if segment['iscrowd']:
-            ElementTree.SubElement(one, 'attribute', {'name': 'iscrowd'}).text = 'true'
+            ElementTree.SubElement(drawn, 'attribute', {'name': 'iscrowd'}).text = 'true'
     return item.name, ElementTree.tostring(image, encoding='unicode')
 
 
 def _cvat_mask(mask: np.ndarray) -> dict[str, str]:
-    """Counts of pixels in the rows of its box, outside and inside by turns."""
+    """Alternating counts of pixels outside and inside, along the rows of a mask's box."""
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
     part = mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
     flat = np.concatenate([[False], part.ravel()])
@@ -203,14 +207,14 @@ def _cvat_mask(mask: np.ndarray) -> dict[str, str]:
 
 
 def write_cvat(folder: Path, results: Iterable[tuple[str, str]], categories: Categories, options: Options) -> None:
-    """annotations.xml."""
+    """Write annotations.xml."""
     root = ElementTree.Element('annotations')
     ElementTree.SubElement(root, 'version').text = '1.1'
     task = ElementTree.SubElement(ElementTree.SubElement(root, 'meta'), 'task')
     labels = ElementTree.SubElement(task, 'labels')
-    for one in categories:
+    for category in categories:
         label = ElementTree.SubElement(labels, 'label')
-        ElementTree.SubElement(label, 'name').text = one['name']
+        ElementTree.SubElement(label, 'name').text = category['name']
         attribute = ElementTree.SubElement(ElementTree.SubElement(label, 'attributes'), 'attribute')
         values = {'name': 'iscrowd', 'mutable': 'False', 'input_type': 'checkbox', 'default_value': 'false'}
         for key, value in (values | {'values': 'false'}).items():
@@ -223,7 +227,7 @@ def write_cvat(folder: Path, results: Iterable[tuple[str, str]], categories: Cat
 
 
 def label_studio_image(item: Item, categories: Categories, options: Options) -> dict[str, Any]:
-    """Its task."""
+    """The task of an image."""
     height, width = item.size
     results = []
     for number, segment, mask in item.masks():
@@ -233,7 +237,13 @@ def label_studio_image(item: Item, categories: Categories, options: Options) -> 
             value |= {'points': [[x * 100 / width, y * 100 / height] for x, y in points_of(mask)], 'closed': True}
         else:
             value |= {'format': 'rle', 'rle': encode_brush(mask)}
-        result = {'id': f's{number}', 'type': kind, 'from_name': 'label', 'to_name': 'image', 'value': value}
+        result: dict[str, Any] = {
+            'id': f's{number}',
+            'type': kind,
+            'from_name': 'label',
+            'to_name': 'image',
+            'value': value,
+        }
         result |= {'original_width': width, 'original_height': height, 'image_rotation': 0}
         results.append(result | ({'meta': {'text': ['iscrowd']}} if segment['iscrowd'] else {}))
     data = {'image': options.image_prefix + quote(item.name)}
@@ -241,12 +251,12 @@ def label_studio_image(item: Item, categories: Categories, options: Options) -> 
 
 
 def write_label_studio(folder: Path, results: Iterable[dict], categories: Categories, options: Options) -> None:
-    """tasks.json and the labelling interface, label_config.xml."""
+    """Write tasks.json and the labelling interface, label_config.xml."""
     _put(folder / 'tasks.json', json.dumps(list(results)))
     view = ElementTree.Element('View')
     ElementTree.SubElement(view, 'Image', {'name': 'image', 'value': '$image'})
     kind = 'PolygonLabels' if options.polygons else 'BrushLabels'
     labels = ElementTree.SubElement(view, kind, {'name': 'label', 'toName': 'image'})
-    for one in categories:
-        ElementTree.SubElement(labels, 'Label', {'value': one['name']})
+    for category in categories:
+        ElementTree.SubElement(labels, 'Label', {'value': category['name']})
     _put(folder / 'label_config.xml', ElementTree.tostring(view, encoding='utf-8'))

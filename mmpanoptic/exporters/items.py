@@ -12,6 +12,7 @@ from mmpanoptic.formats.file_sources import FileSource, read_json_of
 from mmpanoptic.formats.images import check_size, loaded_size
 from mmpanoptic.formats.panoptic_json import annotations_by_image, parse_categories, parse_segments
 from mmpanoptic.formats.panoptic_png import decode_panoptic_png, segment_runs
+from mmpanoptic.results.coco import Category, CocoImage, Id, PanopticAnnotation, Segment
 from mmpanoptic.utils import DatasetError
 from mmpanoptic.utils.paths import safe_name
 
@@ -24,27 +25,27 @@ class Item:
         name: Its name, with folders.
         image_id: Its id.
         ids: Segment ids of shape (H, W), 0 where void.
-        segments: Of :func:`~mmpanoptic.formats.panoptic_json.parse_segments`, those without a pixel left out.
+        segments: Checked segments (:func:`~mmpanoptic.formats.panoptic_json.parse_segments`) that have pixels.
     """
 
     name: str
-    image_id: int | str
+    image_id: Id
     ids: np.ndarray
-    segments: list[dict[str, Any]]
+    segments: list[Segment]
 
     @property
     def size(self) -> tuple[int, int]:
         """Height and width."""
         return self.ids.shape
 
-    def masks(self) -> Iterator[tuple[int, dict[str, Any], np.ndarray]]:
-        """Number, segment and mask (bool of shape (H, W)) of every segment."""
+    def masks(self) -> Iterator[tuple[int, Segment, np.ndarray]]:
+        """Index, segment and mask (bool of shape (H, W)) of every segment."""
         for number, segment in enumerate(self.segments):
             yield number, segment, self.ids == segment['id']
 
 
 class PanopticFiles:
-    """A JSON in COCO's panoptic format, the folder of its PNGs and that of its images; picklable.
+    """A JSON in COCO's panoptic format, the folder of its PNGs and the folder of its images; picklable.
 
     Args:
         json_file: The JSON, or a zip with it, as ``predict`` and ``submit`` write them.
@@ -53,38 +54,46 @@ class PanopticFiles:
 
     Raises:
         UserError: If the JSON cannot be read.
-        DatasetError: If it is not of that format.
+        DatasetError: If it is no panoptic JSON, has no annotations, or a ``file_name`` leaves its folder.
     """
 
     def __init__(self, json_file: Path, png_folder: Path, images: Path) -> None:
         content = read_json_of(json_file)
         self.json_file, self.images, self.pngs = str(json_file), images, FileSource(png_folder)
         self.categories = parse_categories(content.get('categories'), self.json_file)
-        self.pairs = annotations_by_image(content, self.json_file)
-        if any(annotation is None for _, annotation in self.pairs):
+        pairs = annotations_by_image(content, self.json_file)
+        self.pairs = [(image, annotation) for image, annotation in pairs if annotation is not None]
+        if len(self.pairs) < len(pairs):
             raise DatasetError(f'{json_file} has no annotations: name a JSON with labels or predictions')
         for image, _ in self.pairs:
             if safe_name(image['file_name']) is None:
                 raise DatasetError(f'{json_file}: image {image["file_name"]!r} leaves its folder: mend its file_name')
 
     def __getstate__(self) -> dict[str, Any]:
-        """All but the list of images, of which each process gets its own."""
+        """Leave out the list of images: each process gets its images one by one."""
         return {key: value for key, value in self.__dict__.items() if key != 'pairs'}
 
     @cached_property
-    def category_of(self) -> dict[int | str, dict[str, Any]]:
+    def category_of(self) -> dict[Id, Category]:
         """Parsed categories by id."""
         return {category['id']: category for category in self.categories}
 
-    def image_path(self, image: dict[str, Any]) -> Path:
-        """The file of an image."""
-        return self.images / safe_name(image['file_name'])
+    @staticmethod
+    def image_name(image: CocoImage) -> str:
+        """The name of an image below its folder."""
+        name = safe_name(image['file_name'])
+        assert name is not None  # checked when the JSON was read
+        return name
 
-    def load(self, pair: tuple[dict[str, Any], dict[str, Any]]) -> Item:
-        """An image with its segments.
+    def image_path(self, image: CocoImage) -> Path:
+        """The file of an image."""
+        return self.images / self.image_name(image)
+
+    def load(self, pair: tuple[CocoImage, PanopticAnnotation]) -> Item:
+        """Load the segments of an image.
 
         Raises:
-            DatasetError: If a file is missing, or they do not fit together.
+            DatasetError: If a file is missing, or image, PNG and JSON do not fit together.
         """
         image, annotation = pair
         size, path = (image['height'], image['width']), self.image_path(image)
@@ -97,4 +106,4 @@ class PanopticFiles:
         indices, _ = segment_runs(ids, segments, self.pngs.place(name))
         present = set(np.unique(indices).tolist())
         kept = [segment for index, segment in enumerate(segments, 1) if index in present]
-        return Item(safe_name(image['file_name']), image['id'], ids, kept)
+        return Item(self.image_name(image), image['id'], ids, kept)

@@ -1,7 +1,8 @@
-"""What all panoptic detectors have in common: evidence, fusion, a panoptic map."""
+"""Base of all panoptic detectors: evidence, fusion, a panoptic map."""
 
 from abc import abstractmethod
 from collections.abc import Mapping
+from typing import Any
 
 from mmdet.structures import SampleList
 from mmengine.structures import PixelData
@@ -15,17 +16,20 @@ from .samples import add_predictions
 
 
 class PanopticDetector:
-    """A detector whose prediction is evidence, and then fusion of evidence.
+    """Mixin for detectors that predict by collecting evidence and fusing it.
 
-    To be inherited before one of mmdet's detectors. A subclass calls ``build_fusion_head`` when it is built and
-    implements ``evidence``.
+    Inherit it before one of mmdet's detectors. A subclass calls ``build_fusion_head`` in its constructor and implements
+    ``evidence``.
     """
+
+    #: Attribute of mmdet's detectors: a ConfigDict, or None.
+    test_cfg: Any
 
     def build_fusion_head(self, config: dict) -> None:
         """Build ``panoptic_fusion_head``, and take the numbers of classes from it.
 
         Raises:
-            UserError: If ``test_cfg`` has thresholds of fusion, as mmdet's detectors have.
+            UserError: If ``test_cfg`` has thresholds of fusion, as in mmdet's configs.
         """
         if thresholds := (self.test_cfg or {}).get('panoptic'):
             names = ', '.join(thresholds) if isinstance(thresholds, Mapping) else thresholds
@@ -40,12 +44,12 @@ class PanopticDetector:
 
     @abstractmethod
     def evidence(self, batch_inputs: Tensor, batch_data_samples: SampleList, rescale: bool = True) -> list[Evidence]:
-        """What there is in each image of a batch.
+        """Evidence of each image of a batch.
 
         Args:
             batch_inputs: Images of shape (N, 3, H, W), normalised and padded.
-            batch_data_samples: One sample an image.
-            rescale: Whether the output is to be of the original size; otherwise of that of the network's input.
+            batch_data_samples: One sample per image.
+            rescale: Whether the output has the original size; otherwise it has the size of the network's input.
         """
 
     def fuse(self, evidence: list[Evidence]) -> list[PixelData]:

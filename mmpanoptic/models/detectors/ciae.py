@@ -20,26 +20,25 @@ from .samples import output_size, without_classes
 
 @MODELS.register_module()
 class CIAE(PanopticDetector, SingleStageDetector):
-    """FCOS and an embedding of every pixel: a pixel belongs to the stuff class or the instance that it lies next to.
+    """FCOS and an embedding of every pixel; a pixel is assigned to the stuff class or instance with the nearest query.
 
     Source: Gao et al., Learning Category- and Instance-Aware Pixel Embedding for Fast Panoptic Segmentation,
     https://arxiv.org/abs/2009.13342
 
     Args:
-        backbone, neck, data_preprocessor, init_cfg: See :class:`mmdet.models.SingleStageDetector`. The neck gives
+        backbone, neck, data_preprocessor, init_cfg: See :class:`mmdet.models.SingleStageDetector`. The neck returns
             the levels P2 to P7.
-        bbox_head: Config of :class:`~mmpanoptic.models.CIAEProposalHead`; it sees the last levels, as many as it has
-            strides. With ``num_classes=1`` it finds things of several classes without telling these apart (table II);
-            the embeddings name them then.
-        semantic_head: Config of :class:`~mmpanoptic.models.CIAEHead`; it sees the first levels.
+        bbox_head: Config of :class:`~mmpanoptic.models.CIAEProposalHead`. Its inputs are the last levels, one per
+            stride. With ``num_classes=1`` it is class-agnostic (table II); embeddings then decide about classes.
+        semantic_head: Config of :class:`~mmpanoptic.models.CIAEHead`. Its inputs are the first levels.
         panoptic_fusion_head: Config of :class:`~mmpanoptic.models.EmbeddingFusion`.
-        oracle: Whether prediction takes boxes, classes and masks of instances from the ground truth, the mean of the
-            mask's embeddings being the instance's query (table IV). For testing alone.
+        oracle: Whether prediction takes boxes, classes and masks of instances from the ground truth, with the mean of
+            the mask's embeddings as the instance's query (table IV). Only for testing.
         test_cfg: Thresholds of the proposal head.
 
     Raises:
-        ValueError: If instances would have no class, or the parts do not agree about the number of classes or the box
-            embeddings.
+        ValueError: If instances would have no class, or the parts differ in the number of classes or in the dimensions
+            of the box embeddings.
     """
 
     def __init__(self, *args, semantic_head: dict, panoptic_fusion_head: dict, oracle: bool = False, **kwargs) -> None:
@@ -63,7 +62,7 @@ class CIAE(PanopticDetector, SingleStageDetector):
                     'panoptic_fusion_head'
                 )
         given, taken = self.bbox_head.box_embedding_dims, self.semantic_head.box_embedding_dims
-        if given != taken:  # without the head's, a convolution would never get a gradient
+        if given != taken:  # if only bbox_head has them, their convolution would never get a gradient
             raise ValueError(f'box_embedding_dims is {given} in bbox_head and {taken} in semantic_head')
 
     def loss(self, batch_inputs: Tensor, batch_data_samples: SampleList) -> dict[str, Tensor]:
@@ -71,7 +70,7 @@ class CIAE(PanopticDetector, SingleStageDetector):
 
         Args:
             batch_inputs: Images of shape (N, 3, H, W), normalised and padded.
-            batch_data_samples: One sample an image, with ``gt_instances``, ``ignored_instances`` and ``gt_sem_seg``.
+            batch_data_samples: One sample per image, with ``gt_instances``, ``ignored_instances`` and ``gt_sem_seg``.
 
         Returns:
             Losses by name.
@@ -94,12 +93,12 @@ class CIAE(PanopticDetector, SingleStageDetector):
 
         Args:
             batch_inputs: Images of shape (N, 3, H, W), normalised and padded.
-            batch_data_samples: One sample an image; with ``oracle``, with ``gt_panoptic_seg`` at the original size.
-            rescale: Whether results are given at the original size.
+            batch_data_samples: One sample per image; with ``oracle``, with ``gt_panoptic_seg`` at the original size.
+            rescale: Whether to return results at the original size.
 
         Returns:
-            Evidence whose instances have, besides ``embeddings``, and but for the oracle's, ``points``: column and row,
-            at the size of the output, of the pixel that each query was read at.
+            Evidence whose instances have ``embeddings`` and, except with ``oracle``, ``points``: column and row, at the
+            size of the output, of the pixel that each query was read at.
 
         Raises:
             UserError: If the oracle lacks the ground truth.
@@ -114,17 +113,17 @@ class CIAE(PanopticDetector, SingleStageDetector):
             instances = [annotated_instances(*pair) for pair in zip(batch_data_samples, embeddings, strict=True)]
         else:
             instances = self.bbox_head.detect(proposals, metas)
-            for its, embedding in zip(instances, embeddings, strict=True):
-                its.embeddings = self.semantic_head.queries(embedding, its.points)
-                its.labels = self.panoptic_fusion_head.labels(its, self.semantic_head.thing_queries)
+            for found, embedding in zip(instances, embeddings, strict=True):
+                found.embeddings = self.semantic_head.queries(embedding, found.points)
+                found.labels = self.panoptic_fusion_head.labels(found, self.semantic_head.thing_queries)
         evidence = []
-        for its, embedding, semantic, meta in zip(instances, embeddings, semantics, metas, strict=True):
+        for found, embedding, semantic, meta in zip(instances, embeddings, semantics, metas, strict=True):
             stuff = EmbeddingMap(embedding, self.semantic_head.stuff_queries, EMBEDDING_STRIDE, semantic)
-            found = Evidence(its, stuff, tuple(meta['img_shape'][:2]), output_size(meta, rescale))
-            its.bboxes = its.bboxes / its.bboxes.new_tensor(found.scale * 2)
-            if 'points' in its:
-                its.points = ((its.points + 0.5).double() / its.bboxes.new_tensor(found.scale).double()).long()
-            evidence.append(found)
+            of_image = Evidence(found, stuff, tuple(meta['img_shape'][:2]), output_size(meta, rescale))
+            found.bboxes = found.bboxes / found.bboxes.new_tensor(of_image.scale * 2)
+            if 'points' in found:
+                found.points = ((found.points + 0.5).double() / found.bboxes.new_tensor(of_image.scale).double()).long()
+            evidence.append(of_image)
         return evidence
 
     def _forward(self, batch_inputs: Tensor, batch_data_samples: OptSampleList = None) -> tuple:
@@ -135,15 +134,15 @@ class CIAE(PanopticDetector, SingleStageDetector):
 
 
 def annotated_instances(sample: DetDataSample, embedding: Tensor) -> InstanceData:
-    """The instances of the ground truth, as if they had been detected.
+    """The instances of the ground truth, in the form of detections.
 
     Args:
-        sample: With ``gt_panoptic_seg`` at the original size, crowds in it are left out.
+        sample: Sample with ``gt_panoptic_seg`` at the original size; crowds are left out.
         embedding: Raw map of the image, of shape (D, h, w), at a quarter of the input's size.
 
     Returns:
         ``bboxes`` at the size of the input, ``labels``, ``scores`` (1) and ``embeddings``, the mean of the enlarged
-        map over each mask, of length 1. An instance of which no pixel is left at that size is not in it.
+        map over each mask, of length 1. Instances without a pixel at the size of the input are left out.
 
     Raises:
         UserError: If there is no ground truth.
@@ -175,17 +174,17 @@ def annotated_instances(sample: DetDataSample, embedding: Tensor) -> InstanceDat
 def segment_queries(
     embedding: Tensor, segments: Tensor, number: int, input_size: tuple[int, int]
 ) -> tuple[Tensor, Tensor]:
-    """Queries that fit the segments of an image best: the mean embedding of each, of length 1.
+    """Best queries for the segments of an image: the mean embedding of each segment, of length 1.
 
     Args:
         embedding: Raw map of the image, of shape (D, h, w), at a quarter of the input's size.
-        segments: Number of the segment of each pixel, integers of shape (H, W), of any size; -1 for none.
+        segments: Index of each pixel's segment, integers of shape (H, W), of any size; -1 for none.
         number: Number of segments M.
         input_size: Height and width of the image as the network saw it, without padding.
 
     Returns:
-        Queries of shape (M, D), and which segments have a pixel at the input's size, bool of shape (M,); the others'
-        queries are 0.
+        Queries of shape (M, D), and whether each segment has a pixel at the input's size, bool of shape (M,). A segment
+        without one has query 0.
     """
     height, width = input_size
     segments = F.interpolate(segments[None, None].double(), (height, width), mode='nearest-exact').long().flatten()

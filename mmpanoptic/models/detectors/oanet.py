@@ -16,24 +16,24 @@ STUFF_INPUTS = ('fpn', 'rpn_conv')
 
 @MODELS.register_module()
 class OANet(PanopticFPN):
-    """One network for instances and stuff, whose overlapping instances are ordered by what is learned about them.
+    """One network for instances and stuff with a learned order of overlapping instances.
 
-    The semantic branch is meant to be :class:`~mmpanoptic.models.OANetStuffHead`, the fusion head
-    :class:`~mmpanoptic.models.RankingFusion`.
+    It is meant for :class:`~mmpanoptic.models.OANetStuffHead` as semantic branch and
+    :class:`~mmpanoptic.models.RankingFusion` as fusion head.
 
     Source: Liu et al., An End-to-End Network for Panoptic Segmentation, CVPR 2019, https://arxiv.org/abs/1903.05027
 
     Args:
         backbone, neck: Configs, see :class:`mmdet.models.TwoStagePanopticSegmentor`.
-        share: What instances and stuff share (table 4): 'none', two networks in one; 'backbone', with an FPN each;
-            'neck', backbone and FPN.
-        stuff_input: What the stuff branch sees: 'fpn', the maps that enter the RPN and RoIAlign, or 'rpn_conv', those
-            after the RPN's own convolution and its ReLU. The paper's "3x3 convolution layer before RPN head" is read
-            as the former: only then does RoIAlign come after it too.
+        share: Parts that instances and stuff share (table 4): 'none', two separate networks; 'backbone', with separate
+            FPNs; 'neck', backbone and FPN.
+        stuff_input: Input of the stuff branch: 'fpn', the maps that enter the RPN and RoIAlign, or 'rpn_conv', the maps
+            after the RPN's convolution and ReLU. The paper's "3x3 convolution layer before RPN head" is read as
+            'fpn', because only then RoIAlign also comes after it.
         kwargs: See :class:`PanopticFPN`.
 
     Raises:
-        ValueError: If a choice is unknown, or ``stuff_input='rpn_conv'`` is asked for without ``share='neck'``.
+        ValueError: If a choice is unknown, or ``stuff_input`` is 'rpn_conv' without ``share='neck'``.
     """
 
     def __init__(

@@ -19,7 +19,7 @@ from .samples import fit_masks, no_instances, output_size, without_classes
 
 @contextmanager
 def evaluating(*parts: nn.Module) -> Iterator[None]:
-    """Parts of a model in evaluation, and each of their modules afterwards as it was."""
+    """Put modules in eval mode, and restore the mode of each submodule on exit."""
     before = [(module, module.training) for part in parts for module in part.modules()]
     try:
         for part in parts:
@@ -34,17 +34,17 @@ def evaluating(*parts: nn.Module) -> Iterator[None]:
 class PanopticFPN(PanopticDetector, TwoStagePanopticSegmentor):
     """Mask R-CNN plus a semantic branch on one FPN. https://arxiv.org/abs/1901.02446
 
-    Differs from mmdet's class of that name in three ways: predictions keep their instances (for box and mask AP), the
-    fusion head takes its thresholds as arguments of its own, and ``mode='tensor'`` works.
+    It differs from mmdet's class of that name in three ways: predictions keep their instances (for box and mask AP),
+    the fusion head takes its thresholds as arguments, and ``mode='tensor'`` works.
 
-    Without things, it is the semantic branch alone: ``rpn_head`` and ``roi_head`` are None then.
+    Without thing classes, it is the semantic branch alone: ``rpn_head`` and ``roi_head`` are None then.
 
     Args:
         panoptic_fusion_head: Config of a fusion head, such as :class:`~mmpanoptic.models.HeuristicFusion`.
         kwargs: See :class:`mmdet.models.TwoStagePanopticSegmentor`.
 
     Raises:
-        ValueError: If there are thing classes and no heads that find things, or the other way round.
+        ValueError: If there are thing classes without RPN and RoI heads, or such heads without thing classes.
     """
 
     def __init__(self, *args, panoptic_fusion_head: dict, **kwargs) -> None:
@@ -57,16 +57,16 @@ class PanopticFPN(PanopticDetector, TwoStagePanopticSegmentor):
             )
 
     def extract_feats(self, batch_inputs: Tensor) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
-        """Features of the RPN and the RoI heads, and features of the semantic branch: here the same."""
+        """Features of the RPN and the RoI heads, and features of the semantic branch, which are the same here."""
         features = self.extract_feat(batch_inputs)
         return features, features
 
     def loss(self, batch_inputs: Tensor, batch_data_samples: SampleList) -> dict[str, Tensor]:
-        """Losses of the RPN, the RoI heads, the semantic branch and, where it learns something, the fusion head.
+        """Losses of the RPN, the RoI heads, the semantic branch and, if it is trained, the fusion head.
 
         Args:
             batch_inputs: Images of shape (N, 3, H, W), normalised and padded.
-            batch_data_samples: One sample an image, with ``gt_instances``, ``ignored_instances`` and ``gt_sem_seg``.
+            batch_data_samples: One sample per image, with ``gt_instances``, ``ignored_instances`` and ``gt_sem_seg``.
 
         Returns:
             Losses by name.
@@ -91,14 +91,14 @@ class PanopticFPN(PanopticDetector, TwoStagePanopticSegmentor):
 
     @torch.no_grad()
     def predict_instances(self, features: tuple[Tensor, ...], batch_data_samples: SampleList) -> list[InstanceData]:
-        """Instances at the size of the input, by heads as in testing; for a fusion head that is trained on them."""
+        """Instances at the size of the input, by heads in eval mode, for a fusion head that is trained on them."""
         with evaluating(self.rpn_head, self.roi_head):
             proposals = self.rpn_head.predict(features, batch_data_samples, rescale=False)
             instances = self.roi_head.predict(features, proposals, batch_data_samples, rescale=False)
-        return [fit_masks(its, sample.metainfo) for its, sample in zip(instances, batch_data_samples, strict=True)]
+        return [fit_masks(found, sample.metainfo) for found, sample in zip(instances, batch_data_samples, strict=True)]
 
     def evidence(self, batch_inputs: Tensor, batch_data_samples: SampleList, rescale: bool = True) -> list[Evidence]:
-        """Instances with masks and what the semantic branch says, see :meth:`PanopticDetector.evidence`."""
+        """Instances with masks and the prediction of the semantic branch, see :meth:`PanopticDetector.evidence`."""
         features, semantic_features = self.extract_feats(batch_inputs)
         metas = [sample.metainfo for sample in batch_data_samples]
         if self.with_roi_head:
@@ -114,7 +114,7 @@ class PanopticFPN(PanopticDetector, TwoStagePanopticSegmentor):
     def _instances(
         self, features: tuple[Tensor, ...], batch_data_samples: SampleList, rescale: bool
     ) -> list[InstanceData]:
-        """Instances with masks of each image, at its original size or as it was fed in."""
+        """Instances with masks of each image, at its original size or at the size of the input."""
         if batch_data_samples[0].get('proposals', None) is None:
             proposals = self.rpn_head.predict(features, batch_data_samples, rescale=False)
         else:

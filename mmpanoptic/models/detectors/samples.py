@@ -1,4 +1,4 @@
-"""Samples as parts of a detector want to see them."""
+"""Conversions of samples, instances and sizes for the parts of a detector."""
 
 import torch
 import torch.nn.functional as F
@@ -9,13 +9,13 @@ from mmpanoptic.structures import Evidence
 
 
 def without_classes(sample: DetDataSample) -> DetDataSample:
-    """A sample with the same instances, all of class 0, for what finds things without telling their classes apart.
+    """A sample with the same instances, all of class 0, for class-agnostic heads.
 
     Args:
-        sample: With ``gt_instances`` and perhaps ``ignored_instances``; it stays as it is.
+        sample: Sample with ``gt_instances`` and perhaps ``ignored_instances``; it is not modified.
 
     Returns:
-        A sample with these alone. All but the labels is shared with ``sample``, not copied.
+        A sample with only these fields. All data but the labels are shared with ``sample``, not copied.
     """
     plain = DetDataSample(metainfo=sample.metainfo)
     plain.gt_instances = InstanceData(**dict(sample.gt_instances.items()))
@@ -26,12 +26,12 @@ def without_classes(sample: DetDataSample) -> DetDataSample:
 
 
 def fit_masks(instances: InstanceData, meta: dict) -> InstanceData:
-    """Instances whose masks, (N, H, W), have the size of the image that was fed in.
+    """Crop or pad masks, (N, H, W), to the size of the network's input without padding.
 
-    mmdet pastes masks onto the scaled original image, also where that was cropped or padded before it was fed in.
+    mmdet pastes masks onto the scaled original image, even if that was cropped or padded afterwards.
 
     Args:
-        instances: With ``masks``, which are replaced.
+        instances: Instances with ``masks``, which are replaced.
         meta: Metainfo of the image, with ``img_shape``.
     """
     height, width = meta['img_shape'][:2]
@@ -41,11 +41,11 @@ def fit_masks(instances: InstanceData, meta: dict) -> InstanceData:
 
 
 def no_instances(size: tuple[int, int], device: torch.device) -> InstanceData:
-    """What an image has where nothing looks for instances.
+    """Empty instances, for a detector without instance heads.
 
     Args:
         size: Height and width of the masks.
-        device: Where to put them.
+        device: Device of the tensors.
     """
     return InstanceData(
         bboxes=torch.zeros((0, 4), device=device),
@@ -56,7 +56,7 @@ def no_instances(size: tuple[int, int], device: torch.device) -> InstanceData:
 
 
 def add_predictions(samples: SampleList, evidence: list[Evidence], maps: list[PixelData]) -> SampleList:
-    """The samples, with ``pred_instances`` and ``pred_panoptic_seg`` set."""
+    """Set ``pred_instances`` and ``pred_panoptic_seg`` of the samples and return the samples."""
     for sample, found, panoptic in zip(samples, evidence, maps, strict=True):
         sample.pred_instances = found.instances
         sample.pred_panoptic_seg = panoptic
@@ -64,5 +64,6 @@ def add_predictions(samples: SampleList, evidence: list[Evidence], maps: list[Pi
 
 
 def output_size(meta: dict, rescale: bool) -> tuple[int, int]:
-    """Height and width of the panoptic map to make: those of the original image or, without ``rescale``, as fed in."""
-    return tuple(meta['ori_shape' if rescale else 'img_shape'][:2])
+    """Height and width of the panoptic map to make: the original size or, without ``rescale``, the input's."""
+    height, width = meta['ori_shape' if rescale else 'img_shape'][:2]
+    return height, width

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import torch
 from mmdet.models import SingleStageDetector
-from mmdet.models.task_modules import SamplingResult
+from mmdet.models.task_modules import BaseAssigner, SamplingResult
 from mmdet.structures import OptSampleList, SampleList
 from mmdet.structures.bbox import bbox2roi
 from mmengine.structures import InstanceData
@@ -21,10 +21,10 @@ from .samples import fit_masks, output_size
 
 @MODELS.register_module()
 class SpatialFlow(PanopticDetector, SingleStageDetector):
-    """RetinaNet with a mask head and a stuff head, each on a sub-network of its own, and flows between them.
+    """RetinaNet with a mask head and a stuff head, each on a separate sub-network, and flows between them.
 
-    Masks are trained on the boxes that the network has just detected, as in RetinaMask, and on the annotated ones,
-    which come first: all that match an object, and no others.
+    Masks are trained on the annotated boxes and, as in RetinaMask, on the boxes that the network detects in the same
+    training step and that match an object.
 
     Source: Chen et al., SpatialFlow: Bridging All Tasks for Panoptic Segmentation, https://arxiv.org/abs/1910.08787;
     details as in https://github.com/chensnathan/SpatialFlow
@@ -32,15 +32,15 @@ class SpatialFlow(PanopticDetector, SingleStageDetector):
     Args:
         backbone, neck, data_preprocessor, init_cfg: See :class:`mmdet.models.SingleStageDetector`.
         bbox_head: Config of :class:`~mmpanoptic.models.SpatialFlowHead`.
-        mask_roi_extractor, mask_head: As in a two-stage detector; they see the features of things.
-        semantic_head: Config of :class:`~mmpanoptic.models.SpatialFlowStuffHead`; it sees those of stuff.
+        mask_roi_extractor, mask_head: As in a two-stage detector; their inputs are the features of things.
+        semantic_head: Config of :class:`~mmpanoptic.models.SpatialFlowStuffHead`; its inputs are the features of stuff.
         panoptic_fusion_head: Config of a fusion head, such as :class:`~mmpanoptic.models.BoxFillFusion`.
-        train_cfg: What a RetinaHead takes, and ``proposal``, thresholds of the boxes that masks are trained on, and
-            ``thing``, with their ``assigner`` and ``mask_size``.
-        test_cfg: What a RetinaHead takes, and ``mask_thr_binary``.
+        train_cfg: Config of a RetinaHead, with ``proposal``, thresholds of the boxes that masks are trained on, and
+            ``thing``, with ``assigner`` and ``mask_size`` for these boxes.
+        test_cfg: Config of a RetinaHead, with ``mask_thr_binary``.
 
     Raises:
-        ValueError: If the parts do not agree about the number of levels that things and stuff are on.
+        ValueError: If the parts differ in the number of levels with features of things and stuff.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class SpatialFlow(PanopticDetector, SingleStageDetector):
         self.semantic_head = MODELS.build(semantic_head)
         self.build_fusion_head(panoptic_fusion_head)
         given, pooled = self.bbox_head.num_panoptic_levels, self.mask_roi_extractor.num_inputs
-        summed = getattr(self.semantic_head, 'num_levels', given)  # heads of other systems take what they need
+        summed = getattr(self.semantic_head, 'num_levels', given)  # heads without it take the levels that they need
         if not given == pooled == summed:
             raise ValueError(
                 f'levels of things and stuff must be as many everywhere: num_panoptic_levels is {given} in bbox_head, '
@@ -68,16 +68,16 @@ class SpatialFlow(PanopticDetector, SingleStageDetector):
             self.thing_assigner = TASK_UTILS.build(self.train_cfg.thing.assigner)
 
     def extract_feats(self, batch_inputs: Tensor) -> tuple[SpatialFlowOutputs, tuple[Tensor, ...]]:
-        """Outputs of the sub-networks, and of these the features that the stuff head sees."""
+        """Outputs of the sub-networks, and among these the input of the stuff head."""
         outputs = self.bbox_head(self.extract_feat(batch_inputs))
         return outputs, tuple(outputs.stuff_feats)
 
     def loss(self, batch_inputs: Tensor, batch_data_samples: SampleList) -> dict[str, Tensor | list[Tensor]]:
-        """Losses of boxes, masks, semantics and, where it learns something, the fusion head.
+        """Losses of boxes, masks, semantics and, if it is trained, the fusion head.
 
         Args:
             batch_inputs: Images of shape (N, 3, H, W), normalised and padded.
-            batch_data_samples: One sample an image, with ``gt_instances``, ``ignored_instances`` and ``gt_sem_seg``.
+            batch_data_samples: One sample per image, with ``gt_instances``, ``ignored_instances`` and ``gt_sem_seg``.
 
         Returns:
             Losses by name.
@@ -87,8 +87,8 @@ class SpatialFlow(PanopticDetector, SingleStageDetector):
         losses = self.bbox_head.detection_loss(outputs, batch_data_samples)
         proposals = self.bbox_head.detect(outputs, metas, self.train_cfg.proposal)
         samples = [
-            match_things(its_proposals.bboxes, sample.gt_instances, self.thing_assigner)
-            for its_proposals, sample in zip(proposals, batch_data_samples, strict=True)
+            match_things(detected.bboxes, sample.gt_instances, self.thing_assigner)
+            for detected, sample in zip(proposals, batch_data_samples, strict=True)
         ]
         mask_preds = self.mask_logits(outputs.thing_feats, [sample.pos_priors for sample in samples])
         gt_instances = [sample.gt_instances for sample in batch_data_samples]
@@ -110,20 +110,21 @@ class SpatialFlow(PanopticDetector, SingleStageDetector):
 
     @torch.no_grad()
     def _predict_instances(self, outputs: SpatialFlowOutputs, metas: list[dict], rescale: bool) -> list[InstanceData]:
-        """Instances with masks of each image, at its original size or as it was fed in."""
+        """Instances with masks of each image, at its original size or at the size of the input."""
         instances = self.bbox_head.detect(outputs, metas)
-        mask_preds = self.mask_logits(outputs.thing_feats, [its.bboxes for its in instances])
-        mask_preds = mask_preds.split([len(its) for its in instances])
-        for its, logits, meta in zip(instances, mask_preds, metas, strict=True):
-            if len(its):
+        mask_preds = self.mask_logits(outputs.thing_feats, [found.bboxes for found in instances])
+        by_image = mask_preds.split([len(found) for found in instances])
+        for found, logits, meta in zip(instances, by_image, metas, strict=True):
+            if len(found):
                 # Boxes are brought to the original size along with the masks.
-                self.mask_head.predict_by_feat([logits], [its], [meta], self.test_cfg, rescale=rescale)
+                self.mask_head.predict_by_feat([logits], [found], [meta], self.test_cfg, rescale=rescale)
             else:
-                its.masks = torch.zeros((0, *output_size(meta, rescale)), dtype=torch.bool, device=its.bboxes.device)
+                size = output_size(meta, rescale)
+                found.masks = torch.zeros((0, *size), dtype=torch.bool, device=found.bboxes.device)
         return instances if rescale else list(map(fit_masks, instances, metas))
 
     def evidence(self, batch_inputs: Tensor, batch_data_samples: SampleList, rescale: bool = True) -> list[Evidence]:
-        """Instances with masks and what the stuff head says, see :meth:`PanopticDetector.evidence`."""
+        """Instances with masks and the prediction of the stuff head, see :meth:`PanopticDetector.evidence`."""
         outputs, stuff_feats = self.extract_feats(batch_inputs)
         metas = [sample.metainfo for sample in batch_data_samples]
         instances = self._predict_instances(outputs, metas, rescale)
@@ -140,13 +141,13 @@ class SpatialFlow(PanopticDetector, SingleStageDetector):
             metas = [dict(img_shape=image.shape[-2:]) for image in batch_inputs]
         else:
             metas = [sample.metainfo for sample in batch_data_samples]
-        boxes = [its.bboxes for its in self.bbox_head.detect(outputs, metas)]
+        boxes = [found.bboxes for found in self.bbox_head.detect(outputs, metas)]
         mask_preds = self.mask_logits(outputs.thing_feats, boxes)
         return outputs.cls_scores, outputs.bbox_preds, mask_preds, self.semantic_head(stuff_feats)['seg_preds']
 
 
-def match_things(proposals: Tensor, gt_instances: InstanceData, assigner) -> SamplingResult:
-    """Boxes on which masks are trained: the annotated ones, then each proposal that matches one of them.
+def match_things(proposals: Tensor, gt_instances: InstanceData, assigner: BaseAssigner) -> SamplingResult:
+    """Boxes on which masks are trained: the annotated boxes, then the proposals that match one of them.
 
     Args:
         proposals: Boxes of shape (N, 4), without gradient.
@@ -154,7 +155,7 @@ def match_things(proposals: Tensor, gt_instances: InstanceData, assigner) -> Sam
         assigner: Matches boxes to objects.
 
     Returns:
-        Positives alone, annotated boxes first.
+        Sampling result with positives only, annotated boxes first.
     """
     boxes, labels = gt_instances.bboxes, gt_instances.labels
     assigned = assigner.assign(

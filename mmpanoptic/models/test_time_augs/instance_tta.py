@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from mmdet.structures import DetDataSample, SampleList
@@ -19,15 +20,15 @@ from .stages import Detectron, Stages, TwoStage, stages_of
 
 @dataclass(frozen=True)
 class View:
-    """A batch of images, all scaled and mirrored in one way.
+    """A batch of images that are scaled and flipped in the same way.
 
     Attributes:
-        features: What instances are found in, such as levels of shape (B, C, H_i, W_i).
-        samples: One an image.
-        frames: Metainfo, one an image, of the pixels that the boxes of all views are in when they are together.
+        features: Features of instances, such as levels of shape (B, C, H_i, W_i).
+        samples: One sample per image.
+        frames: Metainfo of each image's common frame: the pixel coordinates in which the boxes of all views are merged.
     """
 
-    features: Sequence
+    features: Any
     samples: SampleList
     frames: list[dict]
 
@@ -42,26 +43,26 @@ class InstanceTTAModel(BaseTTAModel):
     """Multi-scale and flip testing of two-stage detectors, with box voting and mask voting.
 
     Source: PANet, section 4.2, https://arxiv.org/abs/1803.01534; voting as in Detectron,
-    https://github.com/facebookresearch/Detectron. Boxes of all views, each from proposals of its own, are put together
-    and go through one NMS, with the thresholds of the detector's ``test_cfg``. Then boxes are voted on
-    (:func:`~.voting.vote_boxes`). Every view predicts masks for the boxes that result, and the mean of the
-    probabilities is pasted.
+    https://github.com/facebookresearch/Detectron. Every view has separate proposals. The boxes of all views are merged
+    by one NMS, with the thresholds of the detector's ``test_cfg``, and then by box voting
+    (:func:`~.voting.vote_boxes`). Every view predicts masks for the resulting boxes, and the mean of the probabilities
+    is pasted.
 
-    One view that is not mirrored gives what testing without this class gives, if ``vote_iou_thr`` is None (with a
-    :class:`DetectronRoIHead` up to rounding where the image is scaled). Boxes of one view vote, too, so that voting
+    A single view without flip gives the same result as testing without this class if ``vote_iou_thr`` is None (with a
+    :class:`DetectronRoIHead` up to rounding if the image is scaled). The boxes of a single view vote too, so box voting
     changes boxes even then.
 
-    The features of all views are in memory together: 170 MB a view of 1400 x 1400 pixels with a usual FPN.
+    The features of all views are held in memory: 170 MB per view of 1400 x 1400 pixels with a usual FPN.
 
     Args:
-        vote_iou_thr: From which IoU on a box votes; None for no box voting. 0.8 is Detectron's, the paper gives none.
-        tight_boxes: Whether ``bboxes`` become the tight boxes of the masks, as in the paper's submissions. Those of
+        vote_iou_thr: Least IoU with which a box votes; None: no box voting. 0.8 is Detectron's, the paper states none.
+        tight_boxes: Whether ``bboxes`` become the tight boxes of the masks, as in the paper's submissions. Boxes of
             empty masks stay.
         module: The detector or its config: its ``roi_head`` is a ``StandardRoIHead`` or :class:`DetectronRoIHead`.
         data_preprocessor: See mmengine's BaseTTAModel.
 
     Raises:
-        UserError: If there is no such detector, or tight boxes of masks are asked of one that predicts none.
+        UserError: If the detector has no such RoI head, or no masks although ``tight_boxes`` is set.
     """
 
     def __init__(self, vote_iou_thr: float | None = 0.8, tight_boxes: bool = False, **kwargs) -> None:
@@ -73,7 +74,11 @@ class InstanceTTAModel(BaseTTAModel):
             raise UserError('tta_model: tight_boxes needs masks, and the detector predicts none: leave it False')
 
     def find_stages(self) -> Stages:
-        """What finds boxes and masks in a view."""
+        """The parts of the detector that find boxes and masks in a view.
+
+        Raises:
+            UserError: If the detector has no such parts.
+        """
         stages = stages_of(self.module, (Detectron, TwoStage))
         if stages is None:
             head = getattr(self.module, 'roi_head', None)
@@ -88,7 +93,7 @@ class InstanceTTAModel(BaseTTAModel):
         """Detect in a batch.
 
         Args:
-            data: What mmcv's ``TestTimeAug`` and collation make: ``inputs`` and ``data_samples``, each a list of views,
+            data: Result of mmcv's ``TestTimeAug`` and collation: ``inputs`` and ``data_samples``, each a list of views,
                 which are lists of images.
 
         Returns:
@@ -107,28 +112,29 @@ class InstanceTTAModel(BaseTTAModel):
         return views[0].samples
 
     def merge_preds(self, data_samples_list: list[list[DetDataSample]]) -> SampleList:
-        """Not to be called: finished predictions lack what is merged here."""
+        """Not supported: finished predictions lack the data that are merged here."""
         raise NotImplementedError('call test_step')
 
     def common_frames(self, data: dict[str, Sequence]) -> list[dict]:
-        """The pixels in which the boxes of all views are put together, see :class:`View`.
+        """Metainfo of the frames in which the boxes of all views are merged, see :class:`View`.
 
-        Those of the first view, so that its boxes are not rounded; of the image where they end on their last pixel.
+        A frame is that of the first view, so that its boxes are not rounded, or that of the image if boxes include
+        their last pixel.
         """
         metas = [dict(sample.metainfo, flip=False, flip_direction=None) for sample in data['data_samples'][0]]
         return [dict(meta, scale_factor=(1.0, 1.0)) if self.stages.offset else meta for meta in metas]
 
     def extract_view(self, data: dict[str, list], frames: list[dict]) -> View:
-        """A batch of images as it is loaded, after preprocessing and backbone."""
+        """Preprocess a batch of images as it is loaded, and extract its features."""
         data = self.module.data_preprocessor(data, False)
         return View(self.module.extract_feat(data['inputs']), data['data_samples'], frames)
 
     def predict_instances(self, views: Sequence[View], by_view: Sequence[list[InstanceData]]) -> list[InstanceData]:
-        """Boxes, and masks for them; see :meth:`test_step`.
+        """Merged boxes, and masks for them; see :meth:`test_step`.
 
         Args:
-            views: All views, as :meth:`keep_for_masks` left them.
-            by_view: What :meth:`predict_boxes` gave for each.
+            views: All views, as :meth:`keep_for_masks` returned them.
+            by_view: Result of :meth:`predict_boxes` for each view.
         """
         results = self.merge_boxes(by_view)
         has_masks = self.stages.mask_head is not None
@@ -145,22 +151,22 @@ class InstanceTTAModel(BaseTTAModel):
         return results
 
     def predict_boxes(self, view: View) -> list[InstanceData]:
-        """A view's boxes before NMS, by image and in the frame's pixels; see :func:`~.voting.candidates`."""
-        found = self.stages.candidates(view.features, view.samples)
-        for own, meta, frame in zip(found, view.metas, view.frames, strict=True):
-            own.bboxes = voting.boxes_between(own.bboxes, meta, frame, self.stages.offset)
-        return found
+        """A view's boxes before NMS, by image, in pixels of the frame; see :func:`~.voting.candidates`."""
+        by_image = self.stages.candidates(view.features, view.samples)
+        for found, meta, frame in zip(by_image, view.metas, view.frames, strict=True):
+            found.bboxes = voting.boxes_between(found.bboxes, meta, frame, self.stages.offset)
+        return by_image
 
     def keep_for_masks(self, view: View) -> View:
-        """A view without what was needed for boxes alone."""
+        """A view without the features that only boxes need."""
         return replace(view, features=self.stages.mask_features(view.features))
 
     def merge_boxes(self, by_view: Sequence[list[InstanceData]]) -> list[InstanceData]:
         """NMS and voting over the boxes of all views, by image."""
         cfg = self.stages.test_cfg
         results = []
-        for own in zip(*by_view, strict=True):
-            pooled = InstanceData.cat(own)
+        for of_image in zip(*by_view, strict=True):
+            pooled = InstanceData.cat(of_image)
             kept = voting.suppress(pooled, cfg.nms, cfg.max_per_img)
             if self.vote_iou_thr is not None:
                 kept.bboxes = voting.vote_boxes(kept, pooled, self.vote_iou_thr, self.stages.offset)
@@ -168,21 +174,21 @@ class InstanceTTAModel(BaseTTAModel):
         return results
 
     def predict_masks(self, view: View, results: Sequence[InstanceData]) -> list[Tensor]:
-        """A view's mask probabilities for boxes in the frame's pixels, by image: (R, h, w), not mirrored."""
+        """A view's mask probabilities for boxes in pixels of the frame, by image: (R, h, w), not flipped."""
         boxes = [
-            voting.boxes_between(own.bboxes, frame, meta, self.stages.offset)
-            for own, frame, meta in zip(results, view.frames, view.metas, strict=True)
+            voting.boxes_between(instances.bboxes, frame, meta, self.stages.offset)
+            for instances, frame, meta in zip(results, view.frames, view.metas, strict=True)
         ]
-        counts = [len(own) for own in boxes]
-        if not any(counts):  # heads need not take an empty batch
-            return [own.new_zeros(0, 1, 1) for own in boxes]
-        logits = self.stages.mask_logits(view.features, boxes).split(counts)
+        counts = [len(image_boxes) for image_boxes in boxes]
+        if not any(counts):  # some heads refuse an empty batch
+            return [image_boxes.new_zeros(0, 1, 1) for image_boxes in boxes]
+        by_image = self.stages.mask_logits(view.features, boxes).split(counts)
         return [
-            voting.unflip(self.stages.mask_probabilities(own, instances.labels), meta)
-            for own, instances, meta in zip(logits, results, view.metas, strict=True)
+            voting.unflip(self.stages.mask_probabilities(logits, instances.labels), meta)
+            for logits, instances, meta in zip(by_image, results, view.metas, strict=True)
         ]
 
 
 def batches_of(data: dict[str, Sequence]) -> list[dict]:
-    """What a test step gets, as one batch a view."""
+    """The data of a test step as one batch per view."""
     return [dict(zip(data, view, strict=True)) for view in zip(*data.values(), strict=True)]

@@ -1,9 +1,9 @@
-"""Merging what a model says about several views of one image: mirrored, or of another size.
+"""Merging of predictions for several views of one image: flipped, or of another size.
 
 Source: test-time augmentation and box voting of Detectron, https://github.com/facebookresearch/Detectron. Boxes are
-x1, y1, x2, y2 in pixels. ``offset`` is 0 where a box ends behind its last pixel and 1 where it ends on it, as in mmcv's
-NMS. A view is described by the metainfo of its sample: ``ori_shape``, ``scale_factor`` (width, height), ``flip`` and
-``flip_direction``.
+x1, y1, x2, y2 in pixels. As in mmcv's NMS, ``offset`` is 0 if x2 and y2 are the end of a box's last pixel, and 1 if
+they are the index of that pixel. A view is described by the metainfo of its sample: ``ori_shape``, ``scale_factor``
+(width, height), ``flip`` and ``flip_direction``.
 """
 
 from collections.abc import Sequence
@@ -20,33 +20,33 @@ _FLIPPED_DIMS = dict(horizontal=(-1,), vertical=(-2,), diagonal=(-2, -1))
 
 
 def boxes_to_image(bboxes: Tensor, meta: dict, offset: int = 0) -> Tensor:
-    """Boxes in a view's pixels, of shape (N, 4 · K), in those of the image."""
+    """Convert boxes, of shape (N, 4 · K), from pixels of a view to pixels of the image."""
     return _flip_boxes((bboxes.unflatten(1, (-1, 4)) / _scale(bboxes, meta)).flatten(1), meta, offset)
 
 
 def boxes_to_view(bboxes: Tensor, meta: dict, offset: int = 0) -> Tensor:
-    """Boxes in the image's pixels, of shape (N, 4), in those of a view; undoes :func:`boxes_to_image`."""
+    """Convert boxes, of shape (N, 4), from pixels of the image to pixels of a view."""
     return _flip_boxes(bboxes, meta, offset) * _scale(bboxes, meta)
 
 
 def boxes_between(bboxes: Tensor, source: dict, target: dict, offset: int = 0) -> Tensor:
-    """Boxes in one view's pixels, of shape (N, 4), in another's; exactly the same if the two are alike."""
+    """Convert boxes, of shape (N, 4), from pixels of one view to another's; unchanged if the two views are alike."""
     if source['scale_factor'] == target['scale_factor'] and flip_direction(source) == flip_direction(target):
         return bboxes
     return boxes_to_view(boxes_to_image(bboxes, source, offset), target, offset)
 
 
 def unflip(maps: Tensor, meta: dict) -> Tensor:
-    """Masks or other maps of a view, of shape (..., h, w), as they are in the image."""
+    """Undo a view's flip in masks or other maps, of shape (..., h, w)."""
     direction = flip_direction(meta)
     return maps if direction is None else maps.flip(_FLIPPED_DIMS[direction])
 
 
 def flip_direction(meta: dict) -> str | None:
-    """How a view is mirrored: 'horizontal', 'vertical', 'diagonal' or None.
+    """Direction of a view's flip: 'horizontal', 'vertical', 'diagonal' or None.
 
     Raises:
-        UserError: If the metainfo does not say.
+        UserError: If the metainfo has no ``flip``.
     """
     if 'flip' not in meta:
         raise UserError(
@@ -57,12 +57,12 @@ def flip_direction(meta: dict) -> str | None:
 
 
 def candidates(bboxes: Tensor, scores: Tensor, score_thr: float) -> InstanceData:
-    """What NMS chooses from: every box for each class in which it scores enough.
+    """Input of NMS: every box once for each class whose score is above the threshold.
 
     Args:
-        bboxes: Of shape (R, 4 · K), or (R, 4) where all classes share them.
+        bboxes: Of shape (R, 4 · K), or (R, 4) if all classes share them.
         scores: Of shape (R, K + 1), the background last.
-        score_thr: Scores have to be above.
+        score_thr: Threshold of scores.
 
     Returns:
         ``bboxes`` (N, 4), ``scores`` (N,) and ``labels`` (N,).
@@ -79,10 +79,10 @@ def suppress(instances: InstanceData, nms: dict, max_per_img: int = -1) -> Insta
     Args:
         instances: See :func:`candidates`.
         nms: As in mmcv's ``batched_nms``.
-        max_per_img: How many instances of the highest scores are kept at most; no limit unless positive.
+        max_per_img: Largest number of instances that are kept, the highest scores first; no limit unless positive.
 
     Returns:
-        What is left, scores descending.
+        The remaining instances, scores descending.
     """
     if not len(instances):
         return instances
@@ -93,16 +93,16 @@ def suppress(instances: InstanceData, nms: dict, max_per_img: int = -1) -> Insta
 
 
 def vote_boxes(kept: InstanceData, voters: InstanceData, iou_thr: float, offset: int = 0) -> Tensor:
-    """Replace boxes that NMS kept by averages of those that they were chosen from.
+    """Replace boxes that NMS kept by averages of the boxes before NMS.
 
-    Each becomes the mean, weighted with the scores, of all boxes of its class that overlap it enough, itself included.
-    Its score stays ('ID' in Detectron's terms).
+    Each box becomes the mean, weighted by score, of all boxes of its class that overlap it enough, itself included. Its
+    score stays ('ID' in Detectron's terms).
 
     Args:
         kept: K instances with ``bboxes`` and ``labels``.
         voters: N instances with ``bboxes``, ``labels`` and ``scores``.
-        iou_thr: A box votes from this IoU on.
-        offset: See the module.
+        iou_thr: Least IoU with which a box votes.
+        offset: See the module's docstring.
 
     Returns:
         Boxes of shape (K, 4).
@@ -110,7 +110,7 @@ def vote_boxes(kept: InstanceData, voters: InstanceData, iou_thr: float, offset:
     end = kept.bboxes.new_tensor([0, 0, offset, offset])
     votes = bbox_overlaps(kept.bboxes + end, voters.bboxes + end) >= iou_thr
     votes &= kept.labels[:, None] == voters.labels
-    weights = (votes * voters.scores).double()  # which neither autocast nor TF32 rounds to whole pixels
+    weights = (votes * voters.scores).double()  # autocast or TF32 would round coordinates to whole pixels
     total = weights.sum(dim=1, keepdim=True)
     means = (weights @ voters.bboxes.double() / total).to(kept.bboxes)
     # Boxes without an area overlap nothing, not even themselves.
@@ -118,7 +118,7 @@ def vote_boxes(kept: InstanceData, voters: InstanceData, iou_thr: float, offset:
 
 
 def vote_masks(probabilities: Sequence[Tensor]) -> Tensor:
-    """Mean of each mask's probabilities over the views, which are of one shape (R, h, w) and not mirrored."""
+    """Mean of each mask's probabilities over the views; all are of shape (R, h, w) and not flipped."""
     return torch.stack(tuple(probabilities)).mean(dim=0)
 
 

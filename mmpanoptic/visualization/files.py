@@ -1,4 +1,4 @@
-"""The images that are drawn on, and the files that pictures go to."""
+"""Reading of images to draw on, and names and files of pictures."""
 
 import io
 import itertools
@@ -16,7 +16,7 @@ from mmpanoptic.utils import DatasetError, read_bytes, write_whole
 
 
 def write_figure(figure: Figure, path: str) -> None:
-    """Write a figure of matplotlib, whole or not at all, in the format that the suffix names.
+    """Write a matplotlib figure atomically, in the format of the suffix.
 
     Raises:
         WriteError: If it cannot be written.
@@ -30,28 +30,28 @@ def read_image(path: str, backend_args: dict | None = None, flag: str = 'color',
     """Read an image as uint8 RGB of shape (H, W, 3).
 
     Args:
-        path: Where it lies.
+        path: Path of the image.
         backend_args: Storage backend, see :mod:`mmengine.fileio`.
-        flag: How mmcv decodes it: 'color', or 'color_ignore_orientation' as it is stored whatever its EXIF says.
-        decoder: What mmcv decodes it with.
+        flag: mmcv's flag: 'color', or 'color_ignore_orientation', which ignores the EXIF orientation.
+        decoder: mmcv's decoding backend.
 
     Raises:
-        DatasetError: If there is no such file, or it is no image or too large a one.
+        DatasetError: If the file is missing, is not an image or is too large.
     """
     data = read_bytes(path, backend_args)
     image_size(data, path)
     with decoding(path):
-        image = mmcv.imfrombytes(data, flag, 'bgr', decoder)  # of 'rgb' it takes notice with some flags alone
+        image = mmcv.imfrombytes(data, flag, 'bgr', decoder)  # mmcv honours 'rgb' with some flags only
     if image is None:
         raise DatasetError(f'{path} cannot be drawn: it is not an image that can be decoded; fetch it again')
     return image[..., ::-1] if image.ndim == 3 else np.stack([image] * 3, axis=-1)
 
 
 def picture_names(paths: Iterable[str]) -> dict[str, str]:
-    """A file name, without extension, for the picture of each image, no two alike.
+    """A unique file name, without extension, for the picture of each image.
 
-    That is the image's stem; images that share one are told apart by their folders below the folder common to all
-    images, then by extension, then by number.
+    The name is the image's stem. If images share a stem, their folders below the folder common to all images are added,
+    then the extension, then a number.
     """
     paths = sorted(set(paths))
     stems = Counter(Path(path).stem for path in paths)

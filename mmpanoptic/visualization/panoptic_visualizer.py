@@ -19,11 +19,11 @@ from mmpanoptic.structures import segments_of_map
 
 @VISUALIZERS.register_module()
 class PanopticVisualizer(Visualizer):
-    """Draws ``image | ground truth | prediction``, leaving out what a data sample does not have.
+    """Draws ``image | ground truth | prediction``, without the panels that a data sample has no data for.
 
-    Panoptic maps are drawn in the dataset's colours (``dataset_meta['palette']``, by contiguous label). Where there
-    are only instances, these are drawn. mmengine lets only rank 0 draw; this visualizer draws on every rank, since
-    each draws the images that it has tested. Windows and vis backends are those of mmengine, of rank 0 only.
+    Panoptic maps are drawn in the dataset's colours (``dataset_meta['palette']``, by contiguous label). Without a
+    panoptic map, instances are drawn. mmengine lets only rank 0 draw; this visualizer draws on every rank, since each
+    rank draws the images that it has tested. Windows and vis backends are mmengine's, on rank 0 only.
 
     Args:
         name: Name of the instance.
@@ -47,7 +47,7 @@ class PanopticVisualizer(Visualizer):
 
     @property
     def dataset_meta(self) -> dict:
-        """Meta information of the dataset; set by the loops, on every rank."""
+        """Metainfo of the dataset; the loops set it, on every rank."""
         return self._dataset_meta or {}
 
     @dataset_meta.setter
@@ -74,21 +74,21 @@ class PanopticVisualizer(Visualizer):
         """Draw a data sample and show it, write it to a file, or hand it to the vis backends.
 
         Args:
-            name: What the picture is called in a window or in the vis backends.
+            name: Name of the picture in a window or in the vis backends.
             image: The image, uint8 RGB of shape (H, W, 3), at the size of the maps.
             data_sample: ``gt_panoptic_seg`` (raw ids, with ``segments_info``), ``pred_panoptic_seg``, or instances.
             draw_gt: Whether to draw the ground truth.
             draw_pred: Whether to draw the prediction.
             show: Whether to open a window.
-            wait_time: Seconds that the window stays; 0 until a key is pressed.
-            out_file: File to write, its folder made if need be. Without it and without ``show`` the picture goes to
+            wait_time: Seconds that the window stays; 0: until a key is pressed.
+            out_file: File to write; its folder is made if missing. Without it and without ``show`` the picture goes to
                 the vis backends, from rank 0 only.
-            pred_score_thr: Predicted instances below are not drawn. A panoptic map is drawn as it is: what is in it
-                was decided by the fusion.
+            pred_score_thr: Predicted instances with a lower score are not drawn. A panoptic map is drawn as it is,
+                since fusion has applied its thresholds.
             step: Step to record in the vis backends.
 
         Raises:
-            ValueError: If a map is not of the image's size, or ``dataset_meta`` holds no classes to name what is drawn.
+            ValueError: If a map is not of the image's size, or ``dataset_meta`` has no class names.
         """
         if not show and out_file is None and not is_main_process():
             return
@@ -111,7 +111,7 @@ class PanopticVisualizer(Visualizer):
             self.add_image(name, drawn, step)
 
     def add_scalars(self, scalar_dict: dict, step: int = 0, file_path: str | None = None) -> None:
-        """Record numbers of a step; on a full disk that is said once, and the training goes on without them."""
+        """Record scalars of a step. On a full disk it warns once, and the training goes on without them."""
         try:
             super().add_scalars(scalar_dict, step, file_path)
         except OSError as error:
@@ -124,7 +124,7 @@ class PanopticVisualizer(Visualizer):
             self._said_full = True
 
     def draw_ground_truth(self, canvas: np.ndarray, factor: int, data_sample: DetDataSample) -> np.ndarray | None:
-        """The canvas, ``factor`` times the image's size, under the ground truth; None if there is none."""
+        """Draw the ground truth on the canvas of ``factor`` times the image's size; None without ground truth."""
         panoptic = data_sample.get('gt_panoptic_seg')
         if panoptic is not None and 'segments_info' in panoptic:
             return self._draw_panoptic(canvas, factor, panoptic, panoptic.segments_info)
@@ -134,7 +134,7 @@ class PanopticVisualizer(Visualizer):
     def draw_prediction(
         self, canvas: np.ndarray, factor: int, data_sample: DetDataSample, score_thr: float
     ) -> np.ndarray | None:
-        """The same for the prediction; of instances without a panoptic map, those above ``score_thr``."""
+        """Draw the prediction on the canvas: the panoptic map or, without one, instances above ``score_thr``."""
         panoptic = data_sample.get('pred_panoptic_seg')
         if panoptic is not None:
             segments = panoptic.get('segments_info')
@@ -147,15 +147,15 @@ class PanopticVisualizer(Visualizer):
         return self.draw_instances(canvas, factor, instances[instances.scores > score_thr])
 
     def _draw_panoptic(self, canvas: np.ndarray, factor: int, panoptic: PixelData, segments: list[dict]) -> np.ndarray:
-        """The canvas, ``factor`` times the map's size, under the panoptic map."""
+        """Draw a panoptic map on the canvas of ``factor`` times the map's size."""
         return self.draw_map(canvas, factor, map_of(panoptic), segments)
 
     def draw_map(self, canvas: np.ndarray, factor: int, ids: np.ndarray, segments: list[dict]) -> np.ndarray:
-        """The canvas, ``factor`` times the map's size, under a map of ids of shape (H, W) with these segments."""
+        """Draw a map of ids of shape (H, W) with these segments on the canvas of ``factor`` times the map's size."""
         return scene.draw_map(canvas, factor, ids, segments, self._classes(), self._palette(), self.alpha)
 
     def draw_instances(self, canvas: np.ndarray, factor: int, instances: InstanceData) -> np.ndarray:
-        """The canvas, ``factor`` times the instances' size, under the instances."""
+        """Draw instances on the canvas of ``factor`` times the image's size."""
         boxes, masks = boxes_of(instances), masks_of(instances)
         if boxes is None and masks is None:
             return canvas
@@ -179,21 +179,21 @@ class PanopticVisualizer(Visualizer):
 
 
 def map_of(panoptic: PixelData) -> np.ndarray:
-    """The map of shape (H, W), wherever it lies."""
+    """The map of shape (H, W) as an array, from any device."""
     data = panoptic.sem_seg
     data = data.cpu().numpy() if isinstance(data, torch.Tensor) else np.asarray(data)
     return data[0]
 
 
 def boxes_of(instances: InstanceData) -> np.ndarray | None:
-    """Boxes of shape (n, 4); None where there are none, or all are 0, as of detectors that predict masks alone."""
+    """Boxes of shape (n, 4); None without boxes or if all are 0, as in detectors that predict only masks."""
     boxes = instances.get('bboxes')
     boxes = getattr(boxes, 'tensor', boxes)
     return None if boxes is None or not boxes.any() else boxes.cpu().numpy()
 
 
 def masks_of(instances: InstanceData) -> np.ndarray | None:
-    """Masks, bool of shape (n, H, W), of whatever type they are; None where there are none."""
+    """Masks, bool of shape (n, H, W), from tensors, arrays or mmdet's mask types; None without masks."""
     masks = instances.get('masks')
     if masks is None:
         return None

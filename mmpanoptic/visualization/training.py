@@ -1,7 +1,8 @@
-"""Pictures of what a training is told about an image: semantic map, masks and boxes as they are packed."""
+"""Pictures of the training targets of an image: semantic map, masks and boxes as they are packed."""
 
 import itertools
 from collections.abc import Sequence
+from typing import Any
 
 import cv2
 import numpy as np
@@ -14,7 +15,7 @@ _DASH = 8  # pixels
 
 
 def fits(sample: DetDataSample, size: tuple[int, int]) -> bool:
-    """Whether the annotations of a packed sample are of the image that it is packed with, as in training.
+    """Whether the annotations of a packed sample have the size of the packed image, as in training.
 
     Args:
         sample: The sample.
@@ -31,15 +32,15 @@ def draw_training(
 ) -> np.ndarray:
     """Draw the semantic map and the instances as one panoptic map, with the boxes that are trained on.
 
-    What is ignored (crowds) is hatched, its boxes are dashed. Where masks overlap, the one whose class the semantic map
-    has is on top, the smaller one of several; what is hidden of a mask has a line around it.
+    Ignored regions (crowds) are hatched and their boxes dashed. Where masks overlap, the mask whose class the semantic
+    map has is on top, and the smallest one if there are several. Overlapping masks are outlined.
 
     Args:
-        visualizer: Has the classes and their colours.
+        visualizer: Visualizer with the classes and their colours.
         canvas: The image, uint8 RGB of shape (factor * H, factor * W, 3).
-        factor: By how much it is enlarged.
-        sample: With ``gt_instances``, ``ignored_instances`` and ``gt_sem_seg``, as far as there are such.
-        void: Value of ``gt_sem_seg`` where nothing is said.
+        factor: Factor by which the image is enlarged.
+        sample: Sample with any of ``gt_instances``, ``ignored_instances`` and ``gt_sem_seg``.
+        void: Value of void in ``gt_sem_seg``.
 
     Returns:
         A new picture.
@@ -54,31 +55,33 @@ def draw_training(
         picture = visualizer.draw_instances(canvas, factor, sample.get('gt_instances', InstanceData()))
     colors, start = visualizer.colors_of(labels), 0
     for instances in known:
-        of, start = colors[start : start + len(instances)], start + len(instances)
+        own_colors, start = colors[start : start + len(instances)], start + len(instances)
         ignored = instances is sample.get('ignored_instances')
         masks, boxes = masks_of(instances), boxes_of(instances)
         if masks is not None:
             scaled = masks.repeat(factor, axis=1).repeat(factor, axis=2)
-            picture = _hatched(picture, scaled.any(axis=0)) if ignored else _outlined(picture, scaled, of)
+            region = np.asarray(scaled.any(axis=0))
+            picture = _hatched(picture, region) if ignored else _outlined(picture, scaled, own_colors)
         if boxes is not None:
-            picture = _boxed(picture, boxes * factor, of, ignored)
+            picture = _boxed(picture, boxes * factor, own_colors, ignored)
     return picture
 
 
-def training_map(sample: DetDataSample, void: int = 255) -> tuple[np.ndarray, list[dict]]:
-    """The panoptic map that a training is told of.
+def training_map(sample: DetDataSample, void: int = 255) -> tuple[np.ndarray, list[dict[str, Any]]]:
+    """The semantic map and the instances of a sample as one panoptic map.
 
     Args:
-        sample: With ``gt_sem_seg``, and masks of instances if there are any.
-        void: Value of ``gt_sem_seg`` where nothing is said.
+        sample: Sample with ``gt_sem_seg``, and masks of instances if there are any.
+        void: Value of void in ``gt_sem_seg``.
 
     Returns:
-        Ids, int32 of shape (H, W), 0 being void, and the segments with ``id``, ``label`` and ``iscrowd``: first the
-        ignored instances, then the others, then classes. A thing's pixels that no instance has are one of its class.
+        Ids, int32 of shape (H, W), void 0, and the segments with ``id``, ``label`` and ``iscrowd``: first ignored
+        instances, then other instances, then classes. Pixels of a thing class without an instance form one segment.
     """
     semantic = map_of(sample.gt_sem_seg).astype(np.int32)
     ids = np.where(semantic == void, 0, semantic + 1)
-    first, segments = int(ids.max(initial=0)) + 1, []
+    first = int(ids.max(initial=0)) + 1
+    segments: list[dict[str, Any]] = []
     for key in ('ignored_instances', 'gt_instances'):
         instances = sample.get(key, InstanceData())
         labels = instances.labels.tolist() if len(instances) else []
@@ -86,14 +89,15 @@ def training_map(sample: DetDataSample, void: int = 255) -> tuple[np.ndarray, li
         ignored = int(key == 'ignored_instances')
         segments += [dict(id=i, label=label, iscrowd=ignored) for i, label in zip(numbers, labels, strict=True)]
         masks = masks_of(instances) if labels else None
-        for k in () if masks is None else np.argsort(-masks.sum(axis=(1, 2)), kind='stable'):
-            ids[masks[k] & (semantic == labels[k])] = numbers[k]
+        if masks is not None:
+            for k in np.argsort(-masks.sum(axis=(1, 2)), kind='stable'):
+                ids[masks[k] & (semantic == labels[k])] = numbers[k]
     segments += [dict(id=int(i), label=int(i) - 1) for i in np.unique(ids) if 0 < i < first]
     return ids, segments
 
 
 def _hatched(picture: np.ndarray, region: np.ndarray, step: int = 12) -> np.ndarray:
-    """White lines over a region, at right angles to those of void."""
+    """Hatch a region with white lines, at right angles to the lines of void."""
     rows, columns = np.ogrid[: region.shape[0], : region.shape[1]]
     picture = picture.copy()
     picture[region & ((rows - columns) % step < 2)] = 255
@@ -101,7 +105,7 @@ def _hatched(picture: np.ndarray, region: np.ndarray, step: int = 12) -> np.ndar
 
 
 def _outlined(picture: np.ndarray, masks: np.ndarray, colors: np.ndarray) -> np.ndarray:
-    """A line in its colour around every mask that overlaps another one."""
+    """Outline every mask that overlaps another mask, in the mask's colour."""
     picture = np.ascontiguousarray(picture)
     several = masks.sum(axis=0) > 1
     for mask, color in zip(masks, colors, strict=True):
@@ -127,8 +131,8 @@ def _line(picture: np.ndarray, start: Sequence[int], end: Sequence[int], color: 
         return
     length = max(abs(end[0] - start[0]), abs(end[1] - start[1]))
     for begin in range(0, length, 2 * _DASH):
-        ends = [
-            tuple(round(a + (b - a) * min(at, length) / max(length, 1)) for a, b in zip(start, end, strict=True))
+        dash_start, dash_end = (
+            [round(a + (b - a) * min(at, length) / max(length, 1)) for a, b in zip(start, end, strict=True)]
             for at in (begin, begin + _DASH)
-        ]
-        cv2.line(picture, *ends, color, 1)
+        )
+        cv2.line(picture, dash_start, dash_end, color, 1)

@@ -3,6 +3,7 @@
 import os.path as osp
 
 from mmpanoptic.registry import DATASETS
+from mmpanoptic.results.coco import CocoImage, PanopticAnnotation
 from mmpanoptic.utils import DatasetError
 
 from .coco_panoptic import CocoPanopticDataset
@@ -10,16 +11,16 @@ from .coco_panoptic import CocoPanopticDataset
 
 @DATASETS.register_module()
 class CityscapesPanopticDataset(CocoPanopticDataset):
-    """8 things and 11 stuff classes, from ``cityscapes_panoptic_{split}.json`` and its folder of PNGs.
+    """8 thing and 11 stuff classes, from ``cityscapes_panoptic_{split}.json`` and its folder of PNGs.
 
     Both come from cityscapesscripts' ``createPanopticImgs`` (``tools/dataset_converters/cityscapes.py``). Image ids are
-    strings such as ``aachen_000000_000019``; the JSON's ``file_name`` of an image is no path, images lie in folders by
-    city. Regions of several instances (groups) are crowds; labels that the benchmark ignores are void.
+    strings such as ``aachen_000000_000019``. The JSON's ``file_name`` of an image is not a path, since images lie in a
+    folder per city. Regions of several instances (groups) are crowds; labels that the benchmark ignores are void.
 
     https://github.com/mcordts/cityscapesScripts
     """
 
-    def image_path(self, image: dict, annotation: dict | None) -> str:
+    def image_path(self, image: CocoImage, annotation: PanopticAnnotation | None) -> str:
         """``<img>/<city>/<image id>_leftImg8bit.png``.
 
         Raises:

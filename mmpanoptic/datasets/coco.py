@@ -1,5 +1,7 @@
 """mmdet's COCO dataset with a pipeline of named steps, and with errors that name the file."""
 
+from typing import Any
+
 import mmdet.datasets
 
 from mmpanoptic.formats.coco_api import load_coco
@@ -19,8 +21,8 @@ class CocoDataset(mmdet.datasets.CocoDataset):
         kwargs: See :class:`mmdet.datasets.CocoDataset`.
 
     Raises:
-        DatasetError: If files are missing or wrong, a class of ``metainfo.classes`` is none of the JSON's, or no image
-            is left.
+        DatasetError: If files are missing or wrong, a class of ``metainfo.classes`` is not in the JSON, or no image is
+            left.
     """
 
     COCOAPI = staticmethod(load_coco)
@@ -33,12 +35,12 @@ class CocoDataset(mmdet.datasets.CocoDataset):
         check_storage(self.data_root or '')
         super()._join_prefix()
 
-    def load_data_list(self) -> list[dict]:
+    def load_data_list(self) -> list[dict[str, Any]]:
         """See :class:`mmdet.datasets.CocoDataset`."""
         check_storage(self.ann_file, self.backend_args)
         samples = super().load_data_list()
         annotated = not self.test_mode or any(sample['instances'] for sample in samples)
-        if annotated and len(self.cat_ids) < len(self.metainfo['classes']):  # labels would not be those of their names
+        if annotated and len(self.cat_ids) < len(self.metainfo['classes']):  # labels and names would not match
             raise DatasetError(
                 f'{self.ann_file} has {len(self.cat_ids)} of the {len(self.metainfo["classes"])} classes of '
                 '`metainfo.classes`: list its `categories` there, or use CocoInstanceDataset, which reads them'
@@ -46,7 +48,7 @@ class CocoDataset(mmdet.datasets.CocoDataset):
         check_files(samples, self.ann_file, self.backend_args)
         return samples
 
-    def filter_data(self) -> list[dict]:
+    def filter_data(self) -> list[dict[str, Any]]:
         """See :class:`mmdet.datasets.CocoDataset`; an empty dataset is an error, also in testing."""
         kept = super().filter_data()
         if not kept:

@@ -1,10 +1,12 @@
 """COCO instances JSON, its classes read from the file."""
 
 import os.path as osp
+from typing import Any
 
 from mmpanoptic.formats.instances_json import load_instances, parse_things, with_used_categories
 from mmpanoptic.formats.panoptic_json import annotations_by_image, check_metainfo, dataset_meta, read_json
 from mmpanoptic.registry import DATASETS
+from mmpanoptic.results.coco import Id
 
 from .coco_panoptic import CocoPanopticDataset
 from .sample_files import check_files
@@ -12,17 +14,17 @@ from .sample_files import check_files
 
 @DATASETS.register_module()
 class CocoInstanceDataset(CocoPanopticDataset):
-    """Instances without a panoptic map: one JSON in COCO's instances format, the classes being its ``categories``.
+    """Instances without a panoptic map: one JSON in COCO's instances format, whose ``categories`` are the classes.
 
-    Where mmdet's ``CocoDataset`` takes the class list from the config and gives images without instances if the names
-    are not those of the file, here files that do not fit are refused as they are by :class:`CocoPanopticDataset`. To be
-    loaded by mmdet's ``LoadAnnotations`` and scored by ``InstanceMetric`` with the same ``ann_file``.
+    mmdet's ``CocoDataset`` takes the class list from the config, and its images have no instances if the names differ
+    from those of the file. This class refuses such files, like :class:`CocoPanopticDataset`. Load its samples with
+    mmdet's ``LoadAnnotations`` and score them with ``InstanceMetric`` and the same ``ann_file``.
 
     Args:
         ann_file: The instances JSON, relative to ``data_root``.
         data_prefix: ``img``, the folder that the ``file_name`` of images are relative to.
-        need_masks: Whether every annotation must have a mask; detection does without.
-        kwargs: See :class:`CocoPanopticDataset`; ``inst_ann_file`` has no meaning here.
+        need_masks: Whether every annotation must have a mask; detection needs none.
+        kwargs: See :class:`CocoPanopticDataset`; ``inst_ann_file`` is not used.
 
     Raises:
         DatasetError: If files are missing or disagree, or if no image is left.
@@ -32,11 +34,11 @@ class CocoInstanceDataset(CocoPanopticDataset):
         self.need_masks = need_masks
         super().__init__(*args, **kwargs)
 
-    def load_data_list(self) -> list[dict]:
+    def load_data_list(self) -> list[dict[str, Any]]:
         """Read and check the annotations.
 
         Returns:
-            One dict an image, in the order of the file's ``images``: ``img_path``, ``img_id``, ``height``, ``width``,
+            One dict per image, in the order of the file's ``images``: ``img_path``, ``img_id``, ``height``, ``width``,
             ``seg_map_path`` (None) and ``instances`` (see :func:`~mmpanoptic.formats.instances_json.load_instances`).
         """
         path = self.ann_file
@@ -48,7 +50,7 @@ class CocoInstanceDataset(CocoPanopticDataset):
         self._metainfo = {**meta, **kept}
 
         images = [image for image, _ in annotations_by_image({'images': data.get('images')}, path)]
-        instances_of = {}
+        instances_of: dict[Id, list[dict[str, Any]]] = {}
         if data.get('annotations') or not self.test_mode:
             known = {category['id']: category for category in categories}
             instances_of = load_instances(data, path, known, images, None, self.need_masks)

@@ -2,7 +2,8 @@
 
 import logging
 import os.path as osp
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from mmdet.datasets import BaseDetDataset
 from mmengine.fileio import join_path
@@ -19,6 +20,7 @@ from mmpanoptic.formats.panoptic_json import (
     read_json,
 )
 from mmpanoptic.registry import DATASETS
+from mmpanoptic.results.coco import Category, CocoImage, Id, PanopticAnnotation, Segment
 from mmpanoptic.utils import DatasetError, check_storage
 
 from .pipelines import Pipeline, steps_of
@@ -27,22 +29,22 @@ from .sample_files import check_entries, check_files
 
 @DATASETS.register_module()
 class CocoPanopticDataset(BaseDetDataset):
-    """Panoptic dataset in COCO's format: one JSON and a folder of PNGs, nothing to convert.
+    """Panoptic dataset in COCO's format, one JSON and a folder of PNGs, without conversion.
 
-    Categories come from the JSON (things first, then stuff, each in the file's order), so a dataset of one's own needs
-    no class list in the config; one that is given in ``metainfo.classes`` is checked against the file. The samples
-    stand in the order of the file's ``annotations``. Files that do not fit together are refused on construction.
+    Categories come from the JSON (things first, then stuff, each in the file's order), so a custom dataset needs no
+    class list in the config; a list in ``metainfo.classes`` is checked against the file. Samples are in the order of
+    the file's ``annotations``. Files that contradict each other are refused on construction.
 
     Args:
-        ann_file: The panoptic JSON, relative to ``data_root``. One without annotations (COCO's test sets) gives images
-            without ground truth.
-        data_prefix: ``img``, the folder of the images, and ``seg``, that of the panoptic PNGs, relative to
-            ``data_root``. Without ``seg``, or with None, it is the JSON's name without its suffix, as COCO and
-            Cityscapes have it.
+        ann_file: The panoptic JSON, relative to ``data_root``. Without annotations in it (COCO's test sets), images
+            have no ground truth.
+        data_prefix: ``img``, the folder of the images, and ``seg``, the folder of the panoptic PNGs, relative to
+            ``data_root``. If ``seg`` is missing or None, it is the JSON's path without suffix, as in COCO and
+            Cityscapes.
         inst_ann_file: Instances JSON whose masks may overlap; boxes and masks then come from it instead of from the
             PNG, see :func:`~mmpanoptic.formats.instances_json.load_instances`.
-        filter_cfg: For training; ``filter_empty_gt`` drops images without a thing that is no crowd, ``min_size`` drops
-            images with a shorter side (pixels).
+        filter_cfg: Used in training. ``filter_empty_gt`` drops images whose things are all crowds or that have none;
+            ``min_size`` drops images with a shorter side (pixels).
         pipeline: Steps by name or as a list, see :func:`~mmpanoptic.datasets.pipelines.steps_of`.
         kwargs: See :class:`mmdet.datasets.BaseDetDataset`.
 
@@ -51,17 +53,19 @@ class CocoPanopticDataset(BaseDetDataset):
             an entry that nothing reads.
     """
 
+    _metainfo: dict[str, Any]
+
     def __init__(self, *args, inst_ann_file: str | None = None, pipeline: Pipeline = (), **kwargs) -> None:
         self.inst_ann_file = inst_ann_file
         check_entries(type(self).__name__, kwargs)
         super().__init__(*args, pipeline=steps_of(pipeline), **kwargs)
 
     @property
-    def metainfo(self) -> dict:
-        """``classes``, ``thing_classes``, ``stuff_classes``, ``palette``, ``categories`` (see
-        :func:`~mmpanoptic.formats.panoptic_json.dataset_meta`) and what the config adds.
+    def metainfo(self) -> dict[str, Any]:
+        """Metainfo of the JSON and the config; loads the annotations if necessary.
 
-        Loads the annotations if they are not yet.
+        Keys are ``classes``, ``thing_classes``, ``stuff_classes``, ``palette``, ``categories`` (see
+        :func:`~mmpanoptic.formats.panoptic_json.dataset_meta`) and those that the config adds.
         """
         self.full_init()
         return super().metainfo
@@ -69,18 +73,18 @@ class CocoPanopticDataset(BaseDetDataset):
     def _join_prefix(self) -> None:
         check_storage(self.data_root or '')
         self.data_prefix.setdefault('img', '')
-        if not self.data_prefix.get('seg'):  # None takes back what a config inherits
+        if not self.data_prefix.get('seg'):  # None removes the entry of an inherited config
             self.data_prefix.pop('seg', None)
         super()._join_prefix()
         if self.inst_ann_file and self.data_root and not is_abs(self.inst_ann_file):
             self.inst_ann_file = join_path(self.data_root, self.inst_ann_file)
         self.data_prefix.setdefault('seg', osp.splitext(self.ann_file)[0])
 
-    def load_data_list(self) -> list[dict]:
+    def load_data_list(self) -> list[dict[str, Any]]:
         """Read and check the annotations.
 
         Returns:
-            One dict an image, with ``img_path``, ``img_id``, ``height``, ``width``, ``seg_map_path`` (None without
+            One dict per image, with ``img_path``, ``img_id``, ``height``, ``width``, ``seg_map_path`` (None without
             ground truth), ``segments_info`` (see :func:`~mmpanoptic.formats.panoptic_json.parse_segments`) and
             ``instances``.
         """
@@ -97,10 +101,10 @@ class CocoPanopticDataset(BaseDetDataset):
             raise DatasetError(
                 f'{self.ann_file} has no annotations: train on a file that has them, or set test_mode=True'
             )
-        instances_of = self._load_instances(category_of, pairs) if self.inst_ann_file else None
+        instances_of = self._load_instances(category_of, [image for image, _ in pairs])
         data_list = []
         for image, annotation in pairs:
-            info = dict(
+            info: dict[str, Any] = dict(
                 img_path=self.image_path(image, annotation),
                 img_id=image['id'],
                 height=image['height'],
@@ -120,16 +124,21 @@ class CocoPanopticDataset(BaseDetDataset):
         check_files(data_list, self.ann_file, self.backend_args)
         return data_list
 
-    def image_path(self, image: dict, annotation: dict | None) -> str:
-        """Where an image lies, given its entries in ``images`` and ``annotations``."""
+    def image_path(self, image: CocoImage, annotation: PanopticAnnotation | None) -> str:
+        """Path of an image, given its entries in ``images`` and ``annotations``."""
         return osp.join(self.data_prefix['img'], image['file_name'])
 
-    def _load_instances(self, category_of: dict, pairs: list[tuple[dict, dict | None]]) -> dict:
+    def _load_instances(
+        self, category_of: Mapping[Id, Category], images: Sequence[CocoImage]
+    ) -> dict[Id, list[dict[str, Any]]] | None:
+        """Instances by image id from ``inst_ann_file``; None without such a file."""
+        if not self.inst_ann_file:
+            return None
         data = read_json(self.inst_ann_file, self.backend_args)
-        return load_instances(data, self.inst_ann_file, category_of, [image for image, _ in pairs], self.ann_file)
+        return load_instances(data, self.inst_ann_file, category_of, images, self.ann_file)
 
-    def filter_data(self) -> list[dict]:
-        """Drop what ``filter_cfg`` names; an empty dataset is an error, also in testing."""
+    def filter_data(self) -> list[dict[str, Any]]:
+        """Drop images as ``filter_cfg`` says; an empty dataset is an error, also in testing."""
         kept = self.data_list
         if not self.test_mode and self.filter_cfg:
             min_size = self.filter_cfg.get('min_size', 0)
@@ -150,7 +159,7 @@ class CocoPanopticDataset(BaseDetDataset):
             )
         return kept
 
-    def _get_unserialized_subset(self, indices: int | Sequence[int]) -> list[dict]:
+    def _get_unserialized_subset(self, indices: int | Sequence[int]) -> list[dict[str, Any]]:
         try:
             chosen = super()._get_unserialized_subset(indices)
         except (AssertionError, IndexError):
@@ -163,8 +172,8 @@ class CocoPanopticDataset(BaseDetDataset):
         return chosen
 
 
-def _instances_of_segments(segments: list[dict]) -> list[dict]:
-    """Things of a panoptic annotation as mmdet's ``instances``; their masks are cut from the PNG when it is loaded.
+def _instances_of_segments(segments: Sequence[Segment]) -> list[dict[str, Any]]:
+    """Things of a panoptic annotation as mmdet's ``instances``; masks are cut from the PNG when it is loaded.
 
     Crowds are kept as ignored instances. Boxes thinner than a pixel are dropped, as mmdet does.
     """

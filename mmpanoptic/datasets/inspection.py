@@ -1,4 +1,4 @@
-"""Everything that is in a dataset's files, read once: faults, and what statistics are made of."""
+"""Read all files of a dataset once, and collect faults and the data for statistics."""
 
 import functools
 from collections.abc import Callable, Iterable, Sequence
@@ -12,6 +12,7 @@ from mmpanoptic.formats.instances_json import load_instances, parse_things, with
 from mmpanoptic.formats.masks import check_mask
 from mmpanoptic.formats.panoptic_json import annotations_by_image, parse_categories, parse_segments, read_json
 from mmpanoptic.formats.panoptic_png import decode_panoptic_png
+from mmpanoptic.results.coco import Category, CocoImage, Id, PanopticAnnotation
 from mmpanoptic.utils import DatasetError, read_bytes
 
 from .near_duplicates import Fingerprint, fingerprint
@@ -22,19 +23,19 @@ Mapper = Callable[[Callable[[Any], Any], Sequence[Any]], Iterable[Any]]
 
 
 class Source(NamedTuple):
-    """Where the files of a dataset lie.
+    """Paths of a dataset's files.
 
     Attributes:
         ann_file: The panoptic JSON, or an instances JSON.
-        images: Path of an image, given its entry in ``images`` and its annotation; None: images are not looked at.
-        seg_dir: Folder of the panoptic PNGs; None: there are none, the JSON is one of instances.
-        inst_ann_file: Instances JSON beside a panoptic one, or None.
-        loader: How images are read.
-        need_masks: Whether every instance of an instances JSON alone must have a mask.
+        images: Path of an image, given its entry in ``images`` and its annotation; None: images are not read.
+        seg_dir: Folder of the panoptic PNGs; None: there are none, and ``ann_file`` is an instances JSON.
+        inst_ann_file: Instances JSON in addition to a panoptic JSON, or None.
+        loader: Loader of images.
+        need_masks: Whether every instance must have a mask if ``ann_file`` is an instances JSON.
     """
 
     ann_file: str
-    images: Callable[[dict, dict | None], str] | None
+    images: Callable[[CocoImage, PanopticAnnotation | None], str] | None
     seg_dir: str | None
     inst_ann_file: str | None = None
     loader: LoadImageFromFile | None = None
@@ -42,35 +43,35 @@ class Source(NamedTuple):
 
 
 class Inspection(NamedTuple):
-    """What the files of a dataset hold.
+    """Contents of a dataset's files.
 
     Attributes:
-        source: Where they lie.
+        source: Paths of the files.
         categories: Parsed categories; empty if they cannot be read.
         faults: Lines by kind: 'annotations', 'segments', 'instances', 'panoptic PNGs', 'images', 'masks'.
         infos: The images whose annotations can be read: ``img_id``, ``file_name``, ``img_path``, ``height``, ``width``.
-        facts: Of each of them.
+        facts: Contents of the files of each of these images.
     """
 
     source: Source
-    categories: list[dict]
+    categories: list[Category]
     faults: dict[str, list[str]]
-    infos: list[dict]
+    infos: list[dict[str, Any]]
     facts: list['ImageFacts']
 
 
 class ImageFacts(NamedTuple):
-    """What the files of an image hold.
+    """Contents of the files of an image. Without a panoptic map, segments are its instances.
 
     Attributes:
         faults: (kind, line) of each fault.
-        labels: Of its N segments, or of its instances where there is no panoptic map; int64 of shape (N,).
-        pixels: Of each of them.
-        crowds: Whether each is one.
-        void: Pixels of no segment; None without a panoptic map.
-        overlap: Of masks of instances that are no crowds: pixels in any, pixels in several, pairs that share pixels;
-            None without masks.
-        look: What the image looks like; None if it is not looked at, or flat.
+        labels: Labels of the N segments, int64 of shape (N,).
+        pixels: Number of pixels of each segment, int64 of shape (N,).
+        crowds: Whether each segment is a crowd, bool of shape (N,).
+        void: Number of void pixels; None without a panoptic map.
+        overlap: Pixels in any mask, pixels in several masks and pairs of masks that share pixels, without crowds; None
+            without masks.
+        look: Fingerprint of the image; None if the image is not read or has almost no contrast.
     """
 
     faults: list[tuple[str, str]]
@@ -86,24 +87,25 @@ def inspect(source: Source, mapper: Mapper = map) -> Inspection:
     """Read all files of a dataset; every file is decoded once.
 
     Args:
-        source: Where they lie.
-        mapper: ``mapper(function, jobs)`` calls a picklable function of every job, in any process, and gives its
+        source: Paths of the files.
+        mapper: ``mapper(function, jobs)`` calls a picklable function with every job, in any process, and returns the
             results in order.
     """
     faults: dict[str, list[str]] = {}
     categories, infos = _read_annotations(source, faults)
     examine = functools.partial(examine_image, loader=source.loader or LoadImageFromFile())
     facts = list(mapper(examine, infos))
-    for one in facts:
-        for kind, line in one.faults:
+    for of_image in facts:
+        for kind, line in of_image.faults:
             faults.setdefault(kind, []).append(line)
     kept = ('img_id', 'file_name', 'img_path', 'height', 'width')
     return Inspection(source, categories, faults, [{key: info[key] for key in kept} for info in infos], facts)
 
 
-def _read_annotations(source: Source, faults: dict[str, list[str]]) -> tuple[list[dict], list[dict]]:
+def _read_annotations(source: Source, faults: dict[str, list[str]]) -> tuple[list[Category], list[dict[str, Any]]]:
     """Parsed categories, and an entry for each image whose annotations can be read."""
     path = source.ann_file
+    pairs: list[tuple[CocoImage, PanopticAnnotation | None]]
     try:
         data = read_json(path)
         if source.seg_dir is None:
@@ -120,7 +122,7 @@ def _read_annotations(source: Source, faults: dict[str, list[str]]) -> tuple[lis
     instances_of = _read_instances(source, data, category_of, [image for image, _ in pairs], faults)
     infos = []
     for image, annotation in pairs:
-        info = dict(
+        info: dict[str, Any] = dict(
             img_id=image['id'],
             file_name=image['file_name'],
             img_path=source.images(image, annotation) if source.images else None,
@@ -131,6 +133,7 @@ def _read_annotations(source: Source, faults: dict[str, list[str]]) -> tuple[lis
         )
         try:
             if annotation is not None:
+                assert source.seg_dir is not None  # without it there are no panoptic annotations
                 info['segments_info'] = parse_segments(annotation, category_of, path)
                 info['seg_map_path'] = str(Path(source.seg_dir, annotation['file_name']))
         except DatasetError as error:
@@ -141,9 +144,13 @@ def _read_annotations(source: Source, faults: dict[str, list[str]]) -> tuple[lis
 
 
 def _read_instances(
-    source: Source, data: dict, category_of: dict, images: list[dict], faults: dict[str, list[str]]
-) -> dict:
-    """Instances by image: of the instances JSON, or of ``data`` if that is one."""
+    source: Source,
+    data: dict[str, Any],
+    category_of: dict[Id, Category],
+    images: list[CocoImage],
+    faults: dict[str, list[str]],
+) -> dict[Id, list[dict[str, Any]]]:
+    """Instances by image id, from the instances JSON, or from ``data`` if that is an instances JSON."""
     alone = source.seg_dir is None
     path = source.ann_file if alone else source.inst_ann_file
     if path is None:
@@ -157,28 +164,32 @@ def _read_instances(
         return {}
 
 
-def examine_image(info: dict, loader: LoadImageFromFile) -> ImageFacts:
+def examine_image(info: dict[str, Any], loader: LoadImageFromFile) -> ImageFacts:
     """Read the files of one image.
 
     Args:
-        info: Its entry, see :meth:`~mmpanoptic.datasets.CocoPanopticDataset.load_data_list`; with ``img_path`` None the
-            image is not looked at.
-        loader: How it is read.
+        info: Entry of the image, see :meth:`~mmpanoptic.datasets.CocoPanopticDataset.load_data_list`. If ``img_path``
+            is None, the image is not read.
+        loader: Loader of the image.
     """
-    faults, look, void = [], None, None
+    faults: list[tuple[str, str]] = []
+    look, void = None, None
     if info['img_path'] is not None:
         try:
             look = fingerprint(loader.transform(dict(info))['img'])
         except DatasetError as error:
             faults.append(('images', str(error)))
-    masks, overlap = [], None
-    if any(one.get('mask') for one in info['instances']):
+    instances = info['instances']
+    masks: list[dict | None] = []
+    overlap = None
+    pixels: np.ndarray | None
+    if any(instance.get('mask') for instance in instances):
         masks, wrong = _run_lengths(info)
         faults += [('masks', line) for line in wrong]
-        overlap = _overlap([mask for mask, one in zip(masks, info['instances'], strict=True) if not one['ignore_flag']])
+        overlap = _overlap([m for m, instance in zip(masks, instances, strict=True) if not instance['ignore_flag']])
     if info['seg_map_path'] is None:
-        segments = [dict(label=one['bbox_label'], iscrowd=one['ignore_flag']) for one in info['instances']]
-        pixels = _areas(info['instances'], masks)
+        segments = [dict(label=instance['bbox_label'], iscrowd=instance['ignore_flag']) for instance in instances]
+        pixels = _areas(instances, masks)
     else:
         segments, pixels = info['segments_info'], None
         try:
@@ -189,18 +200,20 @@ def examine_image(info: dict, loader: LoadImageFromFile) -> ImageFacts:
             void = int((ids == 0).sum())
         except DatasetError as error:
             faults.append(('panoptic PNGs', str(error)))
-        if pixels is None:  # of a PNG that cannot be used
+        if pixels is None:  # the PNG cannot be used
             pixels = np.array([segment['area'] for segment in segments])
     labels, crowds = (np.array([segment[key] for segment in segments], np.int64) for key in ('label', 'iscrowd'))
     return ImageFacts(faults, labels, np.asarray(pixels, np.int64), crowds.astype(bool), void, overlap, look)
 
 
-def _run_lengths(info: dict) -> tuple[list[dict | None], list[str]]:
-    """The masks of an image as run lengths, None without one, and a line for each that is wrong."""
-    size, masks, wrong = (info['height'], info['width']), [], []
+def _run_lengths(info: dict[str, Any]) -> tuple[list[dict | None], list[str]]:
+    """The masks of an image as run lengths, None for a missing or wrong mask, and a line for each wrong mask."""
+    size = info['height'], info['width']
+    masks: list[dict | None] = []
+    wrong: list[str] = []
     for place, instance in enumerate(info['instances']):
         mask = instance['mask']
-        if mask is None:  # a box alone, where masks are not needed
+        if mask is None:  # a box without a mask, if masks are not needed
             masks.append(None)
             continue
         try:
@@ -218,20 +231,20 @@ def _run_lengths(info: dict) -> tuple[list[dict | None], list[str]]:
     return masks, wrong
 
 
-def _areas(instances: list[dict], masks: list[dict | None]) -> list[int]:
-    """Pixels of instances: of the masks or, without one, of the boxes."""
-    boxes = np.array([one['bbox'] for one in instances], np.float64).reshape(-1, 4)
+def _areas(instances: list[dict[str, Any]], masks: list[dict | None]) -> np.ndarray:
+    """Pixels of instances, int64 of shape (n,): of the masks or, without a mask, of the boxes."""
+    boxes = np.array([instance['bbox'] for instance in instances], np.float64).reshape(-1, 4)
     areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
     for place, mask in enumerate(masks):
         areas[place] = areas[place] if mask is None else coco_masks.area(mask)
-    return np.rint(areas).astype(np.int64).tolist()
+    return np.rint(areas).astype(np.int64)
 
 
 def _overlap(masks: list[dict | None]) -> tuple[int, int, int]:
-    """Pixels in any mask, pixels in several of them, and pairs that share pixels."""
-    masks = [mask for mask in masks if mask is not None]
-    if not masks:
+    """Pixels in any mask, pixels in several masks, and pairs of masks that share pixels."""
+    present = [mask for mask in masks if mask is not None]
+    if not present:
         return 0, 0, 0
-    depth = coco_masks.decode(masks).sum(axis=2, dtype=np.int32)
-    shared = np.asarray(coco_masks.iou(masks, masks, [0] * len(masks))) > 0
+    depth = coco_masks.decode(present).sum(axis=2, dtype=np.int32)
+    shared = np.asarray(coco_masks.iou(present, present, [0] * len(present))) > 0
     return int((depth > 0).sum()), int((depth > 1).sum()), int(np.triu(shared, 1).sum())

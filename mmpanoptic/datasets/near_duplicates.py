@@ -1,4 +1,4 @@
-"""Images that are the same but for their size and compression, found by what they look like."""
+"""Search for images that are equal except for size and compression, by their appearance."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -6,17 +6,17 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-_SIDE = 16  # of the thumbnail that settles a case
+_SIDE = 16  # side of the thumbnail that decides
 _FLAT = 2.0  # grey levels; below this standard deviation, an image has no structure to compare
 
 
 class Fingerprint(NamedTuple):
-    """What an image looks like.
+    """Appearance of an image.
 
     Attributes:
         bits: Whether each of 8x8 cells is darker than its neighbour to the right, 64 bits (a "difference hash",
             https://www.hackerfactor.com/blog/index.php?/archives/529-Kind-of-Like-That.html).
-        thumbnail: Grey levels, float32 of shape (256,), less their mean and of length 1.
+        thumbnail: Grey levels, float32 of shape (256,), minus their mean and normalised to length 1.
     """
 
     bits: int
@@ -24,7 +24,7 @@ class Fingerprint(NamedTuple):
 
 
 def fingerprint(image: np.ndarray) -> Fingerprint | None:
-    """The fingerprint of an image, uint8 of shape (H, W, 3); None of one that is all but flat."""
+    """The fingerprint of an image, uint8 of shape (H, W, 3); None if the image has almost no contrast."""
     grey = cv2.cvtColor(np.ascontiguousarray(image), cv2.COLOR_BGR2GRAY)
     cells = cv2.resize(grey, (9, 8), interpolation=cv2.INTER_AREA).astype(np.int16)
     thumbnail = cv2.resize(grey, (_SIDE, _SIDE), interpolation=cv2.INTER_AREA).astype(np.float32).ravel()
@@ -36,32 +36,32 @@ def fingerprint(image: np.ndarray) -> Fingerprint | None:
 
 
 def near_duplicates(
-    ones: Sequence[Fingerprint | None],
-    others: Sequence[Fingerprint | None],
+    firsts: Sequence[Fingerprint | None],
+    seconds: Sequence[Fingerprint | None],
     max_bits: int = 16,
     min_correlation: float = 0.96,
 ) -> list[tuple[int, int]]:
-    """Pairs of images that look the same, one from each list.
+    """Pairs of images that look the same, one image from each list.
 
     Args:
-        ones: Fingerprints of the first list.
-        others: Those of the second.
-        max_bits: Bits that may differ; few, so that thumbnails are compared for few pairs.
-        min_correlation: What the thumbnails must have: the bits alone would call dark images with bright spots equal.
+        firsts: Fingerprints of the first list.
+        seconds: Fingerprints of the second list.
+        max_bits: Largest number of bits that differ; small, so that few pairs of thumbnails are compared.
+        min_correlation: Least correlation of the thumbnails; by bits alone, dark images with bright spots would match.
 
     Returns:
-        Places in the two lists, in order.
+        Indices into the two lists, sorted.
     """
-    kept = [place for place, one in enumerate(ones) if one is not None]
+    kept = [(index, first) for index, first in enumerate(firsts) if first is not None]
     if not kept:
         return []
-    bits = np.array([ones[place].bits for place in kept], np.uint64)
-    thumbnails = np.stack([ones[place].thumbnail for place in kept])
+    bits = np.array([first.bits for _, first in kept], np.uint64)
+    thumbnails = np.stack([first.thumbnail for _, first in kept])
     found = []
-    for place, other in enumerate(others):
-        if other is None:
+    for index, second in enumerate(seconds):
+        if second is None:
             continue
-        near = np.flatnonzero(np.bitwise_count(bits ^ np.uint64(other.bits)) <= max_bits)
-        alike = near[thumbnails[near] @ other.thumbnail >= min_correlation]
-        found += [(kept[k], place) for k in alike.tolist()]
+        near = np.flatnonzero(np.bitwise_count(bits ^ np.uint64(second.bits)) <= max_bits)
+        alike = near[thumbnails[near] @ second.thumbnail >= min_correlation]
+        found += [(kept[k][0], index) for k in alike.tolist()]
     return sorted(found)

@@ -1,6 +1,7 @@
-"""Pipelines whose steps have names, so that a config changes one of them without counting."""
+"""Pipelines with named steps, so that a config can change a step by name instead of by index."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 from mmpanoptic.utils import UserError
 
@@ -10,17 +11,17 @@ Groups = Mapping[str, Pipeline | None] | Sequence[Pipeline]
 
 
 def steps_of(pipeline: Pipeline, name: str = 'pipeline') -> list[Step]:
-    """The steps of a pipeline, in its order.
+    """The steps of a pipeline as a list, in order.
 
     Configs inherit dicts entry by entry: ``pipeline=dict(resize=dict(scale=(853, 512)))`` changes one step, and
-    ``resize=None`` leaves it out. Functions of mmdet's that read a pipeline from a config want the list.
+    ``resize=None`` removes it. mmdet's functions that read a pipeline from a config need the list.
 
     Args:
-        pipeline: Steps by name, or a list of them as mmdet has it. A step is a dict with a ``type``, or callable.
-        name: What the pipeline is called in the config, for messages.
+        pipeline: Steps by name, or a list of steps as in mmdet. A step is a dict with a ``type``, or callable.
+        name: Name of the pipeline in the config, for messages.
 
     Raises:
-        UserError: If something is no step, such as a change of one whose name is misspelt, or the names were sorted.
+        UserError: If an entry is not a step (as when a changed step's name is misspelt), or the names were sorted.
     """
     steps = _entries(pipeline, name)
     for key, step in steps.items():
@@ -33,23 +34,23 @@ def steps_of(pipeline: Pipeline, name: str = 'pipeline') -> list[Step]:
 
 
 def groups_of(transforms: Groups, name: str = 'transforms') -> list[list[Step]]:
-    """The groups of transforms of a ``TestTimeAug``, in their order: see :func:`steps_of`.
+    """The groups of transforms of a ``TestTimeAug`` as a list, in order; see :func:`steps_of`.
 
     Args:
-        transforms: Groups by name, or a list of them as mmcv has it. A group is what ``steps_of`` takes.
-        name: What they are called in the config, for messages.
+        transforms: Groups by name, or a list of groups as in mmcv. A group is an argument of ``steps_of``.
+        name: Name of the groups in the config, for messages.
     """
     groups = {key: steps_of(group, f'{name}.{key}') for key, group in _entries(transforms, name).items()}
     _check_order(groups, name)
     return list(groups.values())
 
 
-def list_steps(config: Mapping | Sequence, where: str = '') -> None:
-    """Make lists of all named steps and groups in a config, in place: what mmengine writes has its names sorted.
+def list_steps(config: Any, where: str = '') -> None:
+    """Replace all named steps and groups in a config by lists, in place, because mmengine sorts names on writing.
 
     Args:
-        config: The config, or a part of it.
-        where: The path to this part with a dot behind it, for messages.
+        config: The config, or a dict or list in it.
+        where: Path to this part, with a dot at the end, for messages.
 
     Raises:
         UserError: See :func:`steps_of`.
@@ -65,7 +66,7 @@ def list_steps(config: Mapping | Sequence, where: str = '') -> None:
 
 
 def _entries(parts: Mapping | Sequence, name: str) -> dict:
-    """What there is by name, or by place in a list."""
+    """Entries by name, or by index in a list."""
     if isinstance(parts, Mapping):
         return {key: part for key, part in parts.items() if part is not None}
     if isinstance(parts, (list, tuple)):
@@ -74,7 +75,7 @@ def _entries(parts: Mapping | Sequence, name: str) -> dict:
 
 
 def _check_order(groups: dict[str | int, list[Step]], name: str) -> None:
-    """Nothing can follow the step that packs: in a config that mmengine has written, it may stand before others."""
+    """Refuse steps after the step that packs, as in a config in which mmengine has sorted the names."""
     for key, steps in list(groups.items())[:-1]:
         if any(isinstance(step, Mapping) and str(step['type']).split('.')[-1].startswith('Pack') for step in steps):
             raise UserError(

@@ -1,4 +1,4 @@
-"""Whether what a dataset names is there, and whether what it is told is read."""
+"""Checks that a dataset's files exist and that its options are known."""
 
 import os
 import os.path as osp
@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from mmpanoptic.utils import DatasetError, check_storage, is_local
 
-# What datasets look up in their dicts of options.
+# Entries that datasets read from their dicts of options.
 _ENTRIES = {'filter_cfg': ('filter_empty_gt', 'min_size'), 'data_prefix': ('img', 'seg')}
 
 
@@ -14,11 +14,11 @@ def check_entries(dataset: str, options: Mapping) -> None:
     """Refuse entries of ``filter_cfg`` and ``data_prefix`` that no dataset looks up.
 
     Args:
-        dataset: What to call it.
-        options: Its arguments.
+        dataset: Name of the dataset, for the error.
+        options: Arguments of the dataset.
 
     Raises:
-        DatasetError: Naming the first.
+        DatasetError: Naming the first such entry.
     """
     for name, known in _ENTRIES.items():
         for entry in options.get(name) or ():
@@ -27,16 +27,16 @@ def check_entries(dataset: str, options: Mapping) -> None:
 
 
 def check_files(samples: Sequence[dict], ann_file: str, backend_args: dict | None) -> None:
-    """Refuse samples whose images or maps are missing; folders are listed once instead of asking for each file.
+    """Refuse samples whose images or maps are missing. Folders are listed once instead of checking each file.
 
     Args:
-        samples: A dataset's ``data_list``: ``img_path`` and ``seg_map_path`` (None without one) are looked at.
-        ann_file: Where they come from, for the error.
-        backend_args: Storage backend. Remote storage may not be listed, so that only the backend is looked at; a
-            missing file is reported when it is read.
+        samples: A dataset's ``data_list``: ``img_path`` and ``seg_map_path`` (or None) are checked.
+        ann_file: Annotation file of the samples, for the error.
+        backend_args: Storage backend. Remote storage is not listed: only the backend is checked, and a missing file is
+            reported when it is read.
 
     Raises:
-        DatasetError: Naming the first one that is missing, and how many are.
+        DatasetError: Naming the first missing file and the number of missing files.
     """
     present: dict[str, set[str]] = {}
     for key, remedy in (('img_path', 'data_prefix.img'), ('seg_map_path', 'data_prefix.seg')):

@@ -1,4 +1,4 @@
-"""Numbers that describe a dataset, and what of them is worth a warning."""
+"""Statistics of datasets, and warnings about them."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from mmpanoptic.results.coco import Category
 from mmpanoptic.structures.object_sizes import OBJECT_SIZES
 
 from .inspection import Inspection
@@ -15,29 +16,29 @@ QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
 
 def statistics_of(found: Inspection) -> dict[str, Any]:
-    """Numbers of one dataset, as plain values.
+    """Statistics of one dataset, as plain values.
 
     Returns:
         ``ann_file``; ``images``; ``image_sizes`` ([height, width]: smallest, median and largest of each);
-        ``things``, ``stuff`` (segments that are no crowds) and ``crowds``; ``void`` and ``crowd_area`` (shares of all
+        ``things`` and ``stuff`` (segments, without crowds) and ``crowds``; ``void`` and ``crowd_area`` (shares of all
         pixels, None without panoptic maps); ``without_things`` and ``without_segments`` (images); ``thing_sizes``
         (number of things by ``OBJECT_SIZES``) and ``thing_pixels`` (:data:`QUANTILES` of their pixels, None without a
-        thing); ``overlaps`` (``pixels``, the share of the pixels in any mask that are in several, ``pairs`` and
-        ``images`` with one; None without an instances JSON); ``classes``, see :func:`_class_rows`.
+        thing); ``overlaps`` (``pixels``, the share of masked pixels that are in several masks, ``pairs`` of overlapping
+        masks and ``images`` with such a pair; None without an instances JSON); ``classes``, see :func:`_class_rows`.
     """
     facts = found.facts
     labels, pixels, crowds = (
-        np.concatenate([getattr(one, key) for one in facts] or [np.zeros(0, np.int64)])
+        np.concatenate([getattr(of_image, key) for of_image in facts] or [np.zeros(0, np.int64)])
         for key in ('labels', 'pixels', 'crowds')
     )
     crowds = crowds.astype(bool)
-    images = np.repeat(np.arange(len(facts)), [len(one.labels) for one in facts])
+    images = np.repeat(np.arange(len(facts)), [len(of_image.labels) for of_image in facts])
     is_thing = np.zeros(max((c['label'] for c in found.categories), default=-1) + 1, bool)
     is_thing[[c['label'] for c in found.categories if c['isthing']]] = True
     thing = is_thing[labels] & ~crowds
     total = sum(info['height'] * info['width'] for info in found.infos)
-    void = [one.void for one in facts if one.void is not None]
-    overlaps = [one.overlap for one in facts if one.overlap is not None]
+    void = [of_image.void for of_image in facts if of_image.void is not None]
+    overlaps = [of_image.overlap for of_image in facts if of_image.overlap is not None]
     sizes = np.array([[info['height'], info['width']] for info in found.infos]).reshape(-1, 2)
     return dict(
         ann_file=found.source.ann_file,
@@ -70,43 +71,47 @@ def _overlaps(overlaps: list[tuple[int, int, int]]) -> dict[str, Any]:
 
 
 def _class_rows(
-    categories: list[dict],
+    categories: list[Category],
     labels: np.ndarray,
     pixels: np.ndarray,
     crowds: np.ndarray,
     images: np.ndarray,
     total: int,
 ) -> list[dict]:
-    """Of each class ``name``, ``isthing``, ``segments``, ``crowds``, ``images``, ``area`` (share of all pixels, without
-    crowds), sizes and the ``median`` of its segments' pixels (None without one); in the order of labels."""
+    """Statistics of each class, in the order of labels.
+
+    Returns:
+        Dicts with ``name``, ``isthing``, ``segments``, ``crowds``, ``images``, ``area`` (share of all pixels, without
+        crowds), numbers of segments by ``OBJECT_SIZES`` and ``median`` (pixels of a segment, None without segments).
+    """
     rows = []
     for category in sorted(categories, key=lambda category: category['label']):
         of_class = labels == category['label']
-        own = of_class & ~crowds
+        counted = of_class & ~crowds
         rows.append(
             dict(
                 name=category['name'],
                 isthing=category['isthing'],
-                segments=int(own.sum()),
+                segments=int(counted.sum()),
                 crowds=int((of_class & crowds).sum()),
-                images=len(np.unique(images[own])),
-                area=float(pixels[own].sum() / total) if total else 0.0,
-                **_by_size(pixels[own]),
-                median=int(np.median(pixels[own])) if own.any() else None,
+                images=len(np.unique(images[counted])),
+                area=float(pixels[counted].sum() / total) if total else 0.0,
+                **_by_size(pixels[counted]),
+                median=int(np.median(pixels[counted])) if counted.any() else None,
             )
         )
     return rows
 
 
 def warnings_of(found: Mapping[str, Inspection], statistics: Mapping[str, dict]) -> list[dict]:
-    """What a user should know before a training and is no error.
+    """Warnings about datasets, for a user who is about to train on them.
 
     Args:
-        found: What was read, by split.
-        statistics: Of each, see :func:`statistics_of`.
+        found: Contents of the files, by split.
+        statistics: Statistics by split, see :func:`statistics_of`.
 
     Returns:
-        ``text``, and ``items`` that it is about.
+        Dicts with ``text`` and the ``items`` that it is about.
     """
     warnings = []
 
@@ -134,16 +139,16 @@ def warnings_of(found: Mapping[str, Inspection], statistics: Mapping[str, dict])
 
 
 def _compare(train: Inspection, val: Inspection, statistics: Mapping[str, dict], warn: Any) -> None:
-    """Warn of what training and validation share, and of what they do not."""
+    """Warn of images that training and validation share, and of classes that they do not share."""
     trained = {row['name'] for row in statistics['train']['classes'] if row['segments']}
     scored = [row['name'] for row in statistics['val']['classes'] if row['segments']]
     warn('{} classes of val are without a segment in train', [name for name in scored if name not in trained])
     paths = {info['img_path'] and str(Path(info['img_path']).resolve()) for info in train.infos} - {None}
     same = [info for info in val.infos if info['img_path'] and str(Path(info['img_path']).resolve()) in paths]
     warn('{} images are in train and in val', [info['file_name'] for info in same])
-    pairs = near_duplicates([one.look for one in train.facts], [one.look for one in val.facts])
-    names = [(train.infos[one]['file_name'], val.infos[other]['file_name']) for one, other in pairs]
-    warn('{} pairs of images of train and val look the same', [f'{one} and {other}' for one, other in names])
-    named = {info['file_name'] for info in train.infos} - {one for one, other in names if one == other}
+    pairs = near_duplicates([of_image.look for of_image in train.facts], [of_image.look for of_image in val.facts])
+    names = [(train.infos[first]['file_name'], val.infos[second]['file_name']) for first, second in pairs]
+    warn('{} pairs of images of train and val look the same', [f'{first} and {second}' for first, second in names])
+    named = {info['file_name'] for info in train.infos} - {first for first, second in names if first == second}
     also = [info['file_name'] for info in val.infos if info['file_name'] in named and info not in same]
     warn('{} names of images occur in train and in val, of files that look different', also)

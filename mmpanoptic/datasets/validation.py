@@ -1,4 +1,4 @@
-"""Comparing every panoptic PNG with its JSON entry before training starts."""
+"""Comparison of every panoptic PNG with its JSON entry before training starts."""
 
 import contextlib
 import hashlib
@@ -26,7 +26,7 @@ REMEMBER_FROM = 2000  # images; checking fewer takes seconds and is done every t
 
 
 def panoptic_datasets(dataset: BaseDataset) -> Iterator[CocoPanopticDataset]:
-    """The panoptic datasets inside of wrappers (repeated, concatenated, ...)."""
+    """Yield the panoptic datasets inside of wrappers (repeated, concatenated, ...)."""
     return (inner for inner in inner_datasets(dataset) if isinstance(inner, CocoPanopticDataset))
 
 
@@ -37,8 +37,8 @@ def check_png(info: dict) -> None:
         info: A sample's entry in ``data_list``.
 
     Raises:
-        DatasetError: If it is unreadable, of another size, has other ids than the JSON, or areas or boxes are not those
-            of its pixels. An edge of a box may be off by one, as where others count pixels from corners.
+        DatasetError: If the PNG is unreadable, has another size or other ids than the JSON, or the JSON's areas or
+            boxes are not those of its pixels. An edge of a box may be off by one, as in other box conventions.
     """
     path = info['seg_map_path']
     ids = decode_panoptic_png(read_bytes(path), path, (info['height'], info['width']))
@@ -48,14 +48,14 @@ def check_png(info: dict) -> None:
 
 
 def compare_png(ids: np.ndarray, info: dict) -> tuple[list[str], np.ndarray | None]:
-    """What is wrong between the ids of a PNG and its ``segments_info``.
+    """Compare the ids of a PNG with its ``segments_info``.
 
     Args:
         ids: Of shape (H, W), see :func:`~mmpanoptic.formats.panoptic_png.decode_panoptic_png`.
         info: A sample's entry in ``data_list``.
 
     Returns:
-        A line for each fault, and the number of pixels of each segment, int64; None where an id is unknown.
+        A line for each fault, and the number of pixels of each segment, int64; None if an id is unknown.
     """
     path, segments = info['seg_map_path'], info['segments_info']
     of_image = f'image id {info["img_id"]!r}'
@@ -90,17 +90,17 @@ def compare_png(ids: np.ndarray, info: dict) -> tuple[list[str], np.ndarray | No
 
 
 def check_panoptic_pngs(dataset: CocoPanopticDataset, workers: int | None = None) -> int:
-    """Compare all PNGs of a dataset with the JSON; a large dataset that passed is remembered until its files change.
+    """Compare all PNGs of a dataset with the JSON. A large dataset that passed is skipped until its files change.
 
     Args:
         dataset: The dataset, without wrappers.
-        workers: Processes; by default one a core, at most 8.
+        workers: Number of processes; None: one per core, at most 8.
 
     Returns:
         Number of PNGs that were read.
 
     Raises:
-        DatasetError: At the first PNG that does not fit.
+        DatasetError: At the first PNG with a fault.
     """
     infos = [info for info in map(dataset.get_data_info, range(len(dataset))) if info['seg_map_path'] is not None]
     # Remote storage is too slow to read twice; there the loader checks each PNG when it is used.
@@ -112,12 +112,12 @@ def check_panoptic_pngs(dataset: CocoPanopticDataset, workers: int | None = None
     context = multiprocessing.get_context('fork')
     with context.Pool(workers, initializer=_start_worker) as pool:
         checked = pool.imap(check_png, infos, chunksize=16)
-        hidden = not get_console().is_terminal  # elsewhere it would leave an empty line
+        hidden = not get_console().is_terminal  # without a terminal, the bar would leave an empty line
         text = f'Checking {len(infos)} panoptic PNGs'
         for _ in track(checked, text, total=len(infos), transient=True, disable=hidden):
             pass
     if stamp is not None:
-        with contextlib.suppress(OSError):  # a cache that cannot be written costs time, nothing else
+        with contextlib.suppress(OSError):  # without a cache, the check only runs again
             stamp.parent.mkdir(parents=True, exist_ok=True)
             stamp.write_text(dataset.ann_file + '\n')
     return len(infos)
@@ -125,17 +125,17 @@ def check_panoptic_pngs(dataset: CocoPanopticDataset, workers: int | None = None
 
 def _start_worker() -> None:
     die_with_parent()
-    cv2.setNumThreads(0)  # one thread each
+    cv2.setNumThreads(0)  # one thread per process
 
 
 def _stamp(ann_file: str, infos: list[dict]) -> Path:
-    """File whose existence says that a JSON and its PNGs, as they lie on disk now, were checked."""
+    """File whose existence means that a JSON and its PNGs were checked in their current state on disk."""
     digest = hashlib.sha256()
     for path in (ann_file, *(info['seg_map_path'] for info in infos)):
         try:
             status = os.stat(path)
         except OSError:
-            status = None  # the check itself says what is wrong
+            status = None  # the check itself reports it
         digest.update(f'{os.path.abspath(path)} {status and (status.st_mtime_ns, status.st_size)}\n'.encode())
     home = os.environ.get('XDG_CACHE_HOME') or os.path.expanduser('~/.cache')
     cache = Path(os.environ.get('MMPANOPTIC_CACHE') or os.path.join(home, 'mmpanoptic'))

@@ -1,4 +1,4 @@
-"""Datasets in wrappers: repeated, concatenated, balanced, mixed, and each of these in another."""
+"""Wrappers of datasets (repeated, concatenated, balanced, mixed), which may be nested."""
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,22 +14,23 @@ from .pipelines import Pipeline, steps_of
 
 
 def inner_datasets(dataset: Any) -> Iterator[Any]:
-    """The datasets inside of wrappers, whatever the depth; a dataset that is not wrapped gives itself.
+    """Yield the datasets inside of wrappers at any depth; for a dataset without a wrapper, the dataset itself.
 
     Args:
-        dataset: A dataset, or the config of one.
+        dataset: A dataset, or its config.
     """
-    return (one for one in layers(dataset) if not _inside(one))
+    return (layer for layer in layers(dataset) if not _inside(layer))
 
 
 def layers(dataset: Any) -> Iterator[Any]:
-    """A dataset, or the config of one, and all that is inside of it, from the outside in."""
+    """Yield a dataset, or its config, and all datasets inside of it, from the outside in."""
     yield dataset
-    for one in _inside(dataset):
-        yield from layers(one)
+    for inner in _inside(dataset):
+        yield from layers(inner)
 
 
 def _inside(dataset: Any) -> list:
+    """The datasets directly inside of a wrapper."""
     several, single = (
         dataset.get(key) if isinstance(dataset, Mapping) else getattr(dataset, key, None)
         for key in ('datasets', 'dataset')
@@ -38,21 +39,22 @@ def _inside(dataset: Any) -> list:
 
 
 def with_changes(dataset: Mapping, changes: Mapping) -> dict:
-    """The config of a dataset, or of a wrapper, with other entries of the datasets inside.
+    """Change entries in the config of a dataset, or of the datasets inside of a wrapper's config.
 
-    A wrapper that has a pipeline (of mixed images) is left out where the changes have one: it would run after theirs.
+    If the changes have a pipeline, a wrapper with a pipeline (of mixed images) is removed, since it would run after
+    the new one.
     """
     inside = _inside(dataset)
     if not inside:
         return {**dataset, **changes}
-    changed = [with_changes(one, changes) for one in inside]
+    changed = [with_changes(inner, changes) for inner in inside]
     if 'datasets' in dataset:
         return {**dataset, 'datasets': changed}
     return changed[0] if 'pipeline' in dataset and 'pipeline' in changes else {**dataset, 'dataset': changed[0]}
 
 
 def check_same_classes(datasets: Sequence[Any]) -> None:
-    """Refuse datasets of one run whose labels mean different classes, which would give a PQ near 0 and no error.
+    """Refuse datasets of one run whose labels mean different classes, which would give a PQ near 0 without an error.
 
     Raises:
         DatasetError: Naming the two files and the first label that differs.
@@ -72,16 +74,16 @@ def check_same_classes(datasets: Sequence[Any]) -> None:
 class ConcatDataset(mmdet.datasets.ConcatDataset):
     """mmdet's dataset of that name, whose ``metainfo`` is that of the first dataset.
 
-    The classes have to be the same. Ids of categories, colours and what else the files say may differ, of which
-    mmdet's own makes a list that no metric takes.
+    The classes must be the same. Category ids, colours and other entries may differ; if they do, mmdet's class makes
+    ``metainfo`` a list, which no metric accepts.
 
     Args:
         datasets: Datasets or their configs.
-        lazy_init: Whether to read the annotations when they are needed.
-        ignore_keys: Keys of ``metainfo`` that may differ. All but the classes may.
+        lazy_init: Whether to read the annotations only when they are needed.
+        ignore_keys: Keys of ``metainfo`` that may differ, as in mmdet. Here all but the classes may differ.
 
     Raises:
-        DatasetError: If there is none, or their classes differ.
+        DatasetError: If there is no dataset, or classes differ.
     """
 
     def __init__(
@@ -89,7 +91,7 @@ class ConcatDataset(mmdet.datasets.ConcatDataset):
     ) -> None:
         if not datasets:
             raise DatasetError('ConcatDataset: datasets is empty: list at least one')
-        self.datasets = [DATASETS.build(one) if isinstance(one, Mapping) else one for one in datasets]
+        self.datasets = [DATASETS.build(inner) if isinstance(inner, Mapping) else inner for inner in datasets]
         self.ignore_keys = [ignore_keys] if isinstance(ignore_keys, str) else list(ignore_keys or ())
         check_same_classes(list(inner_datasets(self)))
         self._metainfo = self.datasets[0].metainfo
@@ -106,7 +108,7 @@ class ConcatDataset(mmdet.datasets.ConcatDataset):
 
 @DATASETS.register_module()
 class RepeatDataset(mmengine.dataset.RepeatDataset):
-    """mmengine's dataset of that name, which can stand in a ``ClassBalancedDataset``."""
+    """mmengine's dataset of that name, which can be wrapped by a ``ClassBalancedDataset``."""
 
     def get_cat_ids(self, idx: int) -> list[int]:
         """See :meth:`ConcatDataset.get_cat_ids`."""
@@ -115,11 +117,11 @@ class RepeatDataset(mmengine.dataset.RepeatDataset):
 
 @DATASETS.register_module()
 class MultiImageMixDataset(mmdet.datasets.MultiImageMixDataset):
-    """mmdet's dataset of that name, whose steps may have names, and which can stand in a ``ClassBalancedDataset``.
+    """mmdet's dataset of that name, with named steps, which can be wrapped by a ``ClassBalancedDataset``.
 
     Args:
-        dataset: The dataset to be mixed, or its config; the pipeline in it does not pack.
-        pipeline: What mixes, and all that follows: see :func:`~mmpanoptic.datasets.pipelines.steps_of`.
+        dataset: The dataset to be mixed, or its config; its pipeline must not pack.
+        pipeline: The step that mixes and all later steps, see :func:`~mmpanoptic.datasets.pipelines.steps_of`.
         kwargs: See :class:`mmdet.datasets.MultiImageMixDataset`.
     """
 
@@ -127,5 +129,5 @@ class MultiImageMixDataset(mmdet.datasets.MultiImageMixDataset):
         super().__init__(dataset, steps_of(pipeline), **kwargs)
 
     def get_cat_ids(self, idx: int) -> list[int]:
-        """See :meth:`ConcatDataset.get_cat_ids`; of the image that others are pasted into."""
+        """Labels of the instances of the image that others are pasted into; see :meth:`ConcatDataset.get_cat_ids`."""
         return self.dataset.get_cat_ids(idx)

@@ -1,7 +1,8 @@
-"""Shapes, the built-in dataset: rendered street scenes that are hard where panoptic segmentation is hard.
+"""Shapes, the built-in dataset: rendered street scenes with the difficulties of panoptic segmentation.
 
-Colour says nothing about a class: stuff is told by its texture, things by their silhouette. Things hide each other;
-a tie lies on its person; of a ball and a box the smaller lies in front. See ``Segment`` for the masks that overlap.
+Colour is independent of the class: stuff classes differ in texture, thing classes in silhouette. Things hide each
+other; a tie lies on its person; of a ball and a box the smaller lies in front. ``Segment`` defines the masks that
+overlap.
 """
 
 from mmpanoptic.datasets.shapes.categories import CATEGORIES

@@ -1,6 +1,6 @@
 """The classes of Shapes, things first."""
 
-#: COCO's ``categories``: id, name, isthing, supercategory and the colour of overlays, which no picture is painted with.
+#: COCO's ``categories``: id, name, isthing, supercategory and the colour of overlays, which the images do not use.
 CATEGORIES: tuple[dict, ...] = tuple(
     {'id': i, 'name': name, 'isthing': isthing, 'supercategory': supercategory, 'color': color}
     for i, (name, isthing, supercategory, color) in enumerate(

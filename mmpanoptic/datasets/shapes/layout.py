@@ -1,4 +1,4 @@
-"""Which things stand where in a scene, and which lies in front of which."""
+"""Positions of things in a scene and their order in depth."""
 
 from dataclasses import dataclass
 
@@ -7,12 +7,12 @@ import numpy as np
 from mmpanoptic.datasets.shapes.silhouettes import OUTSIDE, draw_silhouette
 from mmpanoptic.datasets.shapes.textures import Rng, between, chance, two_colours
 
-#: Heights near the viewer in thousandths of the image's, and how often (in 100) the class is drawn.
+#: Heights near the viewer in thousandths of the image's height, and frequencies of the classes in percent.
 _HEIGHT = {'person': 500, 'car': 270, 'tree': 520, 'sign': 400, 'ball': 250, 'box': 250}
 _OFTEN = {'person': 28, 'car': 24, 'tree': 18, 'sign': 18, 'ball': 6, 'box': 6}
 _FAR = 250  # size at the horizon, in thousandths of the size near the viewer
 _SMALLEST_WITH_TIE = 40  # height of a person in pixels
-#: The two classes of which either may lie in front; the smaller of two things does.
+#: The two classes whose order in depth is by size: the smaller of two such things lies in front.
 EITHER_IN_FRONT = frozenset({'ball', 'box'})
 
 
@@ -21,10 +21,10 @@ class Thing:
     """One thing before it is painted.
 
     Attributes:
-        name: Its class.
-        codes: Its silhouette, uint8 of shape (h, w), see ``draw_silhouette``.
-        top: Row of the silhouette's first row; may lie outside of the image.
-        left: Column of its first column, likewise.
+        name: Class of the thing.
+        codes: Silhouette, uint8 of shape (h, w), see ``draw_silhouette``.
+        top: Row in the image of the silhouette's first row; may be outside of the image.
+        left: Column in the image of the silhouette's first column; may be outside of the image.
         colours: Colours of fill and detail.
         lies_on: The larger thing on which it always lies (a tie's person), or None.
     """
@@ -37,7 +37,7 @@ class Thing:
     lies_on: 'Thing | None' = None
 
     def clip(self, size: tuple[int, int]) -> tuple[tuple[slice, slice], np.ndarray]:
-        """Where in an image of this size (H, W) it is seen, and the silhouette's part that is."""
+        """Rows and columns of an image of this size (H, W) that the silhouette covers, and its part there."""
         rows = slice(max(0, self.top), max(0, min(size[0], self.top + self.codes.shape[0])))
         columns = slice(max(0, self.left), max(0, min(size[1], self.left + self.codes.shape[1])))
         part = self.codes[
@@ -96,16 +96,16 @@ def _pair(rng: Rng, x: int, bottom: int, depth: int, image_height: int) -> list[
 
 
 def place_things(rng: Rng, size: tuple[int, int], horizon: int) -> list[Thing]:
-    """Things in clusters, so that they hide each other.
+    """Place things in clusters, so that they hide each other.
 
     Args:
-        rng: Source of chance.
+        rng: Random generator.
         size: Height and width of the image.
         horizon: Row above which no thing stands; things shrink towards it.
 
     Returns:
-        Things from back to front. A ball and a box (or two of either) are ordered by size, the smaller in front; all
-        others by where they stand. A tie follows its person.
+        Things from back to front. Balls and boxes are ordered by size among themselves, the smallest in front; other
+        things by the row of their bottom. A tie follows its person.
     """
     height, width = size
     standing: list[tuple[int, Thing]] = []
@@ -127,7 +127,7 @@ def place_things(rng: Rng, size: tuple[int, int], horizon: int) -> list[Thing]:
         bottom = horizon + (height - horizon) * depth // 1000 + height // 24
         standing += [(bottom, thing) for thing in _pair(rng, between(rng, 0, width), bottom, depth, height)]
 
-    standing.sort(key=lambda item: item[0])  # stable, so no ties to break
+    standing.sort(key=lambda item: item[0])  # a stable sort
     things = [thing for _, thing in standing]
     places = [k for k, thing in enumerate(things) if thing.name in EITHER_IN_FRONT]
     by_size = sorted((things[k] for k in places), key=lambda thing: -np.count_nonzero(thing.codes))
@@ -143,7 +143,7 @@ def place_things(rng: Rng, size: tuple[int, int], horizon: int) -> list[Thing]:
 
 
 def place_crowd(rng: Rng, size: tuple[int, int], horizon: int) -> list[Thing]:
-    """A clump of one class, each of its members too small to be told from the next."""
+    """A crowd of one class, with members too small to be separated."""
     name = ('person', 'person', 'car', 'ball')[between(rng, 0, 3)]
     unit = {'person': 12, 'car': 7, 'ball': 7}[name]
     x, bottom = between(rng, 0, size[1]), horizon + between(rng, unit // 2, unit)

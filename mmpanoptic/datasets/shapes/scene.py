@@ -1,4 +1,4 @@
-"""One street scene: pixels, segments, and masks that overlap."""
+"""Rendering of a street scene: image, segments, and masks that overlap."""
 
 from dataclasses import dataclass
 
@@ -24,10 +24,10 @@ class Segment:
         label: Position in ``CATEGORIES``.
         iscrowd: 1 for a crowd region, else 0.
         visible: bool of shape (H, W), what the panoptic map shows; the visible masks of a scene are disjoint.
-        overlapping: bool of shape (H, W), what an annotator of instances draws: what is visible, and also what is
-            covered by a thing that lies on it (a tie on its person) or by the partner of a pair of which either may
-            lie in front (ball and box). Equal to ``visible`` for stuff and crowds.
-        whole: bool of shape (H, W), the thing as if nothing hid it, clipped to the image. Equal to ``visible`` for
+        overlapping: bool of shape (H, W), the mask that an annotator of instances draws: visible pixels, and pixels
+            that are covered by a thing lying on it (a tie on its person) or by the other one of a ball and a box.
+            Equal to ``visible`` for stuff and crowds.
+        whole: bool of shape (H, W), the thing with its hidden parts, clipped to the image. Equal to ``visible`` for
             stuff and crowds.
     """
 
@@ -79,7 +79,7 @@ def _stuff(rng: Rng, size: tuple[int, int]) -> tuple[np.ndarray, int]:
 
 
 def _blob(rng: Rng, size: tuple[int, int]) -> np.ndarray:
-    """A lump of something that belongs to no class: bool of shape (H, W)."""
+    """A blob that belongs to no class: bool of shape (H, W)."""
     height, width = size
     canvas = np.zeros(size, np.uint8)
     y, x = between(rng, height // 8, height * 7 // 8), between(rng, 0, width)
@@ -91,7 +91,7 @@ def _blob(rng: Rng, size: tuple[int, int]) -> np.ndarray:
 
 
 def _bonnet(rng: Rng, size: tuple[int, int]) -> np.ndarray:
-    """The bonnet of the car from which the picture is taken, no class either: bool of shape (H, W)."""
+    """The bonnet of the car with the camera, which also belongs to no class: bool of shape (H, W)."""
     height, width = size
     canvas = np.zeros(size, np.uint8)
     axes = width * between(rng, 35, 55) // 100, height * between(rng, 7, 13) // 100
@@ -100,7 +100,7 @@ def _bonnet(rng: Rng, size: tuple[int, int]) -> np.ndarray:
 
 
 def _drop_hidden(things: list[Thing], size: tuple[int, int], in_front: np.ndarray) -> list[Thing]:
-    """Leave out, one by one from the front, things of which too little is seen, and what lies on them."""
+    """Drop things with too few visible pixels, one by one from the front, and things that lie on dropped things."""
     kept: list[Thing] = []
     covered = in_front.copy()
     for thing in reversed(things):
@@ -127,7 +127,7 @@ def _paint(image: np.ndarray, thing: Thing) -> None:
 
 
 def _cast_shadow(image: np.ndarray, mask: np.ndarray, onto: np.ndarray) -> None:
-    """Darken what lies below and to the right of a mask (H, W), on the pixels ``onto`` (H, W) alone."""
+    """Darken pixels below and to the right of a mask (H, W), but only those of ``onto`` (H, W)."""
     rows = np.flatnonzero(mask.any(1))
     shadow = np.zeros_like(mask)
     for step in range(1, 3 + (rows[-1] - rows[0]) // 12):
@@ -144,11 +144,11 @@ def render_scene(rng: Rng, size: tuple[int, int] = (192, 288)) -> Scene:
     anti-aliased.
 
     Args:
-        rng: Source of chance.
+        rng: Random generator.
         size: Height and width in pixels. Textures keep their period in pixels, things grow with the height.
 
     Returns:
-        The scene. Things of which less than a fifth is visible are left out, so every segment has pixels.
+        The scene. Things with less than a fifth visible are left out, so every segment has pixels.
     """
     stuff, horizon = _stuff(rng, size)
     image = np.zeros((*size, 3), np.uint8)
@@ -163,7 +163,7 @@ def render_scene(rng: Rng, size: tuple[int, int] = (192, 288)) -> Scene:
     bonnet = _bonnet(rng, size) if chance(rng, 25) else np.zeros(size, bool)
     things = _drop_hidden(things, size, bonnet)
 
-    # One owner a pixel: the last painted. 0 is the crowd, k >= 1 is things[k - 1], _VOID is stuff or void.
+    # Every pixel belongs to what was painted last: 0 is the crowd, k >= 1 is things[k - 1], _VOID is stuff or void.
     owner = np.full(size, _VOID)
     for member in clump:
         _paint(image, member)
@@ -193,6 +193,6 @@ def _plain_segment(label: int, iscrowd: int, mask: np.ndarray) -> Segment:
 
 
 def _is_annotated_over(front: Thing, back: Thing) -> bool:
-    """True if the pixels that ``front`` takes from ``back`` stay in the overlapping mask of ``back``."""
+    """Whether the pixels of ``back`` that ``front`` hides stay in the overlapping mask of ``back``."""
     pair = {front.name, back.name}
     return front.lies_on is back or pair == EITHER_IN_FRONT

@@ -1,4 +1,4 @@
-"""The silhouettes of the thing classes, as small maps of what to paint where."""
+"""The silhouettes of the thing classes, as small maps of paint codes."""
 
 from collections.abc import Callable
 
@@ -124,10 +124,10 @@ SILHOUETTES: dict[str, Callable[[Rng, int], np.ndarray]] = {
 
 
 def draw_silhouette(rng: Rng, name: str, height: int, rim: int = 1) -> np.ndarray:
-    """What one thing looks like, before it has colours.
+    """Draw the silhouette of one thing, as codes without colours.
 
     Args:
-        rng: Source of chance: pose and direction.
+        rng: Random generator, for pose and direction.
         name: A key of ``SILHOUETTES``.
         height: Height in pixels; the width follows from the class.
         rim: Width of the outline in pixels; it lies inside the silhouette.

@@ -1,4 +1,4 @@
-"""Colours, curves and the textures that tell the stuff classes apart; integers throughout, so the same everywhere."""
+"""Colours, curves and the textures of the stuff classes, computed in integers to be the same on every machine."""
 
 from collections.abc import Callable
 
@@ -25,12 +25,12 @@ def luminance(colour: np.ndarray) -> int:
 def two_colours(rng: Rng, contrast: int = 80, apart_from: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
     """Two random RGB colours whose lumas differ by at least ``contrast``.
 
-    Stuff and things, whatever their class, draw from here: colour says nothing about the class.
+    All stuff and things use such colours, so colour is independent of the class.
 
     Args:
-        rng: Source of chance.
+        rng: Random generator.
         contrast: Smallest difference in luma.
-        apart_from: A colour from which the first one has to differ as much, or None.
+        apart_from: A colour from which the first colour must differ by as much, or None.
 
     Returns:
         Two int64 arrays of shape (3,).
@@ -50,7 +50,7 @@ def curve(rng: Rng, length: int, spread: int, pieces: int) -> np.ndarray:
     """A smooth random line: a uniform quadratic B-spline, evaluated in integers.
 
     Args:
-        rng: Source of chance.
+        rng: Random generator.
         length: Number of points.
         spread: The control points lie in [-spread, spread].
         pieces: Number of spline pieces.
@@ -98,7 +98,7 @@ def _blades(rng: Rng, y: np.ndarray, x: np.ndarray) -> np.ndarray:
 
 
 def _tiles(rng: Rng, y: np.ndarray, x: np.ndarray) -> np.ndarray:
-    """A checkerboard on its corner."""
+    """A checkerboard, rotated by 45 degrees."""
     side = between(rng, 12, 15)
     return ((x + y) // side + (x - y) // side) % 2 == 0
 
@@ -123,7 +123,7 @@ def paint_texture(rng: Rng, name: str, size: tuple[int, int]) -> np.ndarray:
     """A whole picture of one stuff class in two random colours.
 
     Args:
-        rng: Source of chance: colours, phase and period (within the class's range).
+        rng: Random generator, for colours, phase and period (within the class's range).
         name: A key of ``TEXTURES``.
         size: Height and width.
 

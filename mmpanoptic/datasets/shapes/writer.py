@@ -1,8 +1,9 @@
-"""Shapes on disk, in COCO's formats (https://cocodataset.org/#format-data)."""
+"""Writing of Shapes in COCO's formats (https://cocodataset.org/#format-data)."""
 
 import json
 import multiprocessing
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -15,24 +16,24 @@ from mmpanoptic.drawing.encode import encode_png
 from mmpanoptic.structures import id_to_rgb, rgb_to_id
 from mmpanoptic.utils import UserError, tracked_map, whole_folder
 
-#: The splits; a split's position is part of its scenes' seeds.
+#: The splits; the index of a split is part of its scenes' seeds.
 SPLITS = ('train', 'val')
 _SMALLEST_SIZE = 96
 _PNG = (cv2.IMWRITE_PNG_COMPRESSION, 1)
 
 
 def scene_rng(seed: int, split: str, index: int) -> Rng:
-    """Source of chance of one scene: scenes do not depend on each other, nor on how many there are."""
+    """Random generator of one scene, independent of other scenes and of their number."""
     return np.random.default_rng(np.random.SeedSequence([seed, SPLITS.index(split), index]))
 
 
 def segment_ids(scene: Scene) -> list[int]:
-    """Ids of a scene's segments, in order: 24 bits, unique, and as colours close to their category's."""
+    """Ids of a scene's segments, in order: 24 bits, unique, and as colours close to the category's colour."""
     ids: list[int] = []
     for segment in scene.segments:
         colour = np.array(CATEGORIES[segment.label]['color'])
         while (new := int(rgb_to_id(colour.astype(np.uint8)[None, None])[0, 0])) in ids:
-            colour = np.maximum(colour - [12, 8, 10], [0, 1, 0])  # shades enough: a scene has at most 14 of a class
+            colour = np.maximum(colour - [12, 8, 10], [0, 1, 0])  # enough shades for at most 14 segments of a class
         ids.append(new)
     return ids
 
@@ -101,16 +102,16 @@ def write_split(
 ) -> int:
     """Render one split, with a progress bar.
 
-    Writes ``out/{split}/*.png``, ``out/annotations/panoptic_{split}/*.png``, ``out/annotations/panoptic_{split}.json``
-    and ``out/annotations/instances_{split}.json``, whose masks (compressed RLE) overlap as ``Segment`` says. Their
-    bytes do not depend on ``workers``.
+    It writes ``out/{split}/*.png``, ``out/annotations/panoptic_{split}/*.png``,
+    ``out/annotations/panoptic_{split}.json`` and ``out/annotations/instances_{split}.json``, whose masks (compressed
+    RLE) are those of ``Segment.overlapping``. The bytes of the files do not depend on ``workers``.
 
     Args:
-        out: Where to write; made if missing.
+        out: Folder to write to; made if missing.
         split: One of ``SPLITS``.
         num_images: Number of scenes.
         size: Height and width of an image in pixels.
-        seed: Same seed, same scenes.
+        seed: Seed of the scenes.
         workers: Number of processes.
 
     Returns:
@@ -121,14 +122,15 @@ def write_split(
     """
     for folder in (out / split, out / 'annotations' / f'panoptic_{split}'):
         folder.mkdir(parents=True, exist_ok=True)
-    images, panoptic, instances = [], [], []
+    images, panoptic = [], []
+    instances: list[dict[str, Any]] = []
     jobs = [(out, split, index, size, seed) for index in range(num_images)]
     for index, (infos, found) in enumerate(tracked_map(_write_scene, jobs, workers, split)):
         name, image_id = _file_name(index), index + 1
         images.append({'id': image_id, 'file_name': name, 'height': size[0], 'width': size[1]})
         panoptic.append({'image_id': image_id, 'file_name': name, 'segments_info': infos})
-        for one in found:
-            instances.append(one | {'id': len(instances) + 1, 'image_id': image_id})
+        for instance in found:
+            instances.append(instance | {'id': len(instances) + 1, 'image_id': image_id})
     head = {'info': {'description': f'Shapes {split}', 'seed': seed}, 'images': images}
     things = [category for category in CATEGORIES if category['isthing']]
     for kind, annotations, categories in (('panoptic', panoptic, CATEGORIES), ('instances', instances, things)):
@@ -144,21 +146,21 @@ def write_dataset(
     seed: int = 0,
     workers: int = 1,
 ) -> int:
-    """Render all splits into a folder, whole or not at all (:func:`mmpanoptic.utils.whole_folder`).
+    """Render all splits into a folder, atomically (:func:`mmpanoptic.utils.whole_folder`).
 
     Args:
-        out: The folder; what an earlier call made there is replaced.
+        out: The folder; the result of an earlier call is replaced.
         num_images: Number of images by split.
         size: Height and width of an image in pixels, each at least 96.
-        seed: Same seed, same files.
+        seed: Seed of the scenes.
         workers: Number of processes.
 
     Returns:
         Number of instances, crowds included.
 
     Raises:
-        UserError: If a number makes no sense, ``out`` holds anything else, or another process writes to it.
-        WriteError: If it cannot be written.
+        UserError: If a number is out of range, ``out`` holds other files, or another process writes to it.
+        WriteError: If the folder cannot be written.
     """
     if min(size) < _SMALLEST_SIZE:
         raise UserError(

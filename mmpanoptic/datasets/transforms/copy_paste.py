@@ -1,4 +1,4 @@
-"""Copy-paste for panoptic data: pixels, instances and the semantic map together."""
+"""Copy-paste for panoptic data: image, instances and semantic map together."""
 
 from collections.abc import Sized
 
@@ -16,24 +16,25 @@ _NEEDED = ('gt_bboxes', 'gt_bboxes_labels', 'gt_ignore_flags', 'gt_masks')
 
 @TRANSFORMS.register_module()
 class PanopticCopyPaste(BaseTransform):
-    """Pastes a random subset of another image's objects, in front of all that is there.
+    """Paste a random subset of another image's objects in front of the image.
 
     Source: Ghiasi et al., Simple Copy-Paste is a Strong Data Augmentation Method for Instance Segmentation, section 3,
-    https://arxiv.org/abs/2012.07177. mmdet's ``CopyPaste`` leaves the semantic map as it was; here it says what the
-    loader would have written for the new image. To stand in the pipeline of a ``MultiImageMixDataset``.
+    https://arxiv.org/abs/2012.07177. mmdet's ``CopyPaste`` does not change the semantic map; this class updates it to
+    the map that the loader would have made for the new image. Use it in the pipeline of a ``MultiImageMixDataset``.
 
-    What is pasted of an object are the pixels that show it: those of its mask where the semantic map has its class.
-    Crowds are not pasted. Both images lie at the same top left corner; what leaves the image is cut off.
+    The visible pixels of an object are pasted: those of its mask where the semantic map has its class. Crowds are not
+    pasted. Both images are aligned at the top left corner; pixels beyond the image are cut off.
 
-    Masks that overlap (of an ``inst_ann_file``) overlap afterwards as before, those of each image among themselves:
-    whatever the ranking module learns from is an overlap that somebody annotated. What pasted objects hide is cut from
-    the masks of the image itself, as in the paper, and the boxes of masks that changed are drawn anew.
+    Overlaps of masks (of an ``inst_ann_file``) within each of the two images are kept, so that the ranking module
+    learns only from annotated overlaps. Pixels that pasted objects hide are removed from the masks of the image, as in
+    the paper, and the boxes of changed masks are computed anew.
 
     Args:
-        max_pasted: The most objects to paste; how many is drawn evenly from 0 on, as mmdet does.
-        min_visible: An object of the image is dropped if a smaller share is left of what was seen of it, or nothing;
-            what is left is void. An object of the other image of whose mask a smaller share is seen is not pasted.
-            The paper drops what is hidden completely, which is 0; the default is ours.
+        max_pasted: Largest number of objects to paste; the number is drawn uniformly from 0 on, as in mmdet.
+        min_visible: An object of the image is dropped if less than this share of its visible pixels, or none, remains
+            visible; these pixels become void. An object of the other image is not pasted if less than this share of
+            its mask is visible. The paper drops only objects that are hidden completely, which is 0; the default is
+            ours.
 
     Raises:
         UserError: If annotations of instances are missing in the pipeline, or there is no other image.
@@ -44,23 +45,22 @@ class PanopticCopyPaste(BaseTransform):
         self.min_visible = min_visible
 
     def get_indexes(self, dataset: Sized) -> int:
-        """Place of the other image; ``MultiImageMixDataset`` asks for it."""
+        """Index of the other image, for ``MultiImageMixDataset``."""
         return int(np.random.randint(len(dataset)))
 
     def transform(self, results: dict) -> dict:
-        """Paste into ``results`` from ``results['mix_results'][0]``, both without padding or padded alike.
+        """Paste into ``results`` from ``results['mix_results'][0]``; both have no padding or the same padding.
 
         Changes ``img``, ``gt_bboxes``, ``gt_bboxes_labels``, ``gt_ignore_flags``, ``gt_masks`` and ``gt_seg_map``.
         """
         others = results.get('mix_results')
         if not others:
             raise UserError('PanopticCopyPaste has no other image: put it into the pipeline of a MultiImageMixDataset')
-        for one in (results, others[0]):
-            if missing := [key for key in _NEEDED if key not in one]:
-                raise UserError(
-                    f'{one.get("img_path")}: PanopticCopyPaste lacks {", ".join(missing)}: load boxes, labels and masks'
-                )
-            if 'gt_panoptic_map' in one:
+        for sample in (results, others[0]):
+            if missing := [key for key in _NEEDED if key not in sample]:
+                path = sample.get('img_path')
+                raise UserError(f'{path}: PanopticCopyPaste lacks {", ".join(missing)}: load boxes, labels and masks')
+            if 'gt_panoptic_map' in sample:
                 raise UserError('PanopticCopyPaste leaves the panoptic map as it is: load with_panoptic=False')
         other = _on_canvas(others[0], results['img'].shape[:2])
         seen = _seen(other['gt_masks'], other)
@@ -76,19 +76,19 @@ class PanopticCopyPaste(BaseTransform):
         return results
 
     def _choose(self, seen: np.ndarray, areas: np.ndarray, ignored: np.ndarray) -> np.ndarray:
-        """Places of the objects to paste, in their order."""
+        """Indices of the objects to paste, ascending."""
         visible = seen.sum(axis=(1, 2))
         possible = np.flatnonzero((visible > 0) & (visible >= self.min_visible * areas) & ~ignored.astype(bool))
         number = np.random.randint(min(len(possible), self.max_pasted) + 1)
         return np.sort(np.random.choice(possible, number, replace=False))
 
     def _hide(self, results: dict, pasted: np.ndarray) -> None:
-        """Cut from the image's own instances what will lie behind pasted objects, and drop those of too little."""
+        """Remove hidden pixels from the image's own instances, and drop instances with too few visible pixels."""
         masks, boxes = results['gt_masks'].masks.astype(bool), results['gt_bboxes']
         seen = _seen(masks, results)
         before, after = seen.sum(axis=(1, 2)), (seen & ~pasted).sum(axis=(1, 2))
         left = masks & ~pasted
-        # What was hidden all along is kept as the loader keeps it.
+        # Instances that were hidden before are kept, as the loader keeps them.
         enough = (before == 0) | ((after > 0) & (after >= self.min_visible * before))
         kept = enough & left.any(axis=(1, 2))
         if 'gt_seg_map' in results:
@@ -107,7 +107,7 @@ class PanopticCopyPaste(BaseTransform):
 
     @staticmethod
     def _add(results: dict, other: dict, chosen: np.ndarray, pasted: np.ndarray) -> None:
-        """Append the pasted instances, whose masks may overlap as they did in their image."""
+        """Append the pasted instances; their masks may overlap as in their own image."""
         masks = other['gt_masks'][chosen].astype(bool) & pasted
         bitmaps = _bitmaps(masks, pasted.shape)
         boxes = results['gt_bboxes']
@@ -121,7 +121,7 @@ class PanopticCopyPaste(BaseTransform):
 
 
 def _on_canvas(other: dict, size: tuple[int, int]) -> dict:
-    """The other image's arrays cut or filled to (height, width), and ``areas`` of its masks before that."""
+    """Crop or pad the other image's arrays to (height, width), and add ``areas``, those of its masks before."""
     height, width = size
     fill = dict(img=0, gt_seg_map=VOID_LABEL, gt_masks=0)
     masks = other['gt_masks'].masks
@@ -138,7 +138,7 @@ def _on_canvas(other: dict, size: tuple[int, int]) -> dict:
 
 
 def _seen(masks: np.ndarray, sample: dict) -> np.ndarray:
-    """Pixels that show each instance, bool of shape (n, H, W): those of its mask of its class in the semantic map."""
+    """Visible pixels of each instance, bool of shape (n, H, W): its mask where the semantic map has its class."""
     masks = masks.astype(bool)
     return (
         masks & (sample['gt_seg_map'] == sample['gt_bboxes_labels'][:, None, None]) if 'gt_seg_map' in sample else masks
@@ -146,7 +146,7 @@ def _seen(masks: np.ndarray, sample: dict) -> np.ndarray:
 
 
 def _clear(semantic: np.ndarray, left: np.ndarray, labels: np.ndarray, kept: np.ndarray) -> None:
-    """Make void, in place, what is left of dropped instances where no other one of the class is."""
+    """Make remaining pixels of dropped instances void, in place, except those of kept instances of the same class."""
     for place in np.flatnonzero(~kept):
         same = kept & (labels == labels[place])
         shown = left[place] & (semantic == labels[place]) & ~left[same].any(axis=0)

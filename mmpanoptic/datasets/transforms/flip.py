@@ -7,10 +7,10 @@ from mmpanoptic.registry import TRANSFORMS
 
 @TRANSFORMS.register_module()
 class RandomFlip(mmdet.datasets.transforms.RandomFlip):
-    """mmdet's transform of that name, of which a row or a column of pixels can be packed as well.
+    """mmdet's transform of that name, whose result can also be packed if it is a single row or column of pixels.
 
-    A flipped image is a view with negative strides. One of a single row or column is contiguous all the same for numpy,
-    so that it would come to torch as it is, which cannot take it.
+    A flipped image is a view with negative strides, which torch refuses. numpy considers such a view of a single row or
+    column contiguous, so packing would not copy it.
 
     Args:
         args, kwargs: See :class:`mmdet.datasets.transforms.RandomFlip`.

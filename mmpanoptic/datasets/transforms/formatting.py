@@ -1,4 +1,4 @@
-"""Packing."""
+"""Packing of samples."""
 
 import torch
 from mmdet.datasets.transforms import PackDetInputs
@@ -14,17 +14,17 @@ class PackPanopticInputs(PackDetInputs):
 
     ``data_samples.gt_panoptic_seg`` is a :obj:`PixelData` whose ``sem_seg`` of shape (1, H, W) holds the ids of the
     panoptic PNG (int32, void 0) at the original size; its metainfo has ``segments_info`` (in the JSON's order) and
-    ``sample_idx``, the sample's place in the dataset.
+    ``sample_idx``, the sample's index in the dataset.
 
     Raises:
-        DatasetError: If, in training, the semantic map is not of the image's size: a transform before, such as one that
-            mixes images, has changed the image alone.
+        DatasetError: If, in training, the semantic map does not have the image's size: an earlier transform, such as
+            one that mixes images, has changed only the image.
     """
 
     def transform(self, results: dict) -> dict:
         """Pack ``results`` into ``inputs`` (3, H, W) and ``data_samples``."""
         semantic = results.get('gt_seg_map')
-        # In testing, annotations are of the original size, and the panoptic map is among them.
+        # In testing, annotations have the original size and include the panoptic map.
         if semantic is not None and 'gt_panoptic_map' not in results and semantic.shape != results['img'].shape[:2]:
             sizes = [f'{height}x{width}' for height, width in (semantic.shape, results['img'].shape[:2])]
             raise DatasetError(

@@ -17,14 +17,14 @@ VOID_LABEL = 255
 
 @TRANSFORMS.register_module()
 class LoadImageFromFile(MMCVLoadImageFromFile):
-    """mmcv's loader with errors that name the file: missing, truncated, unreadable, or not of the annotated size.
+    """mmcv's loader with errors that name the file.
 
-    ``ignore_empty=True`` does not apply: a training that silently skips broken images is not the one that was asked
-    for. The size is read from the header: what is of another one than annotated, or larger than is allowed
+    ``ignore_empty=True`` has no effect, because a training must not skip broken images silently. The size is read from
+    the header: an image whose size is not the annotated one, or larger than allowed
     (:func:`~mmpanoptic.formats.images.set_max_pixels`), is not decoded.
 
     Raises:
-        DatasetError: As above.
+        DatasetError: If a file is missing, truncated, unreadable, too large, or not of the annotated size.
     """
 
     def transform(self, results: dict) -> dict:
@@ -34,7 +34,7 @@ class LoadImageFromFile(MMCVLoadImageFromFile):
         check_complete(data, path)
         annotated = results.get('height'), results.get('width')
         claimed = image_size(data, path)
-        if claimed != annotated[::-1]:  # before it is decoded, which may turn it
+        if claimed != annotated[::-1]:  # before decoding, which may rotate the image
             _check_annotated(claimed, annotated, path)
         with decoding(path):
             image = mmcv.imfrombytes(data, flag=self.color_type, backend=self.imdecode_backend)
@@ -57,10 +57,10 @@ def _check_annotated(size: tuple[int, int], annotated: tuple[int | None, int | N
 
 @TRANSFORMS.register_module()
 class LoadAnnotations(MMDetLoadAnnotations):
-    """mmdet's loader of boxes, labels and masks, which looks at the masks before pycocotools does.
+    """mmdet's loader of boxes, labels and masks, which checks masks before pycocotools reads them.
 
     Raises:
-        DatasetError: If a mask is none of its image, see :func:`~mmpanoptic.formats.masks.check_mask`.
+        DatasetError: If a mask is not valid for its image, see :func:`~mmpanoptic.formats.masks.check_mask`.
     """
 
     def _process_masks(self, results: dict) -> list:
@@ -74,20 +74,20 @@ class LoadAnnotations(MMDetLoadAnnotations):
 class LoadPanopticAnnotations(LoadAnnotations):
     """Boxes, labels, masks, the semantic map and the panoptic map from one pass over the panoptic PNG.
 
-    Adds ``gt_bboxes``, ``gt_bboxes_labels``, ``gt_ignore_flags`` (crowds), ``gt_masks`` (:obj:`BitmapMasks`; decoded
-    from the instances JSON where the dataset has one), ``gt_seg_map`` (H, W) uint8 of contiguous labels with void 255,
-    and ``gt_panoptic_map`` (H, W) int32 of the PNG's ids with void 0.
+    It adds ``gt_bboxes``, ``gt_bboxes_labels``, ``gt_ignore_flags`` (crowds), ``gt_masks`` (:obj:`BitmapMasks`, decoded
+    from the instances JSON if the dataset has one), ``gt_seg_map`` (H, W) uint8 of contiguous labels with void 255, and
+    ``gt_panoptic_map`` (H, W) int32 of the PNG's ids with void 0.
 
-    ``gt_panoptic_map`` is for evaluation: geometric transforms do not touch it, so it keeps the original size. Training
-    pipelines switch it off.
+    ``gt_panoptic_map`` is for evaluation: geometric transforms do not change it, so it keeps the original size.
+    Training pipelines switch it off.
 
     Args:
-        with_bbox, with_label, with_mask, with_seg: What to add.
+        with_bbox, with_label, with_mask, with_seg: Whether to add boxes, labels, masks and ``gt_seg_map``.
         with_panoptic: Whether to add ``gt_panoptic_map``.
         backend_args: Storage backend, see :mod:`mmengine.fileio`.
 
     Raises:
-        DatasetError: If the PNG is missing, truncated, of another size than the image, or has ids that
+        DatasetError: If the PNG is missing or truncated, differs from the image in size, or has ids that
             ``segments_info`` lacks.
     """
 

@@ -10,9 +10,9 @@ from mmpanoptic.registry import TRANSFORMS
 
 @TRANSFORMS.register_module()
 class Resize(mmdet.datasets.transforms.Resize):
-    """mmdet's transform of that name, for images of which it would leave nothing as well.
+    """mmdet's transform of that name, whose result has at least one row and one column.
 
-    An image of 3x5000 pixels that is to be at most 288 pixels long would have 0 rows: it gets one.
+    With mmdet's transform, an image of 3x5000 pixels that is resized to a length of 288 pixels would have 0 rows.
 
     Args:
         args, kwargs: See :class:`mmdet.datasets.transforms.Resize`.

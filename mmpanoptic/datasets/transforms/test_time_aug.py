@@ -1,4 +1,4 @@
-"""mmcv's test-time augmentation with groups of transforms that have names."""
+"""mmcv's test-time augmentation with named groups of transforms."""
 
 import mmcv.transforms
 
@@ -9,7 +9,7 @@ from ..pipelines import Groups, groups_of
 
 @TRANSFORMS.register_module()
 class TestTimeAug(mmcv.transforms.TestTimeAug):
-    """Makes the views of an image: one for each combination of one transform from each group.
+    """Make the views of an image, one for each combination of one transform per group.
 
     Args:
         transforms: Groups of transforms, which may have names: see :func:`~mmpanoptic.datasets.pipelines.groups_of`.

@@ -38,8 +38,9 @@ class CocoInstanceDataset(CocoPanopticDataset):
         """Read and check the annotations.
 
         Returns:
-            One dict per image, in the order of the file's ``images``: ``img_path``, ``img_id``, ``height``, ``width``,
-            ``seg_map_path`` (None) and ``instances`` (see :func:`~mmpanoptic.formats.instances_json.load_instances`).
+            One dict per image, in the order of the file's ``images``, with ``img_path``, ``img_id``, ``height``,
+            ``width``, ``seg_map_path`` (None) and ``instances`` (see
+            :func:`~mmpanoptic.formats.instances_json.load_instances`).
         """
         path = self.ann_file
         data = with_used_categories(read_json(path, self.backend_args), path)

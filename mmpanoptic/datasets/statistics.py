@@ -19,7 +19,7 @@ def statistics_of(found: Inspection) -> dict[str, Any]:
     """Statistics of one dataset, as plain values.
 
     Returns:
-        ``ann_file``; ``images``; ``image_sizes`` ([height, width]: smallest, median and largest of each);
+        ``ann_file``; ``images``; ``image_sizes`` (smallest, median and largest height and width);
         ``things`` and ``stuff`` (segments, without crowds) and ``crowds``; ``void`` and ``crowd_area`` (shares of all
         pixels, None without panoptic maps); ``without_things`` and ``without_segments`` (images); ``thing_sizes``
         (number of things by ``OBJECT_SIZES``) and ``thing_pixels`` (:data:`QUANTILES` of their pixels, None without a

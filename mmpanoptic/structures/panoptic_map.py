@@ -88,7 +88,7 @@ def ids_to_runs(ids: np.ndarray, known: Sequence[int]) -> tuple[np.ndarray, np.n
     """Replace segment ids by their positions in a list, as runs of pixels; see :func:`ids_to_indices`.
 
     Returns:
-        Index and length of each run in reading order, both of shape (runs,): ``np.repeat(*runs)`` is the flat map.
+        Index and length of each run in reading order, both of shape (runs,). ``np.repeat(*runs)`` is the flat map.
     """
     values = ids.ravel()
     starts = run_starts(values)
@@ -103,7 +103,7 @@ def ids_to_indices(ids: np.ndarray, known: Sequence[int]) -> np.ndarray:
         known: The ids that may occur besides void, without repetition.
 
     Returns:
-        Map of shape (H, W), uint8 (uint16 from 255 ids on): 0 where void, i + 1 where ``ids == known[i]``.
+        Map of shape (H, W), uint8 (uint16 from 255 ids on), 0 where void and i + 1 where ``ids == known[i]``.
 
     Raises:
         KeyError: If an id occurs that is neither void nor known; its argument is the smallest such id.

@@ -75,8 +75,8 @@ def training_map(sample: DetDataSample, void: int = 255) -> tuple[np.ndarray, li
         void: Value of void in ``gt_sem_seg``.
 
     Returns:
-        Ids, int32 of shape (H, W), void 0, and the segments with ``id``, ``label`` and ``iscrowd``: first ignored
-        instances, then other instances, then classes. Pixels of a thing class without an instance form one segment.
+        Ids, int32 of shape (H, W), void 0, and the segments with ``id``, ``label`` and ``iscrowd``. Ignored instances
+        come first, then other instances, then classes. Pixels of a thing class without an instance form one segment.
     """
     semantic = map_of(sample.gt_sem_seg).astype(np.int32)
     ids = np.where(semantic == void, 0, semantic + 1)

@@ -133,7 +133,7 @@ def draw_silhouette(rng: Rng, name: str, height: int, rim: int = 1) -> np.ndarra
         rim: Width of the outline in pixels; it lies inside the silhouette.
 
     Returns:
-        uint8 of shape (h, w): ``OUTSIDE``, ``FILL``, ``DETAIL`` or ``OUTLINE``.
+        Codes ``OUTSIDE``, ``FILL``, ``DETAIL`` and ``OUTLINE``, uint8 of shape (h, w).
     """
     codes = np.pad(SILHOUETTES[name](rng, height), 1)
     inside = cv2.erode((codes > 0).astype(np.uint8), np.ones((3, 3), np.uint8), iterations=rim)

@@ -29,7 +29,7 @@ class PackPanopticInputs(PackDetInputs):
             sizes = [f'{height}x{width}' for height, width in (semantic.shape, results['img'].shape[:2])]
             raise DatasetError(
                 f'{results["img_path"]}: gt_seg_map is {sizes[0]} (height x width) where the image is {sizes[1]}: a '
-                'transform of the pipeline does not know it, leave that one out (or load with_panoptic in testing)'
+                'transform of the pipeline does not change it, remove that one (or load with_panoptic in testing)'
             )
         packed = super().transform(results)
         if 'gt_panoptic_map' in results:

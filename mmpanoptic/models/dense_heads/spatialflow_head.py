@@ -165,7 +165,7 @@ class SpatialFlowHead(RetinaHead):
                 'are added to the features of every stage, the first included'
             )
         if self.stacked_convs < 1:
-            raise ValueError('stacked_convs must be 1 at least: there is nothing to flow without a stage')
+            raise ValueError('stacked_convs must be at least 1: flows start at a stage')
         if self.num_panoptic_levels < 0:
             raise ValueError(f'num_panoptic_levels {self.num_panoptic_levels} is below 0')
         for name, stages in self.num_stages.items() if self.num_panoptic_levels else ():

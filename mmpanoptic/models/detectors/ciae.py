@@ -97,8 +97,8 @@ class CIAE(PanopticDetector, SingleStageDetector):
             rescale: Whether to return results at the original size.
 
         Returns:
-            Evidence whose instances have ``embeddings`` and, except with ``oracle``, ``points``: column and row, at the
-            size of the output, of the pixel that each query was read at.
+            Evidence whose instances have ``embeddings`` and, except with ``oracle``, ``points``. A point is the column
+            and row, at the size of the output, of the pixel that the query was read at.
 
         Raises:
             UserError: If the oracle lacks the ground truth.

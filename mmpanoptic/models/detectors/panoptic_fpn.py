@@ -53,7 +53,7 @@ class PanopticFPN(PanopticDetector, TwoStagePanopticSegmentor):
         if self.with_rpn != self.with_roi_head or self.with_roi_head != (self.num_things_classes > 0):
             what = 'some class is a thing' if self.num_things_classes else 'no class is a thing'
             raise ValueError(
-                f'{what}: rpn_head and roi_head find things, leave both out (None) where there are none, and only there'
+                f'{what}: rpn_head and roi_head are needed with thing classes, and must both be None without them'
             )
 
     def extract_feats(self, batch_inputs: Tensor) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:

@@ -61,7 +61,7 @@ class SpatialFlow(PanopticDetector, SingleStageDetector):
         summed = getattr(self.semantic_head, 'num_levels', given)  # heads without it take the levels that they need
         if not given == pooled == summed:
             raise ValueError(
-                f'levels of things and stuff must be as many everywhere: num_panoptic_levels is {given} in bbox_head, '
+                f'numbers of levels of things and stuff must be equal: num_panoptic_levels is {given} in bbox_head, '
                 f'mask_roi_extractor has {pooled} featmap_strides, num_levels is {summed} in semantic_head'
             )
         if self.train_cfg:

@@ -1,4 +1,4 @@
-"""What all fusion heads have in common."""
+"""Base of all fusion heads."""
 
 from abc import abstractmethod
 from typing import Any
@@ -59,10 +59,10 @@ class BaseFusionHead(BasePanopticFusionHead):
             evidence: What was found in each image.
 
         Returns:
-            For each image ``sem_seg``, int32 of shape (1, H, W) on the device of the evidence: ``label +
+            For each image ``sem_seg``, int32 of shape (1, H, W) on the device of the evidence. Its values are ``label +
             INSTANCE_OFFSET * k`` for the k-th thing (k = 1, 2, ...), the label for stuff, ``num_classes`` for void. Its
-            metainfo ``segments_info`` lists the map's segments: dict(id, label, score, instance) and what
-            ``with_confidence`` adds; ``instance`` is an index into the given instances, None for stuff.
+            metainfo ``segments_info`` lists the map's segments as dicts with ``id``, ``label``, ``score``,
+            ``instance`` (index into the given instances, None for stuff) and the entries that ``with_confidence`` adds.
 
         Raises:
             UserError: If the evidence is of a kind that this head cannot fuse.

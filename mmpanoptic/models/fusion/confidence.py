@@ -26,7 +26,7 @@ def sample_pixels(panoptic: Tensor, ids: Tensor, samples: int = SAMPLES) -> tupl
         samples: Number of pixels per segment, K.
 
     Returns:
-        Indices into the flattened map, int64 of shape (n, K), and whether they count, bool of shape (n, K): if a
+        Indices into the flattened map, int64 of shape (n, K), and whether they count, bool of shape (n, K). If a
         segment has fewer than K pixels, each pixel counts once.
     """
     if panoptic.device.type == 'cpu':  # sorting takes ten times as long as looking for some ids

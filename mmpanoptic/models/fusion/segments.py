@@ -32,7 +32,7 @@ def list_segments(
         more: Further values of the instances by name, N values each.
 
     Returns:
-        One dict per segment, things first: ``id`` in the map, ``label``, ``score`` (None for stuff), ``instance``
+        One dict per segment, things first, with ``id`` in the map, ``label``, ``score`` (None for stuff), ``instance``
         (index among the N instances, None for stuff) and, for things, the values in ``more``.
     """
     things = [

@@ -40,7 +40,7 @@ def stuff_labels(stuff: StuffLogits | StuffLabels, num_things: int, num_stuff: i
         num_stuff: Number of stuff classes S.
 
     Returns:
-        Integers of shape (H, W), int64: 0 to S - 1, S for none.
+        Classes 0 to S - 1, S for none, int64 of shape (H, W).
 
     Raises:
         ValueError: If the number of logits is not the one that their ``channels`` means.

@@ -111,7 +111,7 @@ def count_sources(level_features: Tensor, assigned: Tensor) -> Tensor:
         assigned: Level that FPN would assign each RoI to, of shape (R,).
 
     Returns:
-        Counts of shape (L, L), int64: row a, column l is the number of elements that RoIs assigned to level a take from
+        Counts of shape (L, L), int64. Row a, column l is the number of elements that RoIs assigned to level a take from
         level l. A row divided by its sum is a line of figure 3 of PANet.
     """
     num_levels = level_features.size(1)

@@ -13,7 +13,7 @@ class CoordConvModule(ConvModule):
 
     Args:
         in_channels: Channels of the input, without the coordinates.
-        *args, **kwargs: As for ConvModule.
+        args, kwargs: As for ConvModule.
     """
 
     def __init__(self, in_channels: int, *args, **kwargs) -> None:

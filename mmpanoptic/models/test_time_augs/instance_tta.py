@@ -97,8 +97,8 @@ class InstanceTTAModel(BaseTTAModel):
                 which are lists of images.
 
         Returns:
-            The samples of the first view, with ``pred_instances`` in pixels of the image: ``bboxes`` (N, 4), ``scores``
-            and ``labels`` (N,) and, from a detector with a mask head, ``masks`` (N, H, W) bool.
+            The samples of the first view, with ``pred_instances`` in pixels of the image. These have ``bboxes`` (N, 4),
+            ``scores`` and ``labels`` (N,) and, from a detector with a mask head, ``masks`` (N, H, W) bool.
         """
         frames = self.common_frames(data)
         views, boxes = [], []

@@ -147,8 +147,8 @@ class PanopticTTAModel(InstanceTTAModel):
         found = predict(features, metas, True)
         if as_logits and not all(isinstance(stuff, StuffLogits) for stuff in found):
             raise UserError(
-                f'{type(head).__name__} gives {type(found[0]).__name__}, of which several views have no average: give '
-                'it a method predict_logits'
+                f'{type(head).__name__} gives {type(found[0]).__name__}, which cannot be averaged over views: give it '
+                'a method predict_logits'
             )
         return [unflip(stuff, meta) for stuff, meta in zip(found, metas, strict=True)]
 

@@ -74,5 +74,5 @@ def test_stuff_alone_by_the_semantic_branch():
 def test_things_need_their_heads(heads):
     config = config_of(SYSTEMS[0], things=2, stuff=2)
     config.model.update(heads)
-    with pytest.raises(UserError, match='some class is a thing: rpn_head and roi_head find things'), building(config):
+    with pytest.raises(UserError, match='some class is a thing: rpn_head and roi_head are needed'), building(config):
         build_model(config)

@@ -305,7 +305,7 @@ def test_labels_of_several_views_have_no_average():
     model = build()
     model.module.semantic_head = LabelHead()
     assert len(predict(model, view())) == 1
-    with pytest.raises(UserError, match='LabelHead gives StuffLabels, of which several views have no average'):
+    with pytest.raises(UserError, match='LabelHead gives StuffLabels, which cannot be averaged over views'):
         model.predict_semantics((), [dict(ori_shape=(4, 5))], as_logits=True)
 
 

@@ -94,7 +94,7 @@ class HeuristicFusion(BaseFusionHead):
             sizes['masks'] = tuple(instances.masks.shape[1:])
         if any(found != size for found in sizes.values()):
             raise ValueError(
-                f'the panoptic map to make is of size {size} (height, width), what it is made of has others: {sizes}'
+                f'the panoptic map is to be of size {size} (height, width), but its evidence has other sizes: {sizes}'
             )
         if not len(instances):
             no_masks = semantic.new_zeros((0, *semantic.shape), dtype=torch.bool)
@@ -128,7 +128,7 @@ class HeuristicFusion(BaseFusionHead):
             grouped = groups.group_pixels(self._planes(instances), semantic)
             values, pasted, stuff = self._decide(grouped, labels, order)
             return torch.from_numpy(values).to(semantic.device)[grouped.group], pasted, stuff
-        # A component is no union of groups. OpenCV finds them, on the CPU.
+        # A component is not a union of groups, so OpenCV finds components on the CPU.
         grouped = groups.group_pixels([groups.pack_masks(instances.masks)], semantic, on_cpu=True)
         values, pasted = groups.paste_instances(grouped, labels, order, self.overlap_thr, self.num_classes)
         panoptic, semantic_on_cpu = (torch.from_numpy(found)[grouped.group] for found in (values, grouped.labels))

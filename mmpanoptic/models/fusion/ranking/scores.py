@@ -28,7 +28,7 @@ STRIP_PIXELS, GPU_STRIP_PIXELS = 2**18, 2**21
 
 
 def sample_at_centres(maps: Tensor, grid: tuple[int, int]) -> Tensor:
-    """Values of maps of shape (..., H, W) at the centres of a grid's cells, of shape (..., *grid)."""
+    """Values of maps of shape (..., H, W) at the centres of a grid's cells, of shape ``(..., *grid)``."""
     if tuple(maps.shape[-2:]) == tuple(grid):
         return maps
     rows, columns = _pixels_at_centres(maps.shape[-2:], grid, maps.device)

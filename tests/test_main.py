@@ -36,6 +36,14 @@ def test_every_tool_has_a_command():
         assert found[name].name == script
 
 
+def test_a_shell_script_without_a_comment_has_an_empty_summary(tmp_path):
+    script = tmp_path / 'dist_score.sh'
+    script.write_text('#!/usr/bin/env bash\n\ntorchrun "$@"\n')
+    assert summary(script) == ''
+    script.write_text('#!/usr/bin/env bash\n# Score on several machines.\ntorchrun "$@"\n')
+    assert summary(script) == 'Score on several machines.'
+
+
 def test_the_help_says_what_each_tool_does(capsys, monkeypatch):
     for arguments in ([], ['--help'], ['help']):
         monkeypatch.setattr(sys, 'argv', ['mmpanoptic', *arguments])

@@ -82,7 +82,7 @@ def rated_segments(counts: Counts, scores: Mapping[tuple[Any, int], float], imag
     matched[overlaps.pred[matching.pair]] = True
     same = np.bincount(overlaps.pred, overlaps.pixels * counts.same_class, len(matched))
     seen = np.bincount(overlaps.pred, overlaps.pixels * (overlaps.gt > 0), len(matched))
-    keys = [(image_ids[image], int(one)) for image, one in zip(counts.pred_image, counts.pred_id, strict=True)]
+    keys = [(image_ids[image], int(segment)) for image, segment in zip(counts.pred_image, counts.pred_id, strict=True)]
     kept = [
         place
         for place in range(2, len(keys))

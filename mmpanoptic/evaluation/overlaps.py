@@ -101,11 +101,11 @@ def _pairs(gt_ids: Tensor, pred_map: Tensor) -> tuple[np.ndarray, np.ndarray, np
 def _checked_ids(segments: Sequence[Mapping[str, Any]], void: int, whose: str, error: type[UserError]) -> list[int]:
     """Ids of segments that are sorted by id; checks that they are distinct, fit into 24 bits and are not void."""
     ids = [s['id'] for s in segments]
-    for before, this in zip([None, *ids], ids, strict=False):
-        if this == before:
-            raise error(f'{whose} lists segment id {this} twice: give every segment an id of its own')
-        if this == void or not 0 <= this <= MAX_ID:
-            raise error(f'{whose} lists segment id {this}: ids lie between 0 and {MAX_ID}, and {void} is void')
+    for before, segment_id in zip([None, *ids], ids, strict=False):
+        if segment_id == before:
+            raise error(f'{whose} lists segment id {segment_id} twice: give every segment an id of its own')
+        if segment_id == void or not 0 <= segment_id <= MAX_ID:
+            raise error(f'{whose} lists segment id {segment_id}: ids lie between 0 and {MAX_ID}, and {void} is void')
     return ids
 
 

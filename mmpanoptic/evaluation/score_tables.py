@@ -75,7 +75,7 @@ def against_table(result: Mapping[str, Any]) -> str:
     other, spans = result['against'], result.get('difference')
     table = _table('', 'PQ', 'against', 'gain', *(['from .. to', 'better in'] if spans else []))
     for group in GROUPS:
-        first, second = (100 * one['scores'][group]['pq'] for one in (result, other))
+        first, second = (100 * scored['scores'][group]['pq'] for scored in (result, other))
         certain = []
         if spans:
             better = spans[group]['pq']['better']
@@ -83,7 +83,7 @@ def against_table(result: Mapping[str, Any]) -> str:
         table.add_row(group, f'{first:.2f}', f'{second:.2f}', f'{first - second:+.2f}', *certain)
     causes = _table('lost by', 'points', 'against', 'gain')
     for cause in LOSSES:
-        first, second = (one['account']['All']['points'][cause] for one in (result, other))
+        first, second = (scored['account']['All']['points'][cause] for scored in (result, other))
         if first or second:
             causes.add_row(cause, f'{first:.2f}', f'{second:.2f}', f'{second - first:+.2f}')
     return render(table) + '\n' + render(causes)

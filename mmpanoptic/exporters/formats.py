@@ -120,7 +120,7 @@ def semantic_image(item: Item, categories: Categories, options: Options) -> tupl
 
 
 def write_semantic(folder: Path, results: Iterable[tuple[str, bytes]], categories: Categories, _: Options) -> None:
-    """Write semantic/*.png and categories.json."""
+    """Write ``semantic/*.png`` and ``categories.json``."""
     taken: set[str] = set()
     for name, png in results:
         _put(folder / 'semantic' / with_suffix(name, '.png', taken), png)
@@ -170,7 +170,7 @@ def yolo_image(item: Item, categories: Categories, options: Options) -> tuple[st
 
 
 def write_yolo(folder: Path, results: Iterable[tuple[str, str]], categories: Categories, options: Options) -> None:
-    """Write labels/SPLIT/*.txt and data.yaml."""
+    """Write ``labels/SPLIT/*.txt`` and ``data.yaml``."""
     taken: set[str] = set()
     for name, text in results:
         _put(folder / 'labels' / options.split / with_suffix(name, '.txt', taken), text)

@@ -44,14 +44,14 @@ def load_coco(
     if data['annotations']:
         load_instances(data, path, known, images, None, need_masks=score_masks)
         size_of = {image['id']: (image['height'], image['width']) for image in images}
-        data['annotations'] = [one for one in data['annotations'] if one['image_id'] in size_of]
-        for one in data['annotations']:
-            where = f'{path}: annotation {one.get("id")!r} of image {one["image_id"]!r}'
-            check_types(one, dict(id=(int, str), area=(int, float)), where)
-            one.setdefault('iscrowd', 0)  # which pycocotools takes for granted
+        data['annotations'] = [annotation for annotation in data['annotations'] if annotation['image_id'] in size_of]
+        for annotation in data['annotations']:
+            where = f'{path}: annotation {annotation.get("id")!r} of image {annotation["image_id"]!r}'
+            check_types(annotation, dict(id=(int, str), area=(int, float)), where)
+            annotation.setdefault('iscrowd', 0)  # which pycocotools takes for granted
             if score_masks:
-                _check_scorable(one['segmentation'], size_of[one['image_id']], where)
-        refuse_repeats((one['id'] for one in data['annotations']), f'{path}: annotation id')
+                _check_scorable(annotation['segmentation'], size_of[annotation['image_id']], where)
+        refuse_repeats((annotation['id'] for annotation in data['annotations']), f'{path}: annotation id')
     return _indexed(data)
 
 
@@ -76,8 +76,8 @@ def load_cocos(paths: Sequence[str], *args, **kwargs) -> COCO:
             raise DatasetError(f'{paths[0]} and {path} have other `categories`: list the same ones in the same order')
     images = [image for part in parts for image in part.dataset['images']]
     refuse_repeats((image['id'] for image in images), f'{" and ".join(paths)}: image id')
-    annotations = [one for part in parts for one in part.dataset['annotations']]
-    numbered = [dict(one, id=number) for number, one in enumerate(annotations, 1)]
+    annotations = [annotation for part in parts for annotation in part.dataset['annotations']]
+    numbered = [dict(annotation, id=number) for number, annotation in enumerate(annotations, 1)]
     return _indexed(dict(first.dataset, images=images, annotations=numbered))
 
 
@@ -93,5 +93,5 @@ def _indexed(data: dict) -> COCO:
 def _check_scorable(mask: list | dict, size: tuple[int, int], where: str) -> None:
     """Refuse masks that training ignores but pycocotools cannot take."""
     check_mask(mask, *size, where)
-    if isinstance(mask, list) and not (mask and all(len(one) >= 6 and len(one) % 2 == 0 for one in mask)):
+    if isinstance(mask, list) and not (mask and all(len(polygon) >= 6 and len(polygon) % 2 == 0 for polygon in mask)):
         raise DatasetError(f'{where} has a polygon of fewer than three points, or none: write [x1, y1, ...]')

@@ -27,13 +27,19 @@ def unused_parent(data: dict) -> dict | None:
         data: Contents of the file. If ``categories`` is malformed, the result is None; the later checks refuse it.
     """
     categories, annotations = data.get('categories'), data.get('annotations') or []
-    if not isinstance(categories, list) or not all(isinstance(one, dict) for one in categories):
+    if not isinstance(categories, list) or not all(isinstance(category, dict) for category in categories):
         return None
-    parents = [one for one in categories if one.get('id') == 0 and one.get('supercategory') == 'none']
-    others = [one for one in categories if one not in parents]
-    if len(parents) != 1 or not others or any(one.get('supercategory') != parents[0].get('name') for one in others):
+    parents = [
+        category for category in categories if category.get('id') == 0 and category.get('supercategory') == 'none'
+    ]
+    others = [category for category in categories if category not in parents]
+    if (
+        len(parents) != 1
+        or not others
+        or any(category.get('supercategory') != parents[0].get('name') for category in others)
+    ):
         return None
-    used = any(isinstance(one, dict) and one.get('category_id') == 0 for one in annotations)
+    used = any(isinstance(annotation, dict) and annotation.get('category_id') == 0 for annotation in annotations)
     return None if used else parents[0]
 
 
@@ -52,7 +58,7 @@ def with_used_categories(data: dict, path: str) -> dict:
         return data
     name = parent.get('name')
     print_log(f'{path}: category {name!r} is the parent of all others and unused: no class', 'current')
-    return {**data, 'categories': [one for one in data['categories'] if one is not parent]}
+    return {**data, 'categories': [category for category in data['categories'] if category is not parent]}
 
 
 def parse_things(data: dict, path: str) -> list[Category]:

@@ -39,7 +39,7 @@ def check_types(entry: dict, types: Types, where: str) -> None:
         if not isinstance(value, of) or (isinstance(value, (bool, float)) and not _is_number(value)):
             if key not in entry:
                 raise DatasetError(f'{where} lacks `{key}`: add it')
-            wanted = ' or '.join(one.__name__ for one in (of if isinstance(of, tuple) else (of,)))
+            wanted = ' or '.join(kind.__name__ for kind in (of if isinstance(of, tuple) else (of,)))
             raise DatasetError(f'{where} has {key} {entry[key]!r}: write {wanted}')
         if key == 'file_name' and entry[key].splitlines() not in ([], [value]):
             raise DatasetError(f'{where} has file_name {value!r}, with line breaks in it: name the file without')

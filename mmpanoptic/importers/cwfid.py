@@ -1,6 +1,6 @@
 """The Crop/Weed Field Image Dataset: 60 images of carrots and weeds, with a YAML of polygons for each.
 
-Format: https://github.com/cwfid/dataset (annotations/*.yaml, train_test_split.yaml). The data may be used for
+Format: https://github.com/cwfid/dataset (``annotations/*.yaml``, ``train_test_split.yaml``). The data may be used for
 non-commercial research.
 """
 

@@ -44,7 +44,7 @@ class CocoOptions:
         of_pycocotools = [metric for metric in metrics if metric != 'proposal_fast']
         self.iou_thrs = _ious(iou_thrs)
         nums = list(proposal_nums)
-        ascending = nums == sorted(set(nums)) and all(type(one) is int and one > 0 for one in nums)
+        ascending = nums == sorted(set(nums)) and all(type(limit) is int and limit > 0 for limit in nums)
         if not (ascending and (len(nums) == 3 if of_pycocotools else nums)):
             wanted = 'three ascending numbers' if of_pycocotools else 'ascending numbers'
             raise _refusal(f'proposal_nums is {tuple(nums)}: {wanted} are needed, such as (100, 300, 1000)')

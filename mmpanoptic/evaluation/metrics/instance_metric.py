@@ -182,7 +182,7 @@ class InstanceMetric(CocoMetric):
             if not found:
                 continue
             if kind == 'segm':
-                found = [{key: value for key, value in one.items() if key != 'bbox'} for one in found]
+                found = [{key: value for key, value in result.items() if key != 'bbox'} for result in found]
             with printed_to_log(MMLogger.get_current_instance()):
                 evaluation = COCOeval(self._coco_api, self._coco_api.loadRes(found), kind)
                 evaluation.params.catIds, evaluation.params.imgIds = self.cat_ids, self.img_ids

@@ -58,7 +58,10 @@ def read_instances(
         check_types(entry, types, where)
         for key, known in (('image_id', size_of), ('category_id', label_of)):
             if entry[key] not in known:
-                raise UserError(f'{where} has {key} {entry[key]!r}, which the ground truth lacks: score what fits it')
+                raise UserError(
+                    f'{where} has {key} {entry[key]!r}, which the ground truth lacks: give instances of its images and '
+                    'its thing classes'
+                )
         if entry['score'] < score_thr:
             continue
         height, width = size_of[entry['image_id']]

@@ -60,7 +60,7 @@ def check_pixels(height: int, width: int, name: str) -> None:
         DatasetError: Naming the size and the limit.
     """
     if min(height, width) < 1:
-        raise DatasetError(f'{name} is {height}x{width} (height x width): an image has pixels')
+        raise DatasetError(f'{name} is {height}x{width} (height x width): an image needs at least one pixel')
     if height * width > max_pixels():
         raise _too_large(name, f'to be {height}x{width} (height x width)')
 

@@ -269,7 +269,7 @@ def parse_segments(annotation: PanopticAnnotation, category_of: Mapping[Id, Cate
         if segment['area'] <= 0 or min(segment['bbox'][2:]) <= 0:
             raise DatasetError(
                 f'{shown} has area {segment["area"]!r} and bbox {segment["bbox"]!r}: write its number of pixels, and '
-                '[x, y, width, height] in pixels; a segment without pixels is none'
+                '[x, y, width, height] in pixels; leave out segments without pixels'
             )
         if not 0 < segment['id'] <= MAX_ID:
             raise DatasetError(

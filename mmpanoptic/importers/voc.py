@@ -139,7 +139,9 @@ def _load(size: tuple[int, int], stem: str, layout: _Layout) -> tuple[list[Shape
             (count, -kind) for kind, count in zip(*(part.tolist() for part in counts), strict=True) if kind != void
         ]
         if not kinds:
-            raise DatasetError(f'{object_file}: object {value} has no class in {class_file.name}: mend one of both')
+            raise DatasetError(
+                f'{object_file}: object {value} has no class in {class_file.name}: mend one of the files'
+            )
         label_of_object[value] = layout.label_of[-max(kinds)[1]]
     return shapes + shapes_of_map(objects, label_of_object), []
 

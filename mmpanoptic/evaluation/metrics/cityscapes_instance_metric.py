@@ -164,6 +164,6 @@ def _check_names(paths: Iterable[str]) -> None:
     for path in paths:
         if (other := path_of.setdefault(osp.basename(path), path)) != path:
             raise UserError(
-                f'{other} and {path} have one name, by which their ground truth is found in seg_prefix: test each '
+                f'{other} and {path} have the same name, by which their ground truth is found in seg_prefix: test each '
                 'dataset by itself'
             )

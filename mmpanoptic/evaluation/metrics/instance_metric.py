@@ -221,7 +221,7 @@ class InstanceMetric(CocoMetric):
         if unknown:
             raise UserError(
                 f'{file} lacks image {min(unknown, key=str)!r} of the dataset: set `ann_file` of InstanceMetric to the '
-                'JSON of that'
+                "dataset's JSON"
             )
 
     def gt_to_coco_json(self, gt_dicts: Sequence[dict], outfile_prefix: str) -> str:

@@ -144,8 +144,8 @@ class PanopticMetric(BaseMetric):
         other = self._path_of.setdefault(sample['img_id'], sample['img_path'])
         if other != sample['img_path']:
             raise UserError(
-                f'{other} and {sample["img_path"]} have the image id {sample["img_id"]!r}, and {self._ann_file} knows '
-                'one image of it: drop ann_file of PanopticMetric, or give them ids of their own'
+                f'{other} and {sample["img_path"]} have the image id {sample["img_id"]!r}, and {self._ann_file} has '
+                'one image with it: drop ann_file of PanopticMetric, or give the images different ids'
             )
         self._check_classes()
         path = osp.join(self._seg_prefix, annotation['file_name'])

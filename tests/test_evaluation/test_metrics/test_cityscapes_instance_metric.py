@@ -195,7 +195,7 @@ def test_images_of_one_name_and_images_that_repeat(cityscapes_root: Path, tmp_pa
     assert 0 < metric.evaluate(2)['cityscapes/AP'] < build_and_score(cityscapes_root, first)
     metric = build(cityscapes_root)
     metric.process({}, [first, first | dict(img_path=f'/other/{Path(first["img_path"]).name}')])
-    with pytest.raises(UserError, match='have one name, by which their ground truth is found'):
+    with pytest.raises(UserError, match='have the same name, by which their ground truth is found'):
         metric.evaluate(2)
     metric = build(cityscapes_root, outfile_prefix=str(tmp_path / 'out'))
     metric.process({}, [first, first])

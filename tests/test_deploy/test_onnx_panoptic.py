@@ -1,5 +1,6 @@
 """What runs an ONNX file, and what refuses to write one."""
 
+import json
 import os
 import runpy
 import subprocess
@@ -146,17 +147,29 @@ def test_bytes_are_resized_as_opencv_does(height: int, width: int, rows: int, co
     )
 
 
-def test_the_tool(deployed: Deployed, tmp_path: Path):
-    meta = dict(dataset_meta=dict(classes=[one['name'] for one in CATEGORIES], categories=[
-        dict(one, label=label) for label, one in enumerate(CATEGORIES)
-    ]))  # fmt: skip
-    torch.save(dict(state_dict=deployed.model.state_dict(), meta=meta), tmp_path / 'model.pth')
-    options = 'model.panoptic_fusion_head.score_thr=0.1', 'model.panoptic_fusion_head.stuff_area_limit=64'
+OPTIONS = (
+    '--cfg-options',
+    'model.panoptic_fusion_head.score_thr=0.1',
+    'model.panoptic_fusion_head.stuff_area_limit=64',
+    'test_dataloader.dataset.pipeline.resize.scale=(144,96)',
+)
+
+
+@pytest.fixture(scope='module')
+def checkpoint(deployed: Deployed, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The weights of the model, as a training writes them."""
+    categories = [dict(one, label=label) for label, one in enumerate(CATEGORIES)]
+    meta = dict(dataset_meta=dict(classes=[one['name'] for one in CATEGORIES], categories=categories))
+    path = tmp_path_factory.mktemp('weights') / 'model.pth'
+    torch.save(dict(state_dict=deployed.model.state_dict(), meta=meta), path)
+    return path
+
+
+def test_the_tool(deployed: Deployed, checkpoint: Path, tmp_path: Path):
+    arguments = f'{PANOPTIC_FPN}.py', checkpoint, 'model.onnx', '--size', 96, 144, *OPTIONS
     done = run_tool(
-        'misc/export_onnx.py', f'{PANOPTIC_FPN}.py', 'model.pth', 'model.onnx', '--size', '96', '144', '--cfg-options',
-        *options, 'test_dataloader.dataset.pipeline.resize.scale=(144,96)', cwd=tmp_path,
-        env=tool_env(PYTHONPATH=os.environ.get('PYTHONPATH', '')),
-    )  # fmt: skip
+        'misc/export_onnx.py', *arguments, cwd=tmp_path, env=tool_env(PYTHONPATH=os.environ.get('PYTHONPATH', ''))
+    )
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith('model.onnx: ')
     assert 'Warning' not in done.stderr
@@ -164,6 +177,41 @@ def test_the_tool(deployed: Deployed, tmp_path: Path):
     result = OnnxPanoptic(tmp_path / 'model.onnx', threads=1)(image)
     assert np.mean(result.id_map == deployed.session()(image).id_map) >= 0.999
     assert [category['id'] for category in result.categories] == [one['id'] for one in CATEGORIES]
+
+
+def test_the_tool_that_compares(deployed: Deployed, checkpoint: Path, tmp_path: Path):
+    """Counts are those of the file's results, segment by segment; a folder and no image are told at once."""
+    (tmp_path / 'images').mkdir()
+    images = [blots(51, 90), blots(96, 144)]
+    for number, image in enumerate(images):
+        cv2.imwrite(str(tmp_path / f'images/{number}.png'), image[..., ::-1])
+    arguments = ('analysis_tools/compare_onnx.py', f'{PANOPTIC_FPN}.py', checkpoint, deployed.path, 'images')
+    env = tool_env(PYTHONPATH=os.environ.get('PYTHONPATH', ''))
+    done = run_tool(*arguments, '--out', 'all.json', *OPTIONS, cwd=tmp_path, env=env)
+    assert done.returncode == 0, done.stderr
+    segments = [segment for image in images for segment in deployed.session()(image).segments]
+    things = sum(segment.isthing for segment in segments)
+    found = json.loads((tmp_path / 'all.json').read_text())
+    assert 0 < things < len(segments)
+    for kind, count in (('things', things), ('stuff', len(segments) - things)):
+        assert found[kind]['in_both'] == count
+        assert [found[kind][name] for name in ('other_class', 'first_alone', 'second_alone')] == [0, 0, 0]
+        assert found[kind]['box'] == 0
+        assert found[kind] == {
+            name: (max if name in ('score', 'box') else sum)(image[kind][name] for image in found['images'])
+            for name in found[kind]
+        }
+    assert found['things']['scored'] == things
+    assert found['things']['score'] < 1e-5
+    assert found['same_segments'] == len(found['images']) == 2
+    assert '2 images: the same segments in 2 of them; the same pixels: 100.0000%, at least 100.0000%' in done.stdout
+    assert f'{found["things"]["score"]:.1e}' in done.stdout
+    for wrong, line in (
+        (('--limit', 0), 'error: --limit 0: at least one image is needed'),
+        (('--out', 'images'), 'error: --out images is a folder: name a file'),
+    ):
+        done = run_tool(*arguments, *wrong, cwd=tmp_path, env=env)
+        assert (done.returncode, done.stderr.strip()) == (1, line)
 
 
 def test_sizes():

@@ -10,7 +10,7 @@ from mmpanoptic.results import Instances, PanopticResult, Segment
 from mmpanoptic.utils import UserError
 
 #: Entry of the file's metadata that holds all others, and its version.
-METADATA, VERSION = 'mmpanoptic', 1
+METADATA, VERSION = 'mmpanoptic', 2
 
 
 class OnnxPanoptic:
@@ -81,8 +81,8 @@ class OnnxPanoptic:
             image: uint8 RGB of shape (H, W, 3).
 
         Returns:
-            The result. Stuff has no score. ``instances`` are the things of the map, without masks: of other detections
-            nothing leaves the graph.
+            The result. ``instances`` are the things of the map, without masks: of other detections nothing leaves the
+            graph.
 
         Raises:
             UserError: If the image is of another type or shape, or of another size than the file is for.
@@ -114,7 +114,7 @@ class OnnxPanoptic:
                     label=label,
                     name=category['name'],
                     isthing=is_thing,
-                    score=score if score >= 0 else None,
+                    score=score,
                     area=area,
                     bbox=tuple(box),
                     instance=things if is_thing else None,

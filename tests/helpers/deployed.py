@@ -18,6 +18,7 @@ from mmpanoptic.deploy import OnnxPanoptic
 from mmpanoptic.deploy.export import export_onnx
 from mmpanoptic.engine.configs import load_config
 from mmpanoptic.models.fusion.ranking.spatial_ranking_module import ConvOfClasses
+from mmpanoptic.structures import Evidence
 
 from .repo import CONFIGS
 
@@ -40,14 +41,25 @@ class Deployed(NamedTuple):
 
     def eager(self, image: np.ndarray) -> tuple[np.ndarray, list[dict]]:
         """Map (ids as in results) and ``segments_info`` by the model."""
+        found = self.model.fuse([self._evidence(image)])[0]
+        panoptic = found.sem_seg[0].numpy()
+        ids = np.where(panoptic == self.model.num_classes, 0, panoptic + 1)
+        return ids, found.segments_info
+
+    def stuff_scores(self, image: np.ndarray, id_map: np.ndarray) -> dict[int, float]:
+        """Scores of stuff by label in any map (ids as in results), by what the model finds in the image."""
+        panoptic = torch.from_numpy(np.where(id_map == 0, self.model.num_classes, id_map - 1).astype(np.int32))
+        labels = [int(value) for value in panoptic.unique() if NUM_THINGS <= value < self.model.num_classes]
+        stuff = [dict(id=label, label=label, score=None, instance=None) for label in labels]
+        head = self.model.panoptic_fusion_head
+        return {one['label']: one['score'] for one in head.with_confidence(self._evidence(image), panoptic, stuff)}
+
+    @torch.no_grad()
+    def _evidence(self, image: np.ndarray) -> Evidence:
         _, load, prepare = prediction_transforms(self.config)
         read = Compose([load, prepare])(dict(img=np.ascontiguousarray(image[..., ::-1]), img_id=0))
         data = self.model.data_preprocessor(pseudo_collate([read]), False)
-        with torch.no_grad():
-            (sample,) = self.model.predict(data['inputs'], data['data_samples'])
-        found = sample.pred_panoptic_seg.sem_seg[0].numpy()
-        ids = np.where(found == self.model.num_classes, 0, found + 1)
-        return ids, sample.pred_panoptic_seg.segments_info
+        return self.model.evidence(data['inputs'], data['data_samples'])[0]
 
     def session(self) -> OnnxPanoptic:
         """The file, on one thread."""

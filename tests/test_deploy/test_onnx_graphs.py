@@ -7,6 +7,7 @@ import pytest
 from helpers.deployed import Deployed, blots, deploy
 from mmengine.config import Config
 
+from mmpanoptic.models.fusion.confidence import SAMPLES
 from mmpanoptic.utils import UserError
 
 pytest.importorskip('onnx')
@@ -67,10 +68,26 @@ def test_a_file_gives_what_its_model_gives(deployed: Deployed):
         assert result.id_map.dtype == np.int32
         assert np.mean(result.id_map == expected) >= 0.999
         assert [(one.id, one.label) for one in result.segments] == [(one['id'] + 1, one['label']) for one in segments]
+        is_same = np.array_equal(result.id_map, expected)  # else other pixels may stand for stuff
         for one, info in zip(result.segments, segments, strict=True):
-            assert one.score == (pytest.approx(info['score'], abs=1e-4) if one.isthing else None)
+            assert one.score == pytest.approx(info['score'], abs=1e-4 if one.isthing or is_same else 0.02)
         things += sum(one.isthing for one in result.segments)
     assert things >= len(SIZES)  # else there was nothing to be wrong about
+
+
+def test_confidence_of_stuff_is_the_model_s(deployed: Deployed):
+    """Of the file's own map, so that equal pixels are judged; some of the segments are judged by a part of them."""
+    session, areas, scores = deployed.session(), [], []
+    for size in (*SIZES, (200, 260)):
+        image = blots(*size)
+        result = session(image)
+        expected = deployed.stuff_scores(image, result.id_map)
+        stuff = [one for one in result.segments if not one.isthing]
+        assert {one.label: one.score for one in stuff} == pytest.approx(expected, abs=2e-5)
+        areas += [one.area for one in stuff]
+        scores += expected.values()
+    assert min(areas) < SAMPLES < max(areas)
+    assert np.ptp(scores) > 0.01
 
 
 def test_areas_and_boxes_are_those_of_the_map(deployed: Deployed):
@@ -85,18 +102,22 @@ def test_areas_and_boxes_are_those_of_the_map(deployed: Deployed):
 
 
 @pytest.mark.parametrize('model', ['oanet/oanet', 'ciae/ciae'])
-def test_an_image_without_things(model: str, tmp_path: Path):
-    deployed = deploy(f'{model}_r18_fpn_shapes', tmp_path / 'model.onnx', nothing)
+@pytest.mark.parametrize('things, stuff', [(False, True), (True, False), (False, False)])
+def test_an_image_without_things_or_stuff(model: str, things: bool, stuff: bool, tmp_path: Path):
+    def limit(config: Config) -> None:
+        lower(config)
+        if not things:
+            config.model.panoptic_fusion_head.score_thr = 2.0
+        if not stuff:
+            config.model.panoptic_fusion_head.stuff_area_limit = 10**6
+
+    deployed = deploy(f'{model}_r18_fpn_shapes', tmp_path / 'model.onnx', limit)
     image = blots(60, 80)
     result = deployed.session()(image)
     expected, _ = deployed.eager(image)
-    assert not any(one.isthing for one in result.segments)
-    assert len(result.segments) > 0
+    kinds = {one.isthing for one in result.segments}
+    assert (True in kinds, False in kinds) == (things, stuff)
     assert np.mean(result.id_map == expected) >= 0.999
-
-
-def nothing(config: Config) -> None:
-    config.model.panoptic_fusion_head.score_thr = 2.0
 
 
 def test_a_file_for_one_size(tmp_path: Path):

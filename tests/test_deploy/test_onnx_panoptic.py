@@ -194,15 +194,14 @@ def test_the_tool_that_compares(deployed: Deployed, checkpoint: Path, tmp_path: 
     found = json.loads((tmp_path / 'all.json').read_text())
     assert 0 < things < len(segments)
     for kind, count in (('things', things), ('stuff', len(segments) - things)):
-        assert found[kind]['in_both'] == count
+        assert found[kind]['in_both'] == found[kind]['scored'] == count
+        assert found[kind]['score'] < 1e-5
         assert [found[kind][name] for name in ('other_class', 'first_alone', 'second_alone')] == [0, 0, 0]
         assert found[kind]['box'] == 0
         assert found[kind] == {
             name: (max if name in ('score', 'box') else sum)(image[kind][name] for image in found['images'])
             for name in found[kind]
         }
-    assert found['things']['scored'] == things
-    assert found['things']['score'] < 1e-5
     assert found['same_segments'] == len(found['images']) == 2
     assert '2 images: the same segments in 2 of them; the same pixels: 100.0000%, at least 100.0000%' in done.stdout
     assert f'{found["things"]["score"]:.1e}' in done.stdout

@@ -9,6 +9,7 @@ from mmpanoptic.models.losses import EMBEDDING_STRIDE
 
 from .base import SystemGraph
 from .boxes import Detections, above, cut, size_of, suppressed, without_small
+from .confidence import rating_by_queries, rating_by_semantics
 from .image import in_double
 from .paste import replaced
 from .segments import Segmented, Source, count_rows, listed, with_stuff
@@ -38,19 +39,21 @@ class CIAEGraph(SystemGraph):
         windows = windows_of(boxes, output_size, head.box_scale)
         num_stuff = head.num_stuff_classes
         if pixels.semantic is None:
+            rating = rating_by_queries(embedding, model.semantic_head.stuff_queries, output_size[1], scale)
             queries = torch.cat([model.semantic_head.stuff_queries, queries])
             windows = torch.cat([whole(output_size, num_stuff), windows])
             best = closest(scores_of(queries, embedding), windows, rows, columns)
             things = (best - num_stuff).clamp(min=0)
             semantic = torch.where((best > 0) & (best <= num_stuff), best - 1, num_stuff)
         else:
+            rating = rating_by_semantics(pixels.semantic[0], output_size[1], scale)
             semantic = closest(pixels.semantic[0], whole(output_size, num_stuff + 1), rows, columns) - 1
             things = closest(scores_of(queries, embedding), windows, rows, columns)
             things = torch.where(semantic == num_stuff, things, 0)
         source = Source(labels, detections.scores, head.num_things_classes, head.num_stuff_classes)
         sources = with_stuff(things, semantic, source, head.stuff_area_limit)
         is_there = (count_rows(sources, source).sum(dim=0) > 0)[1 : source.count + 1].long()
-        return listed(sources, source, is_there.cumsum(0) * is_there)
+        return listed(sources, source, is_there.cumsum(0) * is_there, rating)
 
 
 def locations(head: nn.Module, found: tuple, size: tuple[Tensor, Tensor], least: float) -> tuple[Detections, Tensor]:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from .paste import box_windows, fill, mask_windows, paste
 from .ranking import ranking_scores, scripted_scores
 from .segments import Segmented, Source, listed, with_stuff
+from .stuff import StuffMap
 
 
 class Instances(NamedTuple):
@@ -35,7 +36,7 @@ class Instances(NamedTuple):
 def fuse(
     head: nn.Module,
     instances: Instances,
-    semantic: Tensor,
+    stuff: StuffMap,
     input_size: tuple[Tensor, Tensor],
     ranking: Callable[..., Tensor] | None = None,
 ) -> Segmented:
@@ -44,14 +45,14 @@ def fuse(
     Args:
         head: HeuristicFusion, BoxFillFusion or RankingFusion, with ``stuff_area_mode='segment'``.
         instances: What may be pasted.
-        semantic: Stuff class of each pixel, int64 of shape (H, W), S for none.
+        stuff: What is known about stuff.
         input_size: Height and width of the network's input without padding.
         ranking: What :func:`~.ranking.scripted_scores` makes of a RankingFusion.
     """
-    shape = torch._shape_as_tensor(semantic)
+    shape = torch._shape_as_tensor(stuff.classes)
     instances = ordered(head, instances, (shape[0], shape[1]), input_size, ranking)
     sources, is_pasted = paste(
-        torch.zeros_like(semantic),
+        torch.zeros_like(stuff.classes),
         instances.probabilities,
         instances.boxes,
         mask_windows(instances.boxes, shape[0], shape[1]),
@@ -59,13 +60,13 @@ def fuse(
         head.overlap_thr,
     )
     source = Source(instances.labels, instances.scores, head.num_things_classes, head.num_stuff_classes)
-    sources = with_stuff(sources, semantic, source, head.stuff_area_limit)
+    sources = with_stuff(sources, stuff.classes, source, head.stuff_area_limit)
     numbers = is_pasted.long().cumsum(0) * is_pasted
     if hasattr(head, 'box_fill_thr'):
         sources, is_filled = fill(sources, box_windows(instances.boxes, shape[0], shape[1]), head.box_fill_thr)
         is_new = is_filled & ~is_pasted
         numbers = torch.where(is_new, is_new.long().cumsum(0) + is_pasted.long().sum(), numbers)
-    return listed(sources, source, numbers)
+    return listed(sources, source, numbers, stuff.rating)
 
 
 def ordered(

@@ -29,5 +29,5 @@ class SpatialFlowGraph(SystemGraph):
         )
         logits = roi_outputs(model.mask_roi_extractor, model.mask_head, outputs.thing_feats, found.boxes)
         instances = with_masks(found, logits, size, output_size, model.test_cfg.mask_thr_binary)
-        semantic = stuff_of(model, stuff_feats, meta)
-        return fuse(head, instances, semantic, size, self.ranking)
+        stuff = stuff_of(model, stuff_feats, meta)
+        return fuse(head, instances, stuff, size, self.ranking)

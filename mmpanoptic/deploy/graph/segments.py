@@ -5,10 +5,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from mmpanoptic.models.fusion.confidence import SAMPLES
 from mmpanoptic.structures import INSTANCE_OFFSET
 
-#: Score of what has none; the exporter's shape inference fails on NaN.
-NO_SCORE = -1.0
+from .confidence import Rating, sample_pixels
 
 
 class Segmented(NamedTuple):
@@ -19,7 +19,7 @@ class Segmented(NamedTuple):
             void.
         ids: int32 of shape (S,).
         labels: Contiguous, int32 of shape (S,).
-        scores: float32 of shape (S,), NO_SCORE for stuff.
+        scores: float32 of shape (S,), see docs/predict.md.
         boxes: x, y, width and height in pixels, int32 of shape (S, 4).
         areas: In pixels, int32 of shape (S,).
     """
@@ -77,13 +77,14 @@ def with_stuff(sources: Tensor, semantic: Tensor, source: Source, area_limit: fl
     return torch.where(is_kept, numbers, 0)[sources]
 
 
-def listed(sources: Tensor, source: Source, numbers: Tensor) -> Segmented:
+def listed(sources: Tensor, source: Source, numbers: Tensor, rating: Rating) -> Segmented:
     """The outputs of a graph.
 
     Args:
         sources: Map of sources, int64 of shape (H, W).
         source: What the map is made of.
         numbers: k of each instance, int64 of shape (N,), 0 for those that are not in the map.
+        rating: What says how sure the model is of stuff.
     """
     stuff = torch.arange(source.num_stuff) + source.num_things
     none = torch.zeros(1, dtype=torch.long)
@@ -92,8 +93,6 @@ def listed(sources: Tensor, source: Source, numbers: Tensor) -> Segmented:
     ids = labels + 1 + INSTANCE_OFFSET * order
     is_source = torch.cat([none, torch.ones_like(source.labels), torch.ones_like(stuff), none])
     ids = (ids * is_source).int()
-    no_score = torch.full((1,), NO_SCORE)
-    scores = torch.cat([no_score, source.scores, no_score.expand(source.num_stuff + 1)])
 
     rows, columns = count_rows(sources, source), count_columns(sources, source)
     areas = rows.long().sum(dim=0)  # float32 would end at 2 ** 24 pixels
@@ -103,13 +102,16 @@ def listed(sources: Tensor, source: Source, numbers: Tensor) -> Segmented:
     is_there = (areas > 0) & (is_source > 0)
     chosen = is_there.nonzero().flatten()
     chosen = chosen[keys[chosen].float().neg().topk(torch._shape_as_tensor(chosen)[0])[1]]
+    chosen_stuff = chosen[(chosen > source.count).nonzero().flatten()]
+    chosen_things = chosen[(chosen <= source.count).nonzero().flatten()]
+    rated = rating(*sample_pixels(sources, chosen_stuff, SAMPLES), chosen_stuff - source.count - 1)
     boxes = [*_extent(columns[chosen]), *_extent(rows.t()[chosen])]
     left, width, top, height = boxes
     return Segmented(
         ids[sources],
         ids[chosen],
         labels[chosen].int(),
-        scores[chosen],
+        torch.cat([source.scores[chosen_things - 1], rated]),
         torch.stack([left, top, width, height], dim=1).int(),
         areas[chosen].int(),
     )

@@ -1,13 +1,24 @@
 """Stuff classes of the pixels of the output, by the heads of a model."""
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor, nn
 
-from mmpanoptic.models.fusion.stuff import stuff_labels
+from mmpanoptic.models.fusion.stuff import best_channel, stuff_labels
+
+from .confidence import Rating, rating_by_logits
 
 
-def stuff_of(model: nn.Module, feats: tuple[Tensor, ...], meta: dict) -> Tensor:
-    """Stuff class of each pixel, int64 of shape (H, W), S for none.
+class StuffMap(NamedTuple):
+    """Stuff class of each pixel, int64 of shape (H, W), S for none, and what says how sure the model is of a class."""
+
+    classes: Tensor
+    rating: Rating
+
+
+def stuff_of(model: nn.Module, feats: tuple[Tensor, ...], meta: dict) -> StuffMap:
+    """What a model says about stuff.
 
     Args:
         model: A detector with a semantic head that gives StuffLogits or StuffLabels.
@@ -16,10 +27,13 @@ def stuff_of(model: nn.Module, feats: tuple[Tensor, ...], meta: dict) -> Tensor:
     """
     head = model.semantic_head
     if getattr(head, 'resize', None) == 'labels':
-        (labels,) = head.labels_of_input(feats, [meta])
-        return nearest(labels, meta['img_shape'], meta['ori_shape'])
+        (logits,) = head.logits_of_input(feats, [meta])
+        classes = nearest(best_channel(logits), meta['img_shape'], meta['ori_shape'])
+        return StuffMap(classes, rating_by_logits(logits, 0, meta['ori_shape']))
     (stuff,) = head.predict(feats, [meta], True)
-    return stuff_labels(stuff, model.num_things_classes, model.num_stuff_classes)
+    counts = model.num_things_classes, model.num_stuff_classes
+    first = model.num_things_classes if stuff.channels == 'all' else 0
+    return StuffMap(stuff_labels(stuff, *counts), rating_by_logits(stuff.logits, first))
 
 
 def nearest(image: Tensor, size: tuple[Tensor, Tensor], wanted: tuple[Tensor, Tensor]) -> Tensor:

@@ -24,9 +24,9 @@ class TwoStageGraph(SystemGraph):
         model = self.model
         feats, semantic_feats = model.extract_feats(inputs)
         meta = dict(batch_input_shape=size_of(inputs), img_shape=tuple(size), ori_shape=output_size)
-        semantic = stuff_of(model, semantic_feats, meta)
+        stuff = stuff_of(model, semantic_feats, meta)
         instances = self._instances(feats, size, output_size)
-        return fuse(model.panoptic_fusion_head, instances, semantic, size, self.ranking)
+        return fuse(model.panoptic_fusion_head, instances, stuff, size, self.ranking)
 
     def _instances(self, feats: tuple, size: tuple, output_size: tuple) -> Instances:
         model, heads = self.model, self.model.roi_head

@@ -146,20 +146,19 @@ class SpatialFlowStuffHead(BaseSemanticHead):
         if self.resize == 'logits':
             return self.predict_logits(x, batch_img_metas, rescale)
         results = []
-        for logits, meta in zip(self._cropped_logits(x, batch_img_metas), batch_img_metas, strict=True):
-            logits = self._things_as_other(logits)
+        for logits, meta in zip(self.logits_of_input(x, batch_img_metas), batch_img_metas, strict=True):
             labels = best_channel(logits)
             size = meta['ori_shape'][:2] if rescale else logits.shape[-2:]
             labels = F.interpolate(labels[None, None].float(), size, mode='nearest')[0, 0].long()
             results.append(StuffLabels(labels, logits))
         return results
 
-    def labels_of_input(self, x: tuple[Tensor, ...], batch_img_metas: list[dict]) -> list[Tensor]:
-        """Stuff class of each pixel of each image at the size of the input, int64 of shape (H, W), S for none.
+    def logits_of_input(self, x: tuple[Tensor, ...], batch_img_metas: list[dict]) -> list[Tensor]:
+        """Logits of stuff and then 'other' of each image at the size of the input, of shape (S + 1, H, W).
 
         Arguments are those of ``predict``.
         """
-        return [best_channel(self._things_as_other(logits)) for logits in self._cropped_logits(x, batch_img_metas)]
+        return [self._things_as_other(logits) for logits in self._cropped_logits(x, batch_img_metas)]
 
     def predict_logits(
         self, x: tuple[Tensor, ...], batch_img_metas: list[dict], rescale: bool = False

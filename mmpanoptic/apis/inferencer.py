@@ -179,7 +179,8 @@ class PanopticInferencer:
         """Predict an image that is too large for the network, in overlapping tiles.
 
         Things that cross a seam are one. Stuff is decided on the mean of the tiles' logits, if the model gives logits,
-        and what its area is compared with holds for the whole image. Memory grows with the size of the map alone.
+        and its score is taken from that; what its area is compared with holds for the whole image. Memory grows with
+        the size of the map alone.
 
         Args:
             image: A file, or an image (uint8 RGB of shape (H, W, 3)).

@@ -5,10 +5,10 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from mmpanoptic.models.fusion.base import BaseFusionHead
-from mmpanoptic.structures import INSTANCE_OFFSET, EmbeddingMap, Evidence, StuffLabels
+from mmpanoptic.structures import INSTANCE_OFFSET, EmbeddingMap, Evidence, StuffLabels, StuffLogits
 from mmpanoptic.utils import UserError
 
 from .tiles import FusedTile, TiledMap, spans
@@ -58,14 +58,21 @@ def predict_tiles(
     no_limit.stuff_area_limit = 0  # it holds for the whole image
     for row, column in tracked([(r, c) for r in range(len(rows)) for c in range(len(columns))]):
         piece = image[slice(*rows[row]), slice(*columns[column])]
-        whole.add(row, column, fuse_tile(no_limit, evidence_of(np.ascontiguousarray(piece))))
+        evidence = evidence_of(np.ascontiguousarray(piece))
+        whole.add(row, column, fuse_tile(no_limit, evidence, whole.core(row, column)))
     return whole.finish(head.stuff_area_limit, head.stuff_area_mode)
 
 
-def fuse_tile(head: BaseFusionHead, evidence: Evidence) -> FusedTile:
-    """Things of a tile as the fusion head decides, and what is known about stuff."""
-    panoptic, segments = head.fuse(evidence)
-    panoptic = panoptic.cpu()
+def fuse_tile(head: BaseFusionHead, evidence: Evidence, core: tuple[slice, slice]) -> FusedTile:
+    """Things of a tile as the fusion head decides, and what is known about stuff.
+
+    Args:
+        head: The fusion head.
+        evidence: What the network finds in the tile.
+        core: Rows and columns of the tile that are its own.
+    """
+    on_device, segments = head.fuse(evidence)
+    panoptic = on_device.cpu()
     things = [segment for segment in segments if segment['id'] >= INSTANCE_OFFSET]
     number_of = np.zeros(1 + max((segment['id'] for segment in segments), default=0) // INSTANCE_OFFSET, np.int32)
     for number, thing in enumerate(things, 1):
@@ -77,6 +84,33 @@ def fuse_tile(head: BaseFusionHead, evidence: Evidence) -> FusedTile:
     elif isinstance(evidence.stuff, StuffLabels):
         stuff = evidence.stuff.labels
     else:
-        stuff = evidence.stuff.of_stuff(head.num_things_classes, head.num_stuff_classes)
-    labels = [thing['label'] for thing in things]
-    return FusedTile(number_of[panoptic.numpy() // INSTANCE_OFFSET], labels, [t['score'] for t in things], stuff)
+        stuff = evidence.stuff
+    numbers, labels = number_of[panoptic.numpy() // INSTANCE_OFFSET], [thing['label'] for thing in things]
+    confidences = None if isinstance(stuff, StuffLogits) else confidence_of_classes(head, evidence, on_device, core)
+    return FusedTile(numbers, labels, [thing['score'] for thing in things], stuff, confidences)
+
+
+def confidence_of_classes(
+    head: BaseFusionHead, evidence: Evidence, panoptic: Tensor, core: tuple[slice, slice]
+) -> np.ndarray | None:
+    """How sure the fusion head is of each stuff class in the part of a tile that is its own.
+
+    Args:
+        head, evidence, core: See :func:`fuse_tile`.
+        panoptic: The tile's panoptic map.
+
+    Returns:
+        float32 of shape (S + 1,), -1 to 1, 0 of a class that has no pixel there; None if it is not known.
+    """
+    own = torch.full_like(panoptic, head.num_classes)
+    own[core] = panoptic[core]
+    first = head.num_things_classes
+    labels = [label for label in own.unique().tolist() if first <= label < head.num_classes]
+    stuff = [dict(id=label, label=label, score=None, instance=None) for label in labels]
+    confidences = np.zeros(head.num_stuff_classes + 1, np.float32)
+    for segment in head.with_confidence(evidence, own, stuff):
+        value = segment.get('similarity', segment['score'])  # what is below 0 counts in a mean
+        if value is None:
+            return None
+        confidences[segment['label'] - first] = value
+    return confidences

@@ -1,8 +1,9 @@
 """One panoptic map of many tiles of an image: pure functions, and a map that takes the tiles one by one.
 
 A pixel's thing is that of the tile whose border is furthest away. Two things of one class in overlapping tiles are one
-if they agree where both tiles look. Stuff is decided once: where tiles overlap, on the mean of their logits. Only what
-waits for other tiles is kept, so that memory does not grow with the number of tiles.
+if they agree where both tiles look. Stuff is decided once: where tiles overlap, on the mean of their logits. How sure
+the model is of a pixel's class comes of the same evidence. Only what waits for other tiles is kept, so that memory does
+not grow with the number of tiles.
 """
 
 import itertools
@@ -15,9 +16,12 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
-from mmpanoptic.models.fusion.stuff import best_channel, paste_stuff
-from mmpanoptic.structures import INSTANCE_OFFSET
+from mmpanoptic.models.fusion.stuff import paste_stuff
+from mmpanoptic.models.fusion.transfer import fetch
+from mmpanoptic.structures import INSTANCE_OFFSET, StuffLogits
 from mmpanoptic.utils import UserError
+
+from .tile_stuff import as_steps, decide, mean_by_label
 
 Span = tuple[int, int]
 
@@ -84,14 +88,17 @@ class FusedTile:
         things: 1 + index into ``labels`` of the thing at each pixel, int32 of shape (h, w), 0 for none.
         labels: Class of each thing.
         scores: Score of each thing, or None.
-        stuff: Logits of stuff of shape (S, h, w) or, with 'other' last, (S + 1, h, w); or stuff classes, integers of
-            shape (h, w), S for none.
+        stuff: Logits, which are merged with those of other tiles; or stuff classes, integers of shape (h, w), S for
+            none, which count in the tile's core.
+        confidences: Of each stuff class in the tile's core, float32 of shape (S + 1,), if ``stuff`` are classes; None
+            if they are not known.
     """
 
     things: np.ndarray
     labels: Sequence[int]
     scores: Sequence[float | None]
-    stuff: Tensor
+    stuff: StuffLogits | Tensor
+    confidences: np.ndarray | None = None
 
 
 @dataclass
@@ -116,12 +123,14 @@ class TiledMap:
     _pairs: list[tuple[int, int]] = field(default_factory=list, init=False)
     _shown: list[int] = field(default_factory=list, init=False)
     _recent: dict[tuple[int, int], np.ndarray] = field(default_factory=dict, init=False)
-    _waiting: dict[tuple[int, int], tuple[Tensor, int]] = field(default_factory=dict, init=False)
+    _waiting: dict[tuple[int, int], tuple[Tensor, Tensor, int]] = field(default_factory=dict, init=False)
+    _is_rated: bool = field(default=True, init=False)
 
     def __post_init__(self) -> None:
         size = self.rows[-1][1], self.columns[-1][1]
         self._things = np.zeros(size, np.int32)
         self._stuff = np.full(size, self.num_stuff, np.uint8 if self.num_stuff < 255 else np.uint16)
+        self._confidence = np.zeros(size, np.int16)  # in steps: the map is what memory grows with
         self._cores = cores(self.rows), cores(self.columns)
         self._cells = cells(self.rows), cells(self.columns)
 
@@ -135,14 +144,22 @@ class TiledMap:
         self._recent[row, column] = numbers
         top = self.rows[row][0]  # no later tile looks further up
         self._recent = {at: found for at, found in self._recent.items() if self.rows[at[0]][1] > top}
-        core = tuple(slice(*sides[index]) for sides, index in zip(self._cores, (row, column), strict=True))
-        inner = self._inside(core, row, column)
+        core, inner = self._core(row, column), self.core(row, column)
         self._things[core] = numbers[inner]
         self._shown += np.unique(numbers[inner]).tolist()
-        if tile.stuff.ndim == 2:
-            self._stuff[core] = tile.stuff[inner].cpu().numpy()
-        else:
+        if isinstance(tile.stuff, StuffLogits):
             self._add_logits(row, column, tile.stuff)
+            return
+        classes = tile.stuff[inner].cpu().numpy()
+        self._stuff[core] = classes
+        if tile.confidences is None:
+            self._is_rated = False
+        else:
+            self._confidence[core] = as_steps(torch.from_numpy(tile.confidences)).numpy()[classes]
+
+    def core(self, row: int, column: int) -> tuple[slice, slice]:
+        """The part of a tile that is its own, in the coordinates of the tile."""
+        return self._inside(self._core(row, column), row, column)
 
     def finish(self, area_limit: float, area_mode: str) -> tuple[np.ndarray, list[dict]]:
         """The map of all tiles.
@@ -151,8 +168,9 @@ class TiledMap:
             area_limit, area_mode: As in :func:`~mmpanoptic.models.fusion.stuff.paste_stuff`, of the whole image.
 
         Returns:
-            Panoptic map in mmdet's encoding, int32 of shape (H, W), and its segments: ``id``, ``label`` and ``score``,
-            the highest of a thing's tiles.
+            Panoptic map in mmdet's encoding, int32 of shape (H, W), and its segments: ``id``, ``label`` and ``score``.
+            That of a thing is the highest of its tiles. That of stuff is the mean of its pixels, or None where a tile
+            does not tell.
         """
         number = len(self._labels)
         one, other = np.array(self._pairs, int).reshape(-1, 2).T
@@ -178,7 +196,14 @@ class TiledMap:
             area_limit,
             area_mode,
         )
-        return panoptic.numpy(), [*segments.values(), *(dict(id=label, label=label, score=None) for label in stuff)]
+        panoptic = panoptic.numpy()
+        scores = mean_by_label(panoptic, self._confidence, void) if self._is_rated else [None] * void
+        segments = [*segments.values(), *(dict(id=label, label=label, score=scores[label]) for label in stuff)]
+        return panoptic, segments
+
+    def _core(self, row: int, column: int) -> tuple[slice, slice]:
+        """The part of the image that is a tile's own."""
+        return tuple(slice(*sides[index]) for sides, index in zip(self._cores, (row, column), strict=True))
 
     def _inside(self, region: tuple[slice, slice], row: int, column: int) -> tuple[slice, slice]:
         """A region of the image in the coordinates of a tile."""
@@ -195,11 +220,13 @@ class TiledMap:
         found = same_things(before[self._inside(region, *place)], numbers[self._inside(region, *here)], self.iou_thr)
         self._pairs += [pair for pair in found if self._labels[pair[0] - 1] == self._labels[pair[1] - 1]]
 
-    def _add_logits(self, row: int, column: int, logits: Tensor) -> None:
+    def _add_logits(self, row: int, column: int, stuff: StuffLogits) -> None:
         """Decide about stuff where no later tile looks; add up the logits elsewhere."""
+        logits = stuff.logits
         (top, bottom), (left, right) = self.rows[row], self.columns[column]
         weights = torch.from_numpy(np.outer(ramp(bottom - top), ramp(right - left))).to(logits.device)
-        decided, finished = torch.empty(logits.shape[1:], dtype=torch.int64, device=logits.device), []
+        decided = torch.empty(logits.shape[1:], dtype=torch.int16, device=logits.device)
+        confidence, finished = torch.empty_like(decided), []
         for i, (vertical, several) in enumerate(self._cells[0]):
             for j, (horizontal, beside) in enumerate(self._cells[1]):
                 inside = (
@@ -210,14 +237,17 @@ class TiledMap:
                 region = slice(*vertical), slice(*horizontal)
                 inner = self._inside(region, row, column)
                 piece, coverage = logits[(slice(None), *inner)], several * beside
+                total = None
                 if coverage > 1:  # a sum of so many is a mean as far as the largest is asked for
-                    before, seen = self._waiting.pop((i, j), (0, 0))
-                    piece = before + piece * weights[inner]
+                    before, weighed, seen = self._waiting.pop((i, j), (0, 0, 0))
+                    piece, total = before + piece * weights[inner], weighed + weights[inner]
                     if seen + 1 < coverage:
-                        self._waiting[i, j] = piece, seen + 1
+                        self._waiting[i, j] = piece, total, seen + 1
                         continue
-                decided[inner] = best_channel(piece)
+                merged = StuffLogits(piece, stuff.channels)
+                decided[inner], of_best = decide(merged, total, self.num_things, self.num_stuff)
+                confidence[inner] = as_steps(of_best)
                 finished.append((region, inner))
-        on_cpu = decided.cpu().numpy()  # one transfer
+        on_cpu = [values.numpy() for values in fetch(decided, confidence)]
         for region, inner in finished:
-            self._stuff[region] = on_cpu[inner]
+            self._stuff[region], self._confidence[region] = on_cpu[0][inner], on_cpu[1][inner]

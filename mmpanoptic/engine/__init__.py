@@ -1,4 +1,4 @@
-"""What runs things: runner, hooks, checkpoints, devices, command line.
+"""Runner, hooks, checkpoints, devices and command line.
 
-A tool that only reads files must not pay for it: what the registries look for is imported by :mod:`.parts`.
+This module imports nothing, so that tools that only read files start fast; :mod:`.parts` imports what registries find.
 """

@@ -1,4 +1,4 @@
-"""Testing with augmentations, as a config describes it."""
+"""Test-time augmentation as a config describes it."""
 
 from mmengine.config import Config, ConfigDict
 
@@ -9,10 +9,10 @@ from .components import dataset_config
 
 
 def use_tta(config: Config) -> None:
-    """Make a config test with augmentations: its ``tta_model`` around its model, its ``tta_pipeline`` for the images.
+    """Make a config test with augmentations: put its ``tta_model`` around its model, and use its ``tta_pipeline``.
 
     Raises:
-        UserError: If it has no such model or pipeline.
+        UserError: If the config has no such model or pipeline.
     """
     missing = [key for key in ('tta_model', 'tta_pipeline') if config.get(key) is None]
     if missing:

@@ -1,4 +1,4 @@
-"""Checkpoint files: reading those that may come from anywhere, and writing those that are given away."""
+"""Checkpoint files: safe reading of untrusted files, and writing of files for release."""
 
 import hashlib
 import io
@@ -33,11 +33,11 @@ from . import closed_pickle, plain_checkpoint
 
 
 class FetchError(UserError):
-    """A checkpoint could not be fetched from where it is.
+    """A checkpoint could not be fetched.
 
     Args:
-        message: What and why.
-        source: How the caller called it, which may be a value of a config.
+        message: What could not be fetched, and why.
+        source: The caller's name for it, which may be a value of a config.
     """
 
     def __init__(self, message: str, source: str) -> None:
@@ -45,17 +45,17 @@ class FetchError(UserError):
         self.source = source
 
     def __reduce__(self) -> tuple:
-        """Both parts, see :class:`~mmpanoptic.utils.UserError`."""
+        """Keep message and source, see :class:`~mmpanoptic.utils.UserError`."""
         return type(self), (*self.args, self.source)
 
 
 def read_checkpoint(source: str | os.PathLike, trust: bool = False) -> Any:
-    """Content of a checkpoint, its tensors on the CPU: of any format of ``torch.save``, or a safetensors file.
+    """Read a checkpoint, in any format of ``torch.save`` or as safetensors, with its tensors on the CPU.
 
     Args:
-        source: A file, an address (``https://``, ``s3://`` and what else mmengine reads), or a name that mmengine knows
-            (``open-mmlab://``, ``torchvision://``, ``mmcls://``). What is fetched by http is kept in torch's cache.
-        trust: Load Python objects too, which can run any code.
+        source: A file, an address (``https://``, ``s3://`` or any other that mmengine reads), or a name that mmengine
+            knows (``open-mmlab://``, ``torchvision://``, ``mmcls://``). Downloads by http are kept in torch's cache.
+        trust: Whether to load Python objects too, which can run any code.
 
     Raises:
         UserError: If there is no such file, it cannot be read or is damaged, or it holds more than tensors and plain
@@ -63,7 +63,7 @@ def read_checkpoint(source: str | os.PathLike, trust: bool = False) -> Any:
     """
     source = os.fspath(source)
     fetched = _fetch(_address(source), source)
-    # A file in the cache has a name of its own, under which it can be removed.
+    # Errors name the file in the cache too, so that it can be removed.
     place = f'{source} ({fetched})' if '://' in source and isinstance(fetched, str) else source
     try:
         with open(fetched, 'rb') if isinstance(fetched, str) else fetched as file:
@@ -78,7 +78,7 @@ def read_checkpoint(source: str | os.PathLike, trust: bool = False) -> Any:
         raise
     except OSError as error:
         raise UserError(f'{place} cannot be read: {error.strerror}') from None
-    except Exception as error:  # damaged bytes can end in anything
+    except Exception as error:  # damaged bytes can raise anything
         says_why = isinstance(error, closed_pickle.DamagedError)
         reason = f' ({str(error).splitlines()[0][:120]})' if (says_why or trust) and str(error) else ''
         raise UserError(
@@ -106,17 +106,16 @@ def _read(file: BinaryIO, source: str, place: str, trust: bool) -> Any:
 
 
 def use_strict_loading(trust: bool = False) -> None:
-    """Make mmengine read every checkpoint, whatever its source, by :func:`read_checkpoint`.
+    """Make mmengine read all checkpoints, from any source, with :func:`read_checkpoint`.
 
-    Its own loaders retry with ``weights_only=False`` when the safe way fails, or begin with that; this runs whatever
-    code a file brings.
+    mmengine's loaders use ``weights_only=False``, at once or when safe loading fails; that runs any code in a file.
 
     Args:
         trust: See :func:`read_checkpoint`.
     """
 
     def load_from_checked(filename: str, map_location: Any = None) -> Any:
-        content = read_checkpoint(filename, trust)  # whoever loads it moves it
+        content = read_checkpoint(filename, trust)  # the caller moves it to its device
         if isinstance(content, dict) and isinstance(content.get('meta'), dict):
             content['meta'].pop('config', None)  # mmengine runs this text as Python when it resumes
         return content
@@ -125,7 +124,7 @@ def use_strict_loading(trust: bool = False) -> None:
 
 
 def _address(source: str) -> str:
-    """Where a checkpoint lies that is called by name; anything else as it is."""
+    """The address or path of a checkpoint that is given by name; any other source is returned unchanged."""
     scheme, found, name = source.partition('://')
     names = {
         'open-mmlab': get_external_models,
@@ -148,7 +147,7 @@ def _address(source: str) -> str:
 
 
 def _fetch(address: str, source: str) -> str | io.BytesIO:
-    """A file on this machine, or the bytes of one elsewhere; the caller calls it ``source``."""
+    """A file on this machine, or the bytes of a remote one. ``source`` is the caller's name for it, for errors."""
     if '://' not in address:
         require_file(os.path.expanduser(address), 'checkpoint')
         return os.path.expanduser(address)
@@ -163,9 +162,9 @@ def _fetch(address: str, source: str) -> str | io.BytesIO:
                 _download(address, file)
         finally:
             barrier()
-        _download(address, file)  # where the first process is on another machine
+        _download(address, file)  # if the first process is on another machine
         return str(file)
-    except Exception as error:  # of a client that is missing, of the network, of the disk
+    except Exception as error:  # a missing client, the network, the disk
         raise FetchError(
             f'{address} could not be fetched ({type(error).__name__}: {" ".join(str(error).split())}): fetch it by '
             f'other means and {kept}give the file',
@@ -174,17 +173,17 @@ def _fetch(address: str, source: str) -> str | io.BytesIO:
 
 
 def _download(address: str, file: Path) -> None:
-    """Fetch a file by http, whole or not at all, unless it is there."""
+    """Fetch a file by http, whole or not at all, unless it exists."""
     if file.exists():
         return
     file.parent.mkdir(parents=True, exist_ok=True)
-    hashed = re.search(r'-([0-9a-f]{8,64})\.', file.name)  # as in resnet50-0676ba61.pth, not as in net-20200130.pth
+    hashed = re.search(r'-([0-9a-f]{8,64})\.', file.name)  # a hash as in resnet50-0676ba61.pth, no date
     prefix = hashed[1] if hashed and not hashed[1].isdecimal() else None
     torch.hub.download_url_to_file(address, str(file), prefix, progress=sys.stderr.isatty())
 
 
 def _read_safetensors(data: bytes) -> dict[str, dict]:
-    """Weights and meta of a file that :func:`write_safetensors` wrote, or weights alone of another one."""
+    """Weights and meta of a file from :func:`write_safetensors`, or the weights of any other safetensors file."""
     try:
         weights = safetensors.torch.load(data)
     except safetensors.SafetensorError as error:
@@ -197,7 +196,7 @@ def _read_safetensors(data: bytes) -> dict[str, dict]:
 
 
 def _with_sorted_metadata(data: bytes) -> bytes:
-    """The same file with its metadata in order: safetensors writes it in another one each time, so hashes would differ.
+    """Sort the metadata of a safetensors file. Its order differs in every run otherwise, and so would hashes.
 
     Format: https://github.com/huggingface/safetensors#format
     """
@@ -210,18 +209,18 @@ def _with_sorted_metadata(data: bytes) -> bytes:
 
 
 def write_safetensors(path: str | os.PathLike, weights: dict[str, Tensor], meta: dict) -> Path:
-    """Write weights and their meta, whole or not at all; the file's name ends with the beginning of its SHA-256.
+    """Write weights and their meta, whole or not at all. The file's name gets the first 8 digits of its SHA-256.
 
     Args:
         path: ``<folder>/<name>.safetensors``.
         weights: Tensors by name.
-        meta: What can be written as JSON.
+        meta: Values that can be written as JSON.
 
     Returns:
         The file, ``<folder>/<name>-<8 digits>.safetensors``.
 
     Raises:
-        UserError: If the name does not end in ``.safetensors``, the file is there already, or cannot be written.
+        UserError: If the name does not end in ``.safetensors``, or the file exists or cannot be written.
     """
     path = Path(path)
     if path.suffix != '.safetensors':
@@ -244,8 +243,8 @@ def write_safetensors(path: str | os.PathLike, weights: dict[str, Tensor], meta:
 def latest_checkpoint(work_dir: str) -> str | None:
     """The newest complete checkpoint to resume from, or None.
 
-    The one that mmengine noted last, unless the process was killed while it was written; then the newest of an epoch or
-    iteration that is complete. A work dir may have been moved or copied since.
+    It is the last one that mmengine noted. If the process was killed while that was written, it is the newest complete
+    checkpoint of an epoch or iteration. The work dir may have been moved or copied since.
     """
     folder = Path(work_dir)
     noted = folder / 'last_checkpoint'

@@ -1,6 +1,6 @@
-"""What a checkpoint must hold to be used: all weights of the model, its classes, finite values."""
+"""Checks of checkpoints: all weights of the model, its classes, finite values."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
@@ -13,12 +13,12 @@ from mmpanoptic.utils import UserError
 
 
 class RequireAllWeights(Hook):
-    """Refuse a checkpoint that leaves weights of the model as they were initialised, or numbers the classes otherwise.
+    """Refuse a checkpoint that lacks weights of the model, or that was trained with other classes.
 
-    mmengine logs what does not fit and goes on, so that a wrong checkpoint gives a wrong score.
+    mmengine only logs missing weights, so that a wrong checkpoint would give a wrong score.
 
     Args:
-        resuming: Whether the checkpoint has to hold the state of the training as well.
+        resuming: Whether the checkpoint must also hold the state of the training.
         allow_nan: Whether it may hold values that are not finite.
     """
 
@@ -46,7 +46,7 @@ class RequireAllWeights(Hook):
         trained = class_names(meta)
         classes = dataset.metainfo.get('classes', ())
         other = next((i for i, names in enumerate(zip(trained, classes, strict=False)) if names[0] != names[1]), None)
-        if len(trained) == len(classes) and other is not None:  # of another number, the heads do not fit
+        if len(trained) == len(classes) and other is not None:  # with another number, the heads do not fit
             raise UserError(
                 f'{path} was trained with class {other} being {trained[other]!r}, which is {classes[other]!r} in the '
                 'dataset of the config: list the same categories in the same order'
@@ -57,11 +57,11 @@ def weights_and_meta(checkpoint: Any, path: str) -> tuple[dict[str, Tensor], dic
     """Weights by name, without the ``module.`` of a wrapper, and the ``meta`` of a checkpoint.
 
     Args:
-        checkpoint: What the file holds: the weights, or a dict with ``state_dict`` and perhaps ``meta``.
-        path: Its name for errors.
+        checkpoint: Content of the file: the weights, or a dict with ``state_dict`` and optionally ``meta``.
+        path: The file's name for errors.
 
     Raises:
-        UserError: If it holds anything else.
+        UserError: If the content is anything else.
     """
     weights = checkpoint.get('state_dict', checkpoint) if isinstance(checkpoint, dict) else checkpoint
     if not isinstance(weights, dict):
@@ -76,10 +76,10 @@ def weights_and_meta(checkpoint: Any, path: str) -> tuple[dict[str, Tensor], dic
 
 
 def class_names(meta: dict) -> tuple[str, ...]:
-    """Names of the classes that a checkpoint was trained with, in the order of their labels; () where it has none.
+    """Names of the classes that a checkpoint was trained with, in the order of their labels; () if it has none.
 
     They are in ``dataset_meta.classes``, in files of mmdet 3.0's release candidates in ``dataset_meta.CLASSES``, and in
-    those of mmdet 2.x in ``CLASSES``.
+    files of mmdet 2.x in ``CLASSES``.
 
     Args:
         meta: See :func:`weights_and_meta`.
@@ -92,7 +92,7 @@ def class_names(meta: dict) -> tuple[str, ...]:
 
 
 def require_finite(content: dict, path: str) -> None:
-    """Refuse a checkpoint with a value that is NaN or infinite: it would score 0, or spoil what is trained from it.
+    """Refuse a checkpoint with a NaN or infinite value: it would score 0, or spoil a training that starts from it.
 
     Raises:
         UserError: Naming the first such tensor.
@@ -106,15 +106,18 @@ def require_finite(content: dict, path: str) -> None:
         )
 
 
-def first_misfit(model: torch.nn.Module, weights: dict) -> str | None:
-    """What a model needs and weights by name lack first, or None; counters of batch norm may be missing."""
-    for name, own in model.state_dict().items():
+def first_misfit(model: torch.nn.Module, weights: Mapping[str, Tensor]) -> str | None:
+    """Describe the model's first tensor that is missing or has another shape in the weights; None if all fit.
+
+    Counters of batch norm may be missing.
+    """
+    for name, expected in model.state_dict().items():
         value = weights.get(name)
         if value is None:
             if not name.endswith('num_batches_tracked'):
                 return f'it has no {name}'
-        elif value.shape != own.shape:
-            return f'{name} is {tuple(value.shape)} in the checkpoint and {tuple(own.shape)} in the model'
+        elif value.shape != expected.shape:
+            return f'{name} is {tuple(value.shape)} in the checkpoint and {tuple(expected.shape)} in the model'
     return None
 
 
@@ -132,12 +135,12 @@ def first_not_finite(content: Any) -> str | None:
 
 
 def _is_finite(tensor: Tensor) -> Tensor:
-    """Whether all of a tensor's values are finite; torch cannot tell of numbers of 8 bits."""
+    """Whether all values of a tensor are finite. torch cannot test 8-bit floats, which are converted first."""
     return (tensor.float() if tensor.element_size() == 1 else tensor).isfinite().all()
 
 
 def _tensors_in(value: Any, name: str, seen: set[int]) -> Iterator[tuple[str, Tensor]]:
-    """Tensors in nested containers by their dotted names, each once."""
+    """Tensors in nested containers with their dotted names, each tensor once."""
     if id(value) in seen:
         return
     seen.add(id(value))

@@ -1,7 +1,7 @@
-"""Numbers of classes that a config leaves to the data.
+"""Numbers of classes that a config takes from the data.
 
-``num_things_classes``, ``num_stuff_classes`` and ``num_classes`` (of things) of any part of a model may be 'auto'. A
-number stands there before the model is built, so that whatever is built, dumped or saved holds numbers.
+``num_things_classes``, ``num_stuff_classes`` and ``num_classes`` (of things) of any part of a model may be 'auto'. They
+are replaced by numbers before the model is built, so that everything that is built, dumped or saved holds numbers.
 """
 
 import contextlib
@@ -9,6 +9,7 @@ import copy
 import inspect
 import logging
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 from mmengine.config import Config, ConfigDict
 from mmengine.logging import print_log
@@ -25,19 +26,19 @@ _COUNTED = {'num_things_classes': 'things', 'num_classes': 'things', 'num_stuff_
 
 
 def counted_model(config: Config, loaders: tuple[str, ...], meta: Mapping | None = None) -> ConfigDict:
-    """The ``model`` of a config with a number in place of each number of classes that is 'auto'.
+    """The ``model`` of a config with numbers in place of 'auto'.
 
-    Numbers that the config states stay, and are compared with the data when a run starts. Where no class is a thing,
-    Panoptic FPN has no heads for things; where a single one is, fusion ranks nothing.
+    Numbers in the config stay, and are compared with the data when a run starts. If there is no thing class, Panoptic
+    FPN loses its heads for things; if there is only one, HeuristicFusion replaces RankingFusion.
 
     Args:
-        config: The config; it stays as it is.
-        loaders: Keys of the data loaders that are asked for their classes, the first one that can be read.
-        meta: ``dataset_meta`` of a checkpoint, which is asked first.
+        config: The config, which is not changed.
+        loaders: Keys of the data loaders whose classes are counted; the first one that can be read counts.
+        meta: ``dataset_meta`` of a checkpoint, which is preferred.
 
     Raises:
-        UserError: If there is such a number, and no data can be read (the reason is that of the first loader), or no
-            class is a thing and the model finds nothing else.
+        UserError: If a number is 'auto' and no data can be read (the reason is that of the first loader), or if there
+            is no thing class and the model detects things only.
     """
     model = copy.deepcopy(config.get('model'))
     automatic = [(path, node, key) for path, node in nodes(model, 'model') for key in _COUNTED if node.get(key) == AUTO]
@@ -54,12 +55,12 @@ def counted_model(config: Config, loaders: tuple[str, ...], meta: Mapping | None
 
 
 def _without_things(model: ConfigDict) -> None:
-    """Leave out, in place, what finds things.
+    """Remove, in place, the heads for things.
 
     Raises:
-        UserError: If nothing is left.
+        UserError: If the model is not a Panoptic FPN with HeuristicFusion.
     """
-    detector = model.get('module', model)  # inside of test-time augmentation
+    detector = model.get('module', model)  # test-time augmentation wraps the detector
     kinds = detector.get('type'), (detector.get('panoptic_fusion_head') or {}).get('type')
     if kinds != ('PanopticFPN', 'HeuristicFusion'):
         raise UserError(
@@ -70,7 +71,7 @@ def _without_things(model: ConfigDict) -> None:
 
 
 def _without_ranking(model: ConfigDict) -> None:
-    """Order instances by their scores, in place, where a ranking between classes has nothing to do."""
+    """Replace RankingFusion, in place, by HeuristicFusion: with one thing class there is nothing to rank."""
     detector = model.get('module', model)
     head = detector.get('panoptic_fusion_head') or {}
     if head.get('type') == 'RankingFusion':
@@ -81,7 +82,7 @@ def _without_ranking(model: ConfigDict) -> None:
 
 
 def _counts_of(meta: Mapping) -> dict[str, int] | None:
-    """Numbers of classes of a ``metainfo`` that tells things from stuff."""
+    """Numbers of thing and stuff classes of a ``metainfo``; None if it does not tell things from stuff."""
     things, stuff = meta.get('thing_classes'), meta.get('stuff_classes') or ()
     if not isinstance(things, (list, tuple)) or not isinstance(stuff, (list, tuple)):
         return None
@@ -89,17 +90,17 @@ def _counts_of(meta: Mapping) -> dict[str, int] | None:
 
 
 def _counts_of_data(config: Config, loaders: tuple[str, ...], key: str) -> dict[str, int]:
-    """Numbers of classes of the first dataset that can be read; all are things where it does not tell.
+    """Numbers of classes of the first dataset that can be read; all are thing classes if it does not tell.
 
     Raises:
-        UserError: If none can be.
+        UserError: If no dataset can be read.
     """
     problem = None
     for loader in loaders:
         if not (config.get(loader) or {}).get('dataset'):
             continue
         try:
-            changes = dict(pipeline=[], filter_cfg=None, **_no_instances(config, loader))
+            changes: dict[str, Any] = dict(pipeline=[], filter_cfg=None, **_no_instances(config, loader))
             with _silent():
                 meta = build_dataset(config, loader, **changes).metainfo
             return _counts_of(meta) or dict(things=len(meta['classes']), stuff=0)
@@ -108,18 +109,18 @@ def _counts_of_data(config: Config, loaders: tuple[str, ...], key: str) -> dict[
         except KeyError:
             problem = problem or UserError(f'{loader}.dataset names no classes')
     reason = problem or f'the config has no {" and no ".join(loaders)}'
-    raise UserError(f'{key} is {AUTO!r}, to be that of the data, which cannot be read: {reason}; or set the number')
+    raise UserError(f'{key} is {AUTO!r}, and the data for it cannot be read: {reason}; or set the number')
 
 
 def _no_instances(config: Config, loader: str) -> dict[str, None]:
-    """A change of a dataset for its classes alone: masks that overlap are not needed."""
+    """A change to a dataset config that leaves out the instances JSON, which is not needed to count classes."""
     datasets = inner_datasets(config[loader].dataset)
     return dict(inst_ann_file=None) if any('inst_ann_file' in dataset for dataset in datasets) else {}
 
 
 @contextlib.contextmanager
 def _silent() -> Iterator[None]:
-    """Without the notices of a dataset, which the run gives when it reads it again."""
+    """Suppress the notices of a dataset; the run gives them when it reads the dataset again."""
     before = logging.root.manager.disable
     logging.disable(logging.INFO)
     try:

@@ -1,4 +1,4 @@
-"""Which tensors of a model have a slice for each class, and of what each slice is."""
+"""Tensors of a model that have a slice for each class, and the class of each slice."""
 
 from collections.abc import Callable, Iterator
 from enum import Enum
@@ -22,25 +22,25 @@ class Classes(NamedTuple):
 
 
 class Special(Enum):
-    """What a slice is of that is of no single class."""
+    """Kinds of slices that belong to no single class."""
 
     BACKGROUND = 'background'
-    ANY = 'any thing'  # also 'other', all things as one class beside those of stuff
+    ANY = 'any thing'  # also 'other', all things as one class beside the stuff classes
 
 
 class Slice(NamedTuple):
-    """What a slice of a tensor is of.
+    """What a slice of a tensor belongs to.
 
     Attributes:
-        of: Name of a class, or what else it is of.
-        part: Which of the slices of that: an anchor, a side of a box.
+        of: Name of a class, or a special kind.
+        part: Index among the slices of this class, such as the index of an anchor or of a side of a box.
     """
 
     of: str | Special
     part: int = 0
 
 
-#: What the slices along one dimension are of, given the classes.
+#: Gives the slices along one dimension for the classes.
 Layout = Callable[[Classes], list[Slice]]
 
 
@@ -48,8 +48,8 @@ class ClassTensor(NamedTuple):
     """A tensor with slices of classes.
 
     Attributes:
-        layouts: How a tensor of that name may be laid out, the most likely first: the one with as many slices is it.
-        dims: Dimensions along which it is.
+        layouts: Possible layouts, the most likely first; the first one whose number of slices fits the tensor applies.
+        dims: Dimensions that have slices of classes.
     """
 
     layouts: tuple[Layout, ...]
@@ -97,20 +97,20 @@ def stuff_things(classes: Classes) -> list[Slice]:
 
 
 def by_class(layout: Layout, parts: int) -> Layout:
-    """So many slices of a class, and then those of the next."""
-    return lambda classes: [Slice(one.of, part) for one in layout(classes) for part in range(parts)]
+    """All parts of a class, then those of the next class."""
+    return lambda classes: [Slice(of_class.of, part) for of_class in layout(classes) for part in range(parts)]
 
 
 def by_part(layout: Layout, parts: int) -> Layout:
-    """A slice for each class, and then those of the next part."""
-    return lambda classes: [Slice(one.of, part) for part in range(parts) for one in layout(classes)]
+    """A slice for each class, then those of the next part."""
+    return lambda classes: [Slice(of_class.of, part) for part in range(parts) for of_class in layout(classes)]
 
 
 def class_tensors(model: nn.Module) -> dict[str, ClassTensor]:
     """The tensors of a model, by name, that have slices of classes.
 
-    Known are box and mask heads of two-stage models, RetinaNet and FCOS with their descendants, the semantic heads of
-    this project, the rows of CIAE's memory, which its stuff queries are, and OANet's ranking module.
+    Supported are box and mask heads of two-stage models, the heads of RetinaNet and FCOS and their subclasses, the
+    semantic heads of this project, CIAE's memory (its rows are the stuff queries), and OANet's ranking module.
     """
     found = {}
     for path, module in model.named_modules():
@@ -133,24 +133,24 @@ def _tensors_of(module: nn.Module) -> Iterator[tuple[str, ClassTensor]]:
     elif isinstance(module, FCOSHead):
         yield from _layer('conv_cls', things, any_thing)
     elif isinstance(module, PanopticFPNHead):
-        yield from _layer('conv_logits', *_own_first(stuff_other, all_classes, stuff))
+        yield from _layer('conv_logits', *_likely_first(stuff_other, all_classes, stuff))
     elif isinstance(module, SpatialFlowStuffHead):
-        own = stuff_other if module.merge_things else all_classes
-        yield from _layer('conv_logits', *_own_first(own, stuff_other, all_classes, stuff))
+        likely = stuff_other if module.merge_things else all_classes
+        yield from _layer('conv_logits', *_likely_first(likely, stuff_other, all_classes, stuff))
     elif isinstance(module, OANetStuffHead):
-        own = all_classes if module.num_classes > module.num_stuff_classes else stuff
-        yield from _layer('conv_logits', *_own_first(own, stuff_other, all_classes, stuff))
+        likely = all_classes if module.num_classes > module.num_stuff_classes else stuff
+        yield from _layer('conv_logits', *_likely_first(likely, stuff_other, all_classes, stuff))
     elif isinstance(module, CIAEHead):
         yield from _layer('conv_logits', stuff_other)
-        own = dict(merge=stuff_other, spec=stuff_things, none=stuff)[module.thing_categories]
-        yield 'memory.embeddings', ClassTensor(_own_first(own, stuff_other, stuff_things, stuff))
+        likely = dict(merge=stuff_other, spec=stuff_things, none=stuff)[module.thing_categories]
+        yield 'memory.embeddings', ClassTensor(_likely_first(likely, stuff_other, stuff_things, stuff))
     elif isinstance(module, SpatialRankingModule):
         for name, parameter in module.named_parameters():
             yield name, ClassTensor((things,), (0, 1) if parameter.dim() > 1 else (0,))
 
 
-def _own_first(own: Layout, *others: Layout) -> tuple[Layout, ...]:
-    return tuple(dict.fromkeys((own, *others)))
+def _likely_first(likely: Layout, *others: Layout) -> tuple[Layout, ...]:
+    return tuple(dict.fromkeys((likely, *others)))
 
 
 def _layer(name: str, *layouts: Layout) -> Iterator[tuple[str, ClassTensor]]:

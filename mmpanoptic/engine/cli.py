@@ -1,4 +1,4 @@
-"""What the command-line tools share: one-line errors and the arguments that several of them have."""
+"""Shared parts of the command-line tools: one-line errors, and arguments that several tools have."""
 
 import argparse
 import atexit
@@ -24,7 +24,7 @@ def run(main: Callable[[], None]) -> None:
     """Run a tool; a :class:`UserError` ends it with one line on stderr and exit status 1."""
     silence_warnings()
     handle_here(signal.SIGTERM, _end)
-    # Workers of data loaders that are still there end with this process; torch's handler would report them as lost.
+    # Remaining workers of data loaders end with this process; torch's handler would report them as lost.
     atexit.register(signal.signal, signal.SIGCHLD, signal.SIG_DFL)
     stopped = None
     try:
@@ -44,43 +44,43 @@ def run(main: Callable[[], None]) -> None:
 
 
 def _stop_of(error: BaseException | None) -> Stopped | None:
-    """The stop that an error comes of; libraries catch what a signal raises in them, and raise something else."""
+    """The stop that caused an error, if any: libraries catch what a signal raises in them, and raise another error."""
     while error is not None:
         if isinstance(error, KeyboardInterrupt):
             return Stopped(signal.SIGINT, 'at once')
         if isinstance(error, Stopped):
-            return error.with_traceback(None)  # what it refers to ends in its usual way, data loaders above all
+            return error.with_traceback(None)  # releases what its frames hold, such as data loaders
         error = error.__context__
     return None
 
 
 def _line_of(error: BaseException) -> str | None:
-    """What to tell of an error that is the user's to mend, or of the system; None of any other one."""
+    """The line to print for an error that the user can mend, or one of the system; None for any other error."""
     if isinstance(error, UserError):
         return one_line(error) + (f' (--{error.argument.replace("_", "-")})' if error.argument else '')
     if isinstance(error, URLError):
         return f'a file could not be fetched ({error.reason}): give a local path instead'
-    if isinstance(error, OSError) and error.errno is not None:  # else nobody can tell from its text what went wrong
+    if isinstance(error, OSError) and error.errno is not None:  # without errno, its text does not explain it
         return one_line(error)
     return None
 
 
 def _end(number: int, frame: FrameType | None) -> None:
-    """Handler of a signal that ends a tool as Ctrl-C does, through all that has to be put in order."""
+    """Signal handler that ends a tool as Ctrl-C does, with all clean-up."""
     raise Stopped(number, 'at once')
 
 
 def _leave(stopped: Stopped) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second one while all is put in order
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second signal must not interrupt the clean-up
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     if is_main_process():
         print(stopped.words, file=sys.stderr)
-    end_process_of_group(stopped.code)
-    sys.exit(stopped.code)
+    end_process_of_group(stopped.status)
+    sys.exit(stopped.status)
 
 
 def add_checkpoint_arguments(parser: argparse.ArgumentParser, checks_values: bool = True) -> None:
-    """Add ``--trust-checkpoint`` and, to tools that refuse values that are not finite, ``--allow-nan``."""
+    """Add ``--trust-checkpoint`` and, for tools that refuse values that are not finite, ``--allow-nan``."""
     trust = 'load checkpoints that hold Python objects, which can run any code'
     parser.add_argument('--trust-checkpoint', action='store_true', help=trust)
     if checks_values:
@@ -90,22 +90,22 @@ def add_checkpoint_arguments(parser: argparse.ArgumentParser, checks_values: boo
 
 
 class _MaxPixels(argparse.Action):
-    """``--max-pixels N``, which holds for the process and its workers."""
+    """``--max-pixels N``, which applies to the process and its workers."""
 
     def __call__(self, parser: argparse.ArgumentParser, namespace, values, option_string=None) -> None:
-        """Set it."""
+        """Set the limit."""
         set_max_pixels(values)
         setattr(namespace, self.dest, values)
 
 
 def add_image_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add ``--max-pixels``, of which a tool need know no more: it acts when it is parsed."""
+    """Add ``--max-pixels``, which takes effect when it is parsed; the tool need not read it."""
     text = f'refuse images and maps that claim more pixels (default: {MAX_PIXELS})'
     parser.add_argument('--max-pixels', type=int, action=_MaxPixels, metavar='N', help=text)
 
 
 def add_file_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the panoptic files that a tool scores, and what changes how; as ``evaluation.file_scores`` takes it."""
+    """Add the panoptic files that a tool scores, and options of ``evaluation.file_scores``."""
     parser.add_argument('gt_json', help="the ground truth's panoptic JSON, or a zip with one in it")
     parser.add_argument('gt_dir', help='folder or zip of its PNGs')
     parser.add_argument('pred_json', help="the predictions' JSON, or a zip with it and the PNGs")
@@ -122,7 +122,7 @@ def add_file_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 class Options(DictAction):
-    """``--cfg-options key=value ...``; what is no such pair is a :class:`UserError`."""
+    """``--cfg-options key=value ...``; anything that is no such pair raises a :class:`UserError`."""
 
     def __call__(self, parser: argparse.ArgumentParser, namespace, values, option_string=None) -> None:
         """Store the pairs as a dict."""

@@ -1,10 +1,10 @@
-"""Unpickling by a closed list: what a checkpoint may hold, and nothing that can run code.
+"""Unpickling by a closed list of names, so that nothing in a checkpoint can run code.
 
-A pickle is a program: it names functions and classes, calls them and sets their attributes. Here each name of a short
-list stands for a stand-in of ours that only keeps data, whatever it is given, and whose own attributes cannot be set;
-every other name is refused. When all is read, :func:`~.plain_values.to_plain` turns what was kept into tensors, arrays
-and plain values. So nothing on the list can reach anything else, which torch's ``weights_only`` with mmengine's
-additions (``getattr``) cannot promise.
+A pickle is a program: it names functions and classes, calls them and sets their attributes. Here each name on a short
+list is replaced by a stand-in that only keeps its arguments and whose attributes cannot be set; every other name is
+refused. Afterwards :func:`~.plain_values.to_plain` turns the kept data into tensors, arrays and plain values. So no
+name on the list gives access to anything else. torch's ``weights_only`` with mmengine's additions (``getattr``) cannot
+guarantee that.
 """
 
 import pickle
@@ -16,10 +16,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-# Numbers that models are made of; not those that are quantized, or of less than a byte.
+# Types of numbers in models, without quantized types and types of less than a byte.
 _NUMBERS = re.compile(r'bool|u?int(8|16|32|64)|b?float(16|32|64)|float8_\w+|complex(32|64|128)')
 _DTYPES = {name: getattr(torch, name) for name in dir(torch) if _NUMBERS.fullmatch(name)}
-#: What the elements of a storage are, by the storage's class.
+#: Types of elements by the class of the storage.
 STORAGES = {
     'BFloat16Storage': torch.bfloat16,
     'BoolStorage': torch.bool,
@@ -38,29 +38,31 @@ STORAGES = {
 
 
 class RefusedError(pickle.UnpicklingError):
-    """Something in a checkpoint is not on the list; the message says what."""
+    """A checkpoint holds something that is not on the list; the message says what."""
 
 
 class DamagedError(ValueError):
-    """Something in a checkpoint does not fit together; the message says what."""
+    """Parts of a checkpoint do not fit together; the message says which."""
 
 
 class Kept:
-    """What a stand-in keeps of a call: its name, the arguments, and the state that was set afterwards."""
+    """A recorded call of a stand-in: its name, the arguments, and the state that was set afterwards."""
 
     __slots__ = ('args', 'name', 'state')
 
     def __init__(self, name: str, args: tuple) -> None:
-        self.name, self.args, self.state = name, args, None
+        self.name, self.args = name, args
+        self.state: Any = None
 
     def __setstate__(self, state: Any) -> None:
         self.state = state
 
 
 class StandIn:
-    """Stands for a name of the list; calling it keeps the arguments, and nothing of it can be set."""
+    """Stands for a name on the list. A call records the arguments; attributes cannot be set."""
 
     __slots__ = ('_name',)
+    _name: str
 
     def __init__(self, name: str) -> None:
         object.__setattr__(self, '_name', name)
@@ -76,7 +78,7 @@ class StandIn:
 
 
 class KeptHistory:
-    """What mmengine's ``HistoryBuffer`` keeps of a logged value; pickle makes it by its class."""
+    """The state of mmengine's ``HistoryBuffer`` of a logged value; pickle creates it by its class."""
 
     __slots__ = ('state',)
 
@@ -85,11 +87,11 @@ class KeptHistory:
 
 
 class Storage:
-    """The numbers that tensors show parts of.
+    """The numbers that tensors are views of.
 
     Attributes:
-        dtype: What they are.
-        data: They themselves, of shape (n,); None until they are read.
+        dtype: Type of the numbers.
+        data: The numbers, of shape (n,); None until they are read.
     """
 
     __slots__ = ('data', 'dtype')
@@ -106,7 +108,7 @@ def _names(modules: str, names: str) -> dict[tuple[str, str], StandIn]:
     return {(module, name): StandIn(name) for module in modules.split() for name in names.split()}
 
 
-#: The list.
+#: The closed list: stand-ins by (module, name).
 ALLOWED: dict[tuple[str, str], Any] = {
     **_names('collections', 'Counter'),
     **_names('builtins __builtin__', 'bytes bytearray getattr'),
@@ -120,17 +122,17 @@ ALLOWED: dict[tuple[str, str], Any] = {
     **{('torch', name): StandIn(name) for name in STORAGES},
     ('torch.storage', 'UntypedStorage'): StandIn('UntypedStorage'),
     ('mmengine.logging.history_buffer', 'HistoryBuffer'): KeptHistory,
-    # Containers, which hold what they are given; their attributes are left behind by to_plain.
+    # Containers only hold what they are given; to_plain drops their attributes.
     ('collections', 'OrderedDict'): OrderedDict,
     **{(module, kind.__name__): kind for module in ('builtins', '__builtin__') for kind in (set, frozenset, complex)},
 }
 
 
 class Unpickler(pickle.Unpickler):
-    """An unpickler that knows the names of :data:`ALLOWED`, torch's types of numbers, and no others.
+    """An unpickler that knows only the names in :data:`ALLOWED` and torch's types of numbers.
 
     Args:
-        file: What to read from.
+        file: The file to read from.
         storage_of: Gives the storage of a persistent id, (class, key, location, number of elements, ...).
     """
 
@@ -139,7 +141,7 @@ class Unpickler(pickle.Unpickler):
         self._storage_of = storage_of
 
     def find_class(self, module: str, name: str) -> Any:
-        """What stands for a name in a pickle.
+        """The object that replaces a name in a pickle.
 
         Raises:
             RefusedError: If the name is not on the list.
@@ -154,7 +156,7 @@ class Unpickler(pickle.Unpickler):
         """The storage of a tensor.
 
         Raises:
-            RefusedError: If it is anything else, such as the source of a module.
+            RefusedError: If the id is of anything else, such as the source of a module.
         """
         kind, *rest = pid if isinstance(pid, tuple) and len(pid) >= 5 else (None,)
         if kind not in ('storage', b'storage') or not isinstance(rest[0], StandIn) or not isinstance(rest[1], str):
@@ -163,10 +165,10 @@ class Unpickler(pickle.Unpickler):
 
 
 def dtype_of(storage_class: StandIn) -> torch.dtype:
-    """What the elements of a storage are.
+    """Type of the elements of a storage.
 
     Raises:
-        RefusedError: If it is no class of storages.
+        RefusedError: If ``storage_class`` is no class of storages.
     """
     if storage_class._name not in STORAGES:
         raise RefusedError(f'a storage of {storage_class._name}')

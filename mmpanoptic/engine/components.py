@@ -1,7 +1,7 @@
-"""Errors of building what a config describes: one line that names the key, not a traceback.
+"""Errors while components of a config are built: one line that names the key instead of a traceback.
 
-The traceback of such an error says which part of a config was being built, since all of them go through one function of
-mmengine's. An error of our own code, which no value of the config explains, stays what it is.
+The traceback of such an error tells which part of the config was being built, because all parts go through one function
+of mmengine. An error in our own code that no value of the config explains is not changed.
 """
 
 import contextlib
@@ -12,7 +12,7 @@ import os
 import os.path as osp
 import re
 import typing
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from types import FrameType, NoneType, TracebackType, UnionType
 from typing import Any
 from urllib.error import URLError
@@ -29,7 +29,7 @@ from mmpanoptic.utils import UserError, one_line
 from .checkpoint_files import FetchError
 
 _PACKAGE = osp.dirname(osp.dirname(osp.abspath(__file__)))
-# Functions that build from a part of a config, and what that part is called in them.
+# Functions that build from a part of a config, and the name of their variable that holds the part.
 _BUILDERS = {build_from_cfg.__code__: 'cfg', Runner.build_dataloader.__code__: 'dataloader'}
 _PLAIN = (bool, int, float, str, NoneType)
 _CONTAINERS = (dict, list, tuple, Mapping, Sequence)
@@ -37,11 +37,11 @@ _CONTAINERS = (dict, list, tuple, Mapping, Sequence)
 
 @contextlib.contextmanager
 def building(config: Mapping, *parts: str) -> Iterator[None]:
-    """Name the key of a config whose component cannot be built inside.
+    """Name the key of the config if a component cannot be built inside.
 
     Args:
         config: The config.
-        parts: Its keys that are built from; all, if none are given.
+        parts: Keys of the config that are built from; by default all.
 
     Raises:
         UserError: If a type is unknown, an argument is missing, unknown or wrong, or a component refuses its arguments.
@@ -50,7 +50,7 @@ def building(config: Mapping, *parts: str) -> Iterator[None]:
         yield
     except UserError:
         raise
-    except Exception as error:  # components are anyone's code, and refuse arguments in any way
+    except Exception as error:  # components of any origin can raise anything
         of_system = isinstance(error, OSError) and (error.errno is not None or isinstance(error, URLError))
         line = None if of_system else _explain(error, {key: config.get(key) for key in parts or read_keys(config)})
         if line is None:
@@ -60,10 +60,10 @@ def building(config: Mapping, *parts: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def running(config: Mapping) -> Iterator[None]:
-    """Name a value of a config that is of a wrong type or cannot be fetched, if what is done inside fails.
+    """Name a value of the config that has a wrong type or cannot be fetched, if the code inside fails.
 
     Raises:
-        UserError: See above.
+        UserError: If there is such a value.
     """
     top = {key: config.get(key) for key in read_keys(config)}
     try:
@@ -80,17 +80,17 @@ def running(config: Mapping) -> Iterator[None]:
 
 
 def read_keys(config: Mapping) -> list[str]:
-    """Keys of a config that something reads: not those of parts that configs are made of."""
+    """Keys of a config that something reads, without those that begin with an underscore (parts for other configs)."""
     return [key for key in config if not key.startswith('_')]
 
 
 def build_dataset(config: Mapping, part: str, **changes: Any) -> BaseDataset:
-    """The dataset of a data loader of a config.
+    """Build the dataset of a data loader of a config.
 
     Args:
         config: The config.
         part: The loader's key, such as 'test_dataloader'.
-        changes: What is to be different from the config, in each of the datasets inside of wrappers.
+        changes: Values that replace those of the config, in each dataset inside of wrappers.
 
     Raises:
         UserError: If there is no such loader, or its dataset cannot be built.
@@ -101,10 +101,10 @@ def build_dataset(config: Mapping, part: str, **changes: Any) -> BaseDataset:
 
 
 def dataset_config(config: Mapping, part: str) -> Mapping:
-    """What a data loader of a config, given by its key, has as its ``dataset``.
+    """The config of the dataset of a data loader, which is given by its key.
 
     Raises:
-        UserError: If there is none.
+        UserError: If the config has no such dataset.
     """
     dataset = (config.get(part) or {}).get('dataset')
     if dataset is None:
@@ -113,7 +113,7 @@ def dataset_config(config: Mapping, part: str) -> Mapping:
 
 
 def _explain(error: Exception, config: Mapping) -> str | None:
-    """The line for an error, or None if it is one of our own code."""
+    """The line for an error, or None if it is a fault in our own code."""
     steps = []
     step = error.__traceback__
     while step is not None:
@@ -129,7 +129,7 @@ def _explain(error: Exception, config: Mapping) -> str | None:
             return line
     if _is_bug(last):
         return None
-    for outer, node in ({path: part} if found else config).items():  # what is looked up in other ways than by building
+    for outer, node in ({path: part} if found else config).items():  # types that are looked up but not built
         for key, inner in node.items() if isinstance(node, Mapping) else ():
             kind = inner.get('type') if isinstance(inner, Mapping) else None
             if (
@@ -140,22 +140,22 @@ def _explain(error: Exception, config: Mapping) -> str | None:
             ):
                 line = f'{outer}.{key}.type is {kind!r}, which is not known'
                 return f'{line}; one of your own is imported by `custom_imports`'
-    place = '/'.join(last.tb_frame.f_code.co_filename.split('/')[-3:])
-    return f'{path}{_named(part)} cannot be built: {type(error).__name__}: {one_line(error)} ({place}:{last.tb_lineno})'
+    file = '/'.join(last.tb_frame.f_code.co_filename.split('/')[-3:])
+    return f'{path}{_named(part)} cannot be built: {type(error).__name__}: {one_line(error)} ({file}:{last.tb_lineno})'
 
 
 def _explain_call(
     error: Exception, builder: FrameType, at_call: bool, path: str, part: Mapping, exact: bool
 ) -> str | None:
-    """The line for an error whose cause can be read off the call that builds.
+    """The line for an error whose cause is in the call that builds a component.
 
     Args:
         error: The error.
-        builder: The innermost function that builds.
-        at_call: Whether the error came up in it, not in what it called.
-        path: The key of the config that it builds from or, if that is not found, of the next one outside.
-        part: What stands there.
-        exact: Whether it is the one that it builds from.
+        builder: Frame of the innermost function that builds.
+        at_call: Whether the error was raised in this function, not in a function that it called.
+        path: The key of the config that it builds from or, if that is not found, of the next key outside.
+        part: The value at this key.
+        exact: Whether the function builds from this key.
     """
     given, text, values = _part_of(builder), one_line(error), builder.f_locals
     if at_call and not (isinstance(given, Mapping) and 'type' in given) and builder.f_code is build_from_cfg.__code__:
@@ -186,7 +186,7 @@ def _unknown_type(where: str, name: str, registry: Registry) -> str:
 
 
 def _similar(name: str, names: Sequence[str]) -> str:
-    """What could have been meant."""
+    """A hint at similar names, or at all names if they are few."""
     close = difflib.get_close_matches(name, names, n=3)
     if close:
         return f': did you mean {" or ".join(close)}?'
@@ -194,10 +194,10 @@ def _similar(name: str, names: Sequence[str]) -> str:
 
 
 def _arguments(built: Callable | None) -> list[str]:
-    """Names of the arguments of a component and, where it passes on others, of the classes that it extends."""
+    """Names of the arguments of a component and, if it passes on others, of its base classes."""
     names: dict[str, None] = {}
-    for one in inspect.getmro(built) if inspect.isclass(built) else filter(None, [built]):
-        parameters = _signature(one)
+    for base in inspect.getmro(built) if inspect.isclass(built) else filter(None, [built]):
+        parameters = _signature(base)
         names |= dict.fromkeys(
             name for name, p in parameters.items() if p.kind is p.KEYWORD_ONLY or p.kind is p.POSITIONAL_OR_KEYWORD
         )
@@ -209,19 +209,19 @@ def _arguments(built: Callable | None) -> list[str]:
 def _signature(function: Callable) -> Mapping[str, inspect.Parameter]:
     try:
         return inspect.signature(function).parameters
-    except (TypeError, ValueError):  # of C
+    except (TypeError, ValueError):  # implemented in C
         return {}
 
 
 def _wrong_values(built: Callable | None, part: Mapping, path: str) -> Iterator[str]:
-    """A line for each value that is text where an argument is a number, or either where it is a container.
+    """A line for each text where the argument is a number, and each text or number where it is a container.
 
-    Other mistakes are left out: many hints of other packages are not exact.
+    Other mistakes are not reported, because many type hints of other packages are not exact.
     """
-    hints = {}
-    for one in reversed(inspect.getmro(built)) if inspect.isclass(built) else [built]:
-        with contextlib.suppress(NameError, TypeError, AttributeError):  # of what only type checkers import, or none
-            hints |= typing.get_type_hints(one.__init__ if inspect.isclass(one) else one)
+    hints: dict[str, Any] = {}
+    for base in reversed(inspect.getmro(built)) if inspect.isclass(built) else [built]:
+        with contextlib.suppress(NameError, TypeError, AttributeError):  # no hints, or names only type checkers import
+            hints |= typing.get_type_hints(base.__init__ if inspect.isclass(base) else base)
     for name, value in part.items():
         hint = hints.get(name)
         union = typing.get_origin(hint) in (typing.Union, UnionType)
@@ -235,21 +235,22 @@ def _wrong_values(built: Callable | None, part: Mapping, path: str) -> Iterator[
 
 
 def _class_of(node: Mapping) -> Callable | None:
-    """What the ``type`` of a part of a config names."""
+    """The class or function that the ``type`` of a part of a config names."""
     kind = node.get('type')
     if not isinstance(kind, str):
         return kind
     known = (value for value in vars(registries).values() if isinstance(value, Registry))
-    return next((found for one in known if (found := one.module_dict.get(kind) or one.get(kind)) is not None), None)
+    found = (registry.module_dict.get(kind) or registry.get(kind) for registry in known)
+    return next((built for built in found if built is not None), None)
 
 
 def _part_of(frame: FrameType) -> Any:
-    """What a builder builds from."""
+    """The part of the config that a builder builds from."""
     return frame.f_locals.get(_BUILDERS[frame.f_code])
 
 
 def _place_of(part: Any, config: Mapping) -> tuple[str, Mapping] | None:
-    """Key and value of the part of a config that is most like one that may have been copied and added to."""
+    """Key and value of the part of the config that is most like ``part``, which may be an extended copy."""
     if not isinstance(part, Mapping):
         return None
     best, most = None, 0
@@ -261,16 +262,16 @@ def _place_of(part: Any, config: Mapping) -> tuple[str, Mapping] | None:
     return best
 
 
-def _equal(one: Any, other: Any) -> bool:
+def _equal(value: Any, other: Any) -> bool:
     try:
-        return bool(one == other)
+        return bool(value == other)
     except Exception:  # arrays
         return False
 
 
-def nodes(value: Any, path: str = '') -> Iterator[tuple[str, Mapping]]:
+def nodes(value: Any, path: str = '') -> Iterator[tuple[str, MutableMapping]]:
     """All dicts of a config with their dotted keys."""
-    if isinstance(value, Mapping) and path:
+    if isinstance(value, MutableMapping) and path:
         yield path, value
     items = (
         value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, (list, tuple)) else ()
@@ -280,7 +281,7 @@ def nodes(value: Any, path: str = '') -> Iterator[tuple[str, Mapping]]:
 
 
 def _is_bug(step: TracebackType) -> bool:
-    """Whether an error came up in our own code without being raised there on purpose."""
+    """Whether an error occurred in our own code, other than by a ``raise`` statement."""
     code = step.tb_frame.f_code
     ours = osp.abspath(code.co_filename).startswith(_PACKAGE + os.sep)
     return ours and code.co_code[step.tb_lasti] != dis.opmap['RAISE_VARARGS']

@@ -1,4 +1,4 @@
-"""Configs as the tools and the inferencer read them."""
+"""Reading and checking of configs for the tools and the inferencer."""
 
 import difflib
 import inspect
@@ -20,7 +20,7 @@ from .data_places import fill_places, takes_data_root
 
 MODULE2PACKAGE['mmpanoptic'] = 'mmpanoptic'  # so that mmengine.hub knows the package
 _PREFIX = 'mmpanoptic::'  # of a `_base_` that comes with the package
-# Keys of a config that mmengine or a tool reads although no argument of mmengine's Runner has their name.
+# Keys of a config that mmengine or a tool reads but that are no arguments of mmengine's Runner.
 _OTHER_KEYS = {
     'activation_checkpointing',
     'auto_scale_lr',
@@ -45,13 +45,13 @@ _KINDS = {
     (list,): ['custom_hooks'],
     (str,): ['work_dir', 'load_from', 'default_scope', 'experiment_name'],
 }
-# Dicts of which mmengine looks a few entries up, and takes no notice of others.
+# Dicts of which mmengine reads only these entries.
 _ENTRIES = {
     'auto_scale_lr': {'enable', 'base_batch_size'},
     'env_cfg': {'cudnn_benchmark', 'mp_cfg', 'dist_cfg', 'resource_limit'},
     'randomness': {'seed', 'diff_rank_seed', 'deterministic'},
 }
-_ALIKE = 0.9  # share of letters, from which on a name is a misspelt one
+_ALIKE = 0.9  # similarity of names (difflib) from which on a name counts as misspelt
 KNOWN_KEYS = frozenset(inspect.signature(Runner.__init__).parameters) - {'self', 'cfg'} | _OTHER_KEYS
 
 
@@ -59,13 +59,13 @@ def load_config(path: str, options: dict | None = None, work_dir: str | None = N
     """Read a config, apply options to it and choose its work dir; its pipelines become lists.
 
     Args:
-        path: The config file, or its place below the ``configs/`` that come with the package.
+        path: The config file, or its path below the ``configs/`` that come with the package.
         options: Values by dotted key, such as ``{'train_cfg.max_epochs': 3}``.
-        work_dir: Folder for logs and checkpoints; None: the config's own, or ``work_dirs/<config name>``.
+        work_dir: Folder for logs and checkpoints; None: the config's, or ``work_dirs/<config name>``.
 
     Raises:
-        UserError: If there is no such file, it cannot be read, a step of a pipeline is none, an option does not fit or
-            would change nothing, or the place of the data is not said.
+        UserError: If there is no such file, it cannot be read, a step of a pipeline is invalid, an option does not fit
+            or would change nothing, or ``data_root`` is missing.
     """
     path = find_config(path)
     if not osp.isfile(path):
@@ -73,7 +73,7 @@ def load_config(path: str, options: dict | None = None, work_dir: str | None = N
     _add_import_path(osp.dirname(osp.abspath(path)))
     try:
         config = Config.fromfile(path)
-    except Exception as error:  # a config is code, which can fail in any way
+    except Exception as error:  # a config is code, which can raise anything
         lines = [f':{f.lineno}' for f in traceback.extract_tb(error.__traceback__) if f.filename.endswith(path)]
         raise UserError(
             f'config {path}{"".join(lines[-1:])} cannot be read: {type(error).__name__}, {one_line(error)}'
@@ -101,7 +101,7 @@ def _add_import_path(folder: str) -> None:
 
 
 def _base_path(path: str, filename: str, found: Callable = Config._get_cfg_path) -> tuple[str, str | None]:
-    """Where a ``_base_`` lies; mmengine's own finds those that come with a package in installed ones alone."""
+    """The path of a ``_base_``. mmengine's function finds the configs of installed packages only, not of a checkout."""
     if path.startswith(_PREFIX):
         return str(shipped('configs') / path.removeprefix(_PREFIX)), None
     return found(path, filename)
@@ -111,13 +111,13 @@ Config._get_cfg_path = staticmethod(_base_path)
 
 
 def _check_read(key: str, config: Config, path: str) -> None:
-    """Refuse an option that nothing reads, as far as that can be told before anything is built.
+    """Refuse an option that nothing reads, as far as this is known before anything is built.
 
-    That is the key of a variable of the config, the one that a flag of the tools sets anyway, one that a dict of a few
-    known entries does not have, and one that is new beside an entry of almost the same name.
+    Such keys are variables of the config, the key that a flag of the tools sets, unknown keys of a dict with a fixed
+    set of keys, and new keys that are almost equal to an existing one.
 
     Raises:
-        UserError: Naming the option, and what could have been meant.
+        UserError: Naming the option, and similar keys.
     """
     name, *inner = key.split('.')
 
@@ -152,10 +152,10 @@ def _is_place(part: str, values: list | tuple) -> bool:
 
 
 def require_keys(config: Config, *keys: str) -> None:
-    """Refuse a config that lacks what is to be built.
+    """Refuse a config that lacks some keys.
 
     Raises:
-        UserError: Naming the keys.
+        UserError: Naming the missing keys.
     """
     missing = [key for key in keys if config.get(key) is None]
     if missing:
@@ -163,10 +163,10 @@ def require_keys(config: Config, *keys: str) -> None:
 
 
 def value_at(config: Config, key: str) -> Any:
-    """The value at a dotted key of a config; a part of it as a Config with the last name of the key.
+    """The value at a dotted key of a config. A dict or a list becomes a Config with the last part of the key.
 
     Raises:
-        UserError: If there is none, naming what there is instead.
+        UserError: If there is no such key, naming the keys that exist.
     """
     node: Any = config._cfg_dict.to_dict()
     parts = key.split('.')
@@ -182,10 +182,10 @@ def value_at(config: Config, key: str) -> Any:
 
 
 def check_kinds(config: Config) -> None:
-    """Refuse values at the top of a config that are not of the kind that its readers take for granted.
+    """Refuse top-level values of a config that do not have the type that their readers expect.
 
     Raises:
-        UserError: Naming the first one.
+        UserError: Naming the first such value.
     """
     for kinds, keys in _KINDS.items():
         for key in keys:

@@ -1,4 +1,4 @@
-"""Data of a training, batch by batch, so that it can go on exactly where it was interrupted."""
+"""Batches of a training, which can continue exactly where it was interrupted."""
 
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,10 +17,10 @@ _STATE = 'random_state'
 
 
 class WorkerStart:
-    """What a worker of a data loader does first: it is tied to its parent, seeded, and gets the state to go on from.
+    """Initialises a worker of a data loader: ties it to its parent, seeds it, and restores its random state.
 
     Args:
-        seed: Seeds the worker, called with its number; None to leave that to torch.
+        seed: Seeds the worker, called with its number; None: torch seeds it.
     """
 
     def __init__(self, seed: Callable[[int], None] | None) -> None:
@@ -28,7 +28,7 @@ class WorkerStart:
         self.states: Mapping[int, State] = {}
 
     def __call__(self, worker_id: int) -> None:
-        """Start worker ``worker_id``, counted from 0."""
+        """Initialise the worker with the number ``worker_id``, counted from 0."""
         die_with_parent()
         if self.seed is not None:
             self.seed(worker_id)
@@ -37,13 +37,13 @@ class WorkerStart:
 
 
 class StatefulCollate:
-    """Collates samples, and adds the state that the worker's generators then have; no samples give None."""
+    """Collates samples and adds the random state of the worker after them; no samples give None."""
 
-    def __init__(self, collate: Callable[[Sequence], Any]) -> None:
+    def __init__(self, collate: Callable[[Any], Any]) -> None:
         self.collate = collate
 
     def __call__(self, samples: Sequence) -> Any:
-        """A batch, with ``random_state`` in it (number of the worker, its state) if a worker makes it."""
+        """Collate a batch; a worker adds ``random_state`` to it (the worker's number, its state)."""
         if not samples:
             return None
         batch = self.collate(samples)
@@ -54,15 +54,15 @@ class StatefulCollate:
 
 
 class SkippingBatchSampler(Sampler):
-    """Batches of another sampler, the first ones of a pass empty.
+    """Batches of another sampler, of which the first ones of a pass can be empty.
 
-    Empty batches cost nothing, and those after them are made by the same workers as without.
+    Empty batches cost nothing, and the same workers make the later batches as without skipping.
 
     Args:
         sampler: Gives the indices.
         batch_size: Samples in a batch.
-        inner: Config of the sampler of batches; None for torch's.
-        drop_last: For torch's: leave out a last batch that is smaller.
+        inner: Config of the batch sampler; None: torch's.
+        drop_last: For torch's batch sampler: whether to leave out a smaller last batch.
     """
 
     def __init__(self, sampler: Sampler, batch_size: int, inner: dict | None, drop_last: bool = False) -> None:
@@ -74,7 +74,7 @@ class SkippingBatchSampler(Sampler):
         self.skip = 0
 
     def __iter__(self) -> Iterator[list[int]]:
-        """Indices by batch; the first ``skip`` batches of this pass alone are empty."""
+        """Indices by batch; the first ``skip`` batches are empty, in this pass only."""
         skip, self.skip = self.skip, 0
         for number, indices in enumerate(self.inner):
             yield [] if number < skip else indices
@@ -84,7 +84,7 @@ class SkippingBatchSampler(Sampler):
 
 
 def skipping(dataloader: DataLoader | dict) -> DataLoader | dict:
-    """The config of a data loader that can skip batches; what cannot be changed is returned as it is."""
+    """Make the config of a data loader able to skip batches; a loader that cannot be changed is returned unchanged."""
     if not isinstance(dataloader, dict) or not isinstance(dataloader.get('batch_sampler'), dict | None):
         return dataloader
     dataloader = dict(dataloader)
@@ -95,30 +95,32 @@ def skipping(dataloader: DataLoader | dict) -> DataLoader | dict:
 
 
 class TrainBatches:
-    """Passes over a data loader, and what is needed to go on in one of them.
+    """Passes over a data loader, with the state that is needed to continue within a pass.
 
     Args:
-        dataloader: As built from :func:`skipping`.
+        dataloader: A data loader, built from the result of :func:`skipping`.
     """
 
     def __init__(self, dataloader: DataLoader) -> None:
         self.dataloader = dataloader
-        self.can_skip = isinstance(dataloader.batch_sampler, SkippingBatchSampler)
+        sampler = dataloader.batch_sampler
+        self._skipper = sampler if isinstance(sampler, SkippingBatchSampler) else None
         self.position = 0  # batches of this pass that were handed out
-        self._workers: dict[int, State] = {}  # after the last batch of each that was handed out
+        self._workers: dict[int, State] = {}  # state of each worker after its last batch that was handed out
         self._iterator: Iterator | None = None
-        self._next_state: State | None = None  # of this process, when the next batch is fetched
+        self._next_state: State | None = None  # of this process, for fetching the next batch
         dataloader.collate_fn = StatefulCollate(dataloader.collate_fn)
-        if not isinstance(dataloader.worker_init_fn, WorkerStart):
-            dataloader.worker_init_fn = WorkerStart(dataloader.worker_init_fn)
+        start = dataloader.worker_init_fn
+        self._start = start if isinstance(start, WorkerStart) else WorkerStart(start)
+        dataloader.worker_init_fn = self._start
 
     def __iter__(self) -> Iterator[tuple[int, Any]]:
-        """One pass, or the rest of the one to go on with: (number in the pass, batch)."""
-        if self.can_skip:
-            self.dataloader.batch_sampler.skip = self.position
+        """One pass, or the rest of an interrupted one: (number in the pass, batch)."""
+        if self._skipper is not None:
+            self._skipper.skip = self.position
         if not self.position and not self.dataloader.persistent_workers:
-            self._workers = {}  # they start anew
-        self.dataloader.worker_init_fn.states = dict(self._workers)
+            self._workers = {}  # new workers start
+        self._start.states = dict(self._workers)
         self._iterator = iter(self.dataloader)
         batches = enumerate(self._iterator)
         while True:
@@ -127,7 +129,7 @@ class TrainBatches:
                 set_random_state(promised)
             number, batch = next(batches, (None, None))
             if number is None:
-                self._next_state = promised  # for the pass that comes
+                self._next_state = promised  # for the next pass
                 break
             if batch is None:
                 continue  # skipped
@@ -140,11 +142,11 @@ class TrainBatches:
         self._iterator = None
 
     def close(self) -> None:
-        """End the workers of a pass that is not finished."""
+        """End the workers of an unfinished pass."""
         end_workers(self._iterator)
 
     def state(self) -> dict[str, Any]:
-        """What a checkpoint needs so that the batches go on from here, plain values."""
+        """The state that a checkpoint needs to continue with the next batch, as plain values."""
         return dict(
             process=self._next_state or random_state(),
             workers=dict(self._workers),
@@ -154,22 +156,22 @@ class TrainBatches:
         )
 
     def promise(self, draws: int) -> None:
-        """Fetch the next batch with the state of now, whatever uses the generators until then.
+        """Fetch the next batch with the present random state, whatever uses the generators until then.
 
         Args:
-            draws: How often data loaders will draw a seed until then; the promised state is the one after that, so that
-                it is kept by itself where nothing else uses the generators.
+            draws: Number of seeds that data loaders will draw until then. The promised state is the one after these
+                draws, so that it does not change the run if nothing else uses the generators.
         """
         if self._next_state is None:
             self._next_state = after_draws(random_state(), draws)
 
     def go_on(self, position: int, state: dict[str, Any] | None) -> None:
-        """Begin the next pass behind its first ``position`` batches, with the state that :meth:`state` gave there.
+        """Begin the next pass after its first ``position`` batches, with the state that :meth:`state` gave there.
 
         Raises:
-            UserError: If that is within a pass, and this data loader cannot skip batches or has others.
+            UserError: If that is within a pass, and this data loader cannot skip batches or has another number of them.
         """
-        if position and not self.can_skip:
+        if position and self._skipper is None:
             raise UserError(
                 'the checkpoint lies within an epoch, and the batch_sampler of train_dataloader is no config, so that '
                 'batches cannot be skipped: resume from a checkpoint of a whole epoch'
@@ -196,12 +198,13 @@ class TrainBatches:
 
 
 def seeds_to_draw(dataloader: DataLoader) -> int:
-    """How many seeds torch draws, from the generator of this process, when a pass over a data loader begins."""
+    """Number of seeds that torch draws from this process's generator when a pass over a data loader begins."""
     goes_on = dataloader.persistent_workers and dataloader._iterator is not None
     return 0 if goes_on else 1
 
 
 def end_workers(iterator: Iterator | None) -> None:
-    """End the workers of a pass over a data loader in good order, without waiting until Python finds it unused."""
-    if hasattr(iterator, '_shutdown_workers'):
-        iterator._shutdown_workers()
+    """End the workers of a pass over a data loader now, not when Python collects the iterator."""
+    shut_down = getattr(iterator, '_shutdown_workers', None)
+    if shut_down is not None:
+        shut_down()

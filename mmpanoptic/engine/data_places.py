@@ -1,11 +1,12 @@
-"""Where the data of a config lies, said once.
+"""Paths of a config's data, which the config states once.
 
-``data_root='auto'`` of a dataset is the config's ``data_root`` at the top, and ``ann_file='auto'`` of a metric the JSON
-of the dataset that it scores.
+``data_root='auto'`` of a dataset means the config's top-level ``data_root``, and ``ann_file='auto'`` of a metric means
+the JSON of the dataset that it scores.
 """
 
 import os.path as osp
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
+from typing import Any
 
 from mmengine.config import Config
 
@@ -17,15 +18,15 @@ LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 
 
 def takes_data_root(config: Config) -> bool:
-    """Whether a dataset of a config lies where its ``data_root`` at the top says."""
+    """Whether a dataset of a config uses the top-level ``data_root``."""
     return any(dataset.get('data_root') == AUTO for dataset in _datasets(config))
 
 
 def fill_places(config: Config) -> None:
-    """Write the ``data_root`` of a config into what lies there, in place.
+    """Replace 'auto' in the datasets and metrics of a config, in place.
 
     Raises:
-        UserError: If something does and the config has none.
+        UserError: If a dataset needs the top-level ``data_root`` and the config has none.
     """
     for dataset in _datasets(config):
         if dataset.get('data_root') == AUTO:
@@ -37,12 +38,12 @@ def fill_places(config: Config) -> None:
     for part in ('val', 'test'):
         metrics = config.get(f'{part}_evaluator')
         for metric in metrics if isinstance(metrics, (list, tuple)) else [metrics]:
-            if isinstance(metric, Mapping) and metric.get('ann_file') == AUTO:
+            if isinstance(metric, dict) and metric.get('ann_file') == AUTO:
                 found = inner_datasets((config.get(f'{part}_dataloader') or {}).get('dataset') or {})
-                files = [osp.join(one.get('data_root') or '', one.get('ann_file') or '') for one in found]
+                files = [osp.join(dataset.get('data_root') or '', dataset.get('ann_file') or '') for dataset in found]
                 metric['ann_file'] = files[0] if len(files) == 1 else files
 
 
-def _datasets(config: Config) -> Iterator[Mapping]:
+def _datasets(config: Config) -> Iterator[dict[str, Any]]:
     for loader in LOADERS:
         yield from inner_datasets((config.get(loader) or {}).get('dataset') or {})

@@ -14,13 +14,12 @@ from mmpanoptic.utils import UserError
 
 
 def set_up_devices(config: Config) -> None:
-    """Make distributed runs work without a GPU.
+    """Make distributed runs work without a GPU, with gloo instead of NCCL.
 
-    mmengine selects a CUDA device on start and hands its number to DDP; neither exists on a CPU, where gloo takes the
-    place of NCCL.
+    mmengine selects a CUDA device on start and passes its number to DDP; a CPU has no such number.
 
     Raises:
-        UserError: If a launcher is asked for that works with GPUs only.
+        UserError: If the launcher works with GPUs only.
     """
     if config.launcher == 'none' or torch.cuda.is_available():
         return
@@ -38,10 +37,10 @@ def set_up_devices(config: Config) -> None:
 
 
 def join_processes(config: Config) -> None:
-    """Let the processes of a run know each other before its runner is built, in the way that the runner does it.
+    """Initialise the distributed processes of a run before its runner is built, as the runner would do it.
 
     Raises:
-        UserError: As :func:`set_up_devices`.
+        UserError: See :func:`set_up_devices`.
     """
     set_up_devices(config)
     if config.launcher != 'none' and not is_distributed():
@@ -51,33 +50,34 @@ def join_processes(config: Config) -> None:
 
 
 def set_local_rank(local_rank: int) -> None:
-    """Launchers give the rank as an argument or in the environment; mmengine reads the latter."""
+    """Set the local rank in the environment, where mmengine reads it, if the launcher gave it as an argument only."""
     os.environ.setdefault('LOCAL_RANK', str(local_rank))
 
 
 def is_first_process() -> bool:
-    """Whether this is the first of all processes of a run, before they know each other; see :func:`set_local_rank`."""
+    """Whether this is the first process of a run; works before the processes are initialised."""
     return int(os.environ.get('RANK', os.environ.get('SLURM_PROCID', 0))) == 0
 
 
 class Stopped(SystemExit):
-    """A signal has ended the run; the exit status is 128 and the signal's number.
+    """A signal has ended the run; the exit status is 128 plus the signal's number.
 
     Args:
         number: The signal.
-        words: Where it ended, and what is left of it.
+        words: Where the run ended, and how to continue.
     """
 
     def __init__(self, number: int, words: str) -> None:
-        super().__init__(128 + number)
+        self.status = 128 + number
+        super().__init__(self.status)
         self.words = f'stopped by {signal.Signals(number).name} {words}'
 
 
 def end_process_of_group(status: int = 0) -> None:
-    """End this process if it is one of several that work together; otherwise do nothing.
+    """End this process at once if it is one of several distributed ones; otherwise do nothing. Exit handlers are run.
 
-    Threads of gloo may still be there when a process ends in the usual way, and abort it ("terminate called without an
-    active exception"), so that a training that is done counts as failed. What is registered for the end is run.
+    If the process ended normally, remaining threads of gloo could abort it ("terminate called without an active
+    exception"), and a finished training would count as failed.
     """
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         atexit._run_exitfuncs()  # logs, writers, workers of data loaders

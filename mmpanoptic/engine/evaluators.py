@@ -1,4 +1,4 @@
-"""The metrics that a test is asked for by their names."""
+"""Configs of the metrics that a test names with ``--eval``."""
 
 import os.path as osp
 from collections.abc import Iterable
@@ -26,25 +26,24 @@ _KINDS = {
 
 
 def as_list(metrics: list | dict | None) -> list:
-    """A config's metrics as a list: they may be several, one or none."""
+    """A config's metrics, a list, a single one or None, as a list."""
     return list(metrics) if isinstance(metrics, (list, tuple)) else [metrics] if metrics else []
 
 
 def evaluators(config: Config, names: list[str], options: Iterable[str] = ()) -> list[dict]:
     """Configs of the metrics that ``--eval`` names.
 
-    Metrics of these kinds that the config has keep their settings; its CityscapesInstanceMetric it must have for
-    ``cityscapes``. AP is taken against the dataset's instances JSON where it has one, otherwise against the things of
-    the panoptic annotations.
+    Metrics of the config keep their settings. For ``cityscapes``, the config must have a CityscapesInstanceMetric. AP
+    is computed against the dataset's instances JSON if it has one, else against the things of the panoptic annotations.
 
     Args:
         config: The config.
-        names: Of :data:`METRICS`, in any case.
+        names: Names from :data:`METRICS`, in upper or lower case.
         options: Keys of ``--cfg-options``.
 
     Raises:
-        UserError: If a name is unknown, the config does not say where the instance maps of Cityscapes are, or an option
-            is one of a metric that is not named.
+        UserError: If a name is unknown, the config lacks the CityscapesInstanceMetric, or an option sets a value of a
+            metric that is not named.
     """
     known = {metric.lower(): metric for metric in METRICS}
     for name in names:
@@ -56,16 +55,16 @@ def evaluators(config: Config, names: list[str], options: Iterable[str] = ()) ->
     for kind, scored in _KINDS.items():
         if not wanted & set(scored):
             continue
-        own = next((e for e in given if e.get('type') == kind), None)
-        if kind == 'CityscapesInstanceMetric' and own is None:
+        configured = next((e for e in given if e.get('type') == kind), None)
+        if kind == 'CityscapesInstanceMetric' and configured is None:
             raise UserError(
                 '--eval cityscapes: test_evaluator of the config has no CityscapesInstanceMetric; add it with its '
                 'seg_prefix, as configs/_base_/datasets/cityscapes_instance.py does'
             )
-        built.append(own or dict(type=kind))
+        built.append(configured or dict(type=kind))
         if kind == 'InstanceMetric':
             chosen = any(key.startswith('test_evaluator') and key.endswith('ann_file') for key in options)
-            file = (own or {}).get('ann_file')
+            file = (configured or {}).get('ann_file')
             file = file if chosen and file else instances_files(config) or file
             built[-1] = dict(built[-1], metric=[metric for metric in scored if metric in wanted], ann_file=file)
     _check_scored(config, built, names, options)
@@ -73,7 +72,7 @@ def evaluators(config: Config, names: list[str], options: Iterable[str] = ()) ->
 
 
 def _check_scored(config: Config, built: list[dict], names: list[str], options: Iterable[str]) -> None:
-    """Refuse options of metrics of the config that are not scored."""
+    """Refuse options that set values of metrics that are not scored."""
     for key in options:
         start, *place = key.split('.')
         if start != 'test_evaluator' or not place:
@@ -89,10 +88,10 @@ def _check_scored(config: Config, built: list[dict], names: list[str], options: 
 
 
 def instances_files(config: Config) -> str | list[str] | None:
-    """The instances JSON, or several of them, of the dataset that a config tests on, or of those inside of wrappers.
+    """The instances JSON of a config's test dataset, or those of the datasets inside of wrappers; None without any.
 
     Raises:
-        UserError: If one does not exist, or some datasets have one and others do not.
+        UserError: If a file does not exist, or some datasets have one and others do not.
     """
     files = []
     for dataset in inner_datasets(dataset_config(config, 'test_dataloader')):
@@ -114,5 +113,5 @@ def instances_files(config: Config) -> str | list[str] | None:
 
 
 def list_classes(metrics: list | dict | None) -> list[dict]:
-    """Configs of metrics that keep the scores of classes where they can."""
-    return [dict(one, classwise=True) if one.get('type') in _KINDS else one for one in as_list(metrics)]
+    """Configs of the metrics with ``classwise`` set where a metric supports it."""
+    return [dict(metric, classwise=True) if metric.get('type') in _KINDS else metric for metric in as_list(metrics)]

@@ -1,4 +1,4 @@
-"""All that registries find in this room; they import it on first use."""
+"""Imports all components of this package that registries find; registries import this module on first use."""
 
 import mmpanoptic.registry  # noqa: F401  (before mmdet, whose notices it drops)
 

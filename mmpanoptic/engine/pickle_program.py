@@ -1,11 +1,11 @@
-"""A pickle looked at as a program, before it runs: what would crash a process or take much memory is refused."""
+"""Checks of a pickle's program before it runs. Programs that crash the process or take much memory are refused."""
 
 import pickletools
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from .closed_pickle import DamagedError
 
-MAX_DEPTH = 1000  # of tuples in tuples and so on; Python crashes when it hashes a million
+MAX_DEPTH = 1000  # of nested containers; Python crashes when it hashes a million nested tuples
 _ADDING = {'APPEND', 'APPENDS', 'SETITEM', 'SETITEMS', 'ADDITEMS', 'BUILD'}
 _MARK = object()
 
@@ -14,23 +14,23 @@ def check_program(file: BinaryIO, size: int) -> int:
     """Check one pickle.
 
     Args:
-        file: What to read it from, in memory; it is left where the pickle begins.
+        file: A file in memory, at the beginning of the pickle; its position is restored.
         size: Bytes in the file.
 
     Returns:
-        Where the pickle ends.
+        The position of the pickle's end.
 
     Raises:
-        DamagedError: If it nests too deeply, or numbers what it remembers higher than there are bytes.
+        DamagedError: If it nests too deeply, or an index into its memo exceeds the number of bytes.
         Exception: Of several kinds, if it is no pickle.
     """
     start = file.tell()
     stack: list = []
-    remembered: dict[int, int] = {}
+    remembered: dict[Any, int] = {}
     for opcode, argument, _ in pickletools.genops(file):
         if opcode.name in ('PUT', 'BINPUT', 'LONG_BINPUT', 'MEMOIZE'):
             index = len(remembered) if argument is None else argument
-            if not 0 <= index <= size:  # unpickling makes room for as many
+            if not 0 <= index <= size:  # unpickling allocates a memo of this size
                 raise DamagedError('a memory larger than the pickle')
             remembered[index] = stack[-1]
             continue
@@ -51,7 +51,7 @@ def check_program(file: BinaryIO, size: int) -> int:
 
 
 def _pop(stack: list, opcode: pickletools.OpcodeInfo) -> list[int]:
-    """Take from a stack of depths what an operation takes; in the order in which it was put there."""
+    """Take the operands of an operation from a stack of depths, in the order in which they were pushed."""
     taken: list[int] = []
     for wanted in reversed(opcode.stack_before):
         if wanted is pickletools.stackslice:

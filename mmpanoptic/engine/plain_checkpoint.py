@@ -1,7 +1,7 @@
-"""The two formats of ``torch.save``, read without torch's own loader: its old one follows links and module sources.
+"""Reading of both formats of ``torch.save`` without torch's loader, whose old format follows links and module sources.
 
-Formats: an archive of a pickle and one record for each storage (torch 1.6 and later), stored without compression; and,
-before that, some pickles in a row and then the storages.
+Formats: since torch 1.6, an archive of a pickle and one record for each storage, without compression; before that, some
+pickles in a row and then the storages.
 """
 
 import io
@@ -16,14 +16,14 @@ from .pickle_program import check_program
 from .plain_values import Memo, to_plain
 
 _MAGIC, _PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
-_SPENT = 2  # bytes that are made for a byte of a pickle: of a text and then of an array
+_SPENT = 2  # bytes that may be made per byte of a pickle: for a text, and then for an array
 
 
 def is_archive(file: BinaryIO) -> bool:
-    """Whether a file is of the new format; it is rewound.
+    """Whether a file has the new format; the file is rewound.
 
     Raises:
-        DamagedError: If it only begins so.
+        DamagedError: If it begins as an archive but is none.
     """
     begins_so, found = file.read(2) == b'PK', zipfile.is_zipfile(file)
     if begins_so and not found:
@@ -33,7 +33,7 @@ def is_archive(file: BinaryIO) -> bool:
 
 
 def is_program(file: BinaryIO) -> bool:
-    """Whether an archive holds a program, TorchScript; the file is rewound."""
+    """Whether an archive holds a TorchScript program; the file is rewound."""
     with zipfile.ZipFile(file) as archive:
         found = any(name.endswith('/constants.pkl') for name in archive.namelist())
     file.seek(0)
@@ -69,8 +69,9 @@ def read_plain(file: BinaryIO) -> Any:
 def _read_archive(archive: zipfile.ZipFile) -> Any:
     records = {info.filename: info for info in archive.infolist()}
     folder = next(iter(records), '').split('/')[0]
+    assert archive.fp is not None  # the archive is open
     archive.fp.seek(0, 2)
-    # So many small records could be one and the same large one, or a large one of zeros that is stored compressed.
+    # Otherwise many records could share the same bytes, or a record of zeros could be compressed.
     if sum(info.file_size for info in records.values()) > archive.fp.tell():
         raise DamagedError('records that are larger than the file')
     if f'{folder}/byteorder' in records and archive.read(f'{folder}/byteorder') != b'little':

@@ -1,4 +1,4 @@
-"""What the stand-ins of :mod:`~.closed_pickle` have kept, as tensors, arrays and plain values."""
+"""Conversion of the data that the stand-ins of :mod:`~.closed_pickle` keep to tensors, arrays and plain values."""
 
 import math
 import re
@@ -16,15 +16,15 @@ from .closed_pickle import DamagedError, Kept, KeptHistory, RefusedError, StandI
 _NUMERIC = re.compile(r'[biufc]\d{1,2}')
 _LEAVES = (str, bytes, int, float, complex, bool, type(None), torch.Size, torch.dtype, torch.device)
 _BEGUN = object()
-_MAX_EXPANDED = 2**27  # numbers of a tensor that repeats those of its storage; no memory until it is copied
+_MAX_EXPANDED = 2**27  # elements of a tensor that repeats those of its storage; a copy of it needs the memory
 
 
 class Memo:
-    """What has been made of what, each once.
+    """Results of conversions, so that each value is converted once.
 
     Args:
-        max_bytes: How many bytes of arrays and texts may be made. Those of a checkpoint are in its pickle, once; one
-            that makes many copies of the same bytes would take much memory.
+        max_bytes: Largest number of bytes of arrays and texts that may be made. A checkpoint's pickle holds its bytes
+            once; a malicious one could make many copies of the same bytes.
     """
 
     def __init__(self, max_bytes: int) -> None:
@@ -32,9 +32,9 @@ class Memo:
         self._left = max_bytes
 
     def get(self, value: Any, make: Callable[[Any, 'Memo'], Any]) -> Any:
-        """What ``make`` makes of a value, or has made of it before."""
+        """The result of ``make`` for a value; a later call for the same value gives the same result."""
         if id(value) not in self._made:
-            self._made[id(value)] = value, _BEGUN  # the value stays, so that no other one gets its id
+            self._made[id(value)] = value, _BEGUN  # keeps the value, so that no other value gets its id
             self._made[id(value)] = value, make(value, self)
         made = self._made[id(value)][1]
         if made is _BEGUN:
@@ -42,20 +42,20 @@ class Memo:
         return made
 
     def spend(self, size: int) -> None:
-        """Refuse more bytes than there may be."""
+        """Count bytes, and refuse more than ``max_bytes``."""
         self._left -= size
         if self._left < 0:
             raise DamagedError('more bytes of arrays than it holds')
 
 
 def to_plain(value: Any, memo: Memo) -> Any:
-    """What was read, with tensors, arrays and plain values in the place of what stand-ins kept.
+    """Convert unpickled content: tensors, arrays and plain values replace the data that stand-ins kept.
 
-    Containers are made anew, so that nothing is left that was set on one of them from outside.
+    Containers are copied, so that no attribute that was set on them remains.
 
     Raises:
-        RefusedError: If anything else is in it.
-        DamagedError: If it does not fit together.
+        RefusedError: If it holds anything else.
+        DamagedError: If its parts do not fit together.
     """
     return value if type(value) in _LEAVES else memo.get(value, _made_anew)
 
@@ -84,7 +84,7 @@ def _refuse(kept: Kept, memo: Memo) -> Any:
 
 
 def _nothing(kept: Kept, memo: Memo) -> None:
-    """Methods that mmengine's HistoryBuffer names by ``getattr``; it has them anyway."""
+    """Drop the methods that mmengine's HistoryBuffer names by ``getattr``; the new buffer has them anyway."""
 
 
 def _tensor(kept: Kept, memo: Memo) -> Tensor:
@@ -105,7 +105,7 @@ def _tensor(kept: Kept, memo: Memo) -> Tensor:
 
 
 def _with_bits(tensor: Tensor, bits: Any) -> Tensor:
-    """A tensor that is marked as to be conjugated or negated when it is used, after that."""
+    """Apply a tensor's marks for lazy conjugation and negation."""
     if not isinstance(bits, dict) or not bits.keys() <= {'conj', 'neg'}:
         raise RefusedError('a tensor with other metadata than conj and neg')
     if bits.get('conj'):
@@ -121,7 +121,7 @@ def _parameter(kept: Kept, memo: Memo) -> Tensor:
 
 
 def _bytes(kept: Kept, memo: Memo) -> bytes:
-    """Bytes as they are written: by Python 2's protocol as text in Latin-1, or by their class when there are none."""
+    """Bytes from protocol 2, which writes them as text in Latin-1, and empty ones as a call of their class."""
     text, encoding = (*kept.args, 'latin1', 'latin1')[:2] if kept.args else ('', 'latin1')
     if not isinstance(text, str) or encoding != 'latin1':
         raise RefusedError(f'{kept.name} of {type(text).__name__} with {encoding!r}')
@@ -139,7 +139,7 @@ def _dtype(kept: Kept, memo: Memo) -> np.dtype:
 
 
 def _array(kept: Kept, memo: Memo) -> np.ndarray:
-    """An array, as ``_reconstruct`` with a state or, from protocol 5 on, ``_frombuffer`` give it."""
+    """An array from ``_reconstruct`` with a state or, since protocol 5, from ``_frombuffer``."""
     if kept.name == '_frombuffer':
         data, dtype, shape, order = kept.args
         is_fortran = order == 'F'

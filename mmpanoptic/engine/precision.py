@@ -1,4 +1,4 @@
-"""Mixed precision in training: which type, and an optimizer wrapper that needs no GPU for bfloat16."""
+"""Mixed precision: the choice of the type, and an optimizer wrapper for bfloat16 that also runs on a CPU."""
 
 from contextlib import AbstractContextManager
 
@@ -14,18 +14,19 @@ DTYPES = ('float16', 'bfloat16')
 
 @OPTIM_WRAPPERS.register_module()
 class AmpOptimWrapper(optim.AmpOptimWrapper):
-    """mmengine's, which trains in bfloat16 on a CPU as well, and scales losses only where that is needed.
+    """mmengine's wrapper, which also trains in bfloat16 on a CPU, and scales losses in float16 only.
 
-    bfloat16 has the range of float32: nothing underflows that scaling could save, and there is no scaler. Checkpoints
-    of either type are resumed by the other.
+    bfloat16 has the range of float32, so that gradients do not underflow and need no scaling. Trainings of either type
+    can be resumed in the other.
 
     Args:
         loss_scale: See :class:`mmengine.optim.AmpOptimWrapper`; without effect in bfloat16.
         dtype: 'float16' or 'bfloat16'; None: float16 with a GPU, otherwise bfloat16.
-        kwargs: See there.
+        use_fsdp: See :class:`mmengine.optim.AmpOptimWrapper`; without effect on a CPU.
+        kwargs: See :class:`mmengine.optim.AmpOptimWrapper`.
 
     Raises:
-        ValueError: If ``dtype`` is neither of them, or float16 on a CPU.
+        ValueError: If ``dtype`` is neither of the two, or float16 on a CPU.
     """
 
     def __init__(
@@ -39,35 +40,35 @@ class AmpOptimWrapper(optim.AmpOptimWrapper):
         else:
             if dtype == 'float16':
                 raise ValueError("dtype 'float16' needs a GPU: take 'bfloat16'")
-            optim.OptimWrapper.__init__(self, **kwargs)  # what is left out asks for a GPU
+            optim.OptimWrapper.__init__(self, **kwargs)  # AmpOptimWrapper's own needs a GPU
             self.cast_dtype, self._scale_update_param = torch.bfloat16, None
         if dtype == 'bfloat16':
             self.loss_scaler = torch.amp.GradScaler('cuda' if has_gpu else 'cpu', enabled=False)
 
     def load_state_dict(self, state_dict: dict) -> None:
-        """Take over a state; the scaler's only if both have one."""
-        if not state_dict.get('loss_scaler', True):  # of a training in bfloat16
+        """Load a state; the state of the scaler only if both have a scaler."""
+        if not state_dict.get('loss_scaler', True):  # from a training in bfloat16
             state_dict.pop('loss_scaler')
         super().load_state_dict(state_dict)
 
 
 def default_dtype() -> str:
-    """The type that mixed precision has where none is said."""
+    """The default type of mixed precision on this machine."""
     return 'float16' if torch.cuda.is_available() else 'bfloat16'
 
 
 def choose_precision(config: Config, amp: str | None) -> None:
-    """Train in mixed precision if ``amp`` or the config says so; which type is written into the config.
+    """Set the precision of a training in its config, from ``amp`` or the config itself.
 
-    A config says ``optim_wrapper=dict(type='AmpOptimWrapper', dtype='auto')`` for float16 with a GPU and float32
+    ``optim_wrapper=dict(type='AmpOptimWrapper', dtype='auto')`` in a config means float16 with a GPU and float32
     without.
 
     Args:
-        config: Its ``optim_wrapper`` is changed.
-        amp: A type of ``DTYPES``, 'auto' for the device's, or None: as the config says.
+        config: The config, whose ``optim_wrapper`` is changed.
+        amp: A type from ``DTYPES``, 'auto' for the device's default, or None: as the config says.
 
     Raises:
-        UserError: If the device cannot do that.
+        UserError: If the device does not support the type.
     """
     wrapper = config.optim_wrapper
     if amp is not None:
@@ -81,7 +82,7 @@ def choose_precision(config: Config, amp: str | None) -> None:
             use_full_precision(config)
     kind = wrapper.get('type', 'OptimWrapper')  # mmengine's default
     if kind == 'OptimWrapper':
-        for key in ('loss_scale', 'dtype'):  # of a config whose mixed precision was switched off
+        for key in ('loss_scale', 'dtype'):  # left over if mixed precision was switched off
             wrapper.pop(key, None)
     elif kind == 'AmpOptimWrapper':
         said = wrapper.get('dtype')
@@ -103,15 +104,15 @@ def use_full_precision(config: Config) -> None:
 
 
 def precision_of(device: torch.device, dtype: str) -> AbstractContextManager:
-    """Autocast on a device to a type of :data:`DTYPES`, or nothing for 'float32'."""
+    """Autocast on a device to a type from :data:`DTYPES`, or a context without effect for 'float32'."""
     return torch.autocast(device.type, getattr(torch, dtype), enabled=dtype != 'float32')
 
 
 def require_precision(device: torch.device, dtype: str) -> None:
-    """Refuse a precision in which a device does not predict.
+    """Refuse a precision for prediction that a device does not support.
 
     Raises:
-        UserError: If it does not, or there is no such precision.
+        UserError: If the device does not support it, or there is no such precision.
     """
     if dtype not in ('float32', *DTYPES):
         raise UserError(f'dtype {dtype!r} is no precision: choose float32, {" or ".join(DTYPES)}', 'dtype')

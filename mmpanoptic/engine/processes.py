@@ -1,4 +1,4 @@
-"""Several processes on this machine, started by a tool itself."""
+"""Start of several processes on this machine by a tool itself."""
 
 import os
 import sys
@@ -12,17 +12,17 @@ from mmpanoptic.utils.shipped import PACKAGE
 
 
 def start_processes(number: int, tool: str, arguments: Sequence[str]) -> NoReturn:
-    """Become torchrun, which runs a tool in so many processes; each has ``--launcher pytorch`` and its rank.
+    """Replace this process by torchrun, which runs a tool in ``number`` processes with ``--launcher pytorch``.
 
-    Without a GPU they share the CPUs and talk over gloo. The port is a free one.
+    Without a GPU, the processes share the CPUs and communicate over gloo. torchrun chooses a free port.
 
     Args:
-        number: How many; with GPUs, at most as many as there are.
+        number: Number of processes; with GPUs, at most the number of GPUs.
         tool: The script below ``tools/``.
-        arguments: Of the command line.
+        arguments: The tool's command-line arguments.
 
     Raises:
-        UserError: If there are fewer GPUs, or the number is none.
+        UserError: If ``number`` is below 1, or there are fewer GPUs.
     """
     gpus = torch.cuda.device_count()
     if number < 1 or (torch.cuda.is_available() and number > gpus):

@@ -1,7 +1,7 @@
 """States of random number generators, as plain values that a checkpoint can hold."""
 
 import random
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -10,21 +10,21 @@ State = dict[str, Any]
 
 
 def random_state() -> State:
-    """The state of the generators of Python, numpy and torch, of this process and its GPU."""
+    """The states of Python's, numpy's and torch's generators in this process, and of its GPU's."""
     version, numbers, gauss = random.getstate()
-    _, keys, position, has_gauss, cached = np.random.get_state()
+    _, keys, position, has_gauss, cached = cast(tuple[str, np.ndarray, int, int, float], np.random.get_state())
     state = dict(
         python=(version, np.array(numbers, np.uint32).tobytes(), gauss),
         numpy=(keys.tobytes(), position, has_gauss, cached),
         torch=_as_bytes(torch.get_rng_state()),
     )
-    if torch.cuda.is_initialized():  # never in a worker
+    if torch.cuda.is_initialized():  # never true in a worker
         state['cuda'] = _as_bytes(torch.cuda.get_rng_state())
     return state
 
 
 def set_random_state(state: State) -> None:
-    """Make the generators go on from a state that :func:`random_state` gave."""
+    """Restore the generators from a state that :func:`random_state` gave."""
     version, numbers, gauss = state['python']
     random.setstate((version, tuple(np.frombuffer(numbers, np.uint32).tolist()), gauss))
     keys, position, has_gauss, cached = state['numpy']
@@ -35,7 +35,7 @@ def set_random_state(state: State) -> None:
 
 
 def after_draws(state: State, draws: int) -> State:
-    """The state after torch has drawn that many seeds of data loaders on the CPU."""
+    """The state after torch has drawn this number of seeds for data loaders on the CPU."""
     if not draws:
         return state
     generator = torch.Generator()

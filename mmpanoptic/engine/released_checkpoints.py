@@ -1,4 +1,4 @@
-"""What converters of other projects' checkpoints share."""
+"""Shared functions of the converters of other projects' checkpoints."""
 
 import os
 from collections.abc import Iterable, Mapping
@@ -12,15 +12,15 @@ from mmpanoptic.utils import UserError, WriteError, require_folder, sole_writer,
 
 
 def check_tensors(weights: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]], source: str) -> None:
-    """Refuse anything but the tensors that are known.
+    """Refuse weights that differ from the expected names and shapes.
 
     Args:
         weights: Tensors by name.
-        shapes: The shapes that they must have.
+        shapes: The expected shapes by name.
         source: What to call ``weights`` in an error.
 
     Raises:
-        UserError: If a tensor is missing, unknown, of another shape, or none; all are named, up to five.
+        UserError: If a tensor is missing or unknown, has another shape, or is no tensor; up to five of each are named.
     """
     known = [name for name in shapes if name in weights]
     misshapen = [
@@ -38,11 +38,10 @@ def check_tensors(weights: Mapping[str, Any], shapes: Mapping[str, tuple[int, ..
 
 
 def save_converted(path: str, source: str, weights: Mapping[str, Tensor], meta: Mapping[str, Any]) -> None:
-    """Write a checkpoint that this project's tools load, whole or not at all.
+    """Write a checkpoint for this project's tools, whole or not at all.
 
     Raises:
-        UserError: If it cannot be written, another process writes it, or it would replace a file, what it was made from
-            above all.
+        UserError: If it cannot be written, another process writes it, or the file exists (it may be the source).
     """
     require_folder(os.path.dirname(path), 'checkpoint')
     with sole_writer(path, 'checkpoint'):
@@ -53,7 +52,7 @@ def save_converted(path: str, source: str, weights: Mapping[str, Tensor], meta: 
         try:
             with whole_file(path) as file:
                 torch.save(dict(state_dict=dict(weights), meta=dict(meta, source=Path(source).name)), file)
-        except RuntimeError as error:  # all that torch says of some full disks
+        except RuntimeError as error:  # torch's error on some full disks
             raise WriteError(path, 'torch could not write all of it: is the disk full?') from error
 
 

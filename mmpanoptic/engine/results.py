@@ -1,4 +1,4 @@
-"""What ``tools/test.py --out`` has written: read without running code, scored, drawn and fused again."""
+"""Results of ``tools/test.py --out``: safe reading, scoring, drawing and repeated fusion."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -25,9 +25,9 @@ from .components import building
 
 
 def read_results(path: str) -> list[dict[str, Any]]:
-    """Predictions by image, as :class:`~mmpanoptic.evaluation.metrics.PredictionDump` writes them.
+    """Read the predictions by image that :class:`~mmpanoptic.evaluation.metrics.PredictionDump` has written.
 
-    They are read as a checkpoint is, by a closed list of names: nothing in the file can run.
+    The file is read as a checkpoint, by a closed list of names: nothing in the file can run.
 
     Raises:
         UserError: If there is no such file, or it holds anything else.
@@ -37,7 +37,7 @@ def read_results(path: str) -> list[dict[str, Any]]:
     except UserError as error:
         reason = str(error).split(', and loading')[0]
         raise UserError(f'no results of tools/test.py --out of this version: {reason}; write them anew') from None
-    if not isinstance(content, list) or not all(isinstance(one, dict) and 'img_id' in one for one in content):
+    if not isinstance(content, list) or not all(isinstance(result, dict) and 'img_id' in result for result in content):
         raise UserError(f'{path} holds no list of predictions with img_id: write it by tools/test.py --out')
     return content
 
@@ -47,13 +47,13 @@ def in_order_of(results: list[dict[str, Any]], dataset: BaseDataset, path: str) 
 
     Args:
         results: See :func:`read_results`.
-        dataset: What was tested.
+        dataset: The tested dataset.
         path: The file of the results, for messages.
 
     Raises:
-        UserError: If an image is not in the dataset, is there twice, or has no result.
+        UserError: If images of the dataset and results do not correspond one to one.
     """
-    by_id = {one['img_id']: one for one in results}
+    by_id = {result['img_id']: result for result in results}
     ids = [dataset.get_data_info(index)['img_id'] for index in range(len(dataset))]
     if len(set(ids)) < len(ids):
         raise UserError('images of the dataset have the same id: score one dataset at a time')
@@ -70,18 +70,19 @@ def samples_of(results: list[dict[str, Any]], dataset: BaseDataset, path: str) -
 
     Args:
         results: See :func:`read_results`.
-        dataset: What was tested, in test mode.
+        dataset: The tested dataset, in test mode.
         path: The file of the results, for messages.
 
     Yields:
         The sample, with ``pred_instances`` (masks are tensors) and ``pred_panoptic_seg``.
 
     Raises:
-        UserError: As :func:`in_order_of`, or if a result is not of the size of its image.
+        UserError: See :func:`in_order_of`; or if a result does not have the size of its image.
     """
     for index, result in enumerate(in_order_of(results, dataset, path)):
         sample = dataset[index]['data_samples']
-        add_predictions(sample, result, tuple(int(side) for side in sample.ori_shape[:2]), path)
+        height, width = (int(side) for side in sample.ori_shape[:2])
+        add_predictions(sample, result, (height, width), path)
         yield sample
 
 
@@ -90,23 +91,23 @@ def add_predictions(sample: DetDataSample, result: Mapping[str, Any], size: tupl
 
     Args:
         sample: Any sample.
-        result: One of :func:`read_results`.
+        result: One result, see :func:`read_results`.
         size: Height and width of its image.
         path: The file of the results, for messages.
 
     Raises:
-        UserError: If the result is not of that size.
+        UserError: If the result is malformed or has another size.
     """
     try:
         _add_predictions(sample, result, size)
     except UserError:
         raise
-    except Exception as error:  # what the file holds may be anything
+    except Exception as error:  # the file may hold anything
         raise UserError(f'{path}: the result of image {result["img_id"]!r} does not fit it: {error}') from None
 
 
 def _add_predictions(sample: DetDataSample, result: Mapping[str, Any], size: tuple[int, int]) -> None:
-    """Set the predictions of a result for an image of that height and width."""
+    """See :func:`add_predictions`; errors are not translated."""
     if 'pred_instances' in result:
         sample.pred_instances = _instances(result['pred_instances'], size, str(result['img_id']))
     if 'pred_panoptic_seg' in result:
@@ -132,7 +133,7 @@ def kept_evidence(sample: DetDataSample) -> Evidence:
     """The evidence that was kept with the predictions of a sample.
 
     Raises:
-        UserError: If none was kept, or it is not of the size of the map.
+        UserError: If none was kept, or it does not have the size of the map.
     """
     kept = sample.pred_panoptic_seg.get('evidence') if 'pred_panoptic_seg' in sample else None
     if not isinstance(kept, Mapping):
@@ -145,19 +146,19 @@ def kept_evidence(sample: DetDataSample) -> Evidence:
 
 
 def fuse_again(sample: DetDataSample, head: BaseFusionHead) -> None:
-    """Replace the panoptic map of a sample by what a fusion head makes of the evidence that was kept with it.
+    """Replace the panoptic map of a sample by the map that a fusion head makes from the kept evidence.
 
     Raises:
-        UserError: If none was kept, or the head cannot fuse it.
+        UserError: If no evidence was kept, or the head cannot fuse it.
     """
     (sample.pred_panoptic_seg,) = head.predict([kept_evidence(sample)])
 
 
 def fusion_head(config: Config, checkpoint: str | None) -> BaseFusionHead:
-    """The fusion head of a config, with the weights of a checkpoint if it has some.
+    """Build the fusion head of a config; a head that has weights gets them from a checkpoint.
 
     Raises:
-        UserError: If the config has none, or it has weights and the checkpoint does not give them.
+        UserError: If the config has no fusion head, or the checkpoint lacks the head's weights.
     """
     if config.model.get('panoptic_fusion_head') is None:
         raise UserError(f'{config.filename} has no model.panoptic_fusion_head: nothing can be fused by it')

@@ -1,4 +1,4 @@
-"""The runner that the tools train and test with."""
+"""The runner of the tools for training and testing."""
 
 import functools
 import logging
@@ -27,12 +27,12 @@ from .devices import set_up_devices
 from .precision import choose_precision
 from .terminal import LogFile, is_for_terminal, without_printed_noise
 
-# Arguments of a data loader that torch refuses where there are no workers.
+# Arguments of a data loader that torch refuses without workers.
 _OF_WORKERS = ('persistent_workers', 'prefetch_factor', 'timeout')
 
 
 class ToolRunner(Runner):
-    """mmengine's runner, which keeps the terminal to what a user reads while waiting."""
+    """mmengine's runner with short output on the terminal, checked data loaders and metrics, and safe checkpoints."""
 
     def train(self) -> nn.Module:
         """See :class:`mmengine.runner.Runner`."""
@@ -45,8 +45,8 @@ class ToolRunner(Runner):
             return super().test()
 
     def build_logger(self, *args, **kwargs) -> MMLogger:
-        """A logger whose long messages go to its file alone, and which a full disk does not stop."""
-        # A run that began here in the same second is called alike; its log and its curves are not those of this one.
+        """Build a logger whose long messages go to its file only, and which a full disk does not stop."""
+        # An earlier run in this process that began in the same second has the same name; drop its log and curves.
         for kind in (MMLogger, MessageHub):
             kind._instance_dict.pop(self.experiment_name, None)
         logger = super().build_logger(*args, **kwargs)
@@ -61,7 +61,7 @@ class ToolRunner(Runner):
         return logger
 
     def resume(self, *args, **kwargs) -> None:
-        """See :class:`mmengine.runner.Runner`; says so if nothing is left to train."""
+        """See :class:`mmengine.runner.Runner`; logs if nothing is left to train."""
         super().resume(*args, **kwargs)
         by_epoch = isinstance(self.train_loop, EpochBasedTrainLoop)
         unit, done, last = ('epochs', self.epoch, self.max_epochs) if by_epoch else ('iters', self.iter, self.max_iters)
@@ -78,7 +78,7 @@ class ToolRunner(Runner):
 
     @staticmethod
     def build_dataloader(dataloader: DataLoader | dict, seed: int | None = None, diff_rank_seed: bool = False):
-        """A data loader whose workers do not outlive this process; without any, their settings have no meaning."""
+        """Build a data loader whose workers end with this process; without workers, settings of workers are dropped."""
         if isinstance(dataloader, Mapping) and dataloader.get('num_workers') == 0:
             dataloader = {key: value for key, value in dataloader.items() if key not in _OF_WORKERS}
         built = Runner.build_dataloader(dataloader, seed, diff_rank_seed)
@@ -90,7 +90,7 @@ class ToolRunner(Runner):
         """See :class:`mmengine.runner.Runner`.
 
         Raises:
-            UserError: If two metrics give scores of one name, which mmengine finds out when all images are done.
+            UserError: If two metrics give scores of the same name; mmengine would fail after the last image.
         """
         built = super().build_evaluator(evaluator)
         seen = set()
@@ -108,7 +108,7 @@ class ToolRunner(Runner):
         """Write a checkpoint, whole or not at all.
 
         Raises:
-            UserError: If it cannot be written, naming the newest one that is whole.
+            UserError: If it cannot be written, naming the newest whole checkpoint.
         """
         if not is_local(out_dir, kwargs.get('backend_args')):
             super().save_checkpoint(out_dir, filename, *args, **kwargs)
@@ -123,7 +123,7 @@ class ToolRunner(Runner):
             raise UserError(f'{error}; {newest} is whole: make room and go on from it with --resume') from None
 
 
-# What a method of the runner builds, or initializes, and the keys of the config that it does so from.
+# Methods of the runner that build or initialise parts, and the config keys that they read.
 _PARTS = {
     'setup_env': ('env_cfg',),
     'set_randomness': ('randomness',),
@@ -144,7 +144,7 @@ _PARTS = {
 
 
 def _naming_keys(method: Callable, parts: tuple[str, ...]) -> Callable:
-    """A method of the runner whose errors name the key of the config."""
+    """Wrap a method of the runner so that its errors name the key of the config."""
 
     @functools.wraps(method)
     def call(self: Runner, *args: Any, **kwargs: Any) -> Any:
@@ -159,13 +159,13 @@ for _name, _keys in _PARTS.items():
 
 
 def build_runner(config: Config, loader: str = 'train_dataloader') -> Runner:
-    """The runner of a config, with its work dir made and distributed training set up.
+    """Build the runner of a config; make its work dir and set up distributed training first.
 
-    It writes the config into the work dir, therefore pipelines become lists, and numbers of classes numbers.
+    The runner writes the config into the work dir. Therefore pipelines become lists, and 'auto' becomes a number.
 
     Args:
         config: The config, changed in place.
-        loader: Key of the data that numbers of classes are taken from where they are 'auto'.
+        loader: Key of the data loader whose classes replace 'auto' in numbers of classes.
     """
     list_steps(config._cfg_dict)
     require_folder(config.work_dir, 'work_dir')

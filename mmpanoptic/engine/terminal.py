@@ -1,4 +1,4 @@
-"""What a run says on the terminal: what a user reads while waiting. The log file has all of it."""
+"""Short output of a run on the terminal; the log file has all messages."""
 
 import contextlib
 import io
@@ -10,7 +10,7 @@ from typing import TextIO
 
 from mmpanoptic.utils.logs import is_file_only
 
-# Beginnings of libraries' messages that go to the log file alone: hundreds of lines, what is said twice, deprecations
+# Beginnings of libraries' messages that go to the log file only: hundreds of lines, repetitions, and deprecations
 # inside of mmengine.
 _FILE_ONLY = (
     f'\n{"-" * 60}\nSystem environment',
@@ -23,33 +23,33 @@ _FILE_ONLY = (
     'Loads checkpoint by ',
     'paramwise_options -- ',
 )
-# Beginnings of lines that libraries print, not log.
+# Beginnings of lines that libraries print instead of logging them.
 _PRINTED = ('Loads checkpoint by ',)
-# Beginnings of warnings of libraries, of which a user can mend nothing.
+# Beginnings of libraries' warnings about things that a user cannot change.
 _WARNINGS = (
     'Default ``avg_non_ignore``',  # of the averaging that mmdet's own Panoptic FPN uses
-    'Panoptic segmentation map will not be compressed',  # --out says so
+    'Panoptic segmentation map will not be compressed',  # the help of --out says so
     'Setting ..._NUM_THREADS environment variable',
-    'Initializing zero-element tensors',  # an error follows, of the classes
-    'Image size .* exceeds limit',  # Pillow; an error follows
+    'Initializing zero-element tensors',  # an error about the classes follows
+    'Image size .* exceeds limit',  # from Pillow; an error follows
     '`broadcast_buffers` is deprecated',
-    'torch.meshgrid: in an upcoming release',  # of mmdet
+    'torch.meshgrid: in an upcoming release',  # from mmdet
 )
 
 
 def silence_warnings() -> None:
-    """Drop, in this process, the warnings of libraries that help nobody."""
+    """Drop, in this process, libraries' warnings that a user cannot act on."""
     for message in _WARNINGS:
         warnings.filterwarnings('ignore', message=message)
 
 
 def is_for_terminal(record: logging.LogRecord) -> bool:
-    """Filter of a handler that writes to the terminal."""
+    """Filter of the terminal's log handler: whether a message is shown."""
     return not is_file_only(record) and not record.getMessage().startswith(_FILE_ONLY)
 
 
 class _WithoutLines(io.TextIOBase):
-    """Text that goes on to a stream, but for the lines that begin as :data:`_PRINTED` do."""
+    """Passes text on to a stream, without lines that begin with one of :data:`_PRINTED`."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream, self._line = stream, ''
@@ -63,7 +63,7 @@ class _WithoutLines(io.TextIOBase):
         return len(text)
 
     def flush(self) -> None:
-        """Pass on what is there of a line."""
+        """Pass on the beginning of an unfinished line."""
         if self._line and not any(text.startswith(self._line) for text in _PRINTED):
             self._stream.write(self._line)
             self._line = ''
@@ -72,7 +72,7 @@ class _WithoutLines(io.TextIOBase):
 
 @contextlib.contextmanager
 def without_printed_noise() -> Iterator[None]:
-    """Drop what libraries print inside that helps nobody."""
+    """Drop lines that libraries print inside and that begin with one of :data:`_PRINTED`."""
     stream = _WithoutLines(sys.stdout)
     try:
         with contextlib.redirect_stdout(stream):
@@ -82,22 +82,22 @@ def without_printed_noise() -> Iterator[None]:
 
 
 class LogFile(logging.FileHandler):
-    """A log file; when it cannot be written, that is said once and the run goes on."""
+    """A log file. If it cannot be written, one message says so, and the run continues."""
 
     _said = False
 
     @classmethod
     def like(cls, handler: logging.FileHandler) -> 'LogFile':
-        """One that goes on with the file of another handler."""
+        """Make a handler that continues the file of another handler."""
         new = cls(handler.baseFilename, 'a')
         new.setFormatter(handler.formatter)
         new.setLevel(handler.level)
-        for each in handler.filters:
-            new.addFilter(each)
+        for log_filter in handler.filters:
+            new.addFilter(log_filter)
         return new
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  (of logging)
-        """Say it once."""
+        """Print the reason once."""
         error = sys.exc_info()[1]
         if not isinstance(error, OSError):
             super().handleError(record)

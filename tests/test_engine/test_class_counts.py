@@ -75,7 +75,7 @@ def test_data_inside_of_wrappers(tiny_shapes):
 def test_data_that_cannot_be_read(tmp_path):
     config = automatic(on(tmp_path, SHIPPED))
     message = (
-        r"^model\.roi_head\.bbox_head\.num_classes is 'auto', to be that of the data, which cannot be read: "
+        r"^model\.roi_head\.bbox_head\.num_classes is 'auto', and the data for it cannot be read: "
         r'.*panoptic_val\.json does not exist.*; or set the number$'
     )
     with pytest.raises(UserError, match=message) as error:
@@ -83,7 +83,7 @@ def test_data_that_cannot_be_read(tmp_path):
     assert '\n' not in str(error.value)
     for loader in LOADERS:
         config[loader] = None
-    with pytest.raises(UserError, match='which cannot be read: the config has no test_dataloader; or set the number'):
+    with pytest.raises(UserError, match='cannot be read: the config has no test_dataloader; or set the number'):
         counted_model(config, ('test_dataloader',))
 
 

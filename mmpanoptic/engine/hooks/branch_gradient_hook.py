@@ -1,4 +1,4 @@
-"""How strongly the stuff branch and the instance branch pull at the backbone that they share."""
+"""Measures the gradients of the stuff branch and of the instance branch at the backbone that they share."""
 
 import csv
 import os
@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 import numpy as np
 import torch
+from mmdet.models.detectors import BaseDetector
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
@@ -24,7 +25,7 @@ BRANCHES = ('stuff', 'instance')
 
 @contextmanager
 def undisturbed(model: nn.Module) -> Iterator[None]:
-    """Leaves a model's buffers (statistics of batch norm) and all random numbers to come as they were."""
+    """Restore a model's buffers (statistics of batch norm) and the states of all random generators on exit."""
     buffers = [buffer.clone() for buffer in model.buffers()]
     states = random.getstate(), np.random.get_state()
     try:
@@ -42,7 +43,7 @@ def losses_of(losses: dict[str, Tensor | list[Tensor]], parts: Sequence[str]) ->
     """The losses whose names contain one of ``parts``.
 
     Raises:
-        UserError: If there is none, naming those that there are.
+        UserError: If there is no such loss, naming all losses.
     """
     known = [name for name in losses if 'loss' in name]
     chosen = [name for name in known if any(part in name for part in parts)]
@@ -52,30 +53,30 @@ def losses_of(losses: dict[str, Tensor | list[Tensor]], parts: Sequence[str]) ->
 
 
 def branch_gradients(
-    model: nn.Module, data_batch: dict, stuff: Sequence[str] = STUFF, instance: Sequence[str] = INSTANCE
+    model: BaseDetector, data_batch: dict, stuff: Sequence[str] = STUFF, instance: Sequence[str] = INSTANCE
 ) -> tuple[float, float]:
     """Mean magnitude of the gradient of either branch's losses with respect to the last map of the backbone.
 
-    The losses are those of a training step on this batch, with the random numbers that such a step would draw next and
-    with their weights. The model, its gradients, the batch and the random numbers stay as they are.
+    The losses are the weighted losses of a training step on this batch, with the random numbers that such a step would
+    draw next. The model, its gradients, the batch and the random generators do not change.
 
     Source: Liu et al., An End-to-End Network for Panoptic Segmentation, figure 5, https://arxiv.org/abs/1903.05027
 
     Args:
         model: A detector with a ``backbone``, in training mode.
-        data_batch: As it comes from the data loader.
-        stuff, instance: Parts of the names of the losses that count. Losses that neither names, such as that of a
-            ranking module, which does not reach the backbone, do not.
+        data_batch: A batch from the data loader.
+        stuff, instance: Parts of the names of each branch's losses. Other losses are ignored, such as the loss of a
+            ranking module, whose gradient does not reach the backbone.
 
     Returns:
-        Mean of the absolute values over all elements of the map, of shape (N, C, H / 32, W / 32) for a ResNet: of the
-        stuff losses, of the instance losses. 0 for losses that do not reach the map.
+        Mean absolute gradient over all elements of the map, of shape (N, C, H / 32, W / 32) for a ResNet, for the stuff
+        losses and for the instance losses. 0 for losses whose gradient does not reach the map.
 
     Raises:
-        UserError: If no loss is of one of the branches.
+        UserError: If a branch has no loss.
     """
     maps: list[Tensor] = []
-    # The first map counts: a detector may look at the images again, for predictions that it is trained on.
+    # The first map counts: a detector may run its backbone again, for predictions that it is trained on.
     handle = model.backbone.register_forward_hook(lambda module, args, levels: maps.append(levels[-1]))
     try:
         with undisturbed(model), torch.enable_grad():
@@ -85,24 +86,24 @@ def branch_gradients(
             gradients = [torch.autograd.grad(x, maps[0], retain_graph=True, allow_unused=True)[0] for x in totals]
     finally:
         handle.remove()
-    return tuple(0.0 if gradient is None else gradient.abs().mean().item() for gradient in gradients)
+    of_stuff, of_instance = (0.0 if gradient is None else gradient.abs().mean().item() for gradient in gradients)
+    return of_stuff, of_instance
 
 
 @HOOKS.register_module()
 class BranchGradientHook(Hook):
-    """Measures :func:`branch_gradients` during a training, which goes on as it would without.
+    """Measures :func:`branch_gradients` during a training without changing its result.
 
-    A measurement takes a forward pass and two backward passes down to the backbone. It is in float32, also where
-    training is in mixed precision. Rows go to ``branch_gradients.csv`` in the work dir, ``iteration`` (from 1),
-    ``stuff`` and ``instance``, as they are measured; with several processes, each measures its own batch, and the file
-    is of the first one.
+    A measurement takes a forward pass and two backward passes to the backbone, in float32 even if training is in mixed
+    precision. Each measurement adds a row to ``branch_gradients.csv`` in the work dir: ``iteration`` (from 1),
+    ``stuff`` and ``instance``. With several processes, each measures its own batch, and the first one writes the file.
 
     Args:
-        interval: Iterations from one measurement to the next; the first is on the first batch.
+        interval: Iterations from one measurement to the next; the first batch is measured.
         stuff, instance: See :func:`branch_gradients`.
 
     Attributes:
-        rows: What has been measured: (iteration, stuff, instance).
+        rows: The measurements: (iteration, stuff, instance).
         out_file: The CSV file, once training has begun.
     """
 
@@ -119,19 +120,20 @@ class BranchGradientHook(Hook):
         self.rows: list[tuple[int, float, float]] = []
 
     def before_train(self, runner: Runner) -> None:
-        """Begin the file, or go on with that of a training that is resumed."""
+        """Begin the file, or continue the file of a resumed training."""
         self.out_file = os.path.join(runner.work_dir, 'branch_gradients.csv')
         if is_main_process() and not (runner.iter and os.path.exists(self.out_file)):
             self._write('w', ('iteration', *BRANCHES))
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: dict | None = None) -> None:
-        """Measure, before the step on the same batch, if it is this iteration's turn."""
+        """Measure in every ``interval``-th iteration, before the step on the same batch."""
         if runner.iter % self.interval:
             return
+        assert data_batch is not None  # training loops always pass it
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
         row = (runner.iter + 1, *branch_gradients(model, data_batch, self.stuff, self.instance))
         self.rows.append(row)
-        if is_main_process():  # all have to measure: batch norm may gather its statistics from all
+        if is_main_process():  # all processes measure, because batch norm may gather statistics from all of them
             self._write('a', row)
 
     def _write(self, mode: str, row: tuple) -> None:

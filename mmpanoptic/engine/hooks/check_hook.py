@@ -1,4 +1,4 @@
-"""Refuse a dataset that does not fit the model or itself, before anything is trained or scored."""
+"""Checks of the datasets before training and testing: that they are consistent and fit the model."""
 
 import logging
 from types import SimpleNamespace
@@ -8,29 +8,30 @@ from mmdet.models.dense_heads import RPNHead
 from mmdet.models.dense_heads.base_dense_head import BaseDenseHead
 from mmdet.models.roi_heads.bbox_heads import BBoxHead
 from mmdet.models.roi_heads.mask_heads import FCNMaskHead
+from mmengine.dataset import BaseDataset
 from mmengine.dist import barrier, is_main_process
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from mmengine.runner.base_loop import BaseLoop
-from torch.utils.data import Dataset
 
 from mmpanoptic.datasets import CocoPanopticDataset
 from mmpanoptic.datasets.validation import check_panoptic_pngs, panoptic_datasets
 from mmpanoptic.datasets.wrappers import check_same_classes, inner_datasets
 from mmpanoptic.registry import HOOKS
+from mmpanoptic.results.coco import Id
 from mmpanoptic.utils import UserError
 
-NO_METRICS = SimpleNamespace(metrics=())  # of a loop that trains
+NO_METRICS = SimpleNamespace(metrics=())  # stands for the evaluator of a training loop
 
 
 @HOOKS.register_module()
 class PanopticCheckHook(Hook):
-    """Checks, when a run starts, that its datasets fit the model, each other, their PNGs and the metrics.
+    """Checks at the start of a run that its datasets fit the model, each other, their PNGs and the metrics.
 
-    That is classes and PNGs of every dataset of ours, ids where they tell images apart, and what else metrics compare
-    with the dataset (``check_dataset``).
+    The hook compares the classes and PNGs of this project's datasets, the ids of images if metrics find images by id,
+    and calls ``check_dataset`` of the metrics.
 
     Args:
         check_pngs: Whether to compare every PNG with its JSON entry
@@ -67,15 +68,15 @@ class PanopticCheckHook(Hook):
                 warn_of_few_detections(model, dataset)
 
 
-def check_ids(dataset: Dataset) -> None:
-    """Refuse images of one id in a dataset whose images are told apart by their ids when they are scored.
+def check_ids(dataset: BaseDataset) -> None:
+    """Refuse a dataset with several images of the same id, if metrics find images by id.
 
     Raises:
-        UserError: Naming two of them.
+        UserError: Naming two such images.
     """
-    if next(inner_datasets(dataset)) is dataset:  # whose ids were compared when it was read
+    if next(inner_datasets(dataset)) is dataset:  # a single dataset was checked when it was read
         return
-    path_of = {}
+    path_of: dict[Id, str] = {}
     for index in range(len(dataset)):
         info = dataset.get_data_info(index)
         if info['img_id'] in path_of:
@@ -93,27 +94,32 @@ def check_classes(model: torch.nn.Module, meta: dict, path: str) -> None:
         UserError: If one differs, naming the module.
     """
     things, stuff = len(meta['thing_classes']), len(meta['stuff_classes'])
-    tells_classes = getattr(model, 'tells_classes', True)  # CIAE can find things with a head of one class
+    tells_classes = getattr(model, 'tells_classes', True)  # CIAE can detect things with a head of one class
+    in_model: int | tuple[int, int]
+    in_data: int | tuple[int, int]
     for name, module in model.named_modules():
         if hasattr(module, 'num_things_classes') and hasattr(module, 'num_stuff_classes'):
-            own, data = (module.num_things_classes, module.num_stuff_classes), (things, stuff)
+            in_model, in_data = (module.num_things_classes, module.num_stuff_classes), (things, stuff)
         elif isinstance(module, (BBoxHead, FCNMaskHead, BaseDenseHead)) and not isinstance(module, RPNHead):
-            own, data = module.num_classes, things if tells_classes else 1
+            in_model, in_data = module.num_classes, things if tells_classes else 1
         else:
             continue
-        if own != data:
+        if in_model != in_data:
             raise UserError(
                 f'{path} has {things} thing and {stuff} stuff classes, but `model{"." + name if name else ""}` is made '
-                f"for {own}: set its numbers of classes to {data}, or to 'auto'"
+                f"for {in_model}: set its numbers of classes to {in_data}, or to 'auto'"
             )
 
 
 def warn_of_few_detections(model: torch.nn.Module, dataset: CocoPanopticDataset) -> None:
-    """Warn where an image has more things than the model can detect in one: the others would count as missed."""
+    """Warn if an image has more things than the model can detect in one image; the others would be missed."""
     config = getattr(model, 'test_cfg', None) or {}
     key = 'test_cfg.rcnn.max_per_img' if 'rcnn' in config else 'test_cfg.max_per_img'
     limit = (config.get('rcnn') or config).get('max_per_img', -1)
-    counts = (sum(not one['ignore_flag'] for one in dataset.get_data_info(i)['instances']) for i in range(len(dataset)))
+    counts = (
+        sum(not instance['ignore_flag'] for instance in dataset.get_data_info(i)['instances'])
+        for i in range(len(dataset))
+    )
     most = max(counts, default=0)
     if 0 <= limit < most:
         print_log(

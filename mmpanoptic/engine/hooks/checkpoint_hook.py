@@ -1,4 +1,4 @@
-"""Checkpoints that a training goes on from exactly, and of which a good one is always there."""
+"""Checkpoints for exact resuming; a whole one exists at any time."""
 
 import contextlib
 import os
@@ -21,7 +21,7 @@ from mmpanoptic.utils import UserError
 
 
 class LateRemoval:
-    """A storage backend that removes files when it is told that those which replace them are whole."""
+    """A storage backend that delays the removal of old files until the new files are whole."""
 
     def __init__(self, backend: BaseStorageBackend) -> None:
         self._backend = backend
@@ -31,11 +31,11 @@ class LateRemoval:
         return getattr(self._backend, name)
 
     def remove(self, path: str) -> None:
-        """Remember a file."""
+        """Remember a file for removal."""
         self._old.append((path, _inode(path)))
 
     def remove_now(self) -> None:
-        """Remove the remembered files, but for those that have been written anew."""
+        """Remove the remembered files, except those that have been replaced by new ones."""
         for path, inode in self._old:
             if _inode(path) == inode and self._backend.isfile(path):
                 self._backend.remove(path)
@@ -47,21 +47,21 @@ def _inode(path: str) -> int | None:
 
 
 def _link(file: str, name: str) -> None:
-    """Make or change a relative link beside a file, in one step."""
+    """Create or replace a relative link beside a file, atomically."""
     link = Path(file).with_name(name)
     part = link.with_name(f'.{name}.{os.getpid()}.part')
-    with contextlib.suppress(OSError):  # not every file system has links, and none is needed
+    with contextlib.suppress(OSError):  # some file systems have no links, and the link is optional
         part.unlink(missing_ok=True)
         part.symlink_to(os.path.basename(file))
         part.replace(link)
 
 
-def _without_wrapper(model: nn.Module) -> nn.Module:
+def _without_wrapper(model: Any) -> nn.Module:
     return model.module if is_model_wrapper(model) else model
 
 
-def _of_all_processes(runner: Runner) -> list[dict]:
-    """Random states by rank, each with the buffers of the model that are others than those of rank 0.
+def _of_all_processes(runner: Runner) -> list[dict[str, Any]]:
+    """Random states by rank, each with the buffers of the model that differ from rank 0's.
 
     Within an epoch, every process has its own statistics of batch norm.
     """
@@ -81,20 +81,25 @@ def _of_all_processes(runner: Runner) -> list[dict]:
 class CheckpointHook(MMEngineCheckpointHook):
     """mmengine's hook with a few differences.
 
-    A checkpoint holds the random states of all processes and their workers, and a training resumes with them. An old
-    checkpoint is removed when the next one is whole. :meth:`save_interrupted` writes one between the regular ones,
-    which the next regular one replaces. And ``save_best`` knows that PQ, SQ, RQ, AP and AR are better when larger, and
-    scores by their names without the prefix of the metric.
+    - A checkpoint holds the random states of all processes and their workers, and a training resumes with them.
+    - An old checkpoint is removed when the next one is whole.
+    - :meth:`save_interrupted` writes a checkpoint between the regular ones; the next regular one replaces it.
+    - ``save_best`` knows that PQ, SQ, RQ, AP and AR are better when larger, and finds scores by their names without the
+      prefix of the metric.
 
     Args:
         args, kwargs: See :class:`mmengine.hooks.CheckpointHook`.
         last_link: Name of a symbolic link to the newest checkpoint, beside it, such as 'last.pth'; None for no link.
-            Where the storage knows no links, there is none.
+            If the storage does not support links, there is none.
     """
+
+    file_backend: Any
+    filename_tmpl: str
+    max_keep_ckpts: int
 
     _default_greater_keys = [*MMEngineCheckpointHook._default_greater_keys, 'PQ', 'SQ', 'RQ', '/AP', 'AR_', 'IoU']
 
-    _states: list[dict] | None = None
+    _states: list[dict[str, Any]] | None = None
     _interrupting = False
     _saved_at: int | None = None
 
@@ -103,15 +108,15 @@ class CheckpointHook(MMEngineCheckpointHook):
         self.last_link = last_link
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Remember the random states of a training that goes on."""
+        """Remember the random states of a resumed training."""
         if runner._resume:
             self._states = checkpoint.get('meta', {}).get('random_states')
 
     def before_train(self, runner: Runner) -> None:
-        """Go on with the random states.
+        """Restore the random states.
 
         Raises:
-            UserError: If ``save_best`` names a score and there is no validation; 'auto' does without.
+            UserError: If ``save_best`` names a score and there is no validation; 'auto' is allowed.
         """
         if self._scores() and runner._val_loop is None:
             raise UserError(
@@ -121,7 +126,7 @@ class CheckpointHook(MMEngineCheckpointHook):
         super().before_train(runner)
         self.file_backend = LateRemoval(self.file_backend)
         if is_main_process():
-            for unfinished in Path(self.out_dir).glob('.*.pth.*.part'):  # of a process that was killed
+            for unfinished in Path(self.out_dir).glob('.*.pth.*.part'):  # from a killed process
                 unfinished.unlink(missing_ok=True)
         if not runner._resume or not isinstance(runner.train_loop, ResumableLoop):
             return
@@ -133,22 +138,22 @@ class CheckpointHook(MMEngineCheckpointHook):
                 'current',
             )
             states = None
-        own = None if states is None else states[get_rank()]
-        runner.train_loop.go_on(own)
-        if own is not None:
+        state = None if states is None else states[get_rank()]
+        runner.train_loop.go_on(state)
+        if state is not None:
             model = _without_wrapper(runner.model)
-            for name, value in own['buffers'].items():
+            for name, value in state['buffers'].items():
                 model.get_buffer(name).copy_(value)
 
     def save_interrupted(self, runner: Runner, done: int) -> str | None:
-        """Write a checkpoint of where the training is, on all processes together.
+        """Write a checkpoint of the present state of training; all processes must call this together.
 
         Args:
             runner: The runner.
-            done: Iterations that are done.
+            done: Number of finished iterations.
 
         Returns:
-            The newest checkpoint, which may be one that was written at this iteration before; None if there is none.
+            The newest checkpoint, which may have been written at this iteration before; None if there is none.
         """
         if self._saved_at == done:
             return self.last_ckpt
@@ -179,19 +184,21 @@ class CheckpointHook(MMEngineCheckpointHook):
         self.file_backend.remove_now()
 
     def _scores(self) -> list[str]:
-        """What ``save_best`` names."""
+        """The scores that ``save_best`` names."""
         return [name for name in self.key_indicators if name != 'auto'] if self.save_best else []
 
     def _init_rule(self, rules: list[str | None], key_indicators: list[str]) -> None:
-        """See mmengine's. Average precision is all of a name, or its beginning; other names may have the letters.
+        """See mmengine's method. AP counts as average precision only if it is the whole name or begins it.
 
         Raises:
-            UserError: If nobody knows whether a score is better when larger.
+            UserError: If it is not known whether a score is better when larger.
         """
         rules = list(rules) * len(key_indicators) if len(rules) == 1 else rules
         known = ['greater' if re.match(r'(.*/)?AP(_|\d|$)', name) else None for name in key_indicators]
         try:
-            super()._init_rule([rule or one for rule, one in zip(rules, known, strict=True)], key_indicators)
+            super()._init_rule(
+                [rule or known_rule for rule, known_rule in zip(rules, known, strict=True)], key_indicators
+            )
         except ValueError:
             raise UserError(
                 f'default_hooks.checkpoint.save_best: is {" or ".join(key_indicators)} better when larger? set '
@@ -214,5 +221,5 @@ class CheckpointHook(MMEngineCheckpointHook):
 
 
 def checkpoint_hook(runner: Runner) -> CheckpointHook | None:
-    """The hook of a runner that writes its checkpoints, if it is this one."""
+    """The runner's :class:`CheckpointHook`, or None if it uses another hook or none."""
     return next((hook for hook in runner.hooks if isinstance(hook, CheckpointHook)), None)

@@ -1,31 +1,32 @@
-"""Say that the ranking module learns nothing."""
+"""Warn when the ranking module gets no training signal."""
 
 import logging
 
 import torch
+from mmdet.models.detectors import BaseDetector
 from mmengine.dist import all_reduce, is_main_process
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
-from torch import nn
 
 from mmpanoptic.datasets.validation import panoptic_datasets
+from mmpanoptic.models.fusion import RankingFusion
 from mmpanoptic.registry import HOOKS
 
 
 @HOOKS.register_module()
 class RankingConflictHook(Hook):
-    """Logs an error, once, if no pixel was in conflict in the first iterations of a training of a ranking module.
+    """Logs an error once if no pixel was in conflict in the first iterations of a training of a ranking module.
 
-    The ranking loss is then 0, as it is when all is well; but nothing is learned, because the instances come from the
-    panoptic PNG, whose masks never overlap, or from an instances JSON without overlaps. With several processes, the
-    batches of all of them count, and the first one speaks. Where the module is trained on predicted masks, it waits for
-    the end of the training: a detector that has just begun finds no instances that could overlap. Models without a
-    ranking module are left alone.
+    The ranking loss is then 0, as it is after successful training. But the module learns nothing, because the instances
+    come from the panoptic PNG, whose masks never overlap, or from an instances JSON without overlaps. With several
+    processes, the batches of all of them count, and the first process logs. If the module is trained on predicted
+    masks, the hook checks at the end of the training, because an untrained detector finds no overlapping instances.
+    Models without a ranking module are ignored.
 
     Args:
-        iterations: How many iterations are looked at.
+        iterations: Number of iterations after which to check.
     """
 
     def __init__(self, iterations: int = 100) -> None:
@@ -36,11 +37,12 @@ class RankingConflictHook(Hook):
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: dict | None = None, outputs: dict | None = None
     ) -> None:
-        """Count; ``outputs`` is what the model logs, with ``conflict_pixels`` of :class:`RankingFusion`."""
-        if 'conflict_pixels' not in (outputs or {}):
+        """Count conflicts; ``outputs`` is what the model logs, with ``conflict_pixels`` of :class:`RankingFusion`."""
+        if outputs is None or 'conflict_pixels' not in outputs:
             return
         self._seen += 1
-        self._conflicts = self._conflicts + torch.as_tensor(outputs['conflict_pixels']).detach()  # without waiting
+        # Addition on the device, without waiting for it.
+        self._conflicts = self._conflicts + torch.as_tensor(outputs['conflict_pixels']).detach()
         head = _model_of(runner).panoptic_fusion_head
         if self._seen != self.iterations or head.train_input == 'pred' or self._were_conflicts(runner):
             return
@@ -52,39 +54,39 @@ class RankingConflictHook(Hook):
             if missing
             else 'Give an inst_ann_file whose masks overlap'
         )
-        _say(
+        _log_error(
             f'{", ".join(sources)}: no pixel of the first {self.iterations} batches is in {_conflict(head)}, so the '
             f"ranking module learns nothing. {way_out}, or train it on predicted masks (train_input='pred' of the "
             'fusion head)'
         )
 
     def after_train(self, runner: Runner) -> None:
-        """Where predicted masks are what is learned from, all batches have been counted now."""
+        """Check all batches of a training on predicted masks."""
         if not self._seen:
             return
         head = _model_of(runner).panoptic_fusion_head
         if head.train_input == 'pred' and not self._were_conflicts(runner):
-            _say(
+            _log_error(
                 f'no pixel of {self._seen} batches is in predicted {_conflict(head)}, so the ranking module has '
                 'learned nothing. Start from a detector that is trained, or train on annotated masks '
                 "(train_input='gt' of the fusion head, and inst_ann_file of the training dataset)"
             )
 
     def _were_conflicts(self, runner: Runner) -> bool:
-        """Whether any process has seen one."""
+        """Whether any process has counted a conflict."""
         conflicts = torch.as_tensor(self._conflicts, device=next(_model_of(runner).parameters()).device).clone()
         all_reduce(conflicts)
         return bool(conflicts > 0)
 
 
-def _model_of(runner: Runner) -> nn.Module:
+def _model_of(runner: Runner) -> BaseDetector:
     return runner.model.module if is_model_wrapper(runner.model) else runner.model
 
 
-def _conflict(head: nn.Module) -> str:
+def _conflict(head: RankingFusion) -> str:
     return 'instances of two classes' if head.conflict == 'class' else 'two instances'
 
 
-def _say(message: str) -> None:
+def _log_error(message: str) -> None:
     if is_main_process():
         print_log(message, logger='current', level=logging.ERROR)

@@ -1,4 +1,4 @@
-"""Stop a training whose numbers have gone wrong, before it replaces its good checkpoints."""
+"""Stops a training with NaN or infinite values before it replaces its good checkpoints."""
 
 import math
 import os
@@ -17,7 +17,7 @@ from mmpanoptic.utils import UserError
 
 
 class LateCopy:
-    """Values on their way to the CPU; who asks for them an iteration later does not wait.
+    """An asynchronous copy of values to the CPU; reading it an iteration later does not wait.
 
     Args:
         values: A small tensor on any device.
@@ -44,15 +44,16 @@ class LateCopy:
 class FiniteLossHook(Hook):
     """Stops at a loss that is NaN or infinite, and keeps values that are not finite out of checkpoints.
 
-    An iteration's losses are looked at in the next one, when the device has long computed them. So nothing waits, as it
-    does with mmdet's ``CheckInvalidLossHook``. The batch is written to ``non_finite/iter_<N>_rank_<R>.pth`` in the work
-    dir, R being the process: ``data_batch`` and ``losses``. It holds Python objects, so ``torch.load(...,
-    weights_only=False)`` reads it.
+    The losses of an iteration are checked in the next one, when the device has computed them. So nothing has to wait,
+    unlike with mmdet's ``CheckInvalidLossHook``. Before it stops, process R writes ``data_batch`` and ``losses`` to
+    ``non_finite/iter_<N>_rank_<R>.pth`` in the work dir. The file holds Python objects, which
+    ``torch.load(..., weights_only=False)`` reads.
 
     Args:
-        max_skipped: Where losses are scaled (float16), how many iterations in a row may have such a loss. Their
-            gradients are not finite either, and the scaler skips the step; a warning names them. Gradients alone that
-            overflow are the scaler's business. Without a scaler (float32, bfloat16) the first one ends the training.
+        max_skipped: Largest number of successive iterations with such a loss when losses are scaled (float16). Their
+            gradients are not finite either, so the scaler skips the step, and a warning is logged. The scaler alone
+            handles gradients that overflow while the losses are finite. Without a scaler (float32, bfloat16), the first
+            such loss ends the training.
         allow_nan: Whether checkpoints may hold values that are not finite.
     """
 
@@ -67,21 +68,20 @@ class FiniteLossHook(Hook):
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: dict | None = None, outputs: dict | None = None
     ) -> None:
-        """Look at the losses of the iteration before, and remember these."""
+        """Check the losses of the previous iteration, and remember the present ones."""
         self._check(runner)
         losses = {name: value for name, value in (outputs or {}).items() if 'loss' in name}
         if losses:
             device = next((value.device for value in losses.values() if isinstance(value, Tensor)), None)
             values = [torch.as_tensor(value, dtype=torch.float, device=device) for value in losses.values()]
-            values = torch.stack(values).detach()
-            self._last = (runner.iter + 1, data_batch, list(losses), LateCopy(values))
+            self._last = (runner.iter + 1, data_batch, list(losses), LateCopy(torch.stack(values).detach()))
 
     def after_train_epoch(self, runner: Runner) -> None:
-        """Look at the last losses of the epoch, before its checkpoint."""
+        """Check the last losses of the epoch, before its checkpoint is written."""
         self._check(runner)
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Refuse to write weights or a state of the optimizer that are not finite."""
+        """Refuse to write weights or an optimizer state with values that are not finite."""
         self._check(runner)
         name = None if self.allow_nan else first_not_finite(checkpoint)
         if name is not None:
@@ -120,5 +120,5 @@ class FiniteLossHook(Hook):
 
 
 def _skips_steps(wrapper: OptimWrapper) -> bool:
-    """Whether steps whose gradients are not finite are not made."""
+    """Whether the optimizer wrapper skips steps whose gradients are not finite."""
     return isinstance(wrapper, AmpOptimWrapper) and wrapper.loss_scaler.is_enabled()

@@ -1,4 +1,4 @@
-"""Logging: what is on the terminal, and what several processes write."""
+"""Logging of scores: tables on the terminal, records for vis backends, and files from one process only."""
 
 from mmengine.dist import is_main_process
 from mmengine.evaluator import Evaluator
@@ -13,20 +13,20 @@ from mmpanoptic.utils.logs import file_only
 
 @HOOKS.register_module()
 class LoggerHook(MMEngineLoggerHook):
-    """mmengine's hook, with scores that can be read, and of which the first process alone writes those of a test.
+    """mmengine's hook with readable scores; only the first process writes the scores of a test.
 
-    mmengine's own writes them in every process, at once, to the same file. Its line of all scores goes to the log file
-    alone. The terminal has a table after a test, and a line after a validation; both are in per cent.
+    mmengine's hook writes the scores of a test in all processes at once, to the same file. Its line of all scores goes
+    to the log file only. The terminal shows a table after a test and a line after a validation, both in percent.
 
-    The main scores of a test go to TensorBoard, and to what other vis backends there are, as ``test/<name>``; mmengine
-    records none. Their step is the epoch or iteration that the checkpoint was saved at, as a validation has it. The
-    local backend gets none: its file has the curves of a training, and the scores of a test have a file already.
+    The main scores of a test are recorded in TensorBoard and other vis backends as ``test/<name>``; mmengine does not
+    record them. Their step is the epoch or iteration at which the checkpoint was saved, as in a validation. The local
+    backend gets none, because its file holds the curves of a training, and the scores of a test have their own file.
     """
 
     _saved_at = 0
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Note the epoch or the iteration that a checkpoint was saved at, of whatever a file holds."""
+        """Remember the epoch or iteration at which the checkpoint was saved; 0 if the file does not tell."""
         meta = checkpoint.get('meta') if isinstance(checkpoint, dict) else None
         step = meta.get('epoch' if self.log_metric_by_epoch else 'iter') if isinstance(meta, dict) else None
         self._saved_at = step if isinstance(step, int) else 0
@@ -55,7 +55,7 @@ class LoggerHook(MMEngineLoggerHook):
             self._record(runner, {f'test/{key}': value for key, value in main_scores(metrics).items()})
 
     def _record(self, runner: Runner, scores: dict[str, float]) -> None:
-        """Hand scores to the vis backends but the local one; a full disk costs them alone."""
+        """Record scores in all vis backends except the local one; a full disk does not end the run."""
         step = self._saved_at
         if _trains(runner):
             step = runner.epoch if self.log_metric_by_epoch else runner.iter
@@ -68,11 +68,11 @@ class LoggerHook(MMEngineLoggerHook):
 
 
 def _trains(runner: Runner) -> bool:
-    """Whether there is a training, which has an epoch; asking for the loop would build it."""
+    """Whether the runner has built its training loop; access to ``train_loop`` would build it."""
     return runner._train_loop is not None and not isinstance(runner._train_loop, dict)
 
 
 def class_scores(evaluator: Evaluator) -> list[ClassScores]:
-    """What the metrics of an evaluator keep of classes; on the first process, after they were computed."""
+    """The class scores that metrics of an evaluator keep; on the first process, after metrics were computed."""
     kept = (getattr(metric, 'class_scores', None) for metric in evaluator.metrics)
     return [scores for scores in kept if scores is not None]

@@ -1,4 +1,4 @@
-"""Options of speed that are off unless a config or an argument asks for them."""
+"""Options for speed that are off by default."""
 
 import torch
 from mmengine.hooks import Hook
@@ -8,19 +8,19 @@ from torch import nn
 
 from mmpanoptic.registry import HOOKS
 
-#: Parts of detectors that are convolutions on maps of a size that the input gives, and nothing else.
+#: Parts of detectors that only apply convolutions to maps, whose size depends only on the input.
 DENSE_PARTS = ('backbone', 'neck', 'stuff_backbone', 'stuff_neck')
 
 
 def compile_dense(model: nn.Module, **options) -> list[str]:
-    """Compile backbones and necks in place; names of weights stay, and so do checkpoints.
+    """Compile backbones and necks in place; names of weights do not change, so checkpoints stay compatible.
 
     Args:
         model: A detector.
-        options: Of ``torch.compile``.
+        options: Options of ``torch.compile``.
 
     Returns:
-        The parts that were compiled.
+        Names of the compiled parts.
     """
     parts = [name for name in DENSE_PARTS if getattr(model, name, None) is not None]
     for name in parts:
@@ -33,10 +33,10 @@ class SpeedHook(Hook):
     """Prepares the model before a run.
 
     Args:
-        compile: Whether backbone and neck go through ``torch.compile``; a dict: its options. The first iteration of
-            each size of the input takes long then.
-        channels_last: Whether the weights of convolutions, and so what these give, have the channels last in memory.
-        tf32: Whether matrix products in float32 may round to TF32 on a GPU. In convolutions torch does so anyway.
+        compile: Whether to compile backbone and neck with ``torch.compile``; a dict gives its options. The first
+            iteration with each input size then takes long.
+        channels_last: Whether weights and outputs of convolutions are stored with the channels last.
+        tf32: Whether matrix products in float32 may round to TF32 on a GPU. torch allows this in convolutions anyway.
     """
 
     priority = 'VERY_HIGH'
@@ -47,7 +47,7 @@ class SpeedHook(Hook):
         self.tf32 = tf32
 
     def before_run(self, runner: Runner) -> None:
-        """Prepare the model of a runner, that inside of what distributes it or tests it with augmentations."""
+        """Prepare the runner's model inside of wrappers for distributed training and test-time augmentation."""
         model = runner.model
         while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
             model = model.module
@@ -58,6 +58,6 @@ class SpeedHook(Hook):
         if self.tf32:
             torch.set_float32_matmul_precision('high')
         if self.channels_last:
-            model.to(memory_format=torch.channels_last)
+            model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's annotations lack it
         if self.compile is not False:
             compile_dense(model, **(self.compile if isinstance(self.compile, dict) else {}))

@@ -1,8 +1,9 @@
-"""A training that is told to stop does so between two iterations, with a checkpoint."""
+"""Stops a training on a signal, between two iterations and with a checkpoint."""
 
 import signal
 import threading
 from types import FrameType
+from typing import Any
 
 import torch
 from mmengine.dist import all_reduce, get_world_size
@@ -21,15 +22,15 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 @HOOKS.register_module()
 class StopHook(Hook):
-    """SIGTERM, which clusters send, and Ctrl-C end a training after the iteration that runs, with a checkpoint.
+    """SIGTERM, which clusters send, and Ctrl-C end a training after the current iteration, with a checkpoint.
 
-    The exit status is 128 and the number of the signal: 143 or 130. A second Ctrl-C ends it at once; SIGTERM may come
-    twice where a cluster sends it to all processes and the launcher passes it on. A signal that the process ignores, as
-    jobs in the background of a shell ignore Ctrl-C, stays ignored.
+    The exit status is 128 plus the number of the signal: 143 or 130. A second Ctrl-C ends the training at once. A
+    second SIGTERM does not, because a cluster may send it to all processes while the launcher passes it on too. Signals
+    that the process ignores stay ignored; jobs in the background of a shell ignore Ctrl-C.
 
     Args:
-        interval: With several processes and GPUs, iterations between two questions whether one of them was told to
-            stop: each waits for the GPU.
+        interval: With several processes on GPUs, iterations between two checks whether a process has received a signal;
+            each check waits for the GPU.
     """
 
     priority = 'LOWEST'  # after a checkpoint of the same iteration
@@ -37,22 +38,22 @@ class StopHook(Hook):
     def __init__(self, interval: int = 10) -> None:
         self.interval = interval
         self._received = 0
-        self._old_handlers: dict[int, object] = {}
+        self._old_handlers: dict[int, Any] = {}
 
     def before_train(self, runner: Runner) -> None:
-        """Listen to the signals."""
+        """Install the handlers of the signals."""
         if threading.current_thread() is threading.main_thread():
             heard = [number for number in _SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
             self._old_handlers = {number: handle_here(number, self._receive) for number in heard}
 
     def after_train(self, runner: Runner) -> None:
-        """Leave the signals to whom they were."""
+        """Restore the previous handlers."""
         for number, handler in self._old_handlers.items():
             signal.signal(number, handler)
         self._old_handlers = {}
 
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch=None, outputs=None) -> None:
-        """Stop, all processes after the same iteration."""
+        """Stop if a process has received a signal; all processes stop after the same iteration."""
         received = self._received
         if get_world_size() > 1:
             on_gpu = torch.distributed.get_backend() == 'nccl'
@@ -65,13 +66,13 @@ class StopHook(Hook):
             self._stop(runner, received, validating=False)
 
     def after_val_iter(self, runner: Runner, batch_idx: int, data_batch=None, outputs=None) -> None:
-        """Stop; of several processes, each by itself, as they validate different numbers of images."""
+        """Stop during a validation; each process stops by itself, because they validate different numbers of images."""
         if self._received and runner._train_loop is not None:
             self._stop(runner, self._received, validating=True)
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
         if number == self._received == signal.SIGINT:
-            raise Stopped(number, 'at once, as it was told so twice')
+            raise Stopped(number, 'at once, on the second signal')
         self._received = number
 
     def _stop(self, runner: Runner, number: int, validating: bool) -> None:

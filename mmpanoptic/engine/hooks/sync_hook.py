@@ -1,4 +1,4 @@
-"""What batch norm has learned is the same on all processes when a model is tested or saved."""
+"""Makes the statistics of batch norm equal on all processes before a model is validated or saved."""
 
 import mmengine.hooks
 from mmengine.dist import all_reduce_params
@@ -12,18 +12,20 @@ from mmpanoptic.registry import HOOKS
 class SyncBuffersHook(mmengine.hooks.SyncBuffersHook):
     """Averages batch norm's running means and variances over the processes, and no other buffer.
 
-    mmengine's hook averages every buffer, and the mean of unit vectors is none
+    mmengine's hook averages every buffer, but the mean of unit vectors is no unit vector
     (:class:`~mmpanoptic.models.CategoryMemory`).
     """
 
+    called_in_train: bool
+
     def before_val_epoch(self, runner: Runner) -> None:
-        """Average them, unless that was done behind the training epoch."""
+        """Average the statistics, unless that was done after the training epoch."""
         if self.distributed and not self.called_in_train:
             self._average(runner)
         self.called_in_train = False
 
     def after_train_epoch(self, runner: Runner) -> None:
-        """Average them."""
+        """Average the statistics."""
         if self.distributed:
             self._average(runner)
             self.called_in_train = True

@@ -1,4 +1,4 @@
-"""Training starts from a checkpoint that may have other classes."""
+"""Start of a training from a checkpoint that may have other classes."""
 
 from collections.abc import Mapping, Sequence
 
@@ -19,20 +19,20 @@ from mmpanoptic.utils import UserError
 
 @HOOKS.register_module()
 class ClassTransferHook(Hook):
-    """What ``load_from`` names in a training: every layer that fits is taken, and what is of classes by their names.
+    """Takes all fitting layers of the checkpoint that ``load_from`` names, and slices of classes by their names.
 
-    See :func:`~mmpanoptic.engine.class_transfer.transfer`. What was kept, moved and left at random is logged. It does
-    nothing in a test, and nothing when a training is resumed.
+    See :func:`~mmpanoptic.engine.class_transfer.transfer`. The log lists the tensors that were kept, moved and left at
+    random. The hook does nothing in a test, or when a training is resumed.
 
     Args:
-        mapping: Of classes that the checkpoint calls otherwise, its name: ``dict(rider='person')``; or a JSON file with
-            such an object.
-        classes: Names of the checkpoint's classes, things and then stuff, if it has none itself.
-        strict: Whether to refuse a checkpoint that does not fit in everything.
+        mapping: The checkpoint's names of classes that have other names there, such as ``dict(rider='person')``; or a
+            JSON file with such an object.
+        classes: Names of the checkpoint's classes, things and then stuff, if it does not hold them.
+        strict: Whether to refuse a checkpoint that does not fit completely.
 
     Raises:
-        UserError: When the checkpoint is loaded: if it fits in nothing or, with ``strict``, not in everything, if it is
-            no checkpoint, or if a name of ``mapping`` is none.
+        UserError: When the checkpoint is loaded: if nothing fits, or with ``strict`` not everything; if it is no
+            checkpoint; or if a name in ``mapping`` is unknown.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class ClassTransferHook(Hook):
         self.strict = strict
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Put into the checkpoint what the model is to start from."""
+        """Replace the checkpoint's weights by the weights that the model starts from."""
         if runner._resume or not isinstance(runner._train_loop, BaseLoop):
             return
         path = runner._load_from
@@ -77,7 +77,7 @@ class ClassTransferHook(Hook):
 
 
 def classes_of(meta: dict) -> Classes:
-    """Classes of a dataset's ``metainfo``; all are things where it does not tell."""
+    """Classes of a dataset's ``metainfo``; all are thing classes if it does not tell."""
     return Classes(tuple(meta.get('thing_classes', meta.get('classes', ()))), tuple(meta.get('stuff_classes', ())))
 
 

@@ -1,4 +1,4 @@
-"""Pictures of what a model predicts, in validation and in testing."""
+"""Pictures of predictions in validation and in testing."""
 
 import os
 from collections.abc import Sequence
@@ -18,19 +18,20 @@ from mmpanoptic.visualization.files import picture_names, read_image
 
 @HOOKS.register_module()
 class PanopticVisualizationHook(Hook):
-    """Draws predictions next to the ground truth by way of the runner's visualizer.
+    """Draws predictions next to the ground truth with the runner's visualizer.
+
+    Images are read as by the first loading step of the dataset's pipeline: from the same storage, in the same
+    orientation.
 
     Args:
         draw: Whether to draw in validation: the first image of every ``interval``-th batch of rank 0, for the vis
             backends.
         interval: Batches from one picture to the next in validation.
-        score_thr: Predicted instances below are not drawn, where a model predicts no panoptic map.
-        test_out_dir: Folder, taken as it is given, for one ``<image stem>.png`` per tested image. Images of one stem
-            get the folders that tell them apart before it. Every rank writes the images that it tested.
-        max_images: How many images to draw in testing, on all ranks together; None for all.
-
-    Images are read as the first step of the dataset's pipeline that loads images reads them: from the same storage, in
-    the same orientation.
+        score_thr: Instances with a lower score are not drawn, if a model predicts no panoptic map.
+        test_out_dir: Folder for one ``<image stem>.png`` per tested image; it is not put below the work dir. Images
+            with the same stem get the folders that distinguish them in front. Every rank writes the images that it
+            tested.
+        max_images: Number of images to draw in testing, on all ranks together; None for all.
     """
 
     def __init__(
@@ -56,13 +57,13 @@ class PanopticVisualizationHook(Hook):
         data_batch: dict | None = None,
         outputs: Sequence[DetDataSample] | None = None,
     ) -> None:
-        """Draw the first image of the batch if it is this batch's turn."""
+        """Draw the first image of every ``interval``-th batch."""
         if self.draw and outputs and batch_idx % self.interval == 0 and is_main_process():
             name = f'val_{Path(outputs[0].img_path).stem}'
             self._draw(runner, runner.val_dataloader, outputs[0], name, step=runner.iter)
 
     def before_test(self, runner: Runner) -> None:
-        """Give every image of the dataset the name of its picture: the same on every rank."""
+        """Choose the name of every image's picture; names are the same on every rank."""
         self._seen = 0
         if self.test_out_dir is not None:
             dataset = runner.test_dataloader.dataset
@@ -79,7 +80,7 @@ class PanopticVisualizationHook(Hook):
         if self.test_out_dir is None:
             return
         for data_sample in outputs or ():
-            # The sampler deals images out to the ranks in turn: this is the image's place in the dataset.
+            # The sampler assigns images to the ranks in turn, so this is the image's index in the dataset.
             place = self._seen * get_world_size() + get_rank()
             self._seen += 1
             if self.max_images is not None and place >= self.max_images:
@@ -114,7 +115,7 @@ class PanopticVisualizationHook(Hook):
 
 
 def reading_of(dataset: Dataset) -> dict:
-    """Arguments of :func:`read_image` by which images are what the dataset feeds."""
+    """Arguments of :func:`read_image` that make it read images as the dataset's pipeline does."""
     for inner in inner_datasets(dataset):
         for transform in getattr(getattr(inner, 'pipeline', None), 'transforms', ()):
             if isinstance(transform, LoadImageFromFile):

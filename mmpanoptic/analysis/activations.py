@@ -1,4 +1,4 @@
-"""Activation maps: where a network sees a class, and heat maps of that."""
+"""Class activation maps of dense heads, and heat maps that show them."""
 
 from collections.abc import Sequence
 
@@ -19,16 +19,16 @@ def class_activation(
 ) -> Tensor:
     """Strongest probability of a class over the anchors and levels of a dense head, at each pixel of an image.
 
-    Cell (i, j) of a level lies at pixel (i * stride, j * stride), where its anchors and what its convolutions see are
-    centred. Between cells maps are bilinear; beyond the last they go on as they are.
+    Cell (i, j) of a level lies at pixel (i * stride, j * stride), the centre of its anchors and of its receptive field.
+    Maps are interpolated bilinearly between cells; pixels beyond the last cell have its value.
 
     Args:
-        cls_scores: Class logits of one image, for the sigmoid, of shape (A * K, H_i, W_i) a level.
-        strides: (horizontal, vertical) stride of each level in pixels, as anchor generators have them.
+        cls_scores: Class logits of one image before the sigmoid, one tensor of shape (A * K, H_i, W_i) for each level.
+        strides: (horizontal, vertical) stride of each level in pixels, as in mmdet's anchor generators.
         label: The class, 0 to K - 1.
         num_classes: Number of classes K.
-        img_shape: (height, width) of the image as it was fed in, without padding.
-        ori_shape: Its original (height, width), which the map is brought to.
+        img_shape: (height, width) of the network's input without padding.
+        ori_shape: Original (height, width) of the image, to which the map is resized.
 
     Returns:
         Probabilities, float32 of shape ``ori_shape``.
@@ -38,7 +38,7 @@ def class_activation(
     for logits, (dx, dy) in zip(cls_scores, strides, strict=True):
         by_anchor = logits.float().unflatten(0, (-1, num_classes))
         cells = by_anchor[:, label].amax(dim=0).sigmoid()[None, None]
-        # From the first cell's pixel to the last's; the rest of the last cell comes after.
+        # From the first cell's pixel to the last cell's; padding adds the rest of the last cell.
         size = (cells.size(2) - 1) * dy + 1, (cells.size(3) - 1) * dx + 1
         large = F.interpolate(cells, size, mode='bilinear', align_corners=True)
         levels.append(F.pad(large, (0, dx - 1, 0, dy - 1), mode='replicate')[..., :height, :width])
@@ -47,9 +47,9 @@ def class_activation(
 
 
 def draw_heat(picture: np.ndarray, activation: np.ndarray, alpha: float = 0.5) -> np.ndarray:
-    """Lay probabilities, from blue (0) to red (1), over a picture in grey: all colours are theirs.
+    """Blend probabilities, coloured from blue (0) to red (1), with a grey version of a picture.
 
-    The range is the same for every picture, not that of its own values: pictures of two models can be compared.
+    The colour range is fixed, so that pictures of two models can be compared.
 
     Args:
         picture: uint8 RGB of shape (H, W, 3).
@@ -60,7 +60,7 @@ def draw_heat(picture: np.ndarray, activation: np.ndarray, alpha: float = 0.5) -
         A new picture.
 
     Raises:
-        ValueError: If the two differ in size.
+        ValueError: If the picture and the map differ in size.
     """
     if picture.shape[:2] != activation.shape:
         raise ValueError(f'the picture is {picture.shape[:2]}, the activation map {activation.shape} (height, width)')

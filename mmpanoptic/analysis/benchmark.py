@@ -1,4 +1,4 @@
-"""Time, memory and counts of predicting and of training, of one model or several in turns."""
+"""Time, memory and operator counts of inference and training; several models are measured in turns."""
 
 import gc
 import resource
@@ -12,8 +12,8 @@ import torch
 from mmdet.structures import DetDataSample
 from mmdet.structures.mask import BitmapMasks
 from mmengine.dataset import pseudo_collate
+from mmengine.model import BaseModel
 from mmengine.structures import InstanceData, PixelData
-from torch import nn
 
 from mmpanoptic.engine.precision import precision_of
 from mmpanoptic.registry import OPTIM_WRAPPERS
@@ -26,15 +26,15 @@ MIB = 2**20
 
 @dataclass
 class Case:
-    """What is measured.
+    """One thing to measure.
 
     Attributes:
-        what: Such as 'inference'.
-        model: Whose model.
+        what: 'inference' or 'training'.
+        model: Name of the model.
         precision: 'float32', 'float16' or 'bfloat16'.
-        compiled: Whether the dense part is compiled.
-        batch_size: Images at a time.
-        run: Does it once, the n-th time; gives milliseconds by part.
+        compiled: Whether the dense part of the model is compiled.
+        batch_size: Number of images per call.
+        run: Makes the n-th call and returns milliseconds by part.
     """
 
     what: str
@@ -46,9 +46,9 @@ class Case:
 
 
 def prediction(
-    model: nn.Module, inputs: list[dict], batch_size: int, dtype: str = 'float32', draw: Callable | None = None
+    model: BaseModel, inputs: list[dict], batch_size: int, dtype: str = 'float32', draw: Callable | None = None
 ) -> Callable[[int], dict[str, float]]:
-    """Predicts the n-th batch of some inputs, over again if there are no more; see :func:`time_prediction`."""
+    """Function that predicts the n-th batch, starting over at the end of ``inputs``; see :func:`time_prediction`."""
 
     def run(index: int) -> dict[str, float]:
         batch = [inputs[(index * batch_size + i) % len(inputs)] for i in range(batch_size)]
@@ -58,8 +58,8 @@ def prediction(
     return run
 
 
-def training_step(model: nn.Module, samples: list[dict], dtype: str = 'float32') -> Callable[[int], dict[str, float]]:
-    """Makes a step of stochastic gradient descent, with a rate of 0, so that the weights stay."""
+def training_step(model: BaseModel, samples: list[dict], dtype: str = 'float32') -> Callable[[int], dict[str, float]]:
+    """Function that makes a step of stochastic gradient descent with a learning rate of 0; weights do not change."""
     learned = [parameter for parameter in model.parameters() if parameter.requires_grad]
     kind = dict(type='OptimWrapper') if dtype == 'float32' else dict(type='mmpanoptic.AmpOptimWrapper', dtype=dtype)
     wrapper = OPTIM_WRAPPERS.build(dict(kind, optimizer=torch.optim.SGD(learned, lr=0.0, momentum=0.9)))
@@ -76,7 +76,7 @@ def training_step(model: nn.Module, samples: list[dict], dtype: str = 'float32')
 
 
 def training_samples(number: int, size: tuple[int, int], num_things: int, num_stuff: int, objects: int) -> list[dict]:
-    """Random images with drawn instances on bands of stuff, as a dataset would give them."""
+    """Samples as a dataset returns them: random images, drawn instances, and stuff in horizontal bands."""
     generator = torch.Generator().manual_seed(0)
     drawn = drawn_instances(objects, num_things, size, torch.device('cpu'))
     labels = (torch.arange(size[0]) * num_stuff // size[0] + num_things)[:, None].expand(size).clone()
@@ -95,26 +95,30 @@ def training_samples(number: int, size: tuple[int, int], num_things: int, num_st
 
 
 def measure(cases: list[Case], repeats: int, warmup: int) -> list[dict]:
-    """Run cases in turns, so that whatever else the machine does is shared by all of them.
+    """Run all cases in turns, so that other load on the machine affects them alike.
 
     Args:
-        cases: What to run.
-        repeats: How many times each is timed.
-        warmup: How many times each is run before.
+        cases: Cases to run.
+        repeats: Number of timed calls of each case.
+        warmup: Number of calls of each case before these.
 
     Returns:
-        One dict a case: what it is; ``milliseconds`` of an image (of a step, in training) by part, each with ``median``
-        and ``min``; ``peak_device`` and ``resident``, MiB; and of an image ``launches``, ``waits`` and ``transfers``,
-        see :class:`DispatchCounter`, all three None if it is compiled.
+        A dict for each case with:
+
+        - ``what``, ``model``, ``precision``, ``compiled`` and ``batch_size`` of the case;
+        - ``milliseconds``: ``median`` and ``min`` by part, for an image (in training: for a step);
+        - ``peak_device`` and ``resident``: memory in MiB;
+        - ``launches``, ``waits`` and ``transfers``: numbers for an image, see :class:`DispatchCounter`; None if the
+          model is compiled.
     """
     times: list[list[dict[str, float]]] = [[] for _ in cases]
     memory = [dict(peak_device=0.0, resident=0.0) for _ in cases]
     for index in range(warmup + repeats):
-        for case, of_case, its_memory in zip(cases, times, memory, strict=True):
+        for case, case_times, case_memory in zip(cases, times, memory, strict=True):
             _forget_peak()
-            of_case.append(case.run(index))
-            its_memory['peak_device'] = max(its_memory['peak_device'], _peak_device())
-            its_memory['resident'] = max(its_memory['resident'], _resident())
+            case_times.append(case.run(index))
+            case_memory['peak_device'] = max(case_memory['peak_device'], _peak_device())
+            case_memory['resident'] = max(case_memory['resident'], _resident())
     return [
         dict(
             what=case.what,
@@ -122,23 +126,23 @@ def measure(cases: list[Case], repeats: int, warmup: int) -> list[dict]:
             precision=case.precision,
             compiled=case.compiled,
             batch_size=case.batch_size,
-            milliseconds=_by_part(of_case[warmup:], 1 if case.what == 'training' else case.batch_size),
-            **its_memory,
+            milliseconds=_by_part(case_times[warmup:], 1 if case.what == 'training' else case.batch_size),
+            **case_memory,
             **_counts(case),
         )
-        for case, of_case, its_memory in zip(cases, times, memory, strict=True)
+        for case, case_times, case_memory in zip(cases, times, memory, strict=True)
     ]
 
 
 def _by_part(times: list[dict[str, float]], images: int) -> dict[str, dict[str, float]]:
-    columns = {part: [one[part] / images for one in times] for part in times[0]}
+    columns = {part: [parts[part] / images for parts in times] for part in times[0]}
     return {part: dict(median=median(values), min=min(values)) for part, values in columns.items()}
 
 
 def _counts(case: Case) -> dict[str, float | None]:
-    """Of one more run, which is not timed: counting takes time itself."""
+    """Operator counts of one more call, which is not timed because counting takes time."""
     names = ('launches', 'waits', 'transfers')
-    if case.compiled:  # what is compiled is not seen
+    if case.compiled:  # compiled operators are not dispatched one by one
         return dict.fromkeys(names)
     with DispatchCounter() as counter:
         case.run(0)
@@ -156,12 +160,12 @@ def _peak_device() -> float:
 
 
 def _resident() -> float:
-    """Most memory of this process so far, MiB."""
+    """Peak resident memory of this process so far, in MiB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def cases_of(
-    model: nn.Module,
+    model: BaseModel,
     name: str,
     inputs: list[dict],
     samples: list[dict],
@@ -170,7 +174,7 @@ def cases_of(
     compiled: bool = False,
     draw: Callable | None = None,
 ) -> list[Case]:
-    """Predictions, and steps of training if there are samples for them (for the largest batch), of one model."""
+    """Inference cases of a model, and training cases if there are ``samples``, enough for the largest batch."""
     cases = []
     for size in batch_sizes:
         for dtype in dtypes:

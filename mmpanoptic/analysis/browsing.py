@@ -1,4 +1,4 @@
-"""Pictures of what a pipeline feeds, beside the images and annotations that it started from."""
+"""Pictures of the samples that a pipeline feeds to the network, beside the images and annotations in the files."""
 
 import copy
 import random
@@ -32,13 +32,13 @@ from mmpanoptic.visualization.training import draw_training, fits
 
 
 class Drawn(NamedTuple):
-    """One sample.
+    """Pictures of one sample.
 
     Attributes:
-        path: Of the image.
-        facts: What is said of it, by heading.
+        path: Path of the image.
+        facts: Texts about the sample, by heading.
         original: JPEG of the image and its ground truth as they are in the files.
-        fed: JPEG of the image as the network gets it, before it is normalised, and what it is to learn there.
+        fed: JPEG of the network's input before normalisation, and of the targets for training.
     """
 
     path: str
@@ -48,18 +48,18 @@ class Drawn(NamedTuple):
 
 
 class Noting:
-    """A step of a pipeline that notes what it changes.
+    """Wrap a transform of a pipeline and note what it changes.
 
     Args:
-        step: The step.
-        notes: Where to: (path of the image, what was done).
+        step: The transform.
+        notes: List that (path of the image, text of the change) is appended to.
     """
 
     def __init__(self, step: Any, notes: list[tuple[str, str]]) -> None:
         self.step, self.notes = step, notes
 
     def __call__(self, results: dict) -> dict | None:
-        """Do the step."""
+        """Apply the transform."""
         before = _state(results)
         results = self.step(results)
         loads = type(self.step).__name__.startswith('Load')
@@ -80,27 +80,27 @@ class Noting:
         return results
 
     def __getattr__(self, name: str) -> Any:
-        """What ``MultiImageMixDataset`` asks a step for."""
+        """Attributes of the transform, which ``MultiImageMixDataset`` reads."""
         if name in ('step', 'notes'):
             raise AttributeError(name)
         return getattr(self.step, name)
 
 
 def _state(results: dict) -> tuple | None:
-    """What tells whether a step has done something; None where there is no image (yet)."""
+    """Size, checksum and number of instances, by which changes are found; None if there is no image (yet)."""
     if 'img' not in results:
         return None
     image = np.ascontiguousarray(results['img'])
-    return image.shape[:2], zlib.crc32(image), len(results.get('gt_bboxes', ()))
+    return image.shape[:2], zlib.crc32(image.data), len(results.get('gt_bboxes', ()))
 
 
 class DrawnSamples(Dataset):
-    """Draws samples of a dataset, each by a random state that depends on the seed and the sample's place alone.
+    """Pictures of samples of a dataset. The random state of each depends only on the seed and the sample's index.
 
     Args:
-        dataset: Any dataset whose pipeline packs, in wrappers or not.
-        places: Which samples.
-        seed: Of what is random in the pipeline.
+        dataset: A dataset, wrapped or not, whose pipeline packs its samples.
+        places: Indices of the samples in the dataset.
+        seed: Seed of the random transforms of the pipeline.
     """
 
     def __init__(self, dataset: Any, places: Sequence[int], seed: int) -> None:
@@ -116,10 +116,10 @@ class DrawnSamples(Dataset):
         return len(self.places)
 
     def __getitem__(self, index: int) -> Drawn:
-        """Draw one.
+        """Draw a sample.
 
         Raises:
-            UserError: If the pipeline gives no packed sample.
+            UserError: If the pipeline does not pack its samples.
         """
         place = self.places[index]
         random.seed(self.seed + place)
@@ -146,7 +146,7 @@ class DrawnSamples(Dataset):
         return Drawn(info['img_path'], facts, *map(encode_jpeg, panels))
 
     def _info_of(self, place: int, path: str | None) -> dict:
-        """The entry of the sample; one that a pipeline refuses is replaced by another one, which its path tells."""
+        """Entry of the sample with this path: datasets replace a sample that their pipeline refuses by another one."""
         info = self.dataset.get_data_info(place)
         if path in (None, info['img_path']):
             return info
@@ -154,20 +154,21 @@ class DrawnSamples(Dataset):
         return next(other for other in others if other['img_path'] == path)
 
     def _original(self, info: dict) -> tuple[np.ndarray, DetDataSample]:
-        """The image, uint8 RGB, and its ground truth as the files have them."""
-        options = dict(backend_args=self.reading.get('backend_args'))
+        """The image, uint8 RGB, and its ground truth, both as they are in the files."""
+        backend_args = self.reading.get('backend_args')
         decoder = dict(imdecode_backend=self.reading['decoder']) if 'decoder' in self.reading else {}
-        steps = [LoadImageFromFile(color_type=self.reading.get('flag', 'color'), **decoder, **options)]
+        color_type = self.reading.get('flag', 'color')
+        steps = [LoadImageFromFile(color_type=color_type, backend_args=backend_args, **decoder)]
         if info.get('seg_map_path') is not None:
-            steps.append(LoadPanopticAnnotations(with_mask=False, with_seg=False, **options))
-        elif 'segments_info' not in info:  # else it is of a test set
-            masks = all(one.get('mask') for one in info['instances'])
-            steps.append(LoadAnnotations(with_bbox=True, with_mask=masks, **options))
+            steps.append(LoadPanopticAnnotations(with_mask=False, with_seg=False, backend_args=backend_args))
+        elif 'segments_info' not in info:  # images of a test set have no annotations
+            masks = all(instance.get('mask') for instance in info['instances'])
+            steps.append(LoadAnnotations(with_bbox=True, with_mask=masks, backend_args=backend_args))
         packed = Compose([*steps, PackPanopticInputs(meta_keys=('img_path',))])(copy.deepcopy(info))
         return _image_of(packed['inputs']), packed['data_samples']
 
     def _picture(self, image: np.ndarray, sample: DetDataSample, name: str, other: str) -> np.ndarray:
-        """The image, and beside it the image under its annotations if these are of its size."""
+        """The image and, if its annotations have the same size, the image with them drawn on it."""
         canvas, factor = draw.upscale(image, self.visualizer.min_side)
         panels = [draw.with_header(canvas, f'{name}, {image.shape[0]}x{image.shape[1]}')]
         panoptic = sample.get('gt_panoptic_seg')
@@ -181,22 +182,22 @@ class DrawnSamples(Dataset):
 
 
 def drawn_samples(dataset: Any, number: int, seed: int, workers: int) -> Iterator[Drawn]:
-    """Draw samples that are chosen at random, in the order of the dataset.
+    """Choose samples at random and draw them in the order of the dataset.
 
     Args:
         dataset: See :class:`DrawnSamples`, which changes its pipelines.
-        number: How many; all if there are no more.
-        seed: Of the choice and of the pipeline; the pictures are the same for any number of workers.
-        workers: Processes that draw; 0: this one.
+        number: Number of samples; all are drawn if the dataset has fewer.
+        seed: Seed of the choice and of the pipeline. The pictures do not depend on the number of workers.
+        workers: Number of processes that draw; 0: draw in this process.
     """
     places = np.random.default_rng(seed).permutation(len(dataset))[:number]
     samples = DrawnSamples(dataset, sorted(places.tolist()), seed)
     yield from DataLoader(
-        samples, batch_size=None, num_workers=workers, collate_fn=_as_it_is, worker_init_fn=_start_worker
+        samples, batch_size=None, num_workers=workers, collate_fn=_unchanged, worker_init_fn=_start_worker
     )
 
 
-def _as_it_is(sample: Drawn) -> Drawn:
+def _unchanged(sample: Any) -> Any:
     return sample
 
 
@@ -206,14 +207,14 @@ def _start_worker(number: int) -> None:
 
 
 def _pipelines(dataset: Any) -> Iterator[list]:
-    """The lists of steps of a dataset and of all that is inside of it, each once."""
-    pipelines = (getattr(one, 'pipeline', None) for one in layers(dataset))
+    """The lists of transforms of a dataset and of all datasets that it wraps, each list once."""
+    pipelines = (getattr(layer, 'pipeline', None) for layer in layers(dataset))
     lists = [getattr(pipeline, 'transforms', pipeline) for pipeline in pipelines]
     yield from {id(steps): steps for steps in lists if isinstance(steps, list)}.values()
 
 
 def _image_of(inputs: torch.Tensor) -> np.ndarray:
-    """The image that is packed, blue first, as uint8 RGB of shape (H, W, 3)."""
+    """A packed BGR image as uint8 RGB of shape (H, W, 3)."""
     image = inputs.permute(1, 2, 0).numpy()
     image = np.ascontiguousarray(np.rint(image).clip(0, 255).astype(np.uint8))
     return image[..., ::-1].copy() if image.shape[2] == 3 else image.repeat(3, axis=2)
@@ -259,11 +260,11 @@ img { width: 100%; }
 
 
 def page(title: str, text: str, samples: Sequence[dict]) -> str:
-    """An HTML page that shows pictures beside it.
+    """An HTML page that shows picture files.
 
     Args:
-        title: Of the page.
-        text: What stands above the pictures.
-        samples: ``path``, ``facts`` and ``files`` (relative to the page) of each.
+        title: Title of the page.
+        text: Text above the pictures.
+        samples: For each sample, ``path``, ``facts`` and ``files`` (paths relative to the page).
     """
     return _PAGE.render(title=title, text=text, samples=samples)

@@ -1,6 +1,7 @@
-"""What ``mmpanoptic check`` reads and prints."""
+"""Datasets that ``mmpanoptic check`` reads, and the tables that it prints."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,15 +24,15 @@ SPLITS = ('train', 'val', 'test')
 
 
 def source_of_json(path: str, panoptic_dir: str | None, images: str | None) -> Source:
-    """The files of an annotation file.
+    """The files that belong to an annotation file.
 
     Args:
-        path: A panoptic or an instances JSON.
-        panoptic_dir: Folder of the PNGs; None: it is called as the JSON without its suffix.
-        images: Folder of the images; None: they are not looked at.
+        path: A panoptic JSON or an instances JSON.
+        panoptic_dir: Folder of the panoptic PNGs; None: the path of the JSON without its suffix.
+        images: Folder of the images; None: images are not checked.
 
     Raises:
-        UserError: If it is no JSON, or there is no such folder.
+        UserError: If the file is not JSON, or a folder does not exist.
     """
     data = read_json(path)
     annotations = data.get('annotations') or data.get('categories') or []
@@ -47,25 +48,28 @@ def source_of_json(path: str, panoptic_dir: str | None, images: str | None) -> S
     if images is not None and not Path(images).is_dir():
         raise UserError(f'--images {images} is no folder')
     place = None if images is None else lambda image, annotation: str(Path(images, image['file_name']))
-    need_masks = any('segmentation' in one for one in annotations if isinstance(one, dict))
+    need_masks = any('segmentation' in annotation for annotation in annotations if isinstance(annotation, dict))
     return Source(path, place, folder, need_masks=need_masks)
 
 
 def sources_of_config(config: Config) -> Iterator[tuple[str, Source, str | None]]:
-    """The files of all datasets of a config, those of wrapped ones too; the same files once.
+    """The files of all datasets of a config, wrapped ones included; the same files only once.
 
     Yields:
-        'train', 'val' or 'test' (with a number, if there are several), the files, and what the dataset itself refuses
-        when it is built, or None.
+        The split, 'train', 'val' or 'test' (with a number if it has several datasets), the files, and the error of the
+        dataset when it is built, None if there is none.
+
+    Raises:
+        UserError: If the config has no dataset.
     """
     seen = set()
     for split in SPLITS:
         if not (config.get(f'{split}_dataloader') or {}).get('dataset'):
             continue
         inside = list(inner_datasets(dataset_config(config, f'{split}_dataloader')))
-        for number, one in enumerate(inside, 1):
+        for number, inner in enumerate(inside, 1):
             with building(config, f'{split}_dataloader'):
-                dataset = DATASETS.build({**one, 'lazy_init': True})
+                dataset = DATASETS.build({**inner, 'lazy_init': True})
             source = _source_of(dataset)
             key = source.ann_file, source.seg_dir, source.inst_ann_file
             if key not in seen:
@@ -79,19 +83,19 @@ def _source_of(dataset: Any) -> Source:
     steps = getattr(dataset.pipeline, 'transforms', ())
     loader = next((step for step in steps if isinstance(step, LoadImageFromFile)), None)
     place = getattr(dataset, 'image_path', None)
-    if place is None:  # of mmdet
+    if place is None:  # a dataset of mmdet
 
         def place(image: dict, annotation: dict | None) -> str:
             return str(Path(dataset.data_prefix.get('img', ''), image['file_name']))
 
     panoptic = isinstance(dataset, CocoPanopticDataset) and not isinstance(dataset, CocoInstanceDataset)
     folder = dataset.data_prefix['seg'] if panoptic else None
-    own = getattr(dataset, 'inst_ann_file', None)
-    return Source(dataset.ann_file, place, folder, own, loader, getattr(dataset, 'need_masks', True))
+    instances = getattr(dataset, 'inst_ann_file', None)
+    return Source(dataset.ann_file, place, folder, instances, loader, getattr(dataset, 'need_masks', True))
 
 
 def _refusal(dataset: Any) -> str | None:
-    """What a dataset says of its files when it reads them."""
+    """The error that a dataset raises when it reads its files, or None."""
     try:
         dataset.full_init()
     except DatasetError as error:
@@ -100,7 +104,7 @@ def _refusal(dataset: Any) -> str | None:
 
 
 def tables(statistics: Mapping[str, dict]) -> str:
-    """Numbers of all splits as text: one table of the whole, one of the classes."""
+    """Statistics of all splits as text: a table of the splits and a table of their classes."""
     return f'{_overview(statistics)}\n{_classes(statistics)}'
 
 
@@ -113,7 +117,7 @@ def _table(headers: Sequence[str]) -> Table:
 
 def _overview(statistics: Mapping[str, dict]) -> str:
     table = _table(['', *statistics])
-    rows = {
+    rows: dict[str, Callable[[Mapping[str, Any]], Any]] = {
         'images': lambda s: s['images'],
         'height x width, smallest': lambda s: _size(s, 0),
         'height x width, median': lambda s: _size(s, 1),
@@ -126,10 +130,10 @@ def _overview(statistics: Mapping[str, dict]) -> str:
         'images without things': lambda s: s['without_things'],
         'images without a segment': lambda s: s['without_segments'],
     }
-    rows |= {f'{name} things': lambda s, name=name: s['thing_sizes'][name] for name in OBJECT_SIZES}
+    rows |= {f'{name} things': partial(_things_of_size, name) for name in OBJECT_SIZES}
     rows |= {
-        f'pixels of a thing, {quantile:.0%} below': lambda s, k=k: s['thing_pixels'] and s['thing_pixels'][k]
-        for k, quantile in enumerate(QUANTILES)
+        f'pixels of a thing, {quantile:.0%} below': partial(_thing_pixels, place)
+        for place, quantile in enumerate(QUANTILES)
     }
     rows |= {
         'pixels in several masks, % of those in any': lambda s: _percent((s['overlaps'] or {}).get('pixels')),
@@ -143,6 +147,14 @@ def _overview(statistics: Mapping[str, dict]) -> str:
     return render(table)
 
 
+def _things_of_size(name: str, numbers: Mapping[str, Any]) -> int:
+    return numbers['thing_sizes'][name]
+
+
+def _thing_pixels(place: int, numbers: Mapping[str, Any]) -> int | None:
+    return numbers['thing_pixels'] and numbers['thing_pixels'][place]
+
+
 def _size(numbers: Mapping, place: int) -> str | None:
     return numbers['image_sizes'] and '{}x{}'.format(*numbers['image_sizes'][place])
 
@@ -153,7 +165,7 @@ def _percent(share: float | None) -> str | None:
 
 def _classes(statistics: Mapping[str, dict]) -> str:
     keys = {'segments': 'segments', 'images': 'in images', 'area': '% of pixels', 'median': 'median pixels'}
-    if len(statistics) > 2:  # as many columns as there is room for
+    if len(statistics) > 2:  # more columns do not fit on a terminal
         keys = dict(list(keys.items())[:2])
     table = _table(['class', '', *(f'{split}: {text}' for split in statistics for text in keys.values())])
     rows: dict[str, dict[str, dict]] = {}
@@ -172,6 +184,6 @@ def _classes(statistics: Mapping[str, dict]) -> str:
 
 
 def listed(lines: Sequence[str], most: int = 20) -> str:
-    """Lines below a heading, and how many more there are."""
+    """The first lines below a heading, indented, and the number of the others."""
     shown = [f'  {line}' for line in lines[:most]]
     return '\n'.join(shown + ([f'  ... and {len(lines) - most} more'] if len(lines) > most else []))

@@ -1,4 +1,4 @@
-"""Counting the operators that torch dispatches, and those among them that a GPU has to wait for."""
+"""Count the operators that torch dispatches, and those that make the CPU wait for a GPU."""
 
 from collections import Counter
 from typing import Any
@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-#: Operators whose result, or the size of it, depends on values: the CPU waits until the device has computed them.
+#: Operators whose result is a Python value or has a size that depends on values: the CPU waits for the device.
 WAITS = frozenset(
     f'aten::{name}'
     for name in (
@@ -32,15 +32,15 @@ _CASTS = frozenset(('aten::_to_copy', 'aten::copy_'))
 
 
 class DispatchCounter(TorchDispatchMode):
-    """Counts what is dispatched inside of it, below autograd and autocast, so that their casts are counted as well.
+    """Context manager that counts dispatched operators below autograd and autocast, so that their casts count as well.
 
-    Extensions that do not register with the dispatcher, such as most of mmcv's operators, are not seen.
+    Extensions that do not register with the dispatcher, such as most of mmcv's operators, are not counted.
 
     Attributes:
-        operators: How often each operator was called, by its name (``aten::add.Tensor``).
-        views: Calls that give a view of their argument: they cost Python time, and start nothing on a device.
-        waits: Calls that a GPU has to be waited for: ``WAITS``, and indexing with masks, which looks for what is set.
-        transfers: Copies from one device to another. On a CPU alone there are none.
+        operators: Number of calls by the name of the operator (``aten::add.Tensor``).
+        views: Calls that return a view of their argument. They cost Python time but launch no kernel.
+        waits: Calls for which the CPU waits for a GPU: ``WAITS``, and indexing with masks, which counts set elements.
+        transfers: Copies from one device to another; 0 if everything is on the CPU.
         casts: Copies that change the floating-point type.
     """
 
@@ -51,18 +51,18 @@ class DispatchCounter(TorchDispatchMode):
 
     @property
     def launches(self) -> int:
-        """Calls that are not views: about one kernel each on a GPU."""
+        """Calls that are not views; each launches about one kernel on a GPU."""
         return self.operators.total() - self.views
 
     def __torch_dispatch__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
-        """Count a call and make it."""
+        """Make a call and count it."""
         result = func(*args, **(kwargs or {}))
         name = func.name()
         self.operators[name] += 1
         self.views += func.is_view or name in _FREE
         self.waits += name in WAITS or (name in _INDEXING and _has_mask(args[1]))
         if name in _CASTS:
-            # copy_(target, source); _to_copy(source) gives the target
+            # copy_(target, source); _to_copy(source) returns the target
             target, source = (args[0], args[1]) if name == 'aten::copy_' else (result, args[0])
             self.transfers += target.device != source.device
             self.casts += target.dtype != source.dtype and target.is_floating_point() and source.is_floating_point()
@@ -70,4 +70,4 @@ class DispatchCounter(TorchDispatchMode):
 
 
 def _has_mask(indices: Any) -> bool:
-    return any(isinstance(one, Tensor) and one.dtype in (torch.bool, torch.uint8) for one in tree_leaves(indices))
+    return any(isinstance(index, Tensor) and index.dtype in (torch.bool, torch.uint8) for index in tree_leaves(indices))

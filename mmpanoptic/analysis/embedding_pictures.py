@@ -1,4 +1,4 @@
-"""Pictures of pixel embeddings: colours by their principal components, and the points that instances came from."""
+"""Pictures of pixel embeddings: colours by principal components, and the points at which queries were read."""
 
 from collections.abc import Sequence
 
@@ -15,10 +15,10 @@ def unit_embeddings(evidence: Evidence) -> Tensor:
     """The embedding of every pixel of the panoptic map, as fusion reads it.
 
     Args:
-        evidence: What was found in an image whose output is of size (H, W), with an embedding map.
+        evidence: Evidence with an embedding map, for an output of size (H, W).
 
     Returns:
-        Vectors of length 1, float32 of shape (D, H, W).
+        Embeddings of length 1, float32 of shape (D, H, W).
     """
     maps = evidence.stuff
     axes = [
@@ -34,21 +34,22 @@ def unit_embeddings(evidence: Evidence) -> Tensor:
 
 
 def principal_colors(embeddings: Tensor, outliers: float = 0.01) -> np.ndarray:
-    """Colours of embeddings by their three principal components: alike where embeddings are.
+    """Colours of embeddings by their three principal components; similar embeddings have similar colours.
 
-    Each component is stretched to the whole range of one channel, the strongest to red's. Its sign is the one with
-    which its largest coefficient is positive, so that colours do not change from run to run.
+    Each component is stretched to the whole range of one channel, red for the strongest one. Its sign makes its largest
+    coefficient positive, so that colours do not change from run to run.
 
     Args:
-        embeddings: Of shape (D, H, W). Components that they do not have, as with D < 3 or only one value, are grey.
-        outliers: Share of the pixels at each end of a component that may leave its range.
+        embeddings: Embeddings of shape (D, H, W). The channel of a component without variance (D < 3, or equal
+            embeddings) is grey.
+        outliers: Share of the pixels at each end of a component that are clipped.
 
     Returns:
         uint8 RGB of shape (H, W, 3).
     """
     pixels = embeddings.flatten(1).double()
     pixels = pixels - pixels.mean(dim=1, keepdim=True)
-    values, axes = torch.linalg.eigh(pixels @ pixels.T)  # rising
+    values, axes = torch.linalg.eigh(pixels @ pixels.T)  # ascending
     kept = values.flip(0)[:3] > 1e-12 * max(pixels.size(1), 1)
     axes = axes.flip(1)[:, :3][:, kept]
     signs = axes.gather(0, axes.abs().argmax(dim=0, keepdim=True)).sign()
@@ -62,14 +63,14 @@ def principal_colors(embeddings: Tensor, outliers: float = 0.01) -> np.ndarray:
 def draw_points(
     picture: np.ndarray, boxes: np.ndarray, points: np.ndarray | None, colors: Sequence[Sequence[int]], factor: int = 1
 ) -> np.ndarray:
-    """Draw the boxes of instances, and the pixel that each one's query was read at.
+    """Draw the boxes of instances and the pixels at which their queries were read.
 
     Args:
-        picture: uint8 RGB of shape (f * H, f * W, 3).
-        boxes: x1, y1, x2, y2 in pixels of (H, W), of shape (n, 4).
-        points: Columns and rows in (H, W), of shape (n, 2); None: there are none to draw.
+        picture: The enlarged image, uint8 RGB of shape (f * H, f * W, 3).
+        boxes: Boxes (x1, y1, x2, y2) in pixels of the image before it was enlarged, of shape (n, 4).
+        points: Columns and rows of these pixels in that image, of shape (n, 2); None: draw no points.
         colors: RGB of each instance.
-        factor: f, how many times the picture is enlarged.
+        factor: Factor f by which the picture is enlarged.
 
     Returns:
         A new picture.

@@ -1,16 +1,16 @@
-"""Orders in which overlapping instances can be pasted, to compare a learned one with: pure functions on tensors."""
+"""Orders of pasting overlapping instances, to compare with a learned order; pure functions on tensors."""
 
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-MATCH_IOU = 0.5  # of an instance with what it is in the ground truth; more is needed
-EXACT_CLASSES = 15  # half a second; twice the time for each more
+MATCH_IOU = 0.5  # an instance matches a thing of the ground truth if their IoU is greater
+EXACT_CLASSES = 15  # half a second; the time doubles with each further class
 
 
 def mask_iou(masks: Tensor, others: Tensor) -> Tensor:
-    """IoU of every mask with every other, float32 of shape (N, M), for bool masks (N, H, W) and (M, H, W)."""
+    """IoU of all pairs of masks, float32 of shape (N, M), for bool masks of shape (N, H, W) and (M, H, W)."""
     flat, other_flat = masks.flatten(1).float(), others.flatten(1).float()
     shared = flat @ other_flat.T
     union = flat.sum(1)[:, None] + other_flat.sum(1)[None] - shared
@@ -20,19 +20,18 @@ def mask_iou(masks: Tensor, others: Tensor) -> Tensor:
 def best_match(
     masks: Tensor, labels: Tensor, others: Tensor, other_labels: Tensor, least: float = 0.0, once: bool = False
 ) -> Tensor:
-    """For each mask, the other of its class with the greatest IoU, or -1 where that is not above ``least``.
+    """Match each mask with the one in ``others`` that has its class and the greatest IoU above ``least``.
 
     Args:
         masks: bool of shape (N, H, W).
-        labels: Their labels, (N,).
+        labels: Labels of ``masks``, of shape (N,).
         others: bool of shape (M, H, W).
-        other_labels: Their labels, (M,).
+        other_labels: Labels of ``others``, of shape (M,).
         least: IoU that has to be exceeded.
-        once: Whether each of the others belongs to the mask that it overlaps best alone, -1 being all that is left
-            to the masks which it would suit, too.
+        once: Whether each of ``others`` matches one mask only, the one with the greatest IoU. Further masks get -1.
 
     Returns:
-        Indices into ``others``, int64 of shape (N,).
+        Indices into ``others``, int64 of shape (N,); -1 without a match.
     """
     if not len(masks) or not len(others):
         return torch.full((len(masks),), -1)
@@ -44,7 +43,7 @@ def best_match(
 
 
 def above(iou: Tensor, least: float) -> Tensor:
-    """Column of the greatest value in each row of an array (N, M), or -1 where that is not above ``least``: (N,)."""
+    """Column of the greatest value in each row of an (N, M) tensor; -1 if that is not above ``least``. Shape (N,)."""
     if not iou.numel():
         return torch.full((len(iou),), -1)
     value, index = iou.max(dim=1)
@@ -52,20 +51,20 @@ def above(iou: Tensor, least: float) -> Tensor:
 
 
 def front_votes(masks: Tensor, shown: Tensor) -> Tensor:
-    """How often one of two instances is seen where both are.
+    """Count, for each pair of overlapping instances, the pixels of the overlap at which each one is visible.
 
     Args:
         masks: Masks that may overlap, bool of shape (N, H, W).
-        shown: Where each of them is what the panoptic ground truth shows, bool of shape (N, H, W).
+        shown: Pixels that belong to each instance in the panoptic ground truth, bool of shape (N, H, W).
 
     Returns:
-        Pixels of shape (N, N), float32: [i, j] counts those in both masks that show i.
+        float32 of shape (N, N): [i, j] counts the pixels in both masks at which i is visible.
     """
     return (masks & shown).flatten(1).float() @ masks.flatten(1).float().T
 
 
 def class_wins(votes: Tensor, labels: Tensor, num_classes: int) -> Tensor:
-    """Pairs of instances by class and by which of them is in front.
+    """Count pairs of overlapping instances by the classes of the one in front and the one behind.
 
     Args:
         votes: See :func:`front_votes`.
@@ -83,17 +82,16 @@ def class_wins(votes: Tensor, labels: Tensor, num_classes: int) -> Tensor:
 
 
 def best_class_order(wins: Tensor) -> list[int]:
-    """An order of the classes, the front one first, that contradicts few pairs.
+    """An order of the classes, the front one first, that few pairs of instances contradict.
 
-    Of up to ``EXACT_CLASSES`` classes it is exact: no order contradicts fewer. Of more it is one that no move of a
-    single class to another place betters.
+    With up to ``EXACT_CLASSES`` classes it is optimal. With more, it is a local optimum: moving a single class to
+    another place does not improve it.
 
     Args:
         wins: See :func:`class_wins`.
 
     Returns:
-        Labels, all C of them. Of equally good orders the exact one has the classes with most pairs won less pairs lost
-        in front.
+        All C labels. Ties between optimal orders put classes with more pairs won minus pairs lost in front.
     """
     margin = (wins - wins.T).tolist()
     start = sorted(range(len(wins)), key=lambda label: -sum(margin[label]))
@@ -102,12 +100,12 @@ def best_class_order(wins: Tensor) -> list[int]:
 
 
 def _exact_order(margin: list[list[int]]) -> list[int]:
-    """The order with the greatest sum of margins of those in front over those behind; of equals the first.
+    """The order that maximises the sum of margins of each class over the classes behind it; the first one of ties.
 
-    Dynamic programme over sets of classes, written as bits: the best order of a set is one of its classes in front of
-    the best order of the others. Its time and memory grow with C * 2^C.
+    Dynamic programming over sets of classes, coded as bits: the best order of a set is one of its classes, followed by
+    the best order of the others. Time and memory grow with C * 2^C.
     """
-    gains = []  # by class and set: of standing in front of the set
+    gains = []  # by class and set: gain of a class in front of the set
     for row in margin:
         gains.append([0])
         for value in row:
@@ -129,14 +127,14 @@ def _exact_order(margin: list[list[int]]) -> list[int]:
 
 
 def _improved_order(margin: list[list[int]]) -> list[int]:
-    """From the order 0 to C - 1 on, one class is moved to another place as long as the sum of margins grows."""
+    """Start with the order 0 to C - 1 and move single classes while the sum of margins grows."""
     order = list(range(len(margin)))
     moved = True
     while moved:
         moved = False
         for label in tuple(order):
             rest = [other for other in order if other != label]
-            # Gain of standing before all that follow and behind all that come before, for each place.
+            # Gain of each place: the margins over classes behind it minus those over classes in front of it.
             gains = [sum(margin[label][other] for other in rest)]
             for other in rest:
                 gains.append(gains[-1] - 2 * margin[label][other])
@@ -148,16 +146,16 @@ def _improved_order(margin: list[list[int]]) -> list[int]:
 
 
 def class_votes(masks: Tensor, labels: Tensor, order: Sequence[int], wins: Tensor) -> Tensor:
-    """What a fixed order of classes says about overlapping instances, for :func:`order_by_votes`.
+    """Votes of a fixed order of classes on overlapping instances, for :func:`order_by_votes`.
 
     Args:
         masks: bool of shape (N, H, W).
         labels: Labels of shape (N,).
         order: See :func:`best_class_order`.
-        wins: See :func:`class_wins`; about two classes that never met the order says nothing.
+        wins: See :func:`class_wins`. There is no vote on two classes that never overlapped in it.
 
     Returns:
-        float32 of shape (N, N): [i, j] is 1 if i is to be in front of j, else 0.
+        float32 of shape (N, N): [i, j] is 1 if i belongs in front of j, else 0.
     """
     place = torch.tensor(order).argsort()[labels]
     flat = masks.flatten(1).float()
@@ -166,35 +164,35 @@ def class_votes(masks: Tensor, labels: Tensor, order: Sequence[int], wins: Tenso
 
 
 def order_by_votes(votes: Tensor, scores: Tensor, candidates: Sequence[int]) -> list[int]:
-    """Instances from front to back: who has more votes than another comes before it, and otherwise the more confident.
+    """Instances from front to back: of each pair, the one with more votes comes first; confidence decides ties.
 
     Args:
-        votes: See :func:`front_votes` (the true order, then) and :func:`class_votes`; of shape (N, N).
+        votes: Result of :func:`front_votes`, which gives the true order, or :func:`class_votes`; of shape (N, N).
         scores: Confidence of shape (N,).
-        candidates: The instances to order.
+        candidates: Indices of the instances to order.
 
     Returns:
-        The candidates in order. Of instances in a circle the most confident comes first.
+        The candidates in order. If votes form a cycle, the most confident instance comes first.
     """
     in_front = votes > votes.T
     waiting = sorted(candidates, key=lambda index: (-float(scores[index]), index))
     order = []
     while waiting:
-        free = (one for one in waiting if not any(in_front[other, one] for other in waiting))
+        free = (index for index in waiting if not any(in_front[other, index] for other in waiting))
         order.append(next(free, waiting[0]))
         waiting.remove(order[-1])
     return order
 
 
 def true_order(masks: Tensor, match: Tensor, shown: Tensor, scores: Tensor, candidates: Sequence[int]) -> list[int]:
-    """Instances from front to back as the ground truth has them; confidence decides where it says nothing.
+    """Instances from front to back as in the ground truth; confidence decides pairs that it does not order.
 
     Args:
         masks: Masks of the instances, bool of shape (N, H, W).
-        match: The thing of the ground truth that each instance is, (N,); -1 for none.
-        shown: Where the ground truth shows each of its things, bool of shape (M, H, W).
+        match: Index of the thing of the ground truth that each instance matches, of shape (N,); -1 for none.
+        shown: Pixels that belong to each thing in the panoptic ground truth, bool of shape (M, H, W).
         scores: Confidence of shape (N,).
-        candidates: The instances to order.
+        candidates: Indices of the instances to order.
     """
     seen = masks.new_zeros(masks.shape)
     seen[match >= 0] = shown[match[match >= 0]]

@@ -1,4 +1,4 @@
-"""What work dirs hold of trainings and tests: curves, scores, configs; and two of them compared."""
+"""Curves, scores and configs of trainings and tests in work dirs, and differences between two of them."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,11 +19,11 @@ _DEFAULT = ('loss', 'panoptic/PQ', 'coco/bbox_mAP', 'coco/segm_mAP', 'semantic/m
 
 @dataclass(frozen=True)
 class Curve:
-    """A value over a training, as it was logged.
+    """The logged values of one key over a training.
 
     Attributes:
-        steps: Iterations that were done, ascending.
-        values: The value at each.
+        steps: Numbers of iterations, ascending.
+        values: Value after each of these iterations.
     """
 
     steps: tuple[int, ...]
@@ -31,39 +31,39 @@ class Curve:
 
 
 def read_curves(work_dir: str | Path) -> dict[str, Curve]:
-    """All that the trainings in a work dir have logged, by key; where one was resumed, the later run counts.
+    """All curves that the trainings in a work dir logged, by key. Values after a resumption replace earlier ones.
 
     Raises:
-        UserError: If it holds no log of a training, or one that cannot be read.
+        UserError: If the work dir holds no log of a training, or a log cannot be read.
     """
     points: dict[str, dict[int, float]] = {}
     for file in _logs(work_dir, 'vis_data/scalars.json'):
         lines = list(_lines(file))
         if begin := next((line['iter'] for line in lines if 'iter' in line), None):
-            for of_key in points.values():  # of the run that this one goes on from, or begins anew
-                for step in [step for step in of_key if step >= begin]:
-                    del of_key[step]
+            for key_points in points.values():  # drop what an earlier run logged from this iteration on
+                for step in [step for step in key_points if step >= begin]:
+                    del key_points[step]
         done = begin or 0
         for line in lines:
             done = line.get('iter', done)
             for key, value in line.items():
                 if key not in _NO_CURVES and isinstance(value, (int, float)):
                     points.setdefault(key, {})[done] = float(value)
-    curves = {key: sorted(of_key.items()) for key, of_key in points.items() if of_key}
+    curves = {key: sorted(key_points.items()) for key, key_points in points.items() if key_points}
     if not curves:
         raise UserError(f'{work_dir} holds no log of a training (*/vis_data/scalars.json): name a work dir of one')
-    return {key: Curve(*map(tuple, zip(*of_key, strict=True))) for key, of_key in curves.items()}
+    return {key: Curve(*map(tuple, zip(*curve, strict=True))) for key, curve in curves.items()}
 
 
 def _logs(work_dir: str | Path, name: str) -> list[Path]:
-    """Files of a name in the folders of a work dir's runs, oldest first: the folders are called by their time."""
+    """Files with this name in the folders of a work dir's runs, oldest first; the folders are named by their time."""
     if not Path(work_dir).is_dir():
         raise UserError(f'{work_dir} is no folder: name a work dir, where a training or a test has written')
     return sorted(Path(work_dir).glob(f'*/{name}'))
 
 
 def _lines(file: Path) -> Iterator[dict[str, Any]]:
-    """The lines of a log; the last one may have been cut off by the end of the process."""
+    """The lines of a log. The last line may be incomplete, if the process was killed, and is then skipped."""
     lines = file.read_text().splitlines()
     for number, line in enumerate(lines, 1):
         try:
@@ -78,10 +78,10 @@ def _lines(file: Path) -> Iterator[dict[str, Any]]:
 
 
 def choose_keys(runs: Mapping[str, Mapping[str, Curve]], keys: Sequence[str] | None) -> list[str]:
-    """The keys to show: those asked for, or the loss and the main scores that were logged.
+    """The keys to show: ``keys`` if given, else the loss and the main scores that were logged.
 
     Raises:
-        UserError: If no run has logged one that is asked for.
+        UserError: If no run logged one of ``keys``.
     """
     known = dict.fromkeys(key for curves in runs.values() for key in curves)
     missing = [key for key in keys or () if key not in known]
@@ -91,15 +91,15 @@ def choose_keys(runs: Mapping[str, Mapping[str, Curve]], keys: Sequence[str] | N
 
 
 def draw_curves(runs: Mapping[str, Mapping[str, Curve]], keys: Sequence[str], path: str | Path) -> None:
-    """Draw a plot for each key, with a line for each run, into one picture.
+    """Write a picture with a plot for each key and a line for each run.
 
     Args:
         runs: Curves by key, by the name of the run.
-        keys: Which.
-        path: The picture; its suffix says what it is, such as .png or .pdf.
+        keys: Keys to plot.
+        path: The picture; its suffix gives the format, such as .png or .pdf.
 
     Raises:
-        UserError: If matplotlib cannot write such a file, or it cannot be written.
+        UserError: If matplotlib does not know the format, or the file cannot be written.
     """
     suffix = Path(path).suffix.removeprefix('.')
     columns = min(len(keys), 3)
@@ -121,10 +121,10 @@ def draw_curves(runs: Mapping[str, Mapping[str, Curve]], keys: Sequence[str], pa
 
 
 def read_scores(work_dir: str | Path) -> dict[str, float]:
-    """The newest scores in a work dir: of its newest test, or of the last validation if that came later.
+    """The newest scores in a work dir, from its last test or its last validation.
 
     Raises:
-        UserError: If there are none.
+        UserError: If there are no scores.
     """
     found: list[tuple[str, dict]] = []
     for file in _logs(work_dir, 'vis_data/scalars.json'):
@@ -133,15 +133,19 @@ def read_scores(work_dir: str | Path) -> dict[str, float]:
     found += [(file.stem, read_object(file, 'scores')) for file in tests]
     if not found:
         raise UserError(f'{work_dir} holds no scores: name a work dir where a model was validated or tested')
-    scores = max(found, key=lambda one: one[0])[1]
+    scores = max(found, key=lambda named: named[0])[1]
     return {key: value for key, value in scores.items() if '/' in key and isinstance(value, (int, float))}
 
 
 def read_object(file: Path, what: str) -> dict[str, Any]:
-    """The object in a JSON file that a run has left.
+    """The object in a JSON file that a run wrote.
+
+    Args:
+        file: The file.
+        what: Name of its content in the error message.
 
     Raises:
-        UserError: If the file cannot be read, or holds something else; it is called a file of ``what``.
+        UserError: If the file cannot be read or is not a JSON object.
     """
     try:
         content = json.loads(file.read_text())
@@ -153,10 +157,12 @@ def read_object(file: Path, what: str) -> dict[str, Any]:
 
 
 def read_config(work_dir: str | Path) -> Config:
-    """The config of the newest training in a work dir, or of the newest test; it is Python code and runs.
+    """The config of the newest training in a work dir or, without trainings, of the newest test.
+
+    The config is Python code, which is executed.
 
     Raises:
-        UserError: If there is none.
+        UserError: If the work dir holds no config.
     """
     files = _logs(work_dir, 'vis_data/config.py')
     if not files:
@@ -166,7 +172,7 @@ def read_config(work_dir: str | Path) -> Config:
 
 
 def flatten(value: Any, prefix: str = '') -> dict[str, Any]:
-    """Values of a config by dotted key; containers that are empty count as values."""
+    """Values of a config by dotted key; empty containers count as values."""
     items = (
         value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, (list, tuple)) else ()
     )
@@ -177,6 +183,6 @@ def flatten(value: Any, prefix: str = '') -> dict[str, Any]:
 
 
 def differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """Where two flat mappings differ: both values by key, None where one lacks it."""
+    """Both values of each key in which two flat mappings differ; None for a key that a mapping lacks."""
     keys = dict.fromkeys([*one, *other])
     return {key: (one.get(key), other.get(key)) for key in keys if one.get(key) != other.get(key)}

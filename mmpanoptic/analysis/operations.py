@@ -1,4 +1,4 @@
-"""Counting multiply-adds."""
+"""Count multiply-adds of models."""
 
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -12,25 +12,25 @@ COUNTED = (_ConvNd, nn.Linear, DeformConv2d, ModulatedDeformConv2d)
 
 
 def count_multiply_adds(model: nn.Module, run: Callable[[], Any]) -> dict[str, int]:
-    """Multiply-adds of a model's convolutions (transposed and deformable ones too) and linear layers.
+    """Multiply-adds of a model's convolutions (also transposed and deformable ones) and linear layers.
 
-    Every weight is used once at each place of the output (of the input, in a transposed convolution), padding counted
-    in as usual. Biases, normalisation, resizing, matrix products outside of layers (attention) and everything else are
-    left out, as in most publications.
+    Every weight is used once at each position of the output (transposed convolutions: of the input), padding included.
+    Biases, normalisation, resizing, matrix products outside of layers (attention) and everything else are not counted,
+    as in most publications.
 
     Args:
         model: The model.
-        run: Runs it once or several times, in part or whole; what is run is what is counted. On the meta device nothing
-            is computed, and a large image costs no time.
+        run: Runs the model, or parts of it, once or several times. On the meta device nothing is computed, so that a
+            large image costs no time.
 
     Returns:
-        Multiply-adds by the name of the layer, 0 where it was not run; all calls of a layer summed.
+        Multiply-adds by the name of the layer, summed over all calls; 0 for a layer that was not called.
     """
     counts = {name: 0 for name, module in model.named_modules() if isinstance(module, COUNTED)}
 
     def hook_of(name: str) -> Callable:
-        def hook(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-            # weight[0]: the weights of one output channel; of one input channel in a transposed convolution.
+        def hook(module: _ConvNd | nn.Linear, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+            # weight[0] holds the weights of one output channel (transposed convolutions: of one input channel).
             places = inputs[0] if isinstance(module, _ConvTransposeNd) else output
             counts[name] += places.numel() * module.weight[0].numel()
 
@@ -46,11 +46,11 @@ def count_multiply_adds(model: nn.Module, run: Callable[[], Any]) -> dict[str, i
 
 
 def sum_by_part(numbers: Mapping[str, int], split: tuple[str, ...] = ()) -> dict[str, int]:
-    """Sums over the parts of a model, that is, over its direct children.
+    """Sums over the parts of a model, its direct children.
 
     Args:
-        numbers: Numbers by dotted name, of a layer or a parameter.
-        split: Children of which each child is a part of its own, such as 'roi_head'.
+        numbers: Numbers by the dotted name of a layer or parameter.
+        split: Children to split further, such as 'roi_head': each of their own children is a part.
 
     Returns:
         Sums by the name of the part, in the order of ``numbers``.

@@ -1,4 +1,4 @@
-"""PQ with parts of the ground truth in stored evidence, alone and one on top of another."""
+"""PQ when parts of stored evidence are replaced by ground truth, one at a time and cumulatively."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -10,7 +10,7 @@ from rich.table import Table
 
 from mmpanoptic.engine.results import add_predictions, in_order_of, kept_evidence
 from mmpanoptic.evaluation.panoptic_quality import PQStat, accumulate, average, match_segments
-from mmpanoptic.models.fusion import BaseFusionHead
+from mmpanoptic.models.fusion import BaseFusionHead, HeuristicFusion
 from mmpanoptic.utils import UserError, tracked_map
 
 from .ground_truth import annotated_dataset, require_annotated
@@ -21,14 +21,15 @@ GROUPS = {'All': None, 'Things': True, 'Stuff': False}
 
 
 def choose(head: BaseFusionHead, named: Sequence[str] | None) -> tuple[list[str], list[str]]:
-    """The oracles to ask, and a note on each that is left out.
+    """The oracles to apply, and a note on each one that is left out.
 
     Args:
         head: The fusion head.
-        named: Names out of :data:`~.oracles.ORACLES`, to be stacked in this order; None: all that the head can take.
+        named: Names from :data:`~.oracles.ORACLES`, in the order in which they are stacked; None: all that the head
+            supports.
 
     Raises:
-        UserError: If one is unknown, named twice, or nothing that the head can take.
+        UserError: If an oracle is unknown, named twice, or not supported by the head.
     """
     reasons = {oracle: refuse(head, oracle) for oracle in named or ORACLES}
     if named is None:
@@ -43,7 +44,7 @@ def choose(head: BaseFusionHead, named: Sequence[str] | None) -> tuple[list[str]
 
 
 def combinations(oracles: Sequence[str]) -> list[Combination]:
-    """None of the oracles, each alone, and one on top of another in their order."""
+    """No oracle, each oracle alone, and the first two, three, ... oracles together."""
     alone = [(oracle,) for oracle in oracles]
     return [(), *alone, *(tuple(oracles[:number]) for number in range(2, len(oracles) + 1))]
 
@@ -51,26 +52,26 @@ def combinations(oracles: Sequence[str]) -> list[Combination]:
 def score_combinations(
     config: Config,
     head: BaseFusionHead,
-    results: Sequence[dict[str, Any]],
+    results: list[dict[str, Any]],
     oracles: Sequence[str],
     path: str,
     number: int | None = None,
 ) -> dict[Combination, dict[str, dict[str, float]]]:
-    """PQ of each of :func:`combinations`, in their order.
+    """PQ with each of :func:`combinations`, in their order.
 
     Args:
-        config: Its test dataset is what was tested.
+        config: Config with the test dataset that was predicted.
         head: The fusion head.
-        results: What was predicted, with evidence (:func:`~mmpanoptic.engine.results.read_results`).
+        results: Predictions with evidence, see :func:`~mmpanoptic.engine.results.read_results`.
         oracles: Names of the oracles.
         path: The file of the results, for messages.
-        number: How many images to look at; None: all.
+        number: Number of images to score; None: all.
 
     Returns:
-        ``All``, ``Things`` and ``Stuff`` as :func:`~mmpanoptic.evaluation.panoptic_quality.average` gives them.
+        By combination, ``All``, ``Things`` and ``Stuff`` as in :func:`~mmpanoptic.evaluation.panoptic_quality.average`.
 
     Raises:
-        UserError: If the results are not of the dataset, hold no evidence, or an image has no ground truth.
+        UserError: If the results belong to another dataset or hold no evidence, or an image has no ground truth.
     """
     dataset = annotated_dataset(config, 'test_dataloader')
     ordered = in_order_of(results, dataset, path)
@@ -83,14 +84,14 @@ def score_combinations(
     rows = list(tracked_map(matches_of, jobs, 1, 'Fusing'))
     categories = dataset.metainfo['categories']
     stats = [accumulate(column, head.num_classes) for column in zip(*rows, strict=True)]
-    return {one: _groups(stat, categories) for one, stat in zip(asked, stats, strict=True)}
+    return {oracles: _groups(stat, categories) for oracles, stat in zip(asked, stats, strict=True)}
 
 
 @torch.no_grad()
 def _matches(
     annotation: dict, result: Mapping[str, Any], head: BaseFusionHead, asked: Iterable[Combination], path: str
 ) -> list:
-    """Matches of an image with each combination."""
+    """Matches of an image's segments with each combination of oracles."""
     require_annotated(annotation)
     sample = DetDataSample()
     add_predictions(sample, result, (annotation['height'], annotation['width']), path)
@@ -98,7 +99,7 @@ def _matches(
     found = []
     for oracles in asked:
         evidence, order = mended(subject, oracles)
-        panoptic, segments = head.fuse(evidence) if order is None else head.fuse(evidence, order=order)
+        panoptic, segments = head.fuse(evidence, order) if isinstance(head, HeuristicFusion) else head.fuse(evidence)
         ids, infos = annotation['gt_panoptic_map'], annotation['segments_info']
         name = annotation['img_path']
         found.append(match_segments(ids, infos, panoptic.numpy(), segments, head.num_classes, name))
@@ -110,10 +111,10 @@ def _groups(stat: PQStat, categories: Sequence[Mapping[str, Any]]) -> dict[str, 
 
 
 def table_of(scores: Mapping[Combination, Mapping[str, Mapping[str, float]]], oracles: Sequence[str]) -> Table:
-    """What :func:`score_combinations` gives, with gains: of one oracle over none, of a stack over the one before.
+    """Table of scores, with the gains of single oracles over none and of each stack over the previous one.
 
     Args:
-        scores: See there.
+        scores: Result of :func:`score_combinations`.
         oracles: Names of the oracles in the order of the stack.
     """
     table = Table('from the ground truth')
@@ -139,5 +140,5 @@ def table_of(scores: Mapping[Combination, Mapping[str, Mapping[str, float]]], or
 
 
 def plain_of(scores: Mapping[Combination, Mapping[str, Mapping[str, float]]]) -> list[dict[str, Any]]:
-    """What :func:`score_combinations` gives, for a JSON: a dict a combination with ``oracles`` and its scores."""
+    """The result of :func:`score_combinations` for a JSON: for each combination, a dict of ``oracles`` and scores."""
     return [dict(oracles=list(combination), **groups) for combination, groups in scores.items()]

@@ -1,7 +1,8 @@
-"""Evidence of which parts are the ground truth's: what would fusion make of it? Pure functions.
+"""Replace parts of evidence by the ground truth, to see what fusion makes of it. Pure functions.
 
-An instance is a thing of the ground truth if their masks (of evidence without masks: their boxes) have an IoU above
-``MATCH_IOU`` and their class is the same. What was predicted decides that, once, whatever is mended afterwards.
+An instance matches a thing of the ground truth if they have the same class and their masks (in evidence without masks,
+their boxes) have an IoU above ``MATCH_IOU``. Matches are those of the prediction; replaced parts do not change
+them.
 """
 
 from collections.abc import Collection, Mapping
@@ -23,29 +24,29 @@ from mmpanoptic.utils import UserError
 from .ground_truth import Things, stuff_of, things_of
 from .instance_orders import MATCH_IOU, above, mask_iou, true_order
 
-#: What each oracle takes from the ground truth.
+#: What each oracle takes from the ground truth; the help text of ``mmpanoptic oracles`` shows these lines.
 ORACLES: Mapping[str, str] = MappingProxyType(
     {
-        'order': 'instances lie in front of each other as there',
-        'semantics': 'stuff is what is there',
-        'boxes': 'an instance has the box of the thing that it is, and its mask is stretched with it',
-        'masks': 'an instance has the mask of the thing that it is, or the query that fits it best',
-        'classes': 'an instance has the class of the thing that it is but for its class',
-        'extra': 'instances that are no thing, or one that another instance is, are left out',
-        'missed': 'things that no instance is are added',
+        'order': 'instances are in front of each other as in the ground truth',
+        'semantics': 'stuff is that of the ground truth',
+        'boxes': 'an instance has the box of the thing that it matches, and its mask is stretched to this box',
+        'masks': 'an instance has the mask of the thing that it matches, or the query that fits this mask best',
+        'classes': 'an instance that matches a thing of another class has the class of the thing',
+        'extra': 'instances that match no thing, or one that another instance matches better, are left out',
+        'missed': 'things that no instance matches are added',
     }
 )
 
 
 class Subject(NamedTuple):
-    """An image that oracles look at.
+    """Evidence and ground truth of an image.
 
     Attributes:
-        evidence: What fusion reads of the evidence: N instances that are confident enough, without other fields.
+        evidence: The evidence with the N instances above the score threshold, and only the fields that fusion reads.
         things: The M things of the ground truth.
-        annotated: These as instances with the fields that the evidence has; scores are 1.
+        annotated: The things as instances with the same fields as the evidence; scores are 1.
         iou: IoU of instances and things, of shape (N, M).
-        stuff: What the evidence would say of stuff if it were right.
+        stuff: The stuff of the ground truth, in the form that the evidence has.
     """
 
     evidence: Evidence
@@ -56,23 +57,23 @@ class Subject(NamedTuple):
 
     @property
     def match(self) -> Tensor:
-        """The thing that each instance is, int64 of shape (N,); -1 for none."""
+        """Index of the thing that each instance matches, int64 of shape (N,); -1 for none."""
         same_class = self.evidence.instances.labels[:, None] == self.things.labels
         return above(self.iou * same_class, MATCH_IOU)
 
     @property
     def match_of_any_class(self) -> Tensor:
-        """The same, with the best of another class where an instance is none of its class."""
+        """The same; an instance without a match in its class is matched with the best thing of another class."""
         return torch.where(self.match < 0, above(self.iou, MATCH_IOU), self.match)
 
 
 def subject_of(evidence: Evidence, annotation: Mapping[str, Any], head: BaseFusionHead) -> Subject:
-    """What oracles look at of an image.
+    """Bring evidence and ground truth of an image together.
 
     Args:
-        evidence: What was found in it, on the CPU.
-        annotation: Its item of :func:`~.ground_truth.annotated_dataset`.
-        head: What is to fuse it.
+        evidence: Evidence of the image, on the CPU.
+        annotation: Item of the image in :func:`~.ground_truth.annotated_dataset`.
+        head: The fusion head.
 
     Raises:
         UserError: If the head cannot fuse evidence of this kind.
@@ -89,6 +90,7 @@ def subject_of(evidence: Evidence, annotation: Mapping[str, Any], head: BaseFusi
         labels=things.labels,
         scores=seen.scores.new_ones(len(things.labels)),
     )
+    stuff: Stuff
     if by_query:
         numbers = torch.where(things.shown.any(0), things.shown.byte().argmax(0) if len(things.shown) else 0, -1)
         queries, _ = segment_queries(evidence.stuff.embedding, numbers, len(things.labels), evidence.input_size)
@@ -104,11 +106,11 @@ def subject_of(evidence: Evidence, annotation: Mapping[str, Any], head: BaseFusi
 
 
 def fitting_map(evidence: Evidence, true_stuff: Tensor, num_stuff: int) -> EmbeddingMap:
-    """An embedding map that says of stuff what is there as well as its embeddings can.
+    """Replace the stuff queries and semantic logits of an embedding map by those that fit the ground truth best.
 
-    The query of a class is the mean embedding of its pixels; a class that is not there has the query 0, which wins only
-    where the embedding is opposed to all others. A separate semantic branch says what is there at the centres of its
-    cells.
+    The query of a class is the mean embedding of its pixels. A class that does not occur has the query 0, which is the
+    most similar one only where all others have a negative similarity. Semantic logits of a separate branch become the
+    one-hot classes of the ground truth at the centres of the branch's cells.
 
     Args:
         evidence: Evidence with an embedding map.
@@ -132,7 +134,7 @@ def fitting_map(evidence: Evidence, true_stuff: Tensor, num_stuff: int) -> Embed
 
 
 def refuse(head: BaseFusionHead, oracle: str) -> str | None:
-    """Why a fusion head cannot take an oracle; None if it can.
+    """Why a fusion head does not support an oracle; None if it does.
 
     Raises:
         UserError: If there is no such oracle.
@@ -140,19 +142,20 @@ def refuse(head: BaseFusionHead, oracle: str) -> str | None:
     if oracle not in ORACLES:
         raise UserError(f'there is no oracle {oracle!r}: choose from {", ".join(ORACLES)}')
     if oracle == 'order' and not isinstance(head, HeuristicFusion):
-        return f'{type(head).__name__} gives every pixel to its most similar query: no order decides, none can be true'
+        return f'{type(head).__name__} gives every pixel to its most similar query and has no order of instances'
     return None
 
 
 def mended(subject: Subject, oracles: Collection[str]) -> tuple[Evidence, list[int] | None]:
-    """Evidence with parts of the ground truth, whichever way around they are named.
+    """Apply oracles to evidence. The order of their names does not matter.
 
     Args:
-        subject: The image.
-        oracles: Names out of :data:`ORACLES`.
+        subject: Evidence and ground truth of an image.
+        oracles: Names from :data:`ORACLES`.
 
     Returns:
-        The evidence, and the order to fuse it in: indices of the instances from front to back, None for the head's.
+        The changed evidence, and the order of the instances for fusion: indices from front to back; None: the order of
+        the fusion head.
     """
     found, annotated = subject.evidence.instances, subject.annotated
     match = subject.match_of_any_class if 'classes' in oracles else subject.match
@@ -183,14 +186,14 @@ def mended(subject: Subject, oracles: Collection[str]) -> tuple[Evidence, list[i
 
 
 def _with(found: InstanceData, name: str, match: Tensor, annotated: InstanceData) -> InstanceData:
-    """Instances of which those that match have a field of what they match."""
+    """Copy of instances; those with a match take the field ``name`` from the thing that they match."""
     values = found[name].clone()
     values[match >= 0] = annotated[name][match[match >= 0]].to(values)
     return InstanceData(**dict(found.items(), **{name: values}))
 
 
 def _best_of_each(iou: Tensor, match: Tensor) -> Tensor:
-    """Which instances are a thing, and of those that are the same the one with the greatest IoU, bool of shape (N,)."""
+    """Whether an instance has the greatest IoU of all that match the same thing, bool of shape (N,)."""
     if not iou.numel():
         return torch.zeros(len(iou), dtype=torch.bool)
     columns = torch.arange(iou.shape[1])
@@ -199,12 +202,13 @@ def _best_of_each(iou: Tensor, match: Tensor) -> Tensor:
 
 
 def stretched(masks: Tensor, boxes: Tensor, new_boxes: Tensor) -> Tensor:
-    """Masks moved and stretched as their boxes are, the nearest pixel each.
+    """Move and stretch masks from their boxes to new boxes, with nearest-neighbour interpolation.
 
     Args:
         masks: bool of shape (N, H, W).
-        boxes: Boxes (left, top, right, bottom) in pixels, of shape (N, 4). A mask of one without area stays.
-        new_boxes: What they become, (N, 4).
+        boxes: Boxes (left, top, right, bottom) of the masks in pixels, of shape (N, 4). A mask does not change if its
+            old or new box has no area.
+        new_boxes: New boxes, of shape (N, 4).
     """
     if not len(masks):
         return masks

@@ -1,4 +1,4 @@
-"""Models of other toolboxes to compare with."""
+"""Models of other toolboxes, for comparisons."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from torch import nn
 
 from mmpanoptic.utils import UserError
 
-#: Configs below mmdet's own, by what they are called here.
+#: Configs in mmdet's folder of configs, by the name of the model here.
 RIVALS = {'mmdet': 'panoptic_fpn/panoptic-fpn_r50_fpn_1x_coco.py'}
 
 
@@ -26,7 +26,7 @@ def load_rival(name: str, device: str | None = None) -> tuple[nn.Module, Config]
     if not path.is_file():
         raise UserError(f'{path} does not exist: install mmdet with its configs')
     config = Config.fromfile(path)
-    config.model.backbone.init_cfg = None  # weights are random
+    config.model.backbone.init_cfg = None  # random weights, no download
     init_default_scope('mmdet')
     try:
         model = MODELS.build(config.model)

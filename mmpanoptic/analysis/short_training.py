@@ -1,4 +1,4 @@
-"""Trainings that are too short to be good, for comparisons."""
+"""Short trainings, for comparisons of losses and gradients."""
 
 import math
 import uuid
@@ -15,9 +15,9 @@ from mmpanoptic.engine.runner import build_runner
 
 
 def only_train(config: Config, iterations: int) -> None:
-    """Make a config train so many iterations and do nothing else, in place.
+    """Change a config in place so that it trains for ``iterations`` and does nothing else.
 
-    Schedules stay: what they count in epochs is as in the first epoch of the config.
+    Schedules of parameters stay. Those that count epochs are in their first epoch.
     """
     config.train_cfg = dict(type='IterBasedTrainLoop', max_iters=iterations)
     config.val_cfg = config.val_dataloader = config.val_evaluator = None
@@ -27,10 +27,10 @@ def only_train(config: Config, iterations: int) -> None:
 
 
 class LossCurve(Hook):
-    """Keeps the losses of all iterations.
+    """Keep the losses of all iterations.
 
     Attributes:
-        losses: By name, one number an iteration.
+        losses: Losses by name, one number for each iteration.
     """
 
     def __init__(self) -> None:
@@ -39,29 +39,29 @@ class LossCurve(Hook):
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: dict | None = None, outputs: dict | None = None
     ) -> None:
-        """Keep them."""
+        """Keep the losses of an iteration."""
         for name, value in (outputs or {}).items():
             if 'loss' in name:
                 self.losses.setdefault(name, []).append(torch.as_tensor(value).detach().item())
 
 
 def loss_curve(config: Config, dtype: str, iterations: int) -> dict[str, list[float]]:
-    """Losses of a short training in float32 or in mixed precision, which begins in the same way.
+    """Losses of a short training in float32 or in mixed precision.
 
     Args:
-        config: A config as :func:`~mmpanoptic.engine.configs.load_config` reads it; changed in place.
+        config: Config from :func:`~mmpanoptic.engine.configs.load_config`; changed in place.
         dtype: 'float32', 'float16' or 'bfloat16'.
-        iterations: How many.
+        iterations: Number of iterations.
 
     Returns:
-        By name, one number an iteration.
+        Losses by name, one number for each iteration.
 
     Raises:
-        UserError: If the device cannot do that, or a loss is not finite.
+        UserError: If the device does not support ``dtype``, or a loss is not finite.
     """
     only_train(config, iterations)
     config.launcher = 'none'
-    # mmengine keeps loggers and visualizers by their names; several trainings in one process need different ones.
+    # mmengine keeps loggers and visualizers by name: each training in this process needs names of its own.
     config.experiment_name = config.visualizer.name = f'short_{uuid.uuid4().hex}'
     init_default_scope(config.default_scope)
     if dtype in DTYPES:
@@ -76,5 +76,5 @@ def loss_curve(config: Config, dtype: str, iterations: int) -> dict[str, list[fl
 
 
 def last_mean(values: list[float], last: int) -> float:
-    """Mean of the last so many values; NaN if one of all of them is not finite."""
+    """Mean of the ``last`` last values; NaN if any value, also an earlier one, is not finite."""
     return fmean(values[-last:]) if all(map(math.isfinite, values)) else math.nan

@@ -1,4 +1,4 @@
-"""The trainings of a suite: which are done, and how the others get done."""
+"""The trainings of a suite: which are done, and running the others."""
 
 import contextlib
 import hashlib
@@ -27,14 +27,14 @@ _LAST_LINES = 3  # of the output of a command that failed
 
 @dataclass(frozen=True)
 class Job:
-    """One training of a suite and what follows it.
+    """One training of a suite, and the commands that run after it.
 
     Attributes:
-        run: What is trained.
-        seed: Its ``randomness.seed``.
-        folder: Its work dir. ``settings.json`` in it says what is trained, ``trained.json`` has its scores, and
-            ``after_*.json`` what commands gave.
-        record: File that holds its scores where its work dir is gone; None: there is no such file.
+        run: The run that the training belongs to.
+        seed: ``randomness.seed`` of the training.
+        folder: Work dir of the training. In it, ``settings.json`` holds the settings, ``trained.json`` the scores, and
+            ``after_*.json`` the results of the commands.
+        record: File that keeps the scores when the work dir is removed; None: no such file.
     """
 
     run: Run
@@ -47,12 +47,12 @@ class Job:
 
 
 def jobs_of(suite: Suite, work_dir: str | Path, records: str | Path | None = None) -> list[Job]:
-    """All trainings of a suite, seed by seed: what is compared is done one after the other.
+    """All trainings of a suite, sorted by seed, so that compared runs follow each other.
 
     Args:
         suite: The suite.
         work_dir: Folder of the work dirs.
-        records: Folder of the files that keep scores; None: there is none.
+        records: Folder of the files that keep scores; None: scores are not kept.
     """
     jobs = []
     for seed in suite.seeds:
@@ -63,10 +63,10 @@ def jobs_of(suite: Suite, work_dir: str | Path, records: str | Path | None = Non
 
 
 def rows_of(job: Job) -> dict[str, dict[str, float]] | None:
-    """What a training gave: scores by their logged keys, by the name of the table's row; None if it is not done.
+    """Scores of a training and its commands: by row of the tables, then by logged key; None if the job is not done.
 
     Raises:
-        UserError: If a file of its scores is no such file.
+        UserError: If a file of scores cannot be read or holds something else.
     """
     if job.record and job.record.exists():
         rows = read_object(job.record, 'scores').get('rows')
@@ -78,27 +78,27 @@ def rows_of(job: Job) -> dict[str, dict[str, float]] | None:
         return None
     rows = {job.run.name: _scores(files[0], read_object(files[0], 'scores'))}
     for file in files[1:]:
-        of_file = read_object(file, 'scores').items()
-        rows |= {f'{job.run.name}: {row}': _scores(file, scores) for row, scores in of_file}
+        results = read_object(file, 'scores').items()
+        rows |= {f'{job.run.name}: {row}': _scores(file, scores) for row, scores in results}
     return rows
 
 
 def result_of(job: Job, command: str) -> Path:
-    """Where a command of a trained model writes; its name tells commands apart, so that suites can share trainings."""
+    """File that a command writes. Its name holds a digest of the command, so that suites can share trainings."""
     return job.folder / f'after_{hashlib.sha256(command.encode()).hexdigest()[:10]}.json'
 
 
 def keep(job: Job) -> None:
-    """Write the record of a job that is done: its scores, and a digest of the settings that they belong to."""
+    """Write the record of a finished job: its scores and a digest of its settings."""
     if job.record and not job.record.exists() and (rows := rows_of(job)) is not None:
         job.record.parent.mkdir(parents=True, exist_ok=True)
         write_whole(job.record, json.dumps(dict(settings=_digest(job), rows=rows), indent=1) + '\n')
 
 
 def _digest(job: Job) -> str:
-    """What tells a training and the commands after it from others."""
-    made_of = settings_of(job.run, job.seed) | dict(after=list(job.run.after))
-    return hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()[:16]
+    """Digest of a training's settings and the commands after it."""
+    settings = settings_of(job.run, job.seed) | dict(after=list(job.run.after))
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _scores(file: Path, content: Any) -> dict[str, float]:
@@ -108,10 +108,10 @@ def _scores(file: Path, content: Any) -> dict[str, float]:
 
 
 def check(job: Job) -> bool:
-    """Whether a training is done or begun; its record and folder must be of these settings.
+    """Whether a training was begun or is done, with the same settings.
 
     Raises:
-        UserError: If one of them is of other settings, or the folder holds files of something else.
+        UserError: If its record or folder belongs to other settings, or the folder holds other files.
     """
     if job.record and job.record.exists():
         if read_object(job.record, 'scores').get('settings') != _digest(job):
@@ -128,10 +128,10 @@ def check(job: Job) -> bool:
 
 
 def claim(job: Job) -> None:
-    """Note what a folder is for, or see that it is for this.
+    """Write the settings of a job into its folder, or check that they are there.
 
     Raises:
-        UserError: As :func:`check`.
+        UserError: See :func:`check`.
     """
     if not check(job):
         job.folder.mkdir(parents=True, exist_ok=True)
@@ -139,11 +139,11 @@ def claim(job: Job) -> None:
 
 
 class Machine:
-    """Where trainings run: so many at a time, each on a GPU of its own if there are any.
+    """Run several trainings at a time, each on its own GPU if there are GPUs.
 
     Args:
-        places: A GPU's number for each training at a time, or None for one on the CPU.
-        command: What runs the tools of this package.
+        places: One entry for each training at a time: number of a GPU, or None for the CPU.
+        command: Command that runs the tools of this package.
     """
 
     def __init__(
@@ -158,14 +158,14 @@ class Machine:
         self._lock, self._stopped = threading.Lock(), False
 
     def do(self, jobs: Sequence[Job], done: Callable[[Job, float], None]) -> list[tuple[Job, UserError]]:
-        """Do all jobs; when a signal comes, trainings get it too, and save what a later call goes on from.
+        """Do all jobs. On a signal, running trainings are told to stop; they save checkpoints for a later call.
 
         Args:
-            jobs: Those that are not done.
-            done: Is given each job that is, with the seconds that it took; one at a time.
+            jobs: Jobs that are not done.
+            done: Called with each finished job and its duration in seconds, never by two threads at once.
 
         Returns:
-            The jobs that failed, with the reason.
+            The jobs that failed, with their errors.
         """
         failed: list[tuple[Job, UserError]] = []
         telling = threading.Lock()
@@ -178,14 +178,14 @@ class Machine:
                 if not self._stopped:
                     with telling:
                         done(job, time.monotonic() - start)
-            except UserError as error:  # the others go on
+            except UserError as error:  # other jobs go on
                 failed.append((job, error))
 
         with ThreadPoolExecutor(self._number) as pool:
             futures = [pool.submit(work, job) for job in jobs]
             try:
                 wait(futures, return_when=FIRST_EXCEPTION)
-            finally:  # all are done, or a signal came: those that wait do not begin
+            finally:  # all jobs are done, or a signal came: waiting jobs must not start
                 self._stop()
         for future in futures:
             future.result()
@@ -193,11 +193,11 @@ class Machine:
 
     @contextlib.contextmanager
     def _place(self) -> Iterator[dict[str, str]]:
-        """The environment of a process with a place of its own."""
+        """Take a free place, and yield the environment variables of a process that runs there."""
         place = self._free.get()
         environment = dict(os.environ)
         if place is None:
-            environment.setdefault('OMP_NUM_THREADS', '1')  # the same sums with any number at a time
+            environment.setdefault('OMP_NUM_THREADS', '1')  # sums must not depend on the number of trainings at a time
         else:
             visible = os.environ.get('CUDA_VISIBLE_DEVICES')
             environment['CUDA_VISIBLE_DEVICES'] = visible.split(',')[place] if visible else str(place)
@@ -222,10 +222,10 @@ class Machine:
                 self._run(job, file.stem, [word.format(**names) for word in shlex.split(command)], environment)
 
     def _run(self, job: Job, name: str, words: list[str], environment: dict[str, str]) -> None:
-        """Run a command of this package with its output in a file.
+        """Run a command of this package and write its output to a file.
 
         Raises:
-            UserError: If it fails.
+            UserError: If the command fails.
         """
         output = job.folder / f'{name}.out'
         with open(output, 'ab') as file:
@@ -237,7 +237,7 @@ class Machine:
                     stdout=file,
                     stderr=subprocess.STDOUT,
                     env=environment,
-                    start_new_session=True,  # Ctrl-C reaches this process alone, which passes it on once
+                    start_new_session=True,  # Ctrl-C reaches this process only, which ends the command once
                 )
                 self._running.add(process)
             status = process.wait()

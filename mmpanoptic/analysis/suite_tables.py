@@ -1,4 +1,4 @@
-"""Tables and the plot of a suite, as they stand in a page."""
+"""Tables and the plot of a suite, for a page."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -14,7 +14,7 @@ from mmpanoptic.utils import UserError, whole_file, write_whole
 from .suite_runs import Job, rows_of
 from .suites import Suite
 
-_FRACTIONS = 'coco/'  # of COCO's metrics, which are logged from 0 to 1
+_FRACTIONS = 'coco/'  # keys of COCO's metrics, which are logged as fractions
 _ROW_HEIGHT = 0.32  # inches
 
 
@@ -23,9 +23,9 @@ class Row:
     """A row of a suite's tables.
 
     Attributes:
-        name: Of a run, or of one and what was done with its checkpoint.
-        versus: The row that it is compared with.
-        values: Scores in per cent by their name in the table, for each seed; None where it was not run.
+        name: Name of a run, perhaps with that of a result of a command after it.
+        versus: Name of the row that this row is compared with; None: no comparison.
+        values: Scores in percent of each seed, by their name in the table; None for a seed that was not run.
     """
 
     name: str
@@ -34,41 +34,40 @@ class Row:
 
 
 def table_rows(suite: Suite, jobs: Sequence[Job]) -> list[Row]:
-    """What there is of a suite.
+    """Rows of all runs of a suite, with the scores of the trainings that are done.
 
     Raises:
-        UserError: If a training that is done lacks a score of the suite.
+        UserError: If a finished training lacks a score of the suite.
     """
-    found = {(job.run.name, job.seed): (job, rows_of(job)) for job in jobs}
+    found = {(job.run.name, job.seed): (job, scores) for job in jobs if (scores := rows_of(job)) is not None}
     rows = []
     for run in suite.runs:
-        of_run = [found.get((run.name, seed), (None, None)) for seed in suite.seeds]
-        names = dict.fromkeys([run.name, *(name for _, rows in of_run for name in rows or ())])
+        results = [found.get((run.name, seed)) for seed in suite.seeds]
+        names = dict.fromkeys([run.name, *(name for result in results if result for name in result[1])])
         after = [name for name in names if name != run.name]
         for name in names:
             versus = run.versus if name == run.name else after[0] if name != after[0] else None
-            values = {
-                title: [_score(job, (scores or {}).get(name), key) for job, scores in of_run]
-                for title, key in suite.scores.items()
-            }
+            values = {title: [_score(result, name, key) for result in results] for title, key in suite.scores.items()}
             rows.append(Row(name, versus, values))
     return rows
 
 
-def _score(job: Job | None, scores: Mapping[str, float] | None, key: str) -> float | None:
-    if scores is None:
+def _score(result: tuple[Job, Mapping[str, Mapping[str, float]]] | None, name: str, key: str) -> float | None:
+    """A score of one row of a training's result, in percent; None if there is no such result."""
+    if result is None or name not in result[1]:
         return None
+    job, scores = result[0], result[1][name]
     if key not in scores:
         raise UserError(f'{job.folder / "trained.json"} has no {key}: there are {", ".join(scores)}')
     return scores[key] * (100 if key.startswith(_FRACTIONS) else 1)
 
 
 def markdown(suite: Suite, rows: Sequence[Row], plot: str) -> str:
-    """The tables, one a score, and the plot.
+    """A table for each score, and a link to the plot.
 
     Args:
         suite: The suite.
-        rows: Its rows.
+        rows: Rows of the tables.
         plot: Address of the plot.
     """
     parts = [f'**{suite.title}.** `mmpanoptic benchmark-suite {suite.path}`', f'![{suite.title}]({plot})']
@@ -81,7 +80,8 @@ def markdown(suite: Suite, rows: Sequence[Row], plot: str) -> str:
             values = row.values[title]
             other = by_name[row.versus].values[title] if row.versus else [None] * len(seeds)
             gains = [
-                None if None in (value, before) else value - before for value, before in zip(values, other, strict=True)
+                None if value is None or before is None else value - before
+                for value, before in zip(values, other, strict=True)
             ]
             known = [value for value in values if value is not None]
             gained = [gain for gain in gains if gain is not None]
@@ -94,15 +94,15 @@ def markdown(suite: Suite, rows: Sequence[Row], plot: str) -> str:
 
 
 def draw(suite: Suite, rows: Sequence[Row], path: str | Path) -> None:
-    """Draw a plot a score, beside each other: a point for each seed, a line for the mean of each row.
+    """Draw plots side by side, one for each score: a point for each seed and a line for the mean of each row.
 
     Args:
         suite: The suite.
-        rows: Its rows; those that were not run are left out.
-        path: The SVG.
+        rows: Rows of the plot; those without any score are left out.
+        path: The SVG file.
 
     Raises:
-        UserError: If it cannot be written.
+        UserError: If the file cannot be written.
     """
     rows = [row for row in rows if any(value is not None for values in row.values.values() for value in values)]
     size = (4 * len(suite.scores) + 2, 1.0 + _ROW_HEIGHT * max(len(rows), 1))
@@ -118,16 +118,18 @@ def draw(suite: Suite, rows: Sequence[Row], path: str | Path) -> None:
         plot.grid(axis='x', alpha=0.3)
     axes[0].set_yticks(range(len(rows)), [row.name for row in rows])
     axes[0].set_ylim(len(rows) - 0.5, -0.5)
-    # The same picture, byte for byte, of the same scores.
+    # The same scores give the same file, byte for byte.
     with rc_context({'svg.hashsalt': suite.title, 'svg.fonttype': 'none'}), whole_file(path) as file:
         figure.savefig(file, format='svg', metadata=dict(Date=None))
 
 
 def write_page(path: str | Path, suite: Suite, text: str) -> None:
-    """Put a suite's text into a page, between ``<!-- suite: NAME -->`` and ``<!-- end -->``; NAME is the file's.
+    """Write a suite's text into a page, between ``<!-- suite: NAME -->`` and ``<!-- end -->``.
+
+    NAME is the name of the suite's file without its suffix. A page that does not exist is made.
 
     Raises:
-        UserError: If the page has no such place, and is there already.
+        UserError: If the page exists and lacks these lines.
     """
     page, mark = Path(path), f'<!-- suite: {suite.path.stem} -->'
     before = page.read_text() if page.exists() else f'# {suite.title}\n\n{mark}\n<!-- end -->\n'

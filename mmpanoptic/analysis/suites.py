@@ -1,8 +1,8 @@
-"""Suites: lists of trainings that are compared, read from a YAML file."""
+"""Suites: lists of trainings to compare, read from YAML files."""
 
 import argparse
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,21 +15,21 @@ from mmpanoptic.utils import UserError, require_file
 
 from .logs import differences, flatten
 
-#: Where a training stands, whatever it computes.
+#: Keys of a config that do not change what is trained.
 _PLACES = ('work_dir', 'launcher')
 
 
 @dataclass(frozen=True)
 class Run:
-    """A training of a suite, which is done with every seed.
+    """A run of a suite, which is trained once with every seed.
 
     Attributes:
-        name: What the table calls it.
+        name: Name of the run in the tables.
         config: The config file.
-        options: What it changes in the config, as ``--cfg-options`` takes it.
-        versus: Name of the run that it is compared with, seed by seed; None: with none.
-        after: Commands of the trained model, in the words of a shell; ``{config}``, ``{checkpoint}`` and ``{json}``
-            stand for its files. Each writes ``{row: {score: value}}`` as JSON.
+        options: Changes to the config, as for ``--cfg-options``.
+        versus: Name of the run that this run is compared with, seed by seed; None: no comparison.
+        after: Commands to run after the training, as shell words. ``{config}``, ``{checkpoint}`` and ``{json}`` are
+            replaced by paths. Each command writes ``{row: {score: value}}`` to the JSON.
     """
 
     name: str
@@ -40,20 +40,20 @@ class Run:
 
     @property
     def folder(self) -> str:
-        """Name of the folder of its trainings."""
+        """Name of the folder of the run's trainings."""
         return re.sub(r'[^a-z0-9]+', '-', self.name.lower()).strip('-')
 
 
 @dataclass(frozen=True)
 class Suite:
-    """What a suite's file says.
+    """The content of a suite's file.
 
     Attributes:
         path: The file.
-        title: Of its tables.
-        seeds: ``randomness.seed`` of the trainings of a run.
-        scores: The scores to compare, by their names in the tables: keys as they are logged, such as ``panoptic/PQ``.
-        runs: The trainings.
+        title: Title of the tables.
+        seeds: ``randomness.seed`` of the trainings of each run.
+        scores: Logged keys of the scores to compare, such as ``panoptic/PQ``, by their names in the tables.
+        runs: The runs.
     """
 
     path: Path
@@ -67,15 +67,15 @@ def read_suite(path: str | Path) -> Suite:
     """Read a suite.
 
     Raises:
-        UserError: If there is no such file, it is no YAML, a key is missing, unknown or of another type, two runs share
-            a name, or a run is compared with one that is not there.
+        UserError: If the file does not exist or is not YAML, a key is missing, unknown or of a wrong type, the names of
+            two runs give the same folder, or a run is compared with an unknown one.
     """
     require_file(str(path), 'suite')
     try:
         content = yaml.safe_load(Path(path).read_text())
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f'suite {path} is no YAML: {" ".join(str(error).split())}') from None
-    content = _checked(content, dict(title=str, seeds=list, scores=dict, runs=list), (), f'suite {path}')
+    content = _checked(content, dict(title=str, seeds=list, scores=dict, runs=list), {}, f'suite {path}')
     _all(content['seeds'], int, f'suite {path}: seeds')
     _all(content['scores'].values(), str, f'suite {path}: scores')
     runs = tuple(_run(entry, f'suite {path}: runs[{index}]') for index, entry in enumerate(content['runs']))
@@ -93,7 +93,8 @@ def _run(entry: Any, where: str) -> Run:
     entry = _checked(entry, dict(name=str, config=str), dict(options=list, versus=str, after=list), where)
     for key in ('options', 'after'):
         _all(entry.get(key, ()), str, f'{where}.{key}')
-    run = Run(**{key: tuple(value) if isinstance(value, list) else value for key, value in entry.items()})
+    options, after = (tuple(entry.get(key, ())) for key in ('options', 'after'))
+    run = Run(entry['name'], entry['config'], options, entry.get('versus'), after)
     if not run.folder:
         raise UserError(f'{where}: name {run.name!r} has no letter or digit, which its folder is called by')
     for command in run.after:
@@ -107,8 +108,7 @@ def _run(entry: Any, where: str) -> Run:
 
 
 def _checked(entry: Any, required: Mapping[str, type], optional: Mapping[str, type], where: str) -> dict[str, Any]:
-    """A mapping that has the keys and types that it should have."""
-    optional = dict(optional)
+    """Return ``entry`` if it is a mapping with the required keys, no unknown ones, and values of these types."""
     if not isinstance(entry, dict):
         raise UserError(f'{where} is no mapping: it needs {", ".join(required)}')
     for key, kind in required.items():
@@ -120,22 +120,22 @@ def _checked(entry: Any, required: Mapping[str, type], optional: Mapping[str, ty
     return entry
 
 
-def _all(values: Sequence[Any], kind: type, where: str) -> None:
+def _all(values: Iterable[Any], kind: type, where: str) -> None:
     for value in values:
         if not isinstance(value, kind) or isinstance(value, bool):
             raise UserError(f'{where}: {value!r} is no {kind.__name__}')
 
 
 def options_of(run: Run, seed: int) -> list[str]:
-    """What one training changes in the config of its run, as ``--cfg-options`` takes it."""
+    """Changes to the config for the training with this seed, as for ``--cfg-options``."""
     return [*run.options, f'randomness.seed={seed}']
 
 
 def settings_of(run: Run, seed: int) -> dict[str, str]:
-    """All that a training is made of: the values of its config by dotted key, as text.
+    """All values of a training's config, as text, by dotted key.
 
     Raises:
-        UserError: If the config cannot be read, or an option does not fit.
+        UserError: If the config cannot be read, or an option does not fit it.
     """
     parser = argparse.ArgumentParser()
     parser.add_argument('--cfg-options', nargs='+', action=Options)
@@ -145,10 +145,10 @@ def settings_of(run: Run, seed: int) -> dict[str, str]:
 
 
 def require_same_settings(folder: Path, before: Mapping[str, str], now: Mapping[str, str]) -> None:
-    """Refuse to take a training for another one.
+    """Refuse a folder of a training with other settings.
 
     Raises:
-        UserError: If a config value differs; it names the first.
+        UserError: If a value of the config differs; the message names the first one.
     """
     for key, (old, new) in differences(before, now).items():
         raise UserError(

@@ -1,4 +1,4 @@
-"""Times of a model's parts."""
+"""Measure the times of a model's parts."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -7,28 +7,30 @@ from dataclasses import replace
 
 import torch
 from mmengine.dataset import pseudo_collate
+from mmengine.model import BaseModel
 from mmengine.structures import InstanceData
 from torch import nn
 
 from mmpanoptic.models import CIAEHead, RankingFusion
+from mmpanoptic.models.fusion import BaseFusionHead
 from mmpanoptic.models.fusion.paste.instances import order_instances
 from mmpanoptic.structures import EmbeddingMap, Evidence
 
-#: Parts of the fusion of a head that ranks its instances.
+#: Parts of the time of :class:`RankingFusion`.
 RANKING_PARTS = ('module', 'scores', 'order', 'merge')
 
 
 def drawn_instances(number: int, num_classes: int, size: tuple[int, int], device: torch.device) -> InstanceData:
-    """Ellipses all over an image, of 1/40 to 1/2 of its sides, small ones more often; all are confident.
+    """Random ellipses as instances; their sides are 1/40 to 1/2 of the image's, small ones are more frequent.
 
     Args:
-        number: How many.
-        num_classes: Their labels are 0 to ``num_classes - 1`` in turn.
+        number: Number of instances.
+        num_classes: Number of classes; labels are 0 to ``num_classes - 1`` in turn.
         size: Height and width of the image.
-        device: Where they are to be.
+        device: Device of the result.
 
     Returns:
-        ``bboxes``, ``labels``, ``scores`` and ``masks`` (bool of shape (number, height, width)).
+        ``bboxes``, ``labels``, ``scores`` (1 to 0.9) and ``masks`` (bool of shape (number, height, width)).
     """
     generator = torch.Generator().manual_seed(0)
     sides = torch.tensor(size) / 2 * 20 ** -torch.rand((number, 2), generator=generator)
@@ -44,7 +46,7 @@ def drawn_instances(number: int, num_classes: int, size: tuple[int, int], device
 
 
 def with_instances(evidence: Evidence, instances: InstanceData) -> Evidence:
-    """Evidence with other instances; before an embedding map, each has the embedding at the centre of its box."""
+    """Evidence with other instances. With an embedding map, they get the embedding at the centre of their box."""
     instances = instances.new()
     if isinstance(evidence.stuff, EmbeddingMap):
         centres = instances.bboxes.view(-1, 2, 2).mean(dim=1) * instances.bboxes.new_tensor(evidence.scale)
@@ -53,13 +55,13 @@ def with_instances(evidence: Evidence, instances: InstanceData) -> Evidence:
 
 
 class Stopwatch:
-    """Milliseconds by part; on a GPU, until it is done.
+    """Measure milliseconds by part; on a GPU, until its work is done.
 
     Args:
-        device: Where the work is.
+        device: Device that does the work.
 
     Attributes:
-        spent: What was measured since it was last emptied.
+        spent: Milliseconds by part since this dict was last cleared.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -67,21 +69,21 @@ class Stopwatch:
         self.spent: dict[str, float] = {}
 
     def now(self) -> float:
-        """Milliseconds of a clock."""
+        """Time of a clock in milliseconds, after the GPU has finished its work."""
         if self.device.type == 'cuda':
             torch.cuda.synchronize(self.device)
         return 1000 * time.perf_counter()
 
     @contextmanager
     def of(self, part: str) -> Iterator[None]:
-        """Add what is done inside to a part."""
+        """Add the time inside of this context to a part."""
         start = self.now()
         yield
         self.spent[part] = self.spent.get(part, 0.0) + self.now() - start
 
     @contextmanager
     def of_module(self, module: nn.Module, part: str) -> Iterator[None]:
-        """Add all calls of a module inside to a part."""
+        """Add the time of all calls of a module inside of this context to a part."""
         starts: list[float] = []
         handles = [
             module.register_forward_pre_hook(lambda *_: starts.append(self.now())),
@@ -98,25 +100,25 @@ class Stopwatch:
 
 @torch.no_grad()
 def time_prediction(
-    model: nn.Module, samples: list[dict], draw: Callable[[tuple[int, int]], InstanceData] | None = None
+    model: BaseModel, samples: list[dict], draw: Callable[[tuple[int, int]], InstanceData] | None = None
 ) -> dict[str, float]:
     """Milliseconds of a batch by part.
 
     Args:
         model: A model in eval mode.
-        samples: The batch, samples as a dataset gives them.
-        draw: Gives, for an image of that height and width, the instances to be fused instead of the detected ones.
+        samples: The batch, a list of samples as a dataset returns them.
+        draw: Returns the instances to fuse instead of the detected ones, given height and width of the image.
 
     Returns:
-        'network' and 'fusion' if the model has our fusion head, of which ``RANKING_PARTS`` if that ranks its instances,
-        and 'total'.
+        'total'; for models of this package also 'network' and 'fusion'; with :class:`RankingFusion` also
+        ``RANKING_PARTS``, which make up 'fusion'.
     """
     watch = Stopwatch(next(model.parameters()).device)
     if not hasattr(model, 'evidence'):
         with watch.of('total'):
             model.test_step(pseudo_collate(samples))
         return watch.spent
-    drawn = [None if draw is None else draw(tuple(one['data_samples'].ori_shape[:2])) for one in samples]
+    drawn = [None if draw is None else draw(tuple(sample['data_samples'].ori_shape[:2])) for sample in samples]
     with watch.of('network'):
         data = model.data_preprocessor(pseudo_collate(samples), False)
         found = model.evidence(data['inputs'], data['data_samples'])
@@ -129,8 +131,8 @@ def time_prediction(
     return watch.spent | dict(total=watch.spent['network'] + watch.spent['fusion'])
 
 
-def time_fusion(head: nn.Module, evidence: Evidence, watch: Stopwatch) -> None:
-    """Add times of fusion to what a watch has; of one that ranks its instances, by its steps too."""
+def time_fusion(head: BaseFusionHead, evidence: Evidence, watch: Stopwatch) -> None:
+    """Add the time of fusion to a watch; for :class:`RankingFusion`, also the times of its steps."""
     if not isinstance(head, RankingFusion):
         with watch.of('fusion'):
             head.predict([evidence])

@@ -1,17 +1,18 @@
-"""What can be exported, and what not."""
+"""Checks of what can be exported."""
 
 from collections.abc import Iterator
 from typing import Any
 
+from mmdet.models import BaseDetector
 from mmdet.models.roi_heads.bbox_heads import BBoxHead
 from mmdet.models.task_modules import DeltaXYWHBBoxCoder
 from mmdet.utils import get_test_pipeline_cfg
 from mmengine.config import Config
-from torch import nn
 
 from mmpanoptic.datasets import steps_of
+from mmpanoptic.datasets.pipelines import Step
 from mmpanoptic.models.detectors import CIAE, PanopticFPN, SpatialFlow
-from mmpanoptic.models.fusion import BoxFillFusion, EmbeddingFusion, HeuristicFusion, RankingFusion
+from mmpanoptic.models.fusion import BaseFusionHead, BoxFillFusion, EmbeddingFusion, HeuristicFusion, RankingFusion
 from mmpanoptic.models.roi_heads.detectron_roi_head import DetectronRoIHead
 from mmpanoptic.utils import UserError
 
@@ -22,8 +23,8 @@ _STEPS = ('LoadImageFromFile', 'Resize', 'LoadPanopticAnnotations', 'LoadAnnotat
           'PackDetInputs')  # fmt: skip
 
 
-def require_exportable(model: nn.Module) -> None:
-    """Refuse a model of which a part has no counterpart in a graph.
+def require_exportable(model: BaseDetector) -> None:
+    """Refuse a model with a part that has no counterpart in a graph.
 
     Raises:
         UserError: It names the part.
@@ -35,8 +36,8 @@ def require_exportable(model: nn.Module) -> None:
         raise UserError(f'{type(model).__name__} cannot be exported: {reason}')
 
 
-def _reasons(model: nn.Module, head: nn.Module) -> Iterator[str]:
-    """What of a model cannot be exported."""
+def _reasons(model: BaseDetector, head: BaseFusionHead) -> Iterator[str]:
+    """The reasons why a model cannot be exported."""
     if type(head) not in (HeuristicFusion, BoxFillFusion, RankingFusion, EmbeddingFusion):
         yield f'panoptic_fusion_head is a {type(head).__name__}'
     if head.stuff_area_mode != 'segment':
@@ -67,8 +68,8 @@ def _reasons(model: nn.Module, head: nn.Module) -> Iterator[str]:
             yield f"test_cfg: suppression by {dict(cfg.nms)}: only type='nms' with iou_threshold can be"
 
 
-def preparation_of(model: nn.Module, config: Config) -> Preparation:
-    """What becomes of an image by a config's test pipeline and by the model's preprocessor.
+def preparation_of(model: BaseDetector, config: Config) -> Preparation:
+    """The conversion of images by a config's test pipeline and by the model's preprocessor.
 
     Raises:
         UserError: If a step of the pipeline cannot be exported; it names the step.
@@ -78,7 +79,7 @@ def preparation_of(model: nn.Module, config: Config) -> Preparation:
         steps = list(steps_of(get_test_pipeline_cfg(config)))
     except (AttributeError, RuntimeError, TypeError, LookupError):
         raise UserError(f'{name} has no test_dataloader.dataset.pipeline: set it') from None
-    resizes = [step for step in steps if _type_of(step) == 'Resize']
+    resizes = [step for step in steps if isinstance(step, dict) and _type_of(step) == 'Resize']
     others = [_type_of(step) for step in steps if _type_of(step) not in _STEPS]
     if others or len(resizes) != 1:
         what = f'{others[0]} cannot be exported' if others else f'it has {len(resizes)} steps of type Resize, not one'
@@ -104,7 +105,9 @@ def preparation_of(model: nn.Module, config: Config) -> Preparation:
     )
 
 
-def _type_of(step: dict[str, Any]) -> str:
+def _type_of(step: Step) -> str:
+    if not isinstance(step, dict):
+        return type(step).__name__
     kind = step['type']
     return kind.rpartition('.')[2] if isinstance(kind, str) else kind.__name__
 

@@ -26,7 +26,7 @@ from .onnx_panoptic import METADATA, VERSION
 
 GRAPHS = ((CIAE, CIAEGraph), (SpatialFlow, SpatialFlowGraph), (PanopticFPN, TwoStageGraph))
 #: What the sizes of inputs and outputs are called in the file.
-AXES = dict(
+AXES: dict[str, tuple[str | int, ...]] = dict(
     image=('height', 'width', 3),
     id_map=('height', 'width'),
     ids=('segments',),
@@ -106,8 +106,9 @@ def thresholds_of(model: nn.Module) -> dict[str, Any]:
 
 def _traced(graph: nn.Module, size: tuple[int, int] | None) -> bytes:
     """The ONNX file as torch writes it."""
-    # What is in it is of no importance: nothing that depends on the number of objects is decided while it is traced.
-    image = torch.zeros((*(size or (96, 128)), 3), dtype=torch.uint8)
+    # Its pixels do not matter: no branch of the trace depends on the number of objects.
+    height, width = size or (96, 128)
+    image = torch.zeros((height, width, 3), dtype=torch.uint8)
     axes = None if size else dict(image={0: 'height', 1: 'width'})
     file = io.BytesIO()
     with torch.no_grad(), onnx_operators(), warnings.catch_warnings():
@@ -115,7 +116,7 @@ def _traced(graph: nn.Module, size: tuple[int, int] | None) -> bytes:
         torch.onnx.export(
             graph,
             (image,),
-            file,
+            file,  # type: ignore[arg-type]  # the exporter takes a file too
             dynamo=False,
             opset_version=opset_of(graph),
             input_names=['image'],
@@ -137,9 +138,10 @@ def _mend_shapes(graph: Any, size: tuple[int, int] | None) -> None:
         dims = value.type.tensor_type.shape.dim
         if value.name in AXES:
             for dim, axis in zip(dims, AXES[value.name], strict=True):
-                axis = known.get(axis, axis)
                 if isinstance(axis, int):
                     dim.dim_value = axis
+                elif axis in known:
+                    dim.dim_value = known[axis]
                 else:
                     dim.dim_param = axis
         elif len(dims):  # of a loop; that its counter is a scalar has to be said

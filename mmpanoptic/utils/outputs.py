@@ -40,7 +40,7 @@ class WriteError(UserError):
 
 
 @contextlib.contextmanager
-def whole_file(path: str | Path) -> Iterator[BinaryIO]:
+def whole_file(path: str | os.PathLike) -> Iterator[BinaryIO]:
     """Open a new file for writing, which replaces ``path`` once all of it is on the disk.
 
     Until then the new file lies beside ``path``, under a name that begins with a dot. If anything fails, the new file
@@ -70,7 +70,7 @@ def whole_file(path: str | Path) -> Iterator[BinaryIO]:
                 unfinished.unlink(missing_ok=True)
 
 
-def write_whole(path: str | Path, content: str | bytes) -> None:
+def write_whole(path: str | os.PathLike, content: str | bytes) -> None:
     """Write a file by way of :func:`whole_file`; text as UTF-8."""
     with whole_file(path) as file:
         file.write(content.encode() if isinstance(content, str) else content)

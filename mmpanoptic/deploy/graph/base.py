@@ -1,12 +1,14 @@
-"""What the graphs of all systems have in common."""
+"""Base class of the graphs of all systems."""
 
 from abc import abstractmethod
 
 import torch
+from mmdet.models import BaseDetector
 from torch import Tensor, nn
 
 from .image import Preparation
 from .segments import Segmented
+from .sizes import Size
 
 
 class SystemGraph(nn.Module):
@@ -14,10 +16,10 @@ class SystemGraph(nn.Module):
 
     Args:
         model: The model, in eval mode.
-        preparation: What becomes of the image before.
+        preparation: Converts the image to the input of the network.
     """
 
-    def __init__(self, model: nn.Module, preparation: Preparation) -> None:
+    def __init__(self, model: BaseDetector, preparation: Preparation) -> None:
         super().__init__()
         self.model, self.preparation = model, preparation
 
@@ -25,15 +27,15 @@ class SystemGraph(nn.Module):
         """The segments of an image."""
         shape = torch._shape_as_tensor(image)
         output_size = shape[0], shape[1]
-        inputs, *size = self.preparation(image, *output_size)
-        return self.segments(inputs, size, output_size)
+        inputs, height, width = self.preparation(image, *output_size)
+        return self.segments(inputs, (height, width), output_size)
 
     @abstractmethod
-    def segments(self, inputs: Tensor, size: list[Tensor], output_size: tuple[Tensor, Tensor]) -> Segmented:
-        """The segments of an image that is prepared.
+    def segments(self, inputs: Tensor, size: Size, output_size: Size) -> Segmented:
+        """The segments of a prepared image.
 
         Args:
-            inputs: Of shape (1, 3, h, w).
+            inputs: Network input of shape (1, 3, h, w).
             size: Height and width of the image in it, without padding.
             output_size: H and W.
         """

@@ -1,17 +1,20 @@
-"""Boxes of one image, from what mmdet's heads give: traced, so that how many there are is open.
+"""Boxes of one image from the outputs of mmdet's heads, for a trace with any number of boxes.
 
-Each function gives what mmdet's ``predict_by_feat`` gives; where these have a branch that depends on how many boxes
-there are, tracing would keep the one that the example took.
+Each function computes what mmdet's ``predict_by_feat`` computes. That has branches that depend on the number of boxes,
+of which tracing would keep the one that the example took.
 """
 
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
+from mmdet.models import BBoxHead, RetinaHead, RPNHead
+from mmdet.models.task_modules import DeltaXYWHBBoxCoder
 from mmdet.models.task_modules.coders.delta_xywh_bbox_coder import delta2bbox
-from torch import Tensor, nn
+from torch import Tensor
 
 from .operators import suppress
+from .sizes import Size, length_of, size_of
 
 
 class Detections(NamedTuple):
@@ -22,15 +25,9 @@ class Detections(NamedTuple):
     labels: Tensor
 
     def chosen(self, cfg: dict) -> 'Detections':
-        """What is left after suppression."""
+        """The detections that suppression keeps."""
         kept = suppressed(self, cfg)
         return Detections(*(values[kept] for values in self))
-
-
-def size_of(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Height and width of a map of shape (..., H, W), int64 scalars that a trace follows."""
-    shape = torch._shape_as_tensor(x)
-    return shape[-2], shape[-1]
 
 
 def anchors_of(base: Tensor, stride: tuple[int, int], like: Tensor) -> Tensor:
@@ -44,16 +41,16 @@ def anchors_of(base: Tensor, stride: tuple[int, int], like: Tensor) -> Tensor:
     return (shifts.reshape(-1, 1, 4).to(base.dtype) + base).reshape(-1, 4)
 
 
-def decode(coder: nn.Module, anchors: Tensor, deltas: Tensor, size: tuple[Tensor, Tensor]) -> Tensor:
+def decode(coder: DeltaXYWHBBoxCoder, anchors: Tensor, deltas: Tensor, size: Size) -> Tensor:
     """Boxes (N, 4), cut to the image of that height and width, of anchors and deltas (N, 4)."""
-    # Of no boxes mmdet returns at once, and a trace would take that for the way of all images.
+    # mmdet returns early if there are no boxes, and a trace would keep that for all images.
     anchors, deltas = (torch.cat([values, values.new_zeros(1, 4)]) for values in (anchors, deltas))
     clamp = coder.add_ctr_clamp, coder.ctr_clamp
     boxes = delta2bbox(anchors, deltas, coder.means, coder.stds, None, 16 / 1000, False, *clamp)[:-1]
     return cut(boxes, size) if coder.clip_border else boxes
 
 
-def cut(boxes: Tensor, size: tuple[Tensor, Tensor]) -> Tensor:
+def cut(boxes: Tensor, size: Size) -> Tensor:
     """Boxes (N, 4) cut to an image of that height and width."""
     height, width = (side.to(boxes.dtype) for side in size)
     return torch.minimum(boxes.clamp(min=0), torch.stack([width, height, width, height]))
@@ -62,15 +59,15 @@ def cut(boxes: Tensor, size: tuple[Tensor, Tensor]) -> Tensor:
 def best(scores: Tensor, limit: int) -> tuple[Tensor, Tensor]:
     """The ``limit`` largest of scores (N,), or all of them, in falling order, and their indices."""
     if limit <= 0:
-        return scores, torch.arange(torch._shape_as_tensor(scores)[0])
-    return scores.topk(torch._shape_as_tensor(scores)[0].clamp(max=limit))
+        return scores, torch.arange(length_of(scores))
+    return scores.topk(length_of(scores).clamp(max=limit))
 
 
 def proposals(
-    head: nn.Module,
+    head: RPNHead,
     cls_scores: Sequence[Tensor],
     bbox_preds: Sequence[Tensor],
-    size: tuple[Tensor, Tensor],
+    size: Size,
     cfg: dict,
 ) -> Tensor:
     """Boxes (N, 4) of the RPN, best first.
@@ -105,7 +102,7 @@ def without_small(least: float, boxes: Tensor, *others: Tensor) -> tuple[Tensor,
 
 
 def detections_of_rois(
-    head: nn.Module, rois: Tensor, logits: Tensor, deltas: Tensor, size: tuple[Tensor, Tensor], cfg: dict, least: float
+    head: BBoxHead, rois: Tensor, logits: Tensor, deltas: Tensor, size: Size, cfg: dict, least: float
 ) -> Detections:
     """Detections of mmdet's box head.
 
@@ -116,7 +113,7 @@ def detections_of_rois(
         deltas: Of shape (R, 4 K), or (R, 4).
         size: Height and width of the network's input without padding.
         cfg: The thresholds.
-        least: Score that the fusion asks for; what has less suppresses nothing that has more.
+        least: Score that the fusion asks for. Detections below it suppress none above it.
     """
     scores = logits.softmax(dim=-1)[:, :-1]
     chosen = ((scores > cfg['score_thr']) & (scores >= least)).nonzero()
@@ -128,10 +125,10 @@ def detections_of_rois(
 
 
 def detections_of_anchors(
-    head: nn.Module,
+    head: RetinaHead,
     cls_scores: Sequence[Tensor],
     bbox_preds: Sequence[Tensor],
-    size: tuple[Tensor, Tensor],
+    size: Size,
     cfg: dict,
     least: float,
 ) -> Detections:

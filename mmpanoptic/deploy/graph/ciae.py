@@ -3,23 +3,25 @@
 from types import SimpleNamespace
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from mmpanoptic.models import CIAEProposalHead
 from mmpanoptic.models.losses import EMBEDDING_STRIDE
 
 from .base import SystemGraph
-from .boxes import Detections, above, cut, size_of, suppressed, without_small
+from .boxes import Detections, above, cut, suppressed, without_small
 from .confidence import rating_by_queries, rating_by_semantics
 from .image import in_double
 from .paste import replaced
 from .segments import Segmented, Source, count_rows, listed, with_stuff
+from .sizes import Scalar, Size, size_of
 
 
 class CIAEGraph(SystemGraph):
-    """Of a :class:`~mmpanoptic.models.CIAE`."""
+    """Graph of a :class:`~mmpanoptic.models.CIAE`."""
 
-    def segments(self, inputs: Tensor, size: list[Tensor], output_size: tuple[Tensor, Tensor]) -> Segmented:
-        """See there."""
+    def segments(self, inputs: Tensor, size: Size, output_size: Size) -> Segmented:
+        """See :class:`SystemGraph`."""
         model, head = self.model, self.model.panoptic_fusion_head
         feats = model.extract_feat(inputs)
         found = model.bbox_head(feats[-len(model.bbox_head.strides) :])
@@ -29,12 +31,12 @@ class CIAEGraph(SystemGraph):
         queries = model.semantic_head.queries(embedding, points, torch.stack(size_of(embedding)[::-1]))
         instances = SimpleNamespace(labels=detections.labels, embeddings=queries)
         labels = head.labels(instances, model.semantic_head.thing_queries)
-        scale = [in_double(one) / in_double(other) for one, other in zip(size, output_size, strict=True)]
+        scale = [in_double(side) / in_double(wanted) for side, wanted in zip(size, output_size, strict=True)]
         boxes = detections.boxes / torch.cat([scale[1], scale[0]] * 2).float()
 
         rows, columns = (
-            readings(pixels_of, step, one)
-            for pixels_of, step, one in zip(output_size, scale, size_of(embedding), strict=True)
+            readings(pixels_of, step, centres)
+            for pixels_of, step, centres in zip(output_size, scale, size_of(embedding), strict=True)
         )
         windows = windows_of(boxes, output_size, head.box_scale)
         num_stuff = head.num_stuff_classes
@@ -52,16 +54,16 @@ class CIAEGraph(SystemGraph):
             things = torch.where(semantic == num_stuff, things, 0)
         source = Source(labels, detections.scores, head.num_things_classes, head.num_stuff_classes)
         sources = with_stuff(things, semantic, source, head.stuff_area_limit)
-        is_there = (count_rows(sources, source).sum(dim=0) > 0)[1 : source.count + 1].long()
+        is_there = (count_rows(sources, source).sum(dim=0) > 0)[1 : source.num_instances + 1].long()
         return listed(sources, source, is_there.cumsum(0) * is_there, rating)
 
 
-def locations(head: nn.Module, found: tuple, size: tuple[Tensor, Tensor], least: float) -> tuple[Detections, Tensor]:
-    """Detections of a CIAEProposalHead, and the pixels (N, 2) that their queries are read at, x and y.
+def locations(head: CIAEProposalHead, found: tuple, size: Size, least: float) -> tuple[Detections, Tensor]:
+    """Detections of a CIAEProposalHead, and the pixels (N, 2), x and y, at which their queries are read.
 
     Args:
         head: The head.
-        found: Its outputs, of one image.
+        found: Its outputs for one image.
         size: Height and width of the network's input without padding.
         least: Score that the fusion asks for.
     """
@@ -86,7 +88,7 @@ def locations(head: nn.Module, found: tuple, size: tuple[Tensor, Tensor], least:
     )
 
 
-def windows_of(boxes: Tensor, size: tuple[Tensor, Tensor], box_scale: float | None) -> Tensor:
+def windows_of(boxes: Tensor, size: Size, box_scale: float | None) -> Tensor:
     """The windows of ``pixel_windows`` of :mod:`mmpanoptic.models.fusion.embedding`, as (top, bottom, left, right)."""
     limits = torch.stack([size[1], size[0], size[1], size[0]])
     boxes = boxes.double()
@@ -101,13 +103,13 @@ def windows_of(boxes: Tensor, size: tuple[Tensor, Tensor], box_scale: float | No
     return torch.stack([top, torch.maximum(top, bottom), left, torch.maximum(left, right)], dim=1)
 
 
-def whole(size: tuple[Tensor, Tensor], count: int) -> Tensor:
+def whole(size: Size, count: int) -> Tensor:
     """The window (top, bottom, left, right) of the whole image, ``count`` times."""
     none = torch.zeros_like(size[0])
     return torch.stack([none, size[0], none, size[1]]).expand(count, 4)
 
 
-def readings(pixels: Tensor, scale: Tensor, centres: Tensor) -> Tensor:
+def readings(pixels: Scalar, scale: Tensor, centres: Scalar) -> Tensor:
     """How the pixels of an axis read the centres of a map of stride 4: bilinear weights of shape (pixels, centres).
 
     Two of a row are not 0, at places as in :class:`mmpanoptic.models.fusion.embedding.query_map.Axis`.

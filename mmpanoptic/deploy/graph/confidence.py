@@ -9,8 +9,8 @@ from torch import Tensor
 from mmpanoptic.models.fusion.confidence import mean_of, mean_probabilities
 from mmpanoptic.models.losses import EMBEDDING_STRIDE
 
-from .boxes import size_of
 from .image import in_double
+from .sizes import Scalar, Size, size_of
 
 #: Scores (n,) of n stuff classes, given indices of K pixels each into the flattened map (n, K), whether these count
 #: (n, K), and the classes (n,), 0 to S - 1.
@@ -43,7 +43,7 @@ def sample_pixels(sources: Tensor, wanted: Tensor, samples: int) -> tuple[Tensor
     return index, number < used
 
 
-def rating_by_logits(logits: Tensor, first: int, size: tuple[Tensor, Tensor] | None = None) -> Rating:
+def rating_by_logits(logits: Tensor, first: int, size: Size | None = None) -> Rating:
     """Mean softmax of a class's logit over pixels.
 
     Args:
@@ -64,7 +64,7 @@ def rating_by_logits(logits: Tensor, first: int, size: tuple[Tensor, Tensor] | N
     return rate
 
 
-def rating_by_semantics(semantic: Tensor, width: Tensor, scale: list[Tensor]) -> Rating:
+def rating_by_semantics(semantic: Tensor, width: Scalar, scale: list[Tensor]) -> Rating:
     """Mean softmax of a class's logit over pixels that read a coarser map bilinearly.
 
     Args:
@@ -79,7 +79,7 @@ def rating_by_semantics(semantic: Tensor, width: Tensor, scale: list[Tensor]) ->
     return rate
 
 
-def rating_by_queries(embedding: Tensor, queries: Tensor, width: Tensor, scale: list[Tensor]) -> Rating:
+def rating_by_queries(embedding: Tensor, queries: Tensor, width: Scalar, scale: list[Tensor]) -> Rating:
     """Mean cosine similarity of pixels to the query of a class, 0 where that is below.
 
     Args:
@@ -95,7 +95,7 @@ def rating_by_queries(embedding: Tensor, queries: Tensor, width: Tensor, scale: 
     return rate
 
 
-def values_at(network_map: Tensor, index: Tensor, width: Tensor, scale: list[Tensor]) -> Tensor:
+def values_at(network_map: Tensor, index: Tensor, width: Scalar, scale: list[Tensor]) -> Tensor:
     """What pixels read of a network's map of stride 4, see :class:`mmpanoptic.structures.EmbeddingMap`.
 
     Args:
@@ -116,7 +116,7 @@ def values_at(network_map: Tensor, index: Tensor, width: Tensor, scale: list[Ten
     return (1 - down) * above + down * below
 
 
-def _taps(pixels: Tensor, scale: Tensor, centres: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _taps(pixels: Tensor, scale: Tensor, centres: Scalar) -> tuple[Tensor, Tensor, Tensor]:
     """The two centres that pixels of an axis read, and the weight of the second one."""
     position = (pixels.double() + 0.5) * scale / EMBEDDING_STRIDE - 0.5
     position = torch.minimum(position.clamp(min=0), in_double(centres - 1))

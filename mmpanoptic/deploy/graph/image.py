@@ -13,12 +13,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from .sizes import Scalar, Size
+
 _ONE = 2048.0
 
 
 @dataclass(frozen=True)
 class Preparation:
-    """What becomes of an image before the network sees it.
+    """Converts an image to the input of the network.
 
     Attributes:
         scale: The two sides, in any order, that the image is to fit in (``keep_ratio``), or width and height.
@@ -35,15 +37,16 @@ class Preparation:
     divisor: int
     to_bgr: bool = False
 
-    def size(self, height: Tensor, width: Tensor) -> tuple[Tensor, Tensor]:
+    def size(self, height: Scalar, width: Scalar) -> Size:
         """Height and width after resizing, int64 scalars, of those of the image, as mmcv's ``rescale_size`` has it."""
         if not self.keep_ratio:
             return torch.full_like(height, self.scale[1]), torch.full_like(width, self.scale[0])
         long, short = in_double(torch.maximum(height, width)), in_double(torch.minimum(height, width))
         factor = torch.minimum(max(self.scale) / long, min(self.scale) / short)
-        return tuple((in_double(side) * factor + 0.5).floor().long().clamp(min=1)[0] for side in (height, width))
+        rows, columns = ((in_double(side) * factor + 0.5).floor().long().clamp(min=1)[0] for side in (height, width))
+        return rows, columns
 
-    def __call__(self, image: Tensor, height: Tensor, width: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def __call__(self, image: Tensor, height: Scalar, width: Scalar) -> tuple[Tensor, Scalar, Scalar]:
         """The network's input, float32 of shape (1, 3, H', W'), and height and width without padding.
 
         Args:
@@ -62,12 +65,12 @@ class Preparation:
         return normal[None], rows, columns
 
 
-def in_double(number: Tensor) -> Tensor:
+def in_double(number: Scalar) -> Tensor:
     """A scalar as float64 of shape (1,): the exporter computes with scalars in float32, whatever they are."""
     return number.reshape(1).double()
 
 
-def resize_bytes(image: Tensor, height: Tensor, width: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+def resize_bytes(image: Tensor, height: Scalar, width: Scalar, rows: Scalar, columns: Scalar) -> Tensor:
     """OpenCV's bilinear ``resize`` of bytes.
 
     Args:
@@ -83,14 +86,14 @@ def resize_bytes(image: Tensor, height: Tensor, width: Tensor, rows: Tensor, col
     values = image.double()
     across = values.index_select(1, left) * left_weight[:, None] + values.index_select(1, right) * right_weight[:, None]
     across = (across / 16).floor()
-    down = sum(
+    down_upper, down_lower = (
         (across.index_select(0, place) * weight[:, None, None] / 65536).floor()
         for place, weight in ((upper, upper_weight), (lower, lower_weight))
     )
-    return ((down + 2) / 4).floor().float()
+    return ((down_upper + down_lower + 2) / 4).floor().float()
 
 
-def _taps(source: Tensor, target: Tensor, clamped: bool) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def _taps(source: Scalar, target: Scalar, clamped: bool) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """The two places that each of ``target`` pixels reads of ``source`` ones, and their weights in 2048ths.
 
     ``clamped`` says whether a place beyond the last pixel has the weight of the last one, as across, or the weights
@@ -104,5 +107,5 @@ def _taps(source: Tensor, target: Tensor, clamped: bool) -> tuple[Tensor, Tensor
     if clamped:
         inside = (place >= 0) & (place < last)
         fraction = torch.where(inside, fraction, torch.zeros_like(fraction))
-    first, second = (torch.minimum(one.clamp(min=0), last).long() for one in (place, place + 1))
+    first, second = (torch.minimum(read.clamp(min=0), last).long() for read in (place, place + 1))
     return first, second, ((1 - fraction) * _ONE).round().double(), (fraction * _ONE).round().double()

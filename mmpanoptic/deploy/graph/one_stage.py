@@ -1,29 +1,31 @@
 """SpatialFlow as one graph."""
 
-from torch import Tensor, nn
+from mmdet.models import BaseDetector
+from torch import Tensor
 
 from .base import SystemGraph
-from .boxes import detections_of_anchors, size_of
+from .boxes import detections_of_anchors
 from .fuse import fuse, scripted_ranking
 from .image import Preparation
 from .rois import roi_outputs
 from .segments import Segmented
+from .sizes import Size, size_of
 from .stuff import stuff_of
 from .two_stage import with_masks
 
 
 class SpatialFlowGraph(SystemGraph):
-    """Of a :class:`~mmpanoptic.models.SpatialFlow`."""
+    """Graph of a :class:`~mmpanoptic.models.SpatialFlow`."""
 
-    def __init__(self, model: nn.Module, preparation: Preparation) -> None:
+    def __init__(self, model: BaseDetector, preparation: Preparation) -> None:
         super().__init__(model, preparation)
         self.ranking = scripted_ranking(model.panoptic_fusion_head)
 
-    def segments(self, inputs: Tensor, size: list[Tensor], output_size: tuple[Tensor, Tensor]) -> Segmented:
-        """See there."""
+    def segments(self, inputs: Tensor, size: Size, output_size: Size) -> Segmented:
+        """See :class:`SystemGraph`."""
         model, head = self.model, self.model.panoptic_fusion_head
         outputs, stuff_feats = model.extract_feats(inputs)
-        meta = dict(batch_input_shape=size_of(inputs), img_shape=tuple(size), ori_shape=output_size)
+        meta = dict(batch_input_shape=size_of(inputs), img_shape=size, ori_shape=output_size)
         found = detections_of_anchors(
             model.bbox_head, outputs.cls_scores, outputs.bbox_preds, size, model.bbox_head.test_cfg, head.score_thr
         )

@@ -8,17 +8,21 @@ from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
+
+from mmpanoptic.models import RankingFusion
 
 from .image import in_double
+from .instances import Instances
 from .paste import hat, mask_windows
+from .sizes import Scalar, Size
 
 #: Cells of a strip: so many that a strip of the usual grid is a few hundred rows, so few that COCO's 80 classes take
 #: 84 MB.
 STRIP_CELLS = 2**18
 
 
-def scripted_scores(head: nn.Module) -> Callable[..., Tensor]:
+def scripted_scores(head: RankingFusion) -> Callable[..., Tensor]:
     """The part of :func:`ranking_scores` that goes strip by strip, scripted, with the weights of a RankingFusion.
 
     A trace can call functions that are scripted, and no modules.
@@ -114,17 +118,17 @@ def cells_of_unseen(
 
 def ranking_scores(
     scores: Callable[..., Tensor],
-    head: nn.Module,
-    instances: tuple,
-    output_size: tuple[Tensor, Tensor],
-    input_size: tuple[Tensor, Tensor],
+    head: RankingFusion,
+    instances: Instances,
+    output_size: Size,
+    input_size: Size,
 ) -> Tensor:
-    """What ``RankingFusion.ranking_scores`` gives of the instances, see :class:`~.fuse.Instances`.
+    """The scores that ``RankingFusion.ranking_scores`` gives to instances.
 
     Args:
-        scores: What :func:`scripted_scores` gave.
+        scores: The result of :func:`scripted_scores`.
         head: The fusion head.
-        instances: N of them.
+        instances: N instances.
         output_size, input_size: Height and width of the map, and of the network's input without padding.
     """
     boxes, probabilities = instances.boxes, instances.probabilities
@@ -152,7 +156,7 @@ def ranking_scores(
     )  # fmt: skip
 
 
-def _cells(side: Tensor, stride: int) -> Tensor:
+def _cells(side: Scalar, stride: int) -> Tensor:
     """Cells of the grid on a side of the input."""
     return side if stride == 1 else (in_double(side) / stride).round().long().clamp(min=1)[0]
 

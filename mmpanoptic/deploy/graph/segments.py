@@ -9,10 +9,11 @@ from mmpanoptic.models.fusion.confidence import SAMPLES
 from mmpanoptic.structures import INSTANCE_OFFSET
 
 from .confidence import Rating, sample_pixels
+from .sizes import Scalar, length_of
 
 
 class Segmented(NamedTuple):
-    """What a graph gives, S segments: things in the order of their numbers, then stuff by label.
+    """The outputs of a graph, S segments: things in the order of their numbers, then stuff by label.
 
     Attributes:
         id_map: int32 of shape (H, W): label + 1 + INSTANCE_OFFSET * k, k = 1, 2, ... for things and 0 for stuff; 0 is
@@ -33,7 +34,7 @@ class Segmented(NamedTuple):
 
 
 class Source(NamedTuple):
-    """What a map of sources is made of: things by their labels and scores (N,), stuff by numbers of classes."""
+    """The sources of a map: things by their labels and scores (N,), stuff by numbers of classes."""
 
     labels: Tensor
     scores: Tensor
@@ -41,22 +42,22 @@ class Source(NamedTuple):
     num_stuff: int
 
     @property
-    def count(self) -> Tensor:
-        """N, an int64 scalar."""
-        return torch._shape_as_tensor(self.labels)[0]
+    def num_instances(self) -> Scalar:
+        """N."""
+        return length_of(self.labels)
 
 
 def count_rows(sources: Tensor, source: Source) -> Tensor:
     """Pixels of each source, 0 to N + S + 1, in each row: float32 of shape (H, N + S + 2)."""
-    height = torch._shape_as_tensor(sources)[0]
-    counts = torch.zeros(1).expand(height, source.count + source.num_stuff + 2)
+    height = length_of(sources)
+    counts = torch.zeros(1).expand(height, source.num_instances + source.num_stuff + 2)
     return counts.scatter_add(1, sources, torch.ones(1).expand_as(sources))
 
 
 def count_columns(sources: Tensor, source: Source) -> Tensor:
     """The same in each column: float32 of shape (N + S + 2, W)."""
-    width = torch._shape_as_tensor(sources)[1]
-    counts = torch.zeros(1).expand(source.count + source.num_stuff + 2, width)
+    width = length_of(sources, 1)
+    counts = torch.zeros(1).expand(source.num_instances + source.num_stuff + 2, width)
     return counts.scatter_add(0, sources, torch.ones(1).expand_as(sources))
 
 
@@ -66,14 +67,14 @@ def with_stuff(sources: Tensor, semantic: Tensor, source: Source, area_limit: fl
     Args:
         sources: Map of sources, int64 of shape (H, W), without stuff.
         semantic: Stuff class of each pixel, int64 of shape (H, W), S for none.
-        source: What the map is made of.
+        source: The sources of the map.
         area_limit: In pixels.
     """
-    sources = torch.where(sources == 0, semantic + source.count + 1, sources)
+    sources = torch.where(sources == 0, semantic + source.num_instances + 1, sources)
     areas = count_rows(sources, source).long().sum(dim=0)
     is_kept = areas >= area_limit
-    numbers = torch.arange(torch._shape_as_tensor(areas)[0])
-    is_kept = (is_kept | (numbers <= source.count)) & (numbers <= source.count + source.num_stuff)
+    numbers = torch.arange(length_of(areas))
+    is_kept = (is_kept | (numbers <= source.num_instances)) & (numbers <= source.num_instances + source.num_stuff)
     return torch.where(is_kept, numbers, 0)[sources]
 
 
@@ -82,9 +83,9 @@ def listed(sources: Tensor, source: Source, numbers: Tensor, rating: Rating) -> 
 
     Args:
         sources: Map of sources, int64 of shape (H, W).
-        source: What the map is made of.
+        source: The sources of the map.
         numbers: k of each instance, int64 of shape (N,), 0 for those that are not in the map.
-        rating: What says how sure the model is of stuff.
+        rating: Computes the confidence of stuff.
     """
     stuff = torch.arange(source.num_stuff) + source.num_things
     none = torch.zeros(1, dtype=torch.long)
@@ -96,15 +97,16 @@ def listed(sources: Tensor, source: Source, numbers: Tensor, rating: Rating) -> 
 
     rows, columns = count_rows(sources, source), count_columns(sources, source)
     areas = rows.long().sum(dim=0)  # float32 would end at 2 ** 24 pixels
-    # Things by number, then stuff by place; what is not there comes last.
-    places = torch.arange(torch._shape_as_tensor(order)[0])
-    keys = torch.where(places > source.count, places + source.count, order)
+    # Things by number, then stuff by place; sources without pixels come last.
+    places = torch.arange(length_of(order))
+    keys = torch.where(places > source.num_instances, places + source.num_instances, order)
     is_there = (areas > 0) & (is_source > 0)
     chosen = is_there.nonzero().flatten()
-    chosen = chosen[keys[chosen].float().neg().topk(torch._shape_as_tensor(chosen)[0])[1]]
-    chosen_stuff = chosen[(chosen > source.count).nonzero().flatten()]
-    chosen_things = chosen[(chosen <= source.count).nonzero().flatten()]
-    rated = rating(*sample_pixels(sources, chosen_stuff, SAMPLES), chosen_stuff - source.count - 1)
+    chosen = chosen[keys[chosen].float().neg().topk(length_of(chosen))[1]]
+    chosen_stuff = chosen[(chosen > source.num_instances).nonzero().flatten()]
+    chosen_things = chosen[(chosen <= source.num_instances).nonzero().flatten()]
+    index, counted = sample_pixels(sources, chosen_stuff, SAMPLES)
+    rated = rating(index, counted, chosen_stuff - source.num_instances - 1)
     boxes = [*_extent(columns[chosen]), *_extent(rows.t()[chosen])]
     left, width, top, height = boxes
     return Segmented(
@@ -119,9 +121,9 @@ def listed(sources: Tensor, source: Source, numbers: Tensor, rating: Rating) -> 
 
 def _extent(counts: Tensor) -> tuple[Tensor, Tensor]:
     """First place and length, int64 of shape (S,), of what spans the places with a count, of counts (S, places)."""
-    places = torch.arange(torch._shape_as_tensor(counts)[1])
+    places = torch.arange(length_of(counts, 1))
     is_there = counts > 0
     last = torch.where(is_there, places + 1, 0).amax(dim=1)
-    from_behind = torch.where(is_there, torch._shape_as_tensor(counts)[1] - places, 0).amax(dim=1)
-    first = torch._shape_as_tensor(counts)[1] - from_behind
+    from_behind = torch.where(is_there, length_of(counts, 1) - places, 0).amax(dim=1)
+    first = length_of(counts, 1) - from_behind
     return first, last - first

@@ -3,11 +3,13 @@
 from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from mmdet.models import BaseDetector
+from torch import Tensor
 
 from mmpanoptic.models.fusion.stuff import best_channel, stuff_labels
 
 from .confidence import Rating, rating_by_logits
+from .sizes import Size
 
 
 class StuffMap(NamedTuple):
@@ -17,12 +19,12 @@ class StuffMap(NamedTuple):
     rating: Rating
 
 
-def stuff_of(model: nn.Module, feats: tuple[Tensor, ...], meta: dict) -> StuffMap:
-    """What a model says about stuff.
+def stuff_of(model: BaseDetector, feats: tuple[Tensor, ...], meta: dict) -> StuffMap:
+    """The stuff classes that a model predicts.
 
     Args:
         model: A detector with a semantic head that gives StuffLogits or StuffLabels.
-        feats: What the head sees, of one image.
+        feats: Input of the head, of one image.
         meta: ``batch_input_shape``, ``img_shape`` and ``ori_shape``, int64 scalars.
     """
     head = model.semantic_head
@@ -36,7 +38,7 @@ def stuff_of(model: nn.Module, feats: tuple[Tensor, ...], meta: dict) -> StuffMa
     return StuffMap(stuff_labels(stuff, *counts), rating_by_logits(stuff.logits, first))
 
 
-def nearest(image: Tensor, size: tuple[Tensor, Tensor], wanted: tuple[Tensor, Tensor]) -> Tensor:
+def nearest(image: Tensor, size: Size, wanted: Size) -> Tensor:
     """torch's nearest interpolation of an image of that size, of which ONNX's differs by rounding of places.
 
     Source: ``nearest_idx`` of https://github.com/pytorch/pytorch/blob/main/aten/src/ATen/native/UpSample.h

@@ -1,4 +1,4 @@
-"""From scores of files to the page."""
+"""Build the page of a report from scores of files."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -22,20 +22,21 @@ def build_report(
     pictures: int = 60,
     inside: bool = True,
 ) -> str:
-    """Make the page.
+    """Build the page of a report.
 
     Args:
-        result: Of :func:`~mmpanoptic.evaluation.file_scores.score_files` with ``segments=True``.
-        ground_truth: JSON and folder (or zip) that were scored against.
-        predictions: JSON and folder of one or two sets, in the order of ``result``.
-        names: What to call them.
+        result: Scores from :func:`~mmpanoptic.evaluation.file_scores.score_files` with ``segments=True``.
+        ground_truth: JSON and folder (or zip) of the ground truth.
+        predictions: JSON and folder of one or two sets of predictions, in the order of ``result``.
+        names: Names of the sets.
         images: Folder of the images.
-        pictures: How many images to show; all are listed.
-        inside: Whether all images must lie in their folder: a JSON of others must not bring files of this machine into
-            a page that is sent to them.
+        pictures: Number of images to show; all images are listed.
+        inside: Whether all images must be in ``images``. This keeps a JSON from another source from copying other files
+            of this machine into a page that is given away.
 
     Raises:
-        UserError: If plotly is not installed, or an image is missing, of another size than its map, or elsewhere.
+        UserError: If plotly is not installed, or an image is missing, outside of ``images``, or not of the size of its
+            map.
     """
     gt_data = read_json_of(ground_truth[0])
     for image in gt_data['images'] if inside else ():

@@ -1,4 +1,4 @@
-"""The numbers of a report, as plain values: all of them come from scores of files and from the ground truth's JSON."""
+"""The numbers of a report as plain values, from scores of files and the JSON of the ground truth."""
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -13,9 +13,9 @@ from mmpanoptic.structures.object_sizes import OBJECT_SIZES
 GROUPS = ('All', 'Things', 'Stuff')
 # Upper ends of bins (exclusive) and their names.
 SIZES = tuple((end, name) for name, (_, end) in OBJECT_SIZES.items())
-CROWDEDNESS = ((6, '1 to 5'), (11, '6 to 10'), (21, '11 to 20'), (np.inf, 'more than 20'))  # segments of an image
+CROWDEDNESS = ((6, '1 to 5'), (11, '6 to 10'), (21, '11 to 20'), (np.inf, 'more than 20'))  # segments in an image
 OCCLUSION = ((1e-9, 'none'), (0.25, 'up to 25 %'), (0.5, '25 to 50 %'), (np.inf, 'more than 50 %'))
-MASK = 'mask'  # the cause of what a match loses
+MASK = 'mask'  # cause of the points that a match loses
 Row = Mapping[str, Any]
 
 
@@ -26,20 +26,25 @@ def contents_of(
     gt_json: str,
     names: Sequence[str],
 ) -> dict:
-    """What a report shows of one or two sets of predictions, pictures apart.
+    """Everything that a report shows of one or two sets of predictions, except for pictures.
 
     Args:
-        result: Of :func:`~mmpanoptic.evaluation.file_scores.score_files` with ``segments=True``.
-        rows: Of each set, see :func:`rows_by_image`.
-        gt_data: The ground truth's JSON.
-        gt_json: Its name for errors.
-        names: What to call the sets.
+        result: Scores from :func:`~mmpanoptic.evaluation.file_scores.score_files` with ``segments=True``.
+        rows: For each set, its segments by image, see :func:`rows_by_image`.
+        gt_data: The JSON of the ground truth.
+        gt_json: Path of this JSON, for error messages.
+        names: Names of the sets.
 
     Returns:
-        ``names``; ``causes``; ``categories`` (``id``, ``name``, ``isthing``, ``color``), in the order of ``per_class``;
-        ``notes``; ``runs`` (:func:`_run`); ``difference`` of the first less the second, or None; and ``images``: per
-        image ``id``, ``name``, ``segments`` (number in the ground truth) and, by run, ``quality`` (:func:`quality`)
-        and ``lost``, a list of [place of the class, cause, number of segments, points].
+        A dict with:
+
+        - ``names``, ``causes`` and ``notes``;
+        - ``categories``: ``id``, ``name``, ``isthing`` and ``color`` of each, in the order of ``per_class``;
+        - ``runs``: numbers of each set, see :func:`_run`;
+        - ``difference``: scores of the first set minus those of the second, or None;
+        - ``images``: for each image, ``id``, ``name``, ``segments`` (number in the ground truth) and, in lists with an
+          entry for each set, ``quality`` (see :func:`quality`) and ``lost``, a list of [index of the class, cause,
+          number of segments, points].
     """
     categories = parse_categories(gt_data['categories'], gt_json)
     palette = dataset_meta(categories)['palette']
@@ -54,8 +59,8 @@ def contents_of(
             id=image,
             name=named[image],
             segments=len(segments[image]),
-            quality=[quality(of_set[image]) for of_set in rows],
-            lost=[_lost(of_set[image], place_of) for of_set in rows],
+            quality=[quality(by_image[image]) for by_image in rows],
+            lost=[_lost(by_image[image], place_of) for by_image in rows],
         )
         for image in segments
     ]
@@ -66,7 +71,9 @@ def contents_of(
             dict(id=c['id'], name=c['name'], isthing=c['isthing'], color=list(palette[c['label']])) for c in categories
         ],
         notes=list(result['notes']),
-        runs=[_run(one, categories, segments, of_set) for one, of_set in zip(sets_of(result), rows, strict=True)],
+        runs=[
+            _run(scores, categories, segments, by_image) for scores, by_image in zip(sets_of(result), rows, strict=True)
+        ],
         difference=result.get('difference') and {group: result['difference'][group] for group in GROUPS},
         images=images,
     )
@@ -78,19 +85,28 @@ def sets_of(result: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 
 
 def rows_by_image(result: Mapping[str, Any]) -> list[dict[Any, list[Row]]]:
-    """Of each set the segments by image, see :func:`~mmpanoptic.evaluation.account.lost_segments`; of an image without
-    any none."""
+    """For each set, its segments by image, see :func:`~mmpanoptic.evaluation.account.lost_segments`.
+
+    An image without segments gives an empty list.
+    """
     found: list[dict[Any, list[Row]]] = [defaultdict(list) for _ in sets_of(result)]
-    for of_set, one in zip(found, sets_of(result), strict=True):
-        for row in one['segments']:
-            of_set[row['image_id']].append(row)
+    for by_image, scores in zip(found, sets_of(result), strict=True):
+        for row in scores['segments']:
+            by_image[row['image_id']].append(row)
     return found
 
 
-def _run(result: Mapping, categories: Sequence[Mapping], segments: Mapping, rows: Mapping[Any, list[Row]]) -> dict:
-    """Of one set: ``scores`` by group and ``classes`` (percent, with ``interval`` if there is one), ``points`` by group
-    and cause, ``fn`` and ``fp`` by cause, ``sizes``, ``occlusion`` and ``crowdedness`` (lists of bins), and
-    ``confusion`` (:func:`confusion`)."""
+def _run(result: Mapping, categories: Sequence[Mapping], segments: Mapping, rows: Mapping[Any, Sequence[Row]]) -> dict:
+    """Numbers of one set.
+
+    Returns:
+        A dict with:
+
+        - ``scores`` by group and a list ``classes``, in percent, with the ``interval`` of PQ or None;
+        - ``points`` by group and cause, ``fn`` and ``fp`` by cause;
+        - ``sizes``, ``occlusion`` and ``crowdedness``, lists of bins;
+        - ``confusion``, see :func:`confusion`.
+    """
     spans = result.get('intervals') or {}
     account = result['account']
     scores = {
@@ -104,7 +120,7 @@ def _run(result: Mapping, categories: Sequence[Mapping], segments: Mapping, rows
         for category in categories
         for values in [result['scores']['per_class'][category['id']]]
     ]
-    every = [row for of_image in rows.values() for row in of_image]
+    every = [row for image_rows in rows.values() for row in image_rows]
     return dict(
         scores=scores,
         classes=classes,
@@ -129,16 +145,17 @@ def _span(spans: Mapping, name: Any) -> list[float] | None:
 
 
 def quality(rows: Sequence[Row]) -> float | None:
-    """PQ of an image as if all its segments were of one class, in percent; None where there is no segment.
+    """PQ of an image in percent, with all its segments counted as one class; None without segments.
 
-    Classes of an image have few segments each, so that their mean would jump between 0 and 100.
+    A mean over classes would be mostly 0 or 100, since an image has few segments of each class.
     """
     weight = sum(1.0 if row['kind'] == 'match' else 0.5 for row in rows)
     return 100 * sum(row['iou'] or 0.0 for row in rows) / weight if rows else None
 
 
 def _lost(rows: Sequence[Row], place_of: Mapping) -> list[list]:
-    points, number = Counter(), Counter()
+    points: defaultdict[tuple[int, str], float] = defaultdict(float)
+    number: Counter[tuple[int, str]] = Counter()
     for row in (row for row in rows if row['points'] > 0):
         key = place_of[row['category_id']], row['cause'] or MASK
         points[key] += row['points']
@@ -156,8 +173,12 @@ def _found_by(
     bins: Sequence[tuple[float, str]],
     measure: Callable[[Any, dict], float | None],
 ) -> list[dict]:
-    """Of the ground truth's segments in each bin: ``name``, ``number``, the share that is ``found`` and the mean
-    ``iou`` of those, in percent, None where there is none. Segments of which the measure is None are left out."""
+    """Segments of the ground truth in bins of a measure. Segments whose measure is None are left out.
+
+    Returns:
+        For each bin, ``name``, ``number`` of segments, the share that is ``found`` and the mean ``iou`` of these, both
+        in percent or None without segments.
+    """
     ious: list[list[float]] = [[] for _ in bins]
     missed = [0] * len(bins)
     for row in rows:
@@ -180,38 +201,38 @@ def _found_by(
 
 
 def _occluded(segments: Mapping, categories: Sequence[Mapping]) -> Callable[[Any, dict], float | None]:
-    """How much of the box of a thing lies in the box of the thing that covers most of it; None of stuff.
+    """Function that returns the share of a thing's box that one other thing's box covers at most; None for stuff.
 
-    A panoptic map does not say what is hidden: boxes that overlap are a sign of it.
+    A panoptic map does not show what is hidden, so overlapping boxes stand for occlusion.
     """
     things = {category['id'] for category in categories if category['isthing']}
     shares: dict[Any, dict[int, float]] = {}
     for image, by_id in segments.items():
-        own = [segment for segment in by_id.values() if segment['category_id'] in things]
-        if not own:
+        found = [segment for segment in by_id.values() if segment['category_id'] in things]
+        if not found:
             continue
-        boxes = np.array([segment['bbox'] for segment in own], float)
+        boxes = np.array([segment['bbox'] for segment in found], float)
         ends = boxes[:, :2] + boxes[:, 2:]
         sides = np.minimum(ends[:, None], ends[None]) - np.maximum(boxes[:, None, :2], boxes[None, :, :2])
         shared = sides.clip(0).prod(axis=2)
         np.fill_diagonal(shared, 0)
         share = shared.max(axis=1) / boxes[:, 2:].prod(axis=1)
-        shares[image] = dict(zip((segment['id'] for segment in own), share.tolist(), strict=True))
+        shares[image] = dict(zip((segment['id'] for segment in found), share.tolist(), strict=True))
     return lambda image, segment: shares.get(image, {}).get(segment['id'])
 
 
-def _by_crowdedness(rows: Mapping[Any, list[Row]], segments: Mapping) -> list[dict]:
-    """PQ over the images of each bin, in percent (``pq``, None without an image), and their ``number``."""
+def _by_crowdedness(rows: Mapping[Any, Sequence[Row]], segments: Mapping) -> list[dict]:
+    """For each bin, ``number`` of images and their ``pq`` in percent, None without images."""
     bins: list[list[Row]] = [[] for _ in CROWDEDNESS]
     number = [0] * len(CROWDEDNESS)
-    for image, of_image in segments.items():
-        if of_image:
-            place = _place(len(of_image), CROWDEDNESS)
+    for image, by_id in segments.items():
+        if by_id:
+            place = _place(len(by_id), CROWDEDNESS)
             number[place] += 1
             bins[place] += rows[image]
     return [
-        dict(name=name, number=images, pq=_mean_quality(of_bin))
-        for (_, name), images, of_bin in zip(CROWDEDNESS, number, bins, strict=True)
+        dict(name=name, number=images, pq=_mean_quality(bin_rows))
+        for (_, name), images, bin_rows in zip(CROWDEDNESS, number, bins, strict=True)
     ]
 
 
@@ -219,30 +240,32 @@ def _mean_quality(rows: Iterable[Row]) -> float | None:
     by_class: dict[Any, list[Row]] = defaultdict(list)
     for row in rows:
         by_class[row['category_id']].append(row)
-    return float(np.mean([quality(of_class) for of_class in by_class.values()])) if by_class else None
+    # Each class has a row, so that its quality is a number.
+    return float(np.mean([quality(class_rows) for class_rows in by_class.values()])) if by_class else None
 
 
 def confusion(rows: Iterable[Row], ids: Sequence[Any]) -> list[list[int]]:
-    """Numbers of segments: a row for each class of the ground truth and for 'extra', a column for each predicted class
-    and for 'missed'. Pairs are those with an IoU above 0.5, whatever their classes.
+    """Confusion matrix of classes. It counts pairs of segments with an IoU above 0.5, whatever their classes.
+
+    Rows are the classes of the ground truth, then 'extra'; columns are the predicted classes, then 'missed'.
 
     Args:
         rows: All segments, see :func:`~mmpanoptic.evaluation.account.lost_segments`.
         ids: Category ids in the order of the matrix.
     """
     rows = list(rows)
-    place = {of: index for index, of in enumerate(ids)}
+    place = {category: index for index, category in enumerate(ids)}
     table = np.zeros((len(ids) + 1, len(ids) + 1), np.int64)
     predicted = {(row['image_id'], row['pred_id']): row['category_id'] for row in rows if row['kind'] == 'extra'}
     paired = set()
     for row in rows:
-        of = place[row['category_id']]
+        label = place[row['category_id']]
         other = row['image_id'], row['pred_id']
         if row['kind'] == 'match':
-            table[of, of] += 1
+            table[label, label] += 1
         elif row['kind'] == 'missed':
             wrong = ' as ' in row['cause'] and other in predicted
-            table[of, place[predicted[other]] if wrong else -1] += 1
+            table[label, place[predicted[other]] if wrong else -1] += 1
             paired |= {other} if wrong else set()
     for image, pred in predicted.keys() - paired:
         table[-1, place[predicted[image, pred]]] += 1

@@ -1,4 +1,4 @@
-"""The report at the end of a test, of the predictions that it has scored: no image is predicted twice."""
+"""The report at the end of a test, made from the scored predictions, so that no image is predicted twice."""
 
 import contextlib
 import json
@@ -26,18 +26,21 @@ PAGE, TRUTH, PREDICTIONS = 'report.html', 'truth.json', 'panoptic.json'
 
 
 class ReportOfTest:
-    """The folder of ``tools/test.py --report``: the page, and the files that it was made of.
+    """The folder of ``tools/test.py --report``: the page, and the files that it was made from.
 
-    ``report.html``; ``panoptic.json`` and ``panoptic/``, the predictions in COCO's panoptic format; ``truth.json``, the
-    ground truth of the images that were tested, whose PNGs stay where they are.
+    The folder holds:
+
+    - ``report.html``, the page;
+    - ``panoptic.json`` and ``panoptic/``, the predictions in COCO's panoptic format;
+    - ``truth.json``, the ground truth of the tested images; its PNGs are not copied.
 
     Args:
-        folder: The folder to make, or to make again.
-        loop: The loop of the test, before it runs, with a :class:`KeptPanoptic` among its metrics.
-        others: Files and folders that the test writes besides.
+        folder: The folder; an earlier report in it is replaced.
+        loop: Loop of the test before it runs, with a :class:`KeptPanoptic` among its metrics.
+        others: Other files and folders that the test writes.
 
     Raises:
-        UserError: If PQ is not scored, there are several datasets or one without panoptic ground truth on this
+        UserError: If PQ is not scored, several datasets are tested, the dataset has no panoptic ground truth on this
             machine's disks, or one of ``others`` lies in the folder.
     """
 
@@ -48,24 +51,24 @@ class ReportOfTest:
         dataset = loop.dataloader.dataset
         self._ground_truth = path, _ = _ground_truth(metrics, dataset)
         self._images = next(inner_datasets(dataset)).data_prefix.get('img') or '.'
-        categories = parse_categories(read_json_of(path).get('categories'), path)  # numbered as they are there
+        categories = parse_categories(read_json_of(path).get('categories'), path)  # labels as in this JSON
         self._kept.dataset_meta = {**self._kept.dataset_meta, 'categories': categories}
         place = Path(os.path.realpath(folder))
         for path in filter(None, [*others, *(getattr(metric, 'outfile_prefix', None) for metric in metrics)]):
             if place in (other := Path(os.path.realpath(path)), *other.parents):
                 raise UserError(
-                    f'--report {folder}: {path} lies in it, and it is replaced as a whole: name another one'
+                    f'--report {folder}: {path} lies in this folder, which is replaced as a whole: name another one'
                 )
 
     @contextlib.contextmanager
     def written(self, name: str) -> Iterator[None]:
-        """Test inside; the first process then makes the folder.
+        """Context in which the test runs; on exit, the first process writes the folder.
 
         Args:
-            name: What to call the predictions.
+            name: Name of the predictions in the report.
 
         Raises:
-            UserError: If the folder holds anything that is not of an earlier report, or cannot be written.
+            UserError: If the folder holds anything besides an earlier report, or cannot be written.
         """
         if not is_main_process():
             yield
@@ -76,7 +79,7 @@ class ReportOfTest:
         print(f'Report written to {os.path.join(self.folder, PAGE)}')
 
     def _fill(self, made: Path, name: str) -> None:
-        """All files of the folder."""
+        """Write all files of the folder."""
         truth, folder = read_json_of(self._ground_truth[0]), self._ground_truth[1]
         (made / TRUTH).write_text(json.dumps(_tested_part(truth, self._kept.paths, self._images)))
         pngs = made / 'panoptic'
@@ -87,21 +90,23 @@ class ReportOfTest:
         (made / PREDICTIONS).write_text(json.dumps(content))
         ground_truth, predictions = (made / TRUTH, folder), [(made / PREDICTIONS, pngs)]
         mapper = partial(tracked_map, workers=1, description='Counting')
-        # Labels are those of the ground truth's categories: a poor model is no other numbering.
-        result = score_files(*ground_truth, predictions, Bootstrap(), True, mapper, segments=True)
+        # Categories are those of the ground truth: poor scores are no sign of another numbering.
+        result = score_files(
+            *ground_truth, predictions, Bootstrap(), trust_categories=True, mapper=mapper, segments=True
+        )
         page = build_report(result, ground_truth, predictions, [name], self._images, inside=False)
         (made / PAGE).write_text(page, encoding='utf-8')
 
 
 def _ground_truth(metrics: list, dataset: Any) -> tuple[str, str]:
-    """JSON and folder of PNGs that PQ is scored against."""
+    """JSON and folder of PNGs of the ground truth for PQ."""
     metric = next((metric for metric in metrics if isinstance(metric, PanopticMetric)), None)
     if metric is None or metric.format_only:
         raise UserError('--report shows where PQ is lost, and PQ is not scored: add PQ to --eval')
     datasets = list(inner_datasets(dataset))
     if len(datasets) > 1:
-        files = ', '.join(str(one.ann_file) for one in datasets)
-        raise UserError(f'--report is of one dataset, and several are tested ({files}): test them one by one')
+        files = ', '.join(str(inner.ann_file) for inner in datasets)
+        raise UserError(f'--report is for one dataset, and several are tested ({files}): test them one by one')
     found = metric.ground_truth
     if found is None:
         if not isinstance(datasets[0], CocoPanopticDataset):
@@ -117,7 +122,7 @@ def _ground_truth(metrics: list, dataset: Any) -> tuple[str, str]:
 
 
 def _tested_part(truth: Mapping[str, Any], paths: Mapping[int | str, str], folder: str) -> dict:
-    """The ground truth of the images that were tested, with their names relative to a folder."""
+    """The ground truth of the tested images; ``file_name`` is made relative to ``folder``."""
     images = [
         dict(image, file_name=os.path.relpath(paths[image['id']], folder))
         for image in truth['images']

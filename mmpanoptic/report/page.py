@@ -1,4 +1,4 @@
-"""The page of a report: one HTML file without anything to fetch."""
+"""The page of a report: one HTML file that loads no other files."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -20,17 +20,17 @@ def plotly_script() -> str:
         UserError: If plotly is not installed.
     """
     try:
-        from plotly.offline import get_plotlyjs  # a second, and no other tool needs it
+        from plotly.offline import get_plotlyjs  # the import takes a second, and no other tool needs it
     except ImportError:
-        raise UserError('the plots of a report are those of plotly: pip install plotly') from None
+        raise UserError('reports draw their plots with plotly, which is not installed: pip install plotly') from None
     return get_plotlyjs()
 
 
 def render_page(contents: Mapping[str, Any], pictures: Sequence[Mapping[str, Any]]) -> str:
-    """The page.
+    """Fill the template of the page.
 
     Args:
-        contents: See :func:`~.contents.contents_of`; the ``picture`` of an image is its place in ``pictures``.
+        contents: See :func:`~.contents.contents_of`; ``picture`` of an image is its index in ``pictures``.
         pictures: See :func:`~.pictures.pictures_of`.
 
     Raises:
@@ -47,6 +47,6 @@ def render_page(contents: Mapping[str, Any], pictures: Sequence[Mapping[str, Any
 
 
 def _embedded(value: Any) -> str:
-    """JSON that can stand in a script element, whatever texts are in it."""
+    """JSON with escapes for all texts that must not occur in a script element."""
     text = json.dumps(value, allow_nan=False, separators=(',', ':'))
     return text.replace('<', '\\u003c').replace('\u2028', '\\u2028').replace('\u2029', '\\u2029')

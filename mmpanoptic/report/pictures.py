@@ -1,4 +1,4 @@
-"""The images that a report shows, and their pictures: JPEGs, and maps of segments that the page colours itself."""
+"""Choose the images of a report and encode them: JPEGs, and maps of segments that the page colours."""
 
 import base64
 from collections.abc import Mapping, Sequence
@@ -20,17 +20,18 @@ WORST, TYPICAL, BEST, COSTLY, CHANGED = 'worst', 'typical', 'best', 'most points
 
 
 def choose_images(images: Sequence[Mapping[str, Any]], number: int) -> dict[int, list[str]]:
-    """Which images to show, and why.
+    """Choose the images to show, with reasons.
 
-    In turn one of each kind is taken until there are enough: the worst, the best, those nearest to the median, those
-    that lose most points and, of two runs, those whose quality differs most. The first of each kind are called so.
+    Images are ranked in several ways: worst, best and most typical quality (nearest to the median), most points lost
+    and, with two sets of predictions, largest difference in quality. The rankings take turns until there are enough
+    images. The top images of each ranking get its name as a reason.
 
     Args:
         images: See :func:`~.contents.contents_of`.
-        number: How many.
+        number: Number of images to choose.
 
     Returns:
-        Reasons by place in ``images``, ascending.
+        Reasons by index into ``images``, ascending.
     """
     known = [place for place, image in enumerate(images) if image['quality'][0] is not None]
     quality = {place: images[place]['quality'][0] for place in known}
@@ -43,7 +44,8 @@ def choose_images(images: Sequence[Mapping[str, Any]], number: int) -> dict[int,
         BEST: sorted(known, key=lambda k: -quality[k]),
     }
     if images and len(images[0]['quality']) > 1:
-        other = {k: 100.0 if (value := images[k]['quality'][1]) is None else value for k in known}  # nothing is wrong
+        # Quality is None without segments, and thus without errors.
+        other = {k: 100.0 if (value := images[k]['quality'][1]) is None else value for k in known}
         orders[CHANGED] = sorted(known, key=lambda k: -abs(quality[k] - other[k]))
     quota = -(-min(number, len(known)) // len(orders))
     chosen: dict[int, list[str]] = {}
@@ -67,26 +69,31 @@ def pictures_of(
     images: str | Path,
     max_side: int = 640,
 ) -> list[dict]:
-    """Pictures of some images.
+    """Pictures of images, with the ground truth and the predictions.
 
     Args:
-        chosen: Their ids.
-        gt_data: The ground truth's JSON.
-        gt_dir: Folder or zip of its PNGs.
-        predictions: (JSON, folder) of each set.
-        rows: Segments by image of each set, see :func:`~mmpanoptic.evaluation.account.lost_segments`.
+        chosen: Ids of the images.
+        gt_data: The JSON of the ground truth.
+        gt_dir: Folder or zip of the PNGs of the ground truth.
+        predictions: JSON and folder of each set of predictions.
+        rows: For each set, its segments by image, see :func:`~mmpanoptic.evaluation.account.lost_segments`.
         images: Folder of the images.
-        max_side: Of a picture, in pixels; larger images are shrunk.
+        max_side: Longest side of a picture in pixels; larger images are shrunk.
 
     Returns:
-        For each image ``width``, ``height``, ``image`` (a JPEG), ``truth`` and, in ``runs``, what each set says: maps
-        with ``png``, whose colours are places in ``segments`` from 1 on, R + 256 G, 0 being void. A segment has its
-        ``category`` (id), the ``state`` of it in each run (of the truth) or in its own one: ``kind`` ('match',
-        'missed', 'extra', or 'crowd' and 'excused', which do not count), ``iou``, ``cause`` and ``partner``, the place
-        of the segment that this one has to do with, 0 if there is none. Binary data are data URLs.
+        For each image, a dict with:
+
+        - ``width``, ``height`` and ``image``, a JPEG;
+        - ``truth``, the map of the ground truth, and ``runs``, a list with the map of each set of predictions.
+
+        A map is a dict with ``png`` and ``segments``. Pixels of the PNG are R + 256 G = index into ``segments`` + 1; 0
+        is void. A segment has ``category`` (id) and, in the ground truth, ``states``, one for each set, or, in a
+        prediction, ``state``. A state is a dict with ``kind`` ('match', 'missed', 'extra', or 'crowd' and 'excused',
+        which do not count), ``iou``, ``cause`` and ``partner``, the index + 1 of the segment that it matches or that
+        its cause involves, 0 if there is none. Binary data are data URLs.
 
     Raises:
-        UserError: If an image is missing, or is not of the size of its map.
+        UserError: If an image is missing, or does not have the size of its map.
     """
     named = {image['id']: image for image in gt_data['images']}
     truths = {annotation['image_id']: annotation for annotation in gt_data['annotations']}
@@ -95,7 +102,7 @@ def pictures_of(
     return [
         _picture(
             named[image],
-            [truths[image], *(of[image] for of in predicted)],
+            [truths[image], *(by_image[image] for by_image in predicted)],
             sources,
             [found.get(image, ()) for found in rows],
             images,
@@ -113,7 +120,7 @@ def _picture(
     images: str | Path,
     max_side: int,
 ) -> dict:
-    """Of one image; ``annotations`` and ``sources`` are those of the truth, then of each set of predictions."""
+    """Pictures of one image; ``annotations`` and ``sources`` are those of the ground truth, then of each prediction."""
     size, path = (image['height'], image['width']), str(Path(images, image['file_name']))
     drawn = read_image(path)
     if drawn.shape[:2] != size:
@@ -122,29 +129,31 @@ def _picture(
             'the images that were annotated by --images'
         )
     shrunk = _shrunk_size(size, max_side)
-    pngs = [_map(source, one, size, shrunk) for source, one in zip(sources, annotations, strict=True)]
-    places = [{segment['id']: k for k, segment in enumerate(one['segments_info'], 1)} for one in annotations]
+    pngs = [_map(source, annotation, size, shrunk) for source, annotation in zip(sources, annotations, strict=True)]
+    places = [
+        {segment['id']: k for k, segment in enumerate(annotation['segments_info'], 1)} for annotation in annotations
+    ]
     truth, *predicted = annotations
     segments = [
         dict(
             category=segment['category_id'],
-            states=[_of_truth(segment, found, of_run) for found, of_run in zip(rows, places[1:], strict=True)],
+            states=[_of_truth(segment, found, run_places) for found, run_places in zip(rows, places[1:], strict=True)],
         )
         for segment in truth['segments_info']
     ]
     runs = [
         [
             dict(category=segment['category_id'], state=_of_prediction(segment, found, places[0]))
-            for segment in one['segments_info']
+            for segment in annotation['segments_info']
         ]
-        for one, found in zip(predicted, rows, strict=True)
+        for annotation, found in zip(predicted, rows, strict=True)
     ]
     return dict(
         width=shrunk[0],
         height=shrunk[1],
         image=_url(encode_jpeg(_shrink(drawn, shrunk, cv2.INTER_AREA), 80), 'jpeg'),
         truth=dict(png=pngs[0], segments=segments),
-        runs=[dict(png=png, segments=of_run) for png, of_run in zip(pngs[1:], runs, strict=True)],
+        runs=[dict(png=png, segments=run_segments) for png, run_segments in zip(pngs[1:], runs, strict=True)],
     )
 
 

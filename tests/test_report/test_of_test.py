@@ -158,11 +158,11 @@ def test_a_test_that_fails_leaves_the_earlier_report(files, tmp_path):
     [
         ('no PQ', '--report shows where PQ is lost, and PQ is not scored: add PQ to --eval'),
         ('nothing scored', 'add PQ to --eval'),
-        ('several', r'--report is of one dataset, and several are tested \(.*gt.json, a.json\): test them one by one'),
+        ('several', r'--report is for one dataset, and several are tested \(.*gt.json, a.json\): test them one by one'),
         ('no panoptic truth', 'SimpleNamespace has no panoptic ground truth: test on a panoptic dataset'),
         ('elsewhere', 's3://bucket/gt.json is not on a disk of this machine: copy the data here'),
-        ('inside', r'--report \S+: \S+/report/shown lies in it'),
-        ('prefix inside', r'--report \S+: \S+/report/x lies in it'),
+        ('inside', r'--report \S+: \S+/report/shown lies in this folder'),
+        ('prefix inside', r'--report \S+: \S+/report/x lies in this folder'),
     ],
 )
 def test_what_is_refused(files, tmp_path, case, message):

@@ -1,1 +1,1 @@
-"""Pictures as pure functions on numpy arrays; nothing here knows torch, mmengine, mmcv or mmdet."""
+"""Pictures as pure functions on numpy arrays; nothing here imports torch, mmengine, mmcv or mmdet."""

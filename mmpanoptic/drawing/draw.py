@@ -1,11 +1,12 @@
 """Pictures of panoptic maps and of instances: pure functions on numpy arrays, drawn by OpenCV.
 
 Images are uint8 RGB of shape (H, W, 3). Segments are dicts with ``id`` (the value in the map), ``label`` (contiguous
-class) and, for :func:`draw_labels`, ``texts`` (what to write, the fullest version first).
+class) and, for :func:`draw_labels`, ``texts`` (versions of the text to write, the longest first).
 """
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import cv2
 import numpy as np
@@ -23,9 +24,9 @@ MAX_SIDE = 2**14  # pixels
 
 
 def upscale(image: np.ndarray, min_side: int) -> tuple[np.ndarray, int]:
-    """Enlarge a small image by the least whole factor that brings its short side to ``min_side`` pixels.
+    """Enlarge a small image by the smallest integer factor that brings its short side to ``min_side`` pixels.
 
-    Its long side gets no longer than :data:`MAX_SIDE`, though: a row of pixels stays thin.
+    The factor is smaller if the long side would exceed :data:`MAX_SIDE`, as that of an image of few rows.
 
     Returns:
         The image, of shape (f * H, f * W, 3), and the factor f; the image itself and 1 if it is large enough.
@@ -38,15 +39,15 @@ def upscale(image: np.ndarray, min_side: int) -> tuple[np.ndarray, int]:
 
 
 def segment_colors(labels: Sequence[int], palette: Sequence, spread: Sequence[float] = (30, 34, 34)) -> np.ndarray:
-    """Colours of segments: the first of a class has the class's own colour, each further one a shade near it.
+    """Colours of segments: the first one of a class has the colour of the class, each further one a similar shade.
 
     Args:
-        labels: Contiguous labels of the N segments, in the order in which shades are dealt out.
+        labels: Contiguous labels of the N segments, in the order in which they get shades.
         palette: RGB colours by label.
         spread: Half the range of the shades in CIE Lab: lightness (0 to 100), a and b.
 
     Returns:
-        uint8 RGB of shape (N, 3); the same for the same labels.
+        uint8 RGB of shape (N, 3), determined by the arguments.
     """
     if not len(labels):
         return np.zeros((0, 3), np.uint8)
@@ -58,17 +59,17 @@ def segment_colors(labels: Sequence[int], palette: Sequence, spread: Sequence[fl
     base = np.array([palette[label] for label in labels], np.float32).reshape(-1, 1, 3)
     offsets = ((0.5 + np.outer(ranks, _SPREAD)) % 1 - 0.5) * 2 * np.asarray(spread)
     lab = cv2.cvtColor(base / 255, cv2.COLOR_RGB2LAB)[:, 0] + offsets
-    # Reflected, not clipped, at both ends: the shades of black and of white stay apart.
+    # Lightness is reflected at both ends, not clipped, so that shades of black and of white differ.
     lab[:, 0] = 100 - np.abs(100 - np.abs(lab[:, 0]))
     rgb = cv2.cvtColor(lab.astype(np.float32)[:, None], cv2.COLOR_LAB2RGB)[:, 0]
     shades = np.rint(rgb.clip(0, 1) * 255).astype(np.uint8)
-    first = np.array(ranks) == 0  # exact, not by way of Lab
+    first = np.array(ranks) == 0  # exact colours: conversion to Lab and back rounds
     shades[first] = base[first, 0].astype(np.uint8)
     return shades
 
 
-def segment_indices(id_map: np.ndarray, segments: Sequence[dict]) -> np.ndarray:
-    """Positions of segments in a map of ids.
+def segment_indices(id_map: np.ndarray, segments: Sequence[Mapping[str, Any]]) -> np.ndarray:
+    """Replace the ids in a map by positions of segments.
 
     Returns:
         uint16 of shape (H, W): i + 1 where ``id_map == segments[i]['id']``, 0 elsewhere (void).
@@ -101,7 +102,7 @@ def _line_width(shape: Sequence[int], pixels_per_width: int = 600) -> int:
 def overlay(
     image: np.ndarray, indices: np.ndarray, colors: np.ndarray, alpha: float = 0.55, hatch_step: int = 12
 ) -> np.ndarray:
-    """Lay segments over an image: each in its colour, with a thin contour; void greyed and hatched.
+    """Draw segments over an image, each in its colour with a thin contour; void becomes grey and hatched.
 
     Args:
         image: The image, uint8 RGB of shape (H, W, 3).
@@ -138,18 +139,21 @@ def draw_instances(
     texts: Sequence[str],
     alpha: float = 0.55,
 ) -> np.ndarray:
-    """Draw instances, the first one above all others: masks under thin contours, boxes, and a text at each.
+    """Draw instances with masks, contours, boxes and texts, the first instance on top.
 
     Args:
         picture: uint8 RGB of shape (H, W, 3).
-        boxes: Left, top, right and bottom in pixels, of shape (n, 4), or None: a text goes to its mask.
-        masks: bool of shape (n, H, W), or None, but not without boxes.
-        colors: uint8 RGB of the n instances, of shape (n, 3): of mask, box, and the text's background.
-        texts: What to write, above the box if there is room in the picture, else into its upper left corner.
+        boxes: Left, top, right and bottom in pixels, of shape (n, 4); None: texts are placed at the masks.
+        masks: bool of shape (n, H, W); None: only boxes are drawn.
+        colors: uint8 RGB of the n instances, of shape (n, 3), for masks, boxes and the background of texts.
+        texts: Text of each instance, written above its box or, at the upper edge of the picture, inside of it.
         alpha: Opacity of the masks.
 
     Returns:
         A new picture.
+
+    Raises:
+        ValueError: If there are neither boxes nor masks.
     """
     picture = picture.copy()
     width, scale = _line_width(picture.shape), text_scale(picture.shape)
@@ -160,13 +164,15 @@ def draw_instances(
             picture[masks[i]] = np.rint((1 - alpha) * picture[masks[i]] + alpha * colors[i])
             borders |= _borders(masks[i])
         _draw_contours(picture, borders)
-    if boxes is None:
-        corners = [cv2.boundingRect(mask.view(np.uint8))[:2] for mask in masks]
-    else:
+    if boxes is not None:
         corners = np.rint(boxes[:, :2]).astype(int).tolist()
         for i in from_behind:
             left, top, right, bottom = np.rint(boxes[i]).astype(int).tolist()
             cv2.rectangle(picture, (left, top), (right - 1, bottom - 1), colors[i].tolist(), 2 * width)
+    elif masks is not None:
+        corners = [cv2.boundingRect(mask.view(np.uint8))[:2] for mask in masks]
+    else:
+        raise ValueError('instances need boxes or masks to be drawn')
     for i in from_behind:
         x, y = _place_at(corners[i], text_box(texts[i], scale)[:2], picture.shape)
         put_text(picture, texts[i], x, y, scale, colors[i].tolist())
@@ -174,16 +180,16 @@ def draw_instances(
 
 
 def _place_at(corner: Sequence[int], size: Sequence[int], shape: Sequence[int]) -> tuple[int, int]:
-    """Top left corner of a text of this (width, height) at a box's: above it, or in it if the picture ends there."""
+    """Top left corner for a text of this (width, height): above a box's corner or, without room there, below it."""
     (left, top), (width, height) = corner, size
     y = top - height if top >= height else top
     return max(0, min(left, shape[1] - width)), max(0, min(y, shape[0] - height))
 
 
 def _poles(inside: np.ndarray, mask: np.ndarray, size: tuple[int, int], tries: int) -> Iterator[tuple[int, int]]:
-    """Top left corners for a box of ``size`` (width, height), the best first: around the deepest point of a mask.
+    """Top left corners for a box of ``size`` (width, height), the best first, around the innermost points of a mask.
 
-    Each further one keeps away from those before. ``mask`` is used up.
+    Each point is outside of the boxes around the previous ones. ``mask`` is changed.
     """
     rows, columns = mask.shape
     width, height = size
@@ -191,7 +197,7 @@ def _poles(inside: np.ndarray, mask: np.ndarray, size: tuple[int, int], tries: i
         _, depth, _, (x, y) = cv2.minMaxLoc(inside, mask)
         if depth <= 0:
             return
-        # The pole may be too near the picture's edge for the box: the box is moved in.
+        # Near the edge of the picture, the box is moved into the picture.
         yield min(max(0, x - width // 2), columns - width), min(max(0, y - height // 2), rows - height)
         mask[max(0, y - height // 2) : y + height // 2 + 1, max(0, x - width // 2) : x + width // 2 + 1] = 0
 
@@ -199,24 +205,24 @@ def _poles(inside: np.ndarray, mask: np.ndarray, size: tuple[int, int], tries: i
 def draw_labels(
     picture: np.ndarray,
     indices: np.ndarray,
-    segments: Sequence[dict],
+    segments: Sequence[Mapping[str, Any]],
     colors: np.ndarray,
     max_cover: float = 0.4,
     max_cover_first: float = 1.8,
     tries: int = 4,
 ) -> np.ndarray:
-    """Write each segment's text where the segment is widest: at the maximum of the distance to its border.
+    """Write each segment's text where the segment is widest, at the maximum of the distance to its border.
 
-    A text never leaves the picture, never covers another one, and is left out (shorter versions first tried) where
-    it would hide too much of the segment: so many small instances do not vanish under their names.
+    Texts stay inside of the picture and do not cover each other. If a text would hide too much of its segment, shorter
+    versions are tried, and then it is left out, so that names do not hide small instances.
 
     Args:
         picture: uint8 RGB of shape (H, W, 3).
         indices: Map of shape (H, W) from :func:`segment_indices`.
         segments: The N segments with their ``texts``.
-        colors: uint8 RGB of the N segments, of shape (N, 3): the text's background.
-        max_cover: Largest size of a text relative to the area of its segment.
-        max_cover_first: The same for the largest segment of a class, so that few classes remain without a name.
+        colors: uint8 RGB of the N segments, of shape (N, 3), for the background of texts.
+        max_cover: Largest area of a text relative to the area of its segment.
+        max_cover_first: The same until a segment of the class has a name; larger, so that most classes are named.
         tries: Places to try per text before it is left out.
 
     Returns:
@@ -254,7 +260,7 @@ def draw_labels(
 
 
 def with_header(picture: np.ndarray, title: str) -> np.ndarray:
-    """The picture with a strip above it that holds a title."""
+    """The picture with a title in a strip above it."""
     scale = 1.2 * text_scale(picture.shape)
     _, height, _ = text_box(title, scale)
     strip = np.full((height + 2, picture.shape[1], 3), HEADER_COLOR, np.uint8)
@@ -263,7 +269,7 @@ def with_header(picture: np.ndarray, title: str) -> np.ndarray:
 
 
 def side_by_side(panels: Sequence[np.ndarray], gap: int = 6) -> np.ndarray:
-    """Panels of one height in a row, ``gap`` white pixels between them."""
+    """Panels of equal height in a row, with ``gap`` white pixels between them."""
     spacer = np.full((panels[0].shape[0], gap, 3), 255, np.uint8)
     row = [panels[0]]
     for panel in panels[1:]:
@@ -272,7 +278,7 @@ def side_by_side(panels: Sequence[np.ndarray], gap: int = 6) -> np.ndarray:
 
 
 def grid(panels: Sequence[np.ndarray], columns: int, gap: int = 6) -> np.ndarray:
-    """Panels of one size in full rows of so many ``columns``, ``gap`` white pixels between them."""
+    """Panels of equal size in full rows of ``columns`` panels, with ``gap`` white pixels between them."""
     rows = [side_by_side(panels[start : start + columns], gap) for start in range(0, len(panels), columns)]
     spacer = np.full((gap, *rows[0].shape[1:]), 255, np.uint8)
     return np.concatenate([part for row in rows for part in (spacer, row)][1:])

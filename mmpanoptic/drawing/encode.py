@@ -1,4 +1,4 @@
-"""The bytes of picture files."""
+"""Encode pictures as bytes of files."""
 
 from collections.abc import Sequence
 
@@ -7,11 +7,11 @@ import numpy as np
 
 
 def encode_png(image: np.ndarray, params: Sequence[int] = ()) -> bytes:
-    """The bytes of a PNG; OpenCV's own writing of files says nothing of a full disk.
+    """The bytes of a PNG. Files are not written by ``cv2.imwrite``, which does not report a full disk.
 
     Args:
         image: RGB of shape (H, W, 3), or grey of shape (H, W), uint8.
-        params: Pairs of OpenCV's ``IMWRITE_*`` and values.
+        params: OpenCV's ``IMWRITE_*`` flags and their values in turns.
     """
     return cv2.imencode('.png', image[..., ::-1] if image.ndim == 3 else image, params)[1].tobytes()
 

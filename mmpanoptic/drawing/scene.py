@@ -1,4 +1,4 @@
-"""What a model or an annotator says about one image, drawn over it: a panoptic map, or instances alone."""
+"""Draw a panoptic map or instances, predicted or annotated, over their image."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -8,11 +8,11 @@ import numpy as np
 from . import draw
 
 ALPHA = 0.55  # opacity of the colours over the image
-MIN_SIDE = 360  # pixels; images whose short side is below are enlarged before they are drawn on
+MIN_SIDE = 360  # pixels; images with a shorter side are enlarged before drawing
 
 
 def segment_texts(segment: Mapping[str, Any], classes: Sequence[str]) -> list[str]:
-    """What to write on a segment, the fullest version first: class name with the score or the mark of a crowd."""
+    """Texts for a segment, the longest first: class name with score, or with the mark of a crowd."""
     name = classes[segment['label']]
     if segment.get('iscrowd'):
         return [f'{name} (crowd)']
@@ -29,14 +29,14 @@ def draw_map(
     palette: Sequence,
     alpha: float = ALPHA,
 ) -> np.ndarray:
-    """Draw a map of segment ids, each segment with its name where there is room.
+    """Draw a map of segment ids, with names on segments that have room for them.
 
     Args:
         canvas: The image, uint8 RGB of shape (factor * H, factor * W, 3).
-        factor: By how much it is enlarged.
-        ids: The map, of shape (H, W); void is every id that no segment has.
-        segments: Its segments, with ``id``, ``label`` and, if there are such, ``score`` and ``iscrowd``.
-        classes: Names by label.
+        factor: Factor by which the image was enlarged.
+        ids: The map, of shape (H, W). Ids that no segment has are void.
+        segments: The segments, with ``id``, ``label`` and perhaps ``score`` and ``iscrowd``.
+        classes: Class names by label.
         palette: RGB colours by label.
         alpha: Opacity of the colours.
 
@@ -61,14 +61,14 @@ def draw_found(
     palette: Sequence,
     alpha: float = ALPHA,
 ) -> np.ndarray:
-    """Draw instances, the first one above all others.
+    """Draw instances, the first one on top.
 
     Args:
         canvas, factor, classes, palette, alpha: See :func:`draw_map`.
         boxes: Left, top, right and bottom in pixels of the image, of shape (n, 4), or None.
         masks: bool of shape (n, H, W), or None.
         labels: Contiguous labels of the n instances.
-        scores: Their scores; None for one without.
+        scores: Scores of the instances, or None.
 
     Returns:
         A new picture; the canvas if there are neither boxes nor masks.

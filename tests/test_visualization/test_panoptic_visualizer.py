@@ -246,6 +246,11 @@ def test_without_boxes_texts_go_to_the_masks(spied):
     np.testing.assert_array_equal(picture[100 - height, 60], COLORS[1])
 
 
+def test_instances_without_boxes_and_masks_are_refused():
+    with pytest.raises(ValueError, match='instances need boxes or masks'):
+        draw.draw_instances(GREY, None, None, COLORS, ['a', 'b'])
+
+
 @pytest.mark.parametrize('masks', [None, np.zeros((0, 200, 300), bool)])
 def test_no_instances_give_the_picture_back(masks):
     picture = draw.draw_instances(GREY, np.zeros((0, 4)), masks, np.zeros((0, 3), np.uint8), [])

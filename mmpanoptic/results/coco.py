@@ -55,7 +55,7 @@ class _WrittenSegment(TypedDict):
 
 
 class WrittenSegment(_WrittenSegment, total=False):
-    """An entry of ``segments_info`` of a prediction, with the numbers that its model gives."""
+    """An entry of ``segments_info`` to write; predictions may have scores."""
 
     score: float
     ranking_score: float
@@ -63,7 +63,7 @@ class WrittenSegment(_WrittenSegment, total=False):
 
 
 class PanopticAnnotation(TypedDict):
-    """An entry of ``annotations`` of a panoptic JSON: the PNG of one image and what its colours mean."""
+    """An entry of ``annotations`` of a panoptic JSON: the PNG of one image and the segments of its ids."""
 
     image_id: Id
     file_name: str
@@ -78,7 +78,7 @@ class CompressedMask(TypedDict):
 
 
 class InstanceAnnotation(TypedDict):
-    """An entry of ``annotations`` of an instances JSON that is written, before it gets its ``id`` and ``image_id``."""
+    """An entry to write into ``annotations`` of an instances JSON, still without ``id`` and ``image_id``."""
 
     category_id: Id
     area: int

@@ -5,16 +5,16 @@ Format: https://cocodataset.org/#format-data (4. Panoptic Segmentation).
 
 import numpy as np
 
-INSTANCE_OFFSET = 1000  # mmdet's: importing it from there takes seconds
+INSTANCE_OFFSET = 1000  # same value as in mmdet, whose import takes seconds
 VOID_ID = 0
 MAX_ID = 2**24 - 1
 
 
 def id_to_rgb(ids: np.ndarray) -> np.ndarray:
-    """Segment ids of shape (H, W) to the colours of a panoptic PNG, uint8 of shape (H, W, 3).
+    """Convert segment ids of shape (H, W) to the colours of a panoptic PNG, uint8 of shape (H, W, 3).
 
     Raises:
-        ValueError: If an id has more than 24 bits, or is negative.
+        ValueError: If an id has more than 24 bits or is negative.
     """
     ids = np.asarray(ids)
     if ids.size and not 0 <= ids.min() <= ids.max() <= MAX_ID:

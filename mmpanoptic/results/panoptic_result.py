@@ -1,4 +1,4 @@
-"""The result for one image: a panoptic map, its segments, and the instances it was made from.
+"""The result for one image: a panoptic map, its segments, and the detected instances.
 
 OpenCV and Pillow are loaded when a result is drawn or saved, pycocotools when masks are encoded.
 """
@@ -29,16 +29,17 @@ class Segment:
     """A segment of a panoptic map.
 
     Attributes:
-        id: Its value in ``id_map``: ``label + 1`` for stuff, ``label + 1 + 1000 * k`` for the k-th thing, k = 1, 2, ...
+        id: Value of its pixels in ``id_map``: ``label + 1`` for stuff, ``label + 1 + 1000 * k`` for the k-th thing, k =
+            1, 2, ...
         label: Contiguous class, an index into ``categories``.
-        name: Of the class.
-        isthing: Whether it is one of countable things.
-        score: Confidence, 0 to 1; None where the model gives none. See docs/predict.md for what it is.
-        area: In pixels.
+        name: Name of the class.
+        isthing: Whether it is a thing, not stuff.
+        score: Confidence, 0 to 1; None if the model gives none. docs/predict.md explains its meaning.
+        area: Number of pixels.
         bbox: x, y, width and height in pixels.
         instance: Index into the result's ``instances``; None for stuff.
-        ranking_score: Of a thing, what it was laid over others by, from models that learn that (OANet); else None.
-        similarity: Mean cosine similarity of its pixels to its query, from models that compare embeddings (CIAE); else
+        ranking_score: Score of a thing by which models with a learned order (OANet) put it over others; else None.
+        similarity: Mean cosine similarity of its pixels to its query in models that compare embeddings (CIAE); else
             None.
     """
 
@@ -56,13 +57,13 @@ class Segment:
 
 @dataclass(frozen=True, eq=False)
 class Instances:
-    """N detections, pasted into the map or not.
+    """N detections, including those that are not in the panoptic map.
 
     Attributes:
         bboxes: Left, top, right and bottom in pixels, float32 of shape (N, 4).
-        labels: Contiguous classes, int64 of shape (N,).
-        scores: 0 to 1, float32 of shape (N,).
-        masks: bool of shape (N, H, W); None from models that predict no masks of instances.
+        labels: Contiguous labels, int64 of shape (N,).
+        scores: Scores from 0 to 1, float32 of shape (N,).
+        masks: bool of shape (N, H, W); None from models without instance masks.
     """
 
     bboxes: np.ndarray
@@ -74,24 +75,24 @@ class Instances:
         return len(self.labels)
 
     def __getitem__(self, chosen: Any) -> 'Instances':
-        """Some of them, by anything that selects rows of an array."""
+        """Select instances by anything that selects rows of an array."""
         masks = None if self.masks is None else self.masks[chosen]
         return Instances(self.bboxes[chosen], self.labels[chosen], self.scores[chosen], masks)
 
 
 @dataclass(frozen=True, eq=False)
 class PanopticResult:
-    """What a model says about one image, at the image's original size.
+    """Prediction for one image, at the image's original size.
 
     Attributes:
-        path: The image's file, or None if it was given as an array.
+        path: Path or URL of the image; None if it was given as an array.
         image: The image, uint8 RGB of shape (H, W, 3).
-        id_map: Segment ids, int32 of shape (H, W), 0 where void, see :class:`Segment`; None from models of instances
-            only.
-        segments: The map's segments.
+        id_map: Panoptic map of segment ids, int32 of shape (H, W), 0 for void, see :class:`Segment`; None from models
+            that predict only instances.
+        segments: The segments of the map.
         instances: All detections.
-        categories: A dict for each label: ``id`` in COCO's files (None if it is not known), ``name``, ``isthing`` (0
-            or 1) and ``color`` (RGB).
+        categories: A dict for each label: ``id`` in COCO's files (None if unknown), ``name``, ``isthing`` (0 or 1) and
+            ``color`` (RGB).
     """
 
     path: str | None
@@ -102,10 +103,10 @@ class PanopticResult:
     categories: Sequence[dict[str, Any]]
 
     def above(self, score_thr: float) -> 'PanopticResult':
-        """The same without what is less sure.
+        """The result without segments or instances below a score.
 
         Args:
-            score_thr: Segments with a lower score become void; those without a score stay. Without a map, instances
+            score_thr: Segments with a lower score become void; segments without a score stay. Without a map, instances
                 with a lower score are left out.
         """
         if self.id_map is None:
@@ -138,15 +139,15 @@ class PanopticResult:
         return scene.draw_found(canvas, factor, boxes, shown.masks, labels, scores, classes, palette)
 
     def save(self, path: str | os.PathLike, image_id: int = 1) -> None:
-        """Write COCO's format of results for this image; a file that is there is replaced, whole or not at all.
+        """Write the result in COCO's format. An existing file is replaced completely or, after an error, not at all.
 
         Args:
-            path: The JSON, with ``images``, ``annotations`` and ``categories``. The PNG of the panoptic map lies
-                beside it, with the same stem; without a map, the annotations are the instances.
+            path: The JSON, with ``images``, ``annotations`` and ``categories``. The PNG of the panoptic map is written
+                beside it, with the same stem. Without a map, the annotations are the instances.
             image_id: Id of the image in the JSON.
 
         Raises:
-            UserError: If ``path`` does not end in ``.json``, or the categories' ids are not known.
+            UserError: If ``path`` does not end in ``.json``, or ids of categories are unknown.
             WriteError: If a file cannot be written.
         """
         path = Path(path)
@@ -166,33 +167,36 @@ class PanopticResult:
         write_whole(path, json.dumps(content | dict(categories=list(self.categories))))
 
     def to_coco(self, image_id: int = 1) -> dict[str, Any]:
-        """All of it as COCO's files have it.
+        """The result as entries of COCO's files.
 
         Args:
             image_id: Id of the image.
 
         Returns:
-            ``image``, see :meth:`coco_image`; ``segments_info``, see :meth:`coco_segments`, None without a map; and
-            ``instances``, see :meth:`coco_instances`.
+            A dict with ``image`` (:meth:`coco_image`), ``segments_info`` (:meth:`coco_segments`; None without a map)
+            and ``instances`` (:meth:`coco_instances`).
 
         Raises:
-            UserError: If the categories' ids are not known, or pycocotools is needed and not installed.
+            UserError: If ids of categories are unknown, or there are masks and pycocotools is not installed.
         """
         segments = None if self.id_map is None else self.coco_segments()
         return dict(image=self.coco_image(image_id), segments_info=segments, instances=self.coco_instances(image_id))
 
     def coco_image(self, image_id: int) -> dict[str, Any]:
-        """Its entry in ``images``: ``id``, ``file_name`` (without folder; '' of an array), ``width`` and ``height``."""
+        """Entry in ``images``: ``id``, ``file_name`` (without folder; '' for an array), ``width`` and ``height``."""
         height, width = self.image.shape[:2]
         path = urlsplit(self.path).path if '://' in (self.path or '') else self.path or ''  # a query may hold secrets
         return dict(id=image_id, file_name=os.path.basename(path), width=width, height=height)
 
     def coco_segments(self) -> list[dict[str, Any]]:
-        """``segments_info`` of the map: ``id``, ``category_id``, ``area``, ``bbox``, ``iscrowd`` and, where there are
-        such, ``score``, ``ranking_score`` and ``similarity``.
+        """Entries of ``segments_info`` for the map.
+
+        Returns:
+            For each segment, ``id``, ``category_id``, ``area``, ``bbox``, ``iscrowd`` and, unless they are None,
+            ``score``, ``ranking_score`` and ``similarity``.
 
         Raises:
-            UserError: If the categories' ids are not known.
+            UserError: If ids of categories are unknown.
         """
         ids = self._category_ids()
         return [
@@ -202,12 +206,15 @@ class PanopticResult:
         ]
 
     def coco_instances(self, image_id: int) -> list[dict[str, Any]]:
-        """The instances as COCO's results of detection: ``image_id``, ``category_id``, ``score``, ``bbox`` (x, y, width
-        and height in pixels), ``area`` (of the mask or, without one, the box), ``iscrowd`` 0 and, if there are masks,
-        ``segmentation`` (compressed RLE).
+        """The instances as COCO's results of detection.
+
+        Returns:
+            For each instance, ``image_id``, ``category_id``, ``score``, ``bbox`` (x, y, width and height in pixels),
+            ``area`` (of the mask or, without masks, of the box), ``iscrowd`` 0 and, if there are masks,
+            ``segmentation`` (compressed RLE).
 
         Raises:
-            UserError: If the categories' ids are not known, or there are masks and no pycocotools.
+            UserError: If ids of categories are unknown, or there are masks and pycocotools is not installed.
         """
         ids, found = self._category_ids(), []
         columns = (self.instances.bboxes, self.instances.labels, self.instances.scores)
@@ -223,8 +230,8 @@ class PanopticResult:
     def to_supervision(self) -> 'supervision.Detections':
         """The segments as ``supervision.Detections``, with masks; without a map, the instances.
 
-        ``data`` has the classes' names (``class_name``) and, of a map, the segments' ids (``segment_id``). A segment
-        without a score has confidence NaN.
+        ``data`` holds class names (``class_name``) and, with a map, segment ids (``segment_id``). The confidence of a
+        segment without a score is NaN.
 
         Raises:
             UserError: If the package supervision is not installed.
@@ -250,7 +257,7 @@ class PanopticResult:
         )
 
     def _category_ids(self) -> list[int]:
-        """Ids by label."""
+        """Ids of categories by label."""
         ids = [category['id'] for category in self.categories]
         if None in ids:
             raise UserError(

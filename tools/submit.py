@@ -1,10 +1,10 @@
-"""Predict a test set and write the files that its server takes.
+"""Predict a test set and write the files for its evaluation server.
 
 python tools/submit.py CONFIG CHECKPOINT --to coco-test-dev|cityscapes|mapillary OUT [--tta] [--gpus N]
 
-The images are those of the list, or of the folder, that the data set is distributed with. Panoptic models give panoptic
-results, models of instances boxes and masks. OUT gets the JSON, the folder and the zip, which is read back before that.
-Until then predictions are kept in OUT.predictions: a run that is interrupted goes on from there. See docs/submit.md.
+The images are those of the list or folder that the data set is distributed with. Panoptic models give panoptic results,
+instance models boxes and masks. The files are read back and checked before OUT gets the JSON, the folder and the zip.
+Until then, predictions are kept in OUT.predictions, from which an interrupted run continues. See docs/submit.md.
 """
 
 import argparse
@@ -25,9 +25,9 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description='Write the files for a test server')
     parser.add_argument('config', help='config file')
     parser.add_argument('checkpoint', help='checkpoint file')
-    parser.add_argument('out', type=Path, metavar='OUT', help='folder to make, or to make again')
+    parser.add_argument('out', type=Path, metavar='OUT', help='folder for the files; an earlier result is replaced')
     parser.add_argument('--to', required=True, choices=list(TARGETS), help='the test set')
-    parser.add_argument('--name', help="what to call the method in COCO's file names (default: as the config)")
+    parser.add_argument('--name', help="name of the method in COCO's file names (default: that of the config)")
     parser.add_argument(
         '--data-root', metavar='DIR', help="folder of the data (default: that of the config's test data)"
     )
@@ -35,11 +35,11 @@ def parse_args() -> argparse.Namespace:
         '--list', metavar='FILE', help='list of images (default: annotations/image_info_test-dev2017.json of COCO)'
     )
     parser.add_argument(
-        '--images', metavar='DIR', help='folder of the images (default: where the data set has those of its test set)'
+        '--images', metavar='DIR', help='folder of the images (default: the test folder of the data set)'
     )
     parser.add_argument('--tta', action='store_true', help='predict with the tta_model and tta_pipeline of the config')
-    parser.add_argument('--gpus', type=int, metavar='N', help='start N processes, one for each GPU')
-    parser.add_argument('--work-dir', help='where logs go (default: work_dirs/<config name>)')
+    parser.add_argument('--gpus', type=int, metavar='N', help='start N processes, one per GPU')
+    parser.add_argument('--work-dir', help='folder for logs (default: work_dirs/<config name>)')
     parser.add_argument('--cfg-options', nargs='+', action=cli.Options, help='config values to override, key=value')
     cli.add_checkpoint_arguments(parser)
     cli.add_image_arguments(parser)

@@ -33,18 +33,20 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('checkpoint', help='checkpoint file')
     parser.add_argument('--eval', nargs='+', metavar='METRIC', help=f"{', '.join(METRICS)} (default: the config's)")
     parser.add_argument('--classwise', action='store_true', help='list every class: PQ, AP, IoU')
-    parser.add_argument('--work-dir', help='where logs and metrics go (default: work_dirs/<config name>)')
+    parser.add_argument('--work-dir', help='folder for logs and metrics (default: work_dirs/<config name>)')
     parser.add_argument(
         '--out', metavar='FILE.pkl', help='write all predictions, for tools/analysis_tools/results.py; large'
     )
-    parser.add_argument('--evidence', action='store_true', help='with --out, what maps were fused from as well')
+    parser.add_argument(
+        '--evidence', action='store_true', help='with --out: also write what panoptic maps were fused from'
+    )
     parser.add_argument(
         '--show-dir',
         metavar='DIR',
-        help='folder to make, or to make again, of pictures: image, ground truth, prediction',
+        help='folder for pictures (image, ground truth, prediction); earlier ones are replaced',
     )
     parser.add_argument(
-        '--report', metavar='DIR', help='folder to make, or to make again, of a page that shows where PQ is lost'
+        '--report', metavar='DIR', help='folder for a page that shows where PQ is lost; an earlier one is replaced'
     )
     parser.add_argument('--tta', action='store_true', help='test with the tta_model and tta_pipeline of the config')
     parser.add_argument('--compile', action='store_true', help='compile backbone and neck (docs/speed.md)')
@@ -58,10 +60,10 @@ def parse_args() -> argparse.Namespace:
 
 @contextlib.contextmanager
 def outputs(runner: Runner, args: argparse.Namespace) -> Iterator[None]:
-    """Be the only writer of ``--out`` and ``--show-dir`` during a test; the pictures appear when it is done.
+    """Keep other processes from writing to ``--out`` and ``--show-dir`` during a test; pictures appear at its end.
 
     Raises:
-        UserError: If another process writes there, or to DIR, which holds anything but pictures of this tool.
+        UserError: If another process writes there, or the folder of pictures holds other files.
     """
     with contextlib.ExitStack() as stack:
         pictures = [None]
@@ -78,10 +80,10 @@ def outputs(runner: Runner, args: argparse.Namespace) -> Iterator[None]:
 
 
 def report(runner: Runner, args: argparse.Namespace) -> contextlib.AbstractContextManager:
-    """Make the folder of ``--report``, if it is given, of the test that is done inside.
+    """Context for a test that, with ``--report``, writes the report on exit.
 
     Raises:
-        UserError: As :class:`ReportOfTest`.
+        UserError: See :class:`ReportOfTest`.
     """
     if args.report is None:
         return contextlib.nullcontext()

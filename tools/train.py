@@ -21,7 +21,7 @@ from mmpanoptic.utils import UserError, require_file, require_folder, sole_write
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description='Train a model')
     parser.add_argument('config', help='config file')
-    parser.add_argument('--work-dir', help='where logs and checkpoints go (default: work_dirs/<config name>)')
+    parser.add_argument('--work-dir', help='folder for logs and checkpoints (default: work_dirs/<config name>)')
     parser.add_argument(
         '--amp',
         nargs='?',
@@ -36,10 +36,10 @@ def parse_args() -> argparse.Namespace:
         nargs='?',
         const='auto',
         metavar='CHECKPOINT',
-        help='go on from CHECKPOINT; without a value, from the last complete one of the work dir',
+        help='continue from CHECKPOINT; without a value, from the last complete one in the work dir',
     )
     parser.add_argument(
-        '--strict', action='store_true', help='refuse a load_from that does not fit the model and classes in everything'
+        '--strict', action='store_true', help='refuse a load_from that does not fit the model and classes completely'
     )
     parser.add_argument('--cfg-options', nargs='+', action=cli.Options, help='config values to override, key=value')
     cli.add_checkpoint_arguments(parser)

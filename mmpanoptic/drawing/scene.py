@@ -12,7 +12,7 @@ MIN_SIDE = 360  # pixels; images with a shorter side are enlarged before drawing
 
 
 def segment_texts(segment: Mapping[str, Any], classes: Sequence[str]) -> list[str]:
-    """Texts for a segment, the longest first: class name with score, or with the mark of a crowd."""
+    """What to write on a segment, the fullest version first: class name with the score or the mark of a crowd."""
     name = classes[segment['label']]
     if segment.get('iscrowd'):
         return [f'{name} (crowd)']
@@ -35,7 +35,7 @@ def draw_map(
         canvas: The image, uint8 RGB of shape (factor * H, factor * W, 3).
         factor: Factor by which the image was enlarged.
         ids: The map, of shape (H, W). Ids that no segment has are void.
-        segments: The segments, with ``id``, ``label`` and perhaps ``score`` and ``iscrowd``.
+        segments: Its segments, with ``id``, ``label`` and, if there are such, ``score`` and ``iscrowd``.
         classes: Class names by label.
         palette: RGB colours by label.
         alpha: Opacity of the colours.

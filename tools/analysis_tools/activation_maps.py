@@ -1,18 +1,18 @@
-"""Draw where a SpatialFlow sees classes, as in figure 5 of its paper.
+"""Draw activation maps of the classes of a SpatialFlow, as in figure 5 of its paper.
 
 python tools/analysis_tools/activation_maps.py CONFIG CHECKPOINT [IMAGE ...] --out DIR [--classes person sky]
 
-One picture an image: the image, then, for each class, a heat map from blue (0) to red (1) over the image in grey. For a
-thing class, that is the strongest of its probabilities over the anchors and levels at a place; for a stuff class, the
-softmax of the semantic head. Without --classes these are the class of the most confident detection and the stuff class
-with the largest area in the panoptic map, if there are any. Without IMAGE, which may be a folder, the images are the
-first that the config tests on.
+Each picture shows an image and, for each class, a heat map from blue (0) to red (1) over the image in grey. For a thing
+class, it shows the largest probability of the class over anchors and levels at each place; for a stuff class, the
+softmax of the semantic head. Without --classes, the classes are that of the most confident detection and the stuff
+class with the largest area in the panoptic map, if there are any. IMAGE may be a folder; without it, the first images
+of the config's test set are drawn.
 
 Class activation maps weight the channels of the last map by the classifier's weights (Zhou et al., Learning Deep
 Features for Discriminative Localization, https://arxiv.org/abs/1512.04150). Here the classifiers are convolutions, so
-these maps are their logits; drawn are the probabilities that come of them.
+that these maps are their logits. The pictures show the probabilities of these logits.
 
-The figure compares maps with and without flows: run this twice with the same images and --classes, on
+The figure compares maps with and without flows. To get both, run this tool with the same images and --classes on
 configs/spatialflow/spatialflow_r18_fpn_shapes.py and on configs/spatialflow/ablations/shapes_subnets.py, each with its
 own checkpoint.
 """
@@ -38,13 +38,18 @@ from mmpanoptic.visualization.files import picture_names
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description='Pictures of where a SpatialFlow sees classes')
+    parser = argparse.ArgumentParser(description='Activation maps of the classes of a SpatialFlow')
     parser.add_argument('config', help='config file')
     parser.add_argument('checkpoint', help='checkpoint file')
     parser.add_argument('inputs', nargs='*', metavar='IMAGE', help="images or folders (default: the config's test set)")
-    parser.add_argument('--out', required=True, metavar='DIR', help='folder to make, or to make again: <image>.png')
-    parser.add_argument('--images', type=int, default=10, help='how many of the test set (default: 10)')
-    parser.add_argument('--classes', nargs='+', metavar='NAME', help='(default: the foremost thing and stuff class)')
+    parser.add_argument('--out', required=True, metavar='DIR', help='folder for <image>.png; earlier ones are replaced')
+    parser.add_argument('--images', type=int, default=10, help='number of images of the test set (default: 10)')
+    parser.add_argument(
+        '--classes',
+        nargs='+',
+        metavar='NAME',
+        help='classes to draw (default: one thing and one stuff class of each image)',
+    )
     parser.add_argument('--device', help='such as cpu or cuda:1 (default: the GPU if there is one, else cpu)')
     parser.add_argument('--cfg-options', nargs='+', action=cli.Options, help='config values to override, key=value')
     cli.add_checkpoint_arguments(parser)
@@ -53,16 +58,16 @@ def parse_args() -> argparse.Namespace:
 
 
 def first_images(config: Config, number: int) -> list[str]:
-    """Paths of the first images that a config tests on."""
+    """Paths of the first images of a config's test set."""
     dataset = build_dataset(config, 'test_dataloader', pipeline=[], filter_cfg=None)
     return [dataset.get_data_info(index)['img_path'] for index in range(min(number, len(dataset)))]
 
 
 def find_labels(names: list[str], classes: list[str]) -> list[int]:
-    """Labels of classes.
+    """Labels of classes, given their names.
 
     Raises:
-        UserError: If a name is none of the model's.
+        UserError: If a name is no class of the model.
     """
     for name in names:
         if name not in classes:
@@ -71,7 +76,7 @@ def find_labels(names: list[str], classes: list[str]) -> list[int]:
 
 
 def foremost_labels(result: PanopticResult) -> list[int]:
-    """The class of the most confident detection and the stuff class with the largest area, as far as there are any."""
+    """Labels of the most confident detection and of the stuff class with the largest area, if there are any."""
     found = []
     if len(result.instances):
         found.append(int(result.instances.labels[result.instances.scores.argmax()]))
@@ -87,8 +92,8 @@ def activations(
 ) -> tuple[PanopticResult, dict[int, np.ndarray]]:
     """The result for one image and, by label, maps of probabilities, float32 of the image's size.
 
-    Without ``labels``, these are the foremost of the image. Stuff competes with the classes among which a pixel's stuff
-    class is decided.
+    Without ``labels``, maps are those of :func:`foremost_labels`. The softmax of stuff is over the classes among which
+    a pixel's stuff class is decided.
     """
     model, head = inferencer.model, inferencer.model.bbox_head
     seen: list[SpatialFlowOutputs] = []
@@ -101,7 +106,7 @@ def activations(
     shapes = evidence.input_size, evidence.output_size
     cls_scores = [level[0] for level in outputs.cls_scores]
     semantic_head = model.semantic_head
-    predict_logits = getattr(semantic_head, 'predict_logits', semantic_head.predict)  # others predict nothing else
+    predict_logits = getattr(semantic_head, 'predict_logits', semantic_head.predict)  # other heads predict only logits
     (logits,) = predict_logits(tuple(outputs.stuff_feats), [metainfo], rescale=True)
     stuff = logits.of_stuff(model.num_things_classes, model.num_stuff_classes).float().softmax(dim=0)
     maps = {}
@@ -117,7 +122,7 @@ def activations(
 def panels(
     result: PanopticResult, maps: dict[int, np.ndarray], classes: list[str], min_side: int = 360
 ) -> Iterator[tuple[str, np.ndarray]]:
-    """Titles and pictures of one size, uint8 RGB; small images are enlarged."""
+    """Titles and pictures of equal size, uint8 RGB; small images are enlarged."""
     canvas, factor = draw.upscale(result.image, min_side)
     yield 'image', canvas
     for label, found in maps.items():
@@ -134,7 +139,7 @@ def main() -> None:
     if not isinstance(inferencer.model, SpatialFlow):
         raise UserError(
             f'{args.config}: {type(inferencer.model).__name__} has not both class logits at every place and a stuff '
-            'head, whose maps are drawn: take a SpatialFlow, such as those of configs/spatialflow'
+            'head, which this tool draws: use a SpatialFlow, such as those of configs/spatialflow'
         )
     classes = inferencer.dataset_meta['classes']
     labels = None if args.classes is None else find_labels(args.classes, classes)

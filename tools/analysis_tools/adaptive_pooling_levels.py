@@ -1,9 +1,9 @@
-"""Which levels adaptive feature pooling takes its features from: PANet's figure 3 for a trained model.
+"""Show which levels adaptive feature pooling takes features from: PANet's figure 3 for a trained model.
 
 python tools/analysis_tools/adaptive_pooling_levels.py CONFIG CHECKPOINT [--num-images N] [--out plot.png]
 
-RoIs are grouped by the level that FPN would assign them to; a row is the share of the elements of the max-pooled
-features that came from each level. Elements that are zero on all levels came from none.
+RoIs are grouped by the level that FPN would assign them to. A row lists the shares of the elements of max-pooled
+features that come from each level. Elements that are zero on all levels are not counted.
 """
 
 import argparse
@@ -30,12 +30,16 @@ from mmpanoptic.visualization.files import write_figure
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description='Where max-pooled RoI features come from')
+    parser = argparse.ArgumentParser(description='Levels that max-pooled RoI features come from')
     parser.add_argument('config', help='config file')
     parser.add_argument('checkpoint', help='checkpoint file')
-    parser.add_argument('--num-images', type=int, default=100, help='first images of the test set (default: 100)')
-    parser.add_argument('--head', choices=['bbox', 'mask'], default='bbox', help='proposals, or detections (mask head)')
-    parser.add_argument('--finest-scale', type=float, default=56, help='RoIs below twice this are of the first level')
+    parser.add_argument('--num-images', type=int, default=100, help='number of images of the test set (default: 100)')
+    parser.add_argument(
+        '--head', choices=['bbox', 'mask'], default='bbox', help='RoIs: proposals (bbox) or detections (mask)'
+    )
+    parser.add_argument(
+        '--finest-scale', type=float, default=56, help='RoIs smaller than twice this belong to level 1 (default: 56)'
+    )
     parser.add_argument('--out', metavar='PLOT.png', help='write the plot')
     parser.add_argument('--cfg-options', nargs='+', action=cli.Options, help='config values to override, key=value')
     cli.add_checkpoint_arguments(parser)
@@ -44,7 +48,7 @@ def parse_args() -> argparse.Namespace:
 
 
 class SourceProbe:
-    """Counts sources whenever a RoI head of a model runs.
+    """Count the source levels of features whenever a RoI head of a model runs.
 
     Args:
         model: A detector with a RoI head.
@@ -52,11 +56,11 @@ class SourceProbe:
         finest_scale: See :func:`~mmpanoptic.models.layers.assigned_levels`.
 
     Attributes:
-        counts: Of shape (L, L), see :func:`~mmpanoptic.models.layers.count_sources`.
-        num_rois: RoIs by assigned level, of shape (L,).
+        counts: Counts of shape (L, L), see :func:`~mmpanoptic.models.layers.count_sources`.
+        num_rois: Numbers of RoIs by assigned level, of shape (L,).
 
     Raises:
-        UserError: If that head does not pool adaptively, by maximum.
+        UserError: If that head has no adaptive pooling with the maximum.
     """
 
     def __init__(self, model: torch.nn.Module, head: str = 'bbox', finest_scale: float = 56) -> None:
@@ -80,7 +84,7 @@ class SourceProbe:
         self.num_rois += self.assigned.bincount(minlength=len(self.num_rois)).cpu()
 
     def shares(self) -> Tensor:
-        """Rows of ``counts`` as shares of 1; NaN where no RoI is of a level."""
+        """Rows of ``counts`` divided by their sums; NaN for a level without RoIs."""
         return self.counts / self.counts.sum(1, keepdim=True)
 
 
@@ -98,7 +102,7 @@ def share_table(shares: Tensor, num_rois: Tensor) -> str:
 
 
 def plot_shares(shares: Tensor, path: str) -> None:
-    """A line for each level that RoIs are assigned to, over the level that features come from."""
+    """Plot a line for each level that RoIs are assigned to, over the level that features come from."""
     matplotlib.use('Agg')
     from matplotlib import pyplot
 
@@ -124,7 +128,7 @@ def main() -> None:
 
 
 def check_plot(path: str) -> None:
-    """Refuse a place where the plot could not be written, before the work.
+    """Refuse a path to which the plot cannot be written, before the model runs.
 
     Raises:
         UserError: If the folder cannot be written to, or matplotlib does not know the format.
@@ -136,7 +140,7 @@ def check_plot(path: str) -> None:
 
 
 def show_levels(args: argparse.Namespace) -> None:
-    """Print the table and, if asked for, write the plot."""
+    """Print the table and, with ``--out``, write the plot."""
     config = load_config(args.config, args.cfg_options)
     require_file(args.checkpoint, 'checkpoint')
     model, _ = load_model(config, args.checkpoint, trust_checkpoint=args.trust_checkpoint, allow_nan=args.allow_nan)

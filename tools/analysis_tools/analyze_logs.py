@@ -1,4 +1,4 @@
-"""Curves of losses and scores of one or several trainings: a table and a picture.
+"""Show curves of losses and scores of one or several trainings in a table and a picture.
 
 python tools/analysis_tools/analyze_logs.py WORK_DIR... [--keys loss panoptic/PQ] [--out curves.png]
 """
@@ -17,7 +17,9 @@ from mmpanoptic.utils import UserError, require_folder
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description='Curves of losses and scores of trainings')
     parser.add_argument('work_dirs', nargs='+', metavar='WORK_DIR', help='work dir of a training')
-    parser.add_argument('--keys', nargs='+', metavar='KEY', help='what to show (default: the loss and the main scores)')
+    parser.add_argument(
+        '--keys', nargs='+', metavar='KEY', help='logged values to show (default: the loss and the main scores)'
+    )
     parser.add_argument('--out', type=Path, metavar='FILE', help='picture to write, such as curves.png')
     return parser.parse_args()
 
@@ -40,7 +42,7 @@ def main() -> None:
                     name, key, str(len(curve.values)), f'{curve.values[0]:.4g}', f'{curve.values[-1]:.4g}', *ends
                 )
     Console(markup=False, highlight=False, emoji=False).print(table)
-    print('values as they were logged; @ is the iteration')
+    print('values as logged; @ is followed by the iteration')
     if args.out is not None:
         require_folder(str(args.out.parent), '--out')
         if args.out.is_dir():

@@ -1,24 +1,24 @@
-"""Measure time, memory and counts of a model: predicting, split into network and fusion, and training.
+"""Measure time, memory and operator counts of a model: inference, split into network and fusion, and training.
 
 python tools/analysis_tools/benchmark.py CONFIG [CHECKPOINT] [--val] [--images 20] [--instances 100] [--device cuda:0]
     [--batch-sizes 1 8] [--train] [--amp [float16|bfloat16]] [--compile] [--against mmdet] [--out FILE.json]
 
-Images go through in batches, after --warmup others. The time is that of an image, from the image at the test size to
-the panoptic map at the original size, without loading and resizing; 'network' is all of it but the fusion head. With
---instances that many drawn ones, which overlap, are fused instead of those that the network finds. The time of training
-is that of a step on random images of the same size with drawn objects.
+Inference is timed per image, from the image at the test size to the panoptic map at the original size, without loading
+and resizing. --warmup batches run before those that are timed. 'network' is everything except the fusion head. With
+--instances N, the tool fuses N drawn instances that overlap instead of those that the network finds. Training is timed
+per step, on random images of the same size with drawn objects.
 
---amp measures everything in mixed precision as well, --compile all of it with a compiled backbone and neck as well, and
---against mmdet mmdet's own Panoptic FPN: all in turns, batch by batch. Times of a GPU end when it is done. 'launches'
-are calls of torch's operators that are not views, 'waits' those that a GPU has to be waited for, 'transfers' copies
-from one device to another, each for an image; mmcv's operators are not among them. 'resident' is the most memory that
-the process has had so far, 'peak' that on the device.
+--amp also measures mixed precision, --compile a compiled backbone and neck, and --against mmdet the Panoptic FPN of
+mmdet. All cases run in turns, batch by batch. Times on a GPU end when it has finished. 'launches' are calls of torch's
+operators that are not views, 'waits' calls for which the CPU waits for a GPU, 'transfers' copies from one device to
+another, all per image and without the operators of mmcv. 'resident' is the peak memory of the process so far, 'peak'
+that of the device.
 
-The fusion of a head that ranks its instances is split further: 'module', the convolutions over the map of instances by
-class; 'scores', all else that the ranking scores take; 'order', the sorting; 'merge', the rest. At a coarser stride:
+The fusion of OANet's head is split further: 'module', the convolutions over the map of instances by class; 'scores',
+the rest of the ranking scores; 'order', the sorting; 'merge', everything else. For a coarser stride:
 --cfg-options model.panoptic_fusion_head.stride=4
 
-What a GPU machine is asked for a system (docs/speed.md), once without and once with --instances 100:
+The measurements on GPUs in docs/speed.md, once without and once with --instances 100:
 python tools/analysis_tools/benchmark.py CONFIG --train --amp --batch-sizes 1 2 8 --against mmdet --out FILE.json
 """
 
@@ -53,22 +53,26 @@ ENVIRONMENT = ('CPU', 'GPUs', 'torch', 'torch built for', 'mmcv', 'python', 'git
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description='Time, memory and counts of a model')
+    parser = argparse.ArgumentParser(description='Time, memory and operator counts of a model')
     parser.add_argument('config', help='config file')
-    parser.add_argument('checkpoint', nargs='?', help='checkpoint file; without, weights are random')
-    parser.add_argument('--val', action='store_true', help="the config's validation images instead of random ones")
-    parser.add_argument('--images', type=int, default=20, help='number of batches that are timed (default: 20)')
-    parser.add_argument('--warmup', type=int, default=3, help='batches that are not timed (default: 3)')
-    parser.add_argument('--batch-sizes', type=int, nargs='+', default=[1], help='images at a time (default: 1)')
-    parser.add_argument('--size', type=int, nargs=2, metavar=('H', 'W'), help='of random images (default: test size)')
-    parser.add_argument('--instances', type=int, help='fuse so many drawn instances, not the detected ones')
-    parser.add_argument('--classes', type=int, default=20, help='of how many classes they are at most (default: 20)')
-    parser.add_argument('--train', action='store_true', help='a step of training as well')
-    parser.add_argument('--objects', type=int, default=10, help='drawn objects of an image of training (default: 10)')
-    parser.add_argument('--amp', nargs='?', const='auto', choices=['auto', *DTYPES], help='mixed precision as well')
-    parser.add_argument('--compile', action='store_true', help='with a compiled backbone and neck as well')
-    parser.add_argument('--against', choices=list(RIVALS), help="mmdet's own Panoptic FPN as well")
-    parser.add_argument('--out', metavar='FILE', help='JSON file for all that is printed')
+    parser.add_argument('checkpoint', nargs='?', help='checkpoint file (default: random weights)')
+    parser.add_argument('--val', action='store_true', help="use the config's validation images, not random ones")
+    parser.add_argument('--images', type=int, default=20, help='number of timed batches (default: 20)')
+    parser.add_argument('--warmup', type=int, default=3, help='batches before the timed ones (default: 3)')
+    parser.add_argument('--batch-sizes', type=int, nargs='+', default=[1], help='images per batch (default: 1)')
+    parser.add_argument(
+        '--size', type=int, nargs=2, metavar=('H', 'W'), help='size of random images (default: test size)'
+    )
+    parser.add_argument('--instances', type=int, help='fuse this number of drawn instances, not detected ones')
+    parser.add_argument('--classes', type=int, default=20, help='largest number of their classes (default: 20)')
+    parser.add_argument('--train', action='store_true', help='also measure steps of training')
+    parser.add_argument('--objects', type=int, default=10, help='drawn objects per training image (default: 10)')
+    parser.add_argument(
+        '--amp', nargs='?', const='auto', choices=['auto', *DTYPES], help='also measure mixed precision'
+    )
+    parser.add_argument('--compile', action='store_true', help='also measure with compiled backbone and neck')
+    parser.add_argument('--against', choices=list(RIVALS), help="also measure mmdet's Panoptic FPN")
+    parser.add_argument('--out', metavar='FILE', help='JSON file for all results')
     parser.add_argument('--device', help='such as cpu or cuda:1 (default: the GPU if there is one, else cpu)')
     parser.add_argument('--cfg-options', nargs='+', action=cli.Options, help='config values to override, key=value')
     cli.add_checkpoint_arguments(parser)
@@ -77,10 +81,10 @@ def parse_args() -> argparse.Namespace:
 
 
 def check(args: argparse.Namespace) -> None:
-    """Refuse numbers that make no sense.
+    """Check the arguments that are numbers.
 
     Raises:
-        UserError: Naming them.
+        UserError: If one of them is too small.
     """
     if args.images < 1 or args.warmup < 0:
         raise UserError('--images must be 1 or more, --warmup 0 or more')
@@ -91,10 +95,10 @@ def check(args: argparse.Namespace) -> None:
 
 
 def input_size(config: Config) -> tuple[int, int]:
-    """Height and width of the images that the test pipeline makes: its last fixed scale, the long side across.
+    """Height and width of the images of the test pipeline: its last fixed scale, in landscape format.
 
     Raises:
-        UserError: If the pipeline has none.
+        UserError: If the pipeline has no fixed scale.
     """
     scales = [transform['scale'] for transform in steps_of(get_test_pipeline_cfg(config)) if 'scale' in transform]
     if not scales:
@@ -103,7 +107,7 @@ def input_size(config: Config) -> tuple[int, int]:
 
 
 def random_inputs(size: tuple[int, int], number: int) -> list[dict]:
-    """Random images of that height and width, as a dataset would give them."""
+    """Samples with random images of this height and width, as a dataset returns them."""
     meta = dict(img_shape=size, ori_shape=size, scale_factor=(1.0, 1.0))
     generator = torch.Generator().manual_seed(0)
     return [
@@ -116,13 +120,13 @@ def random_inputs(size: tuple[int, int], number: int) -> list[dict]:
 
 
 def val_inputs(config: Config, number: int) -> list[dict]:
-    """The first validation images; over again if there are not as many."""
+    """The first samples of the validation set, starting over at its end."""
     dataset = build_dataset(config, 'val_dataloader')
     return [dataset[i % len(dataset)] for i in range(number)]
 
 
 def class_counts(config: Config) -> tuple[int, int]:
-    """Numbers of thing and of stuff classes; 1 of stuff where there is none, for images to be made of."""
+    """Numbers of thing and stuff classes; without stuff, 1, since drawn images need a background."""
     model = config.model
     fusion = model.get('panoptic_fusion_head')
     if fusion is not None:
@@ -131,30 +135,30 @@ def class_counts(config: Config) -> tuple[int, int]:
 
 
 def all_cases(args: argparse.Namespace, config: Config, models: dict[str, tuple[nn.Module, Config]]) -> list[Case]:
-    """What is to be measured, in the order in which it is done in turns."""
+    """The cases to measure, in the order in which they take turns."""
     size = tuple(args.size or (input_size(config) if not args.val else (0, 0)))
     number = (args.warmup + args.images) * max(args.batch_sizes)
     inputs = val_inputs(config, number) if args.val else random_inputs(size, min(number, 16 * max(args.batch_sizes)))
     auto = 'float16' if torch.cuda.is_available() else 'bfloat16'
     dtypes = ['float32', *([auto if args.amp == 'auto' else args.amp] if args.amp else [])]
     cases = []
-    for name, (model, its_config) in models.items():
+    for name, (model, model_config) in models.items():
         draw, samples = None, []
-        things, stuff = class_counts(its_config)
+        things, stuff = class_counts(model_config)
         if args.instances is not None and hasattr(model, 'evidence'):
             classes = min(args.classes, things)
             draw = partial(drawn_instances, args.instances, classes, device=next(model.parameters()).device)
         if args.train:
             shape = tuple(inputs[0]['inputs'].shape[-2:])
             samples = training_samples(max(args.batch_sizes), shape, things, stuff, args.objects)
-        # mmdet's own heads fail on bfloat16: mmcv's operators have none.
+        # mmdet's heads fail in bfloat16, which mmcv's operators do not support.
         possible = [dtype for dtype in dtypes if name not in RIVALS or dtype != 'bfloat16']
         cases += cases_of(model, name, inputs, samples, args.batch_sizes, possible, name == 'compiled', draw)
     return cases
 
 
 def report(rows: list[dict]) -> Table:
-    """Times by part, and what is counted, of each case."""
+    """Table of the times by part, memory and counts of each case."""
     table = Table('what', 'model', 'precision', 'batch', 'part')
     for header in ('median, ms', 'min, ms', 'peak, MiB', 'resident, MiB', 'launches', 'waits', 'transfers'):
         table.add_column(header, justify='right')
@@ -177,7 +181,7 @@ def main() -> None:
     load = partial(load_model, config, args.checkpoint, args.device, args.trust_checkpoint, args.allow_nan)
     models = {'ours': (load()[0], config)}
     if args.instances is not None and not hasattr(models['ours'][0], 'panoptic_fusion_head'):
-        raise UserError(f'{args.config} has no fusion head that --instances could be given to')
+        raise UserError(f'{args.config} has no fusion head, which --instances needs')
     if args.compile:
         models['compiled'] = (load()[0], config)
         compile_dense(models['compiled'][0])
@@ -188,7 +192,7 @@ def main() -> None:
 
     source = 'validation' if args.val else 'random'
     device = next(models['ours'][0].parameters()).device
-    few = ' (hardly an instance to fuse: see --instances)' if args.instances is None else ''
+    few = ' (hardly any instances to fuse: see --instances)' if args.instances is None else ''
     print(f'{args.config}, {args.checkpoint or f"random weights{few}"}')
     size = '{}x{}'.format(*(args.size or input_size(config))) if not args.val else 'the test size'
     print(f'{args.images} {source} batches of {size}, on {device}')

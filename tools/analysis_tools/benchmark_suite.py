@@ -3,12 +3,12 @@
 python tools/analysis_tools/benchmark_suite.py SUITE [--seeds 0 1 2] [--only NAME ...] [--jobs N]
     [--out PAGE.md] [--records DIR]
 
-SUITE is a YAML file such as those of configs/suites: its title, seeds, scores and runs. Every training has a folder in
-the work dir, named by its run and its seed, so that suites share trainings. What is done is not done again; a training
-that was stopped goes on from its last checkpoint. PAGE gets a table a score, with every seed, the mean and the
-differences seed by seed, and a plot beside it. It is written whenever a training is done, so it tells at any time what
-there is; --jobs 0 writes it and trains nothing. With --records, the scores of each training are kept in a small file
-as well: a training that has one is done, wherever it was run.
+SUITE is a YAML file such as those of configs/suites, with a title, seeds, scores and runs. Every training has a folder
+in the work dir, named by its run and seed, so that suites share trainings. Finished trainings are not repeated; a
+training that was stopped continues from its last checkpoint. PAGE gets a table for each score, with every seed, the
+mean and the differences seed by seed, and a plot beside the page. It is written after each training; --jobs 0 writes it
+without training. With --records, the scores of each training are also kept in a small file. A training with such a file
+counts as done, wherever it was run.
 """
 
 import argparse
@@ -28,20 +28,20 @@ from mmpanoptic.utils import UserError, sole_writer
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description='Compare trainings of several configs and seeds')
     parser.add_argument('suite', help='YAML file')
-    parser.add_argument('--work-dir', help='where the trainings go (default: work_dirs/suites, which all suites share)')
+    parser.add_argument('--work-dir', help='folder of the trainings (default: work_dirs/suites, shared by all suites)')
     parser.add_argument('--seeds', type=int, nargs='+', metavar='N', help="only these of the suite's seeds")
     parser.add_argument('--only', nargs='+', metavar='NAME', help='only these runs')
     parser.add_argument('--jobs', type=int, metavar='N', help='trainings at a time (default: as many as GPUs or cores)')
-    parser.add_argument('--records', metavar='DIR', help='folder that keeps scores, for when the work dir is gone')
-    parser.add_argument('--out', metavar='PAGE.md', help='page for the tables; the plot goes beside it')
+    parser.add_argument('--records', metavar='DIR', help='folder that keeps scores when work dirs are removed')
+    parser.add_argument('--out', metavar='PAGE.md', help='page for the tables; the plot is written beside it')
     return parser.parse_args()
 
 
 def chosen(suite: Suite, jobs: list[Job], args: argparse.Namespace) -> list[Job]:
-    """The jobs that are asked for.
+    """The jobs that ``--seeds`` and ``--only`` choose.
 
     Raises:
-        UserError: If a seed or a name is none of the suite's.
+        UserError: If a seed or a name is not in the suite.
     """
     names = [run.name for run in suite.runs]
     for flag, values, known in (('--seeds', args.seeds, suite.seeds), ('--only', args.only, names)):
@@ -52,7 +52,7 @@ def chosen(suite: Suite, jobs: list[Job], args: argparse.Namespace) -> list[Job]
 
 
 def write(suite: Suite, jobs: list[Job], page: str | None) -> str:
-    """Write the page, if there is one to write, and return its text."""
+    """Write the tables to ``page``, unless it is None, and return their text."""
     plot = f'{suite.path.stem}.svg'
     rows = table_rows(suite, jobs)
     text = markdown(suite, rows, plot)
@@ -63,7 +63,7 @@ def write(suite: Suite, jobs: list[Job], page: str | None) -> str:
 
 
 def finish(suite: Suite, jobs: list[Job], page: str | None, job: Job, seconds: float) -> None:
-    """Tell of a training that is done, and keep its scores."""
+    """Print and keep the scores of a finished training, and write the page."""
     keep(job)
     scores = rows_of(job)[job.run.name]
     shown = ', '.join(f'{title} {scores[key]:.4g}' for title, key in suite.scores.items() if key in scores)
@@ -87,7 +87,7 @@ def main() -> None:
         for job in jobs:
             check(job)
             keep(job)
-        write(suite, jobs, args.out)  # what cannot be written is told before hours of training
+        write(suite, jobs, args.out)  # fails before hours of training if it cannot be written
         if number:
             for job in wanted:
                 claim(job)

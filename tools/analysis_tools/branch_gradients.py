@@ -1,10 +1,11 @@
-"""How strongly stuff and instances pull at the shared backbone while a model is trained: figure 5 of OANet.
+"""Measure the gradients of stuff and instances at the shared backbone during training: figure 5 of OANet.
 
 python tools/analysis_tools/branch_gradients.py CONFIG [CHECKPOINT] --out DIR [--iters N] [--interval 10]
 
-Trains as the config says, from CHECKPOINT if there is one, without validation or checkpoints, and every --interval
-iterations measures the mean magnitude of the gradient of each branch's losses with respect to the last map of the
-backbone. DIR gets branch_gradients.csv and branch_gradients.png. The figure, where the stuff loss has weight 1:
+The model is trained as in the config, from CHECKPOINT if it is given, without validation and checkpoints. Every
+--interval iterations, the tool measures the mean magnitude of the gradient of each branch's losses with respect to the
+last map of the backbone. DIR gets branch_gradients.csv and branch_gradients.png. In the figure of the paper, the stuff
+loss has weight 1:
 
 python tools/analysis_tools/branch_gradients.py configs/oanet/ablations/table1_lambda-100.py --out work_dirs/figure5
 """
@@ -33,12 +34,12 @@ from mmpanoptic.visualization.files import write_figure
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description='Gradients of stuff and of instances at the last map of the backbone')
     parser.add_argument('config', help='config file')
-    parser.add_argument('checkpoint', nargs='?', help='weights to start from (default: those of the config)')
+    parser.add_argument('checkpoint', nargs='?', help='weights to start from (default: those that the config names)')
     parser.add_argument('--out', required=True, metavar='DIR', help='folder for the CSV file, the picture and the log')
-    parser.add_argument('--iters', type=int, help='how many iterations to train (default: an epoch)')
+    parser.add_argument('--iters', type=int, help='number of iterations (default: an epoch)')
     parser.add_argument('--interval', type=int, default=10, help='iterations between measurements (default: 10)')
     for name, parts in (('--stuff', STUFF), ('--instance', INSTANCE)):
-        text = f'parts of the names of its losses (default: {" ".join(parts)})'
+        text = f'parts of the names of the losses of this branch (default: {" ".join(parts)})'
         parser.add_argument(name, nargs='+', default=parts, metavar='PART', help=text)
     parser.add_argument('--cfg-options', nargs='+', action=cli.Options, help='config values to override, key=value')
     cli.add_checkpoint_arguments(parser, checks_values=False)
@@ -47,19 +48,19 @@ def parse_args() -> argparse.Namespace:
 
 
 def epoch_length(config: Config) -> int:
-    """Batches of a config that show every image of its training about once."""
+    """Number of batches in an epoch of a config."""
     return -(-len(build_dataset(config, 'train_dataloader')) // config.train_dataloader['batch_size'])
 
 
 def plot_rows(rows: Sequence[tuple[int, float, float]], path: str) -> None:
-    """A line for each branch over the iterations."""
+    """Plot a line for each branch over the iterations."""
     matplotlib.use('Agg')
     from matplotlib import pyplot
 
     figure, axes = pyplot.subplots(figsize=(6, 4), layout='constrained')
     iterations, *values = zip(*rows, strict=True)
-    for branch, of_branch in zip(BRANCHES, values, strict=True):
-        axes.plot(iterations, of_branch, marker='.', label=branch)
+    for branch, magnitudes in zip(BRANCHES, values, strict=True):
+        axes.plot(iterations, magnitudes, marker='.', label=branch)
     axes.set(xlabel='iteration', ylabel='mean magnitude of the gradient', ylim=(0, None))
     axes.legend(title='losses of')
     write_figure(figure, path)

@@ -1,10 +1,10 @@
-"""Draw what a config's pipeline feeds, beside the untouched images, to pictures and a page.
+"""Draw the samples that a config's pipeline feeds to the network, beside the original images.
 
 python tools/analysis_tools/browse.py CONFIG [--split train] [--number 20] [--out DIR] [--seed 0]
 
-Two pictures a sample: the file with its ground truth, and the image as the network gets it before it is normalised,
-with the map and the boxes that are trained on. What is ignored (crowds) is hatched, in dashed boxes; void is grey.
-`index.html` shows them, with what each step has done. No model is built.
+Each sample gives two pictures: the image of the file with its ground truth, and the network's input before
+normalisation with the targets, a map and boxes. Ignored instances (crowds) are hatched and have dashed boxes; void is
+grey. `index.html` shows the pictures and the changes made by each transform. No model is built.
 """
 
 import argparse
@@ -21,14 +21,16 @@ from mmpanoptic.utils import UserError, whole_folder
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description='Pictures of what a pipeline feeds')
+    parser = argparse.ArgumentParser(description='Pictures of the samples that a pipeline feeds to the network')
     parser.add_argument('config', help='config file')
     parser.add_argument(
-        '--split', choices=('train', 'val', 'test'), default='train', help='which data (default: train)'
+        '--split', choices=('train', 'val', 'test'), default='train', help='data to draw (default: train)'
     )
-    parser.add_argument('--number', type=int, default=20, metavar='N', help='samples, chosen at random (default: 20)')
-    parser.add_argument('--out', metavar='DIR', help='folder to make, or to make again (default: in the work dir)')
-    parser.add_argument('--seed', type=int, default=0, help='of the choice and of the pipeline (default: 0)')
+    parser.add_argument('--number', type=int, default=20, metavar='N', help='number of random samples (default: 20)')
+    parser.add_argument(
+        '--out', metavar='DIR', help='folder for the page; an earlier one is replaced (default: in the work dir)'
+    )
+    parser.add_argument('--seed', type=int, default=0, help='seed of the choice and of the pipeline (default: 0)')
     parser.add_argument('--workers', type=int, default=0, metavar='N', help='processes that draw (default: this one)')
     parser.add_argument('--cfg-options', nargs='+', action=cli.Options, help='config values to override, key=value')
     cli.add_image_arguments(parser)

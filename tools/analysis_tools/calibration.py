@@ -1,9 +1,10 @@
-"""Tell whether the scores of predicted segments are probabilities, by class: reliability and calibration error.
+"""Measure by class whether scores of predicted segments are probabilities: reliability and calibration error.
 
 python tools/analysis_tools/calibration.py GT_JSON GT_DIR PRED_JSON [PRED_DIR] [--bins 10] [--workers N]
 
-Everything is in COCO's panoptic format; the predictions' segments have a score, as those of predict. A segment is right
-if it matches one of the ground truth (IoU above 0.5). Its purity is how much of it is of its class.
+All files are in COCO's panoptic format; segments of predictions need scores, as mmpanoptic predict writes them. A
+segment is right if it matches one of the ground truth (IoU above 0.5). Its purity is the share of its pixels that
+belong to its class.
 """
 
 import argparse
@@ -22,35 +23,35 @@ from mmpanoptic.utils import UserError, tracked_map
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description='Whether scores of segments are probabilities')
     parser.add_argument('gt_json', help="the ground truth's panoptic JSON, or a zip with one in it")
-    parser.add_argument('gt_dir', help='folder or zip of its PNGs')
+    parser.add_argument('gt_dir', help='folder or zip of the PNGs of the ground truth')
     parser.add_argument('pred_json', help="the predictions' JSON, or a zip with it and the PNGs")
-    parser.add_argument('pred_dir', nargs='?', help='folder or zip of their PNGs (default: named as the JSON)')
-    parser.add_argument('--bins', type=int, default=10, metavar='N', help='of scores (default: 10)')
+    parser.add_argument('pred_dir', nargs='?', help='folder or zip of the predicted PNGs (default: named as the JSON)')
+    parser.add_argument('--bins', type=int, default=10, metavar='N', help='number of bins of scores (default: 10)')
     parser.add_argument('--workers', type=int, default=1, metavar='N', help='processes that decode (default: 1)')
     cli.add_image_arguments(parser)
     return parser.parse_args()
 
 
 def class_table(rated: Rated, categories: list[dict], bins: int) -> str:
-    """Mean score, shares of what was right, and calibration errors, by class and of things and stuff; in per cent."""
+    """Mean scores, shares of right segments and calibration errors, by class and for things and stuff; in percent."""
     table = Table('class', *('segments', 'score', 'right', 'pure', 'ECE (right)', 'ECE (pure)'))
     by_label = sorted(categories, key=lambda category: category['label'])
-    rows = [(one['name'], [one['label']]) for one in by_label]
-    rows += [(name, [c['label'] for c in by_label if c['isthing'] == of]) for name, of in (('Things', 1), ('Stuff', 0))]
+    rows = [(category['name'], [category['label']]) for category in by_label]
+    rows += [(name, [c['label'] for c in by_label if c['isthing'] == k]) for name, k in (('Things', 1), ('Stuff', 0))]
     for name, labels in rows:
-        own = [place for place, label in enumerate(rated.label) if label in labels]
-        if own:
-            score, right, pure = (getattr(rated, key)[own] for key in ('score', 'matched', 'purity'))
+        places = [place for place, label in enumerate(rated.label) if label in labels]
+        if places:
+            score, right, pure = (getattr(rated, key)[places] for key in ('score', 'matched', 'purity'))
             errors = [reliability(score, values, bins).error for values in (right, pure)]
             cells = (score.mean(), right.mean(), pure.mean(), *errors)
-            table.add_row(name, str(len(own)), *(f'{100 * value:.1f}' for value in cells))
+            table.add_row(name, str(len(places)), *(f'{100 * value:.1f}' for value in cells))
     return render(table)
 
 
 def bin_table(rated: Rated, labels: set[int], bins: int, title: str) -> str:
-    """Reliability of the segments of some classes, by bins of their scores; in per cent."""
-    own = [label in labels for label in rated.label.tolist()]
-    found = reliability(rated.score[own], rated.matched[own], bins)
+    """Reliability of the segments of some classes, by bins of their scores; in percent."""
+    chosen = [label in labels for label in rated.label.tolist()]
+    found = reliability(rated.score[chosen], rated.matched[chosen], bins)
     table = Table('score', 'segments', 'mean score', 'right', title=title)
     for place in found.count.nonzero()[0].tolist():
         span = f'{100 * place / bins:.0f} to {100 * (place + 1) / bins:.0f}'

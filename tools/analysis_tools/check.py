@@ -1,11 +1,11 @@
-"""Check all files of a dataset, and print what is in them.
+"""Check all files of a dataset and print statistics.
 
 python tools/analysis_tools/check.py JSON [--panoptic-dir DIR] [--images DIR] [--workers N] [--out report.json]
 python tools/analysis_tools/check.py CONFIG [--workers N] [--out report.json]
 
-JSON is a panoptic or an instances annotation file. Of a CONFIG, all its datasets are checked, and training and
-validation compared: classes of the one that the other lacks, images that are in both or look the same. Every fault is
-listed, up to 20 of a kind, and ends the tool with status 1; what is worth knowing and no fault is a warning.
+JSON is a panoptic or an instances annotation file. With a CONFIG, all its datasets are checked, and training and
+validation data are compared: classes that one of them lacks, images that are in both or look the same. Up to 20 faults
+of each kind are listed; with any fault, the exit status is 1. Notable facts that are no faults are warnings.
 """
 
 import argparse
@@ -28,9 +28,9 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description='Faults and statistics of a dataset')
     parser.add_argument('target', metavar='JSON|CONFIG', help='annotation file (.json), or a config')
     parser.add_argument('--panoptic-dir', metavar='DIR', help='PNGs of a panoptic JSON (default: named as the JSON)')
-    parser.add_argument('--images', metavar='DIR', help='images of a JSON (default: they are not looked at)')
+    parser.add_argument('--images', metavar='DIR', help='folder of its images (default: do not check images)')
     parser.add_argument('--workers', type=int, default=1, metavar='N', help='processes that decode (default: 1)')
-    parser.add_argument('--out', metavar='FILE.json', help='write all of it, with every fault')
+    parser.add_argument('--out', metavar='FILE.json', help='write the statistics, warnings and all faults')
     parser.add_argument('--cfg-options', nargs='+', action=cli.Options, help='config values to override, key=value')
     cli.add_image_arguments(parser)
     return parser.parse_args()
@@ -53,7 +53,7 @@ def main() -> None:
         faults[split] = dict(found[split].faults)
         if refusal is not None and not any(refusal in lines for lines in faults[split].values()):
             faults[split]['dataset'] = [refusal]
-    statistics = {split: statistics_of(one) for split, one in found.items()}
+    statistics = {split: statistics_of(inspection) for split, inspection in found.items()}
     warnings = warnings_of(found, statistics)
     print(tables(statistics))
     for warning in warnings:

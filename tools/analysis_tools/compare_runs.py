@@ -1,8 +1,8 @@
-"""What two runs differ in: their configs and their scores.
+"""Compare the configs and scores of two runs.
 
 python tools/analysis_tools/compare_runs.py WORK_DIR WORK_DIR
 
-The configs are those that the runs wrote into their work dirs; they are Python code and run when they are read.
+The configs are those that the runs wrote into their work dirs. They are Python code, which is executed.
 """
 
 import argparse
@@ -13,13 +13,13 @@ from rich.table import Table
 from mmpanoptic.analysis.logs import differences, flatten, read_config, read_scores
 from mmpanoptic.engine import cli
 
-NOT_TOLD = ('work_dir', 'load_from', 'resume', 'launcher')  # they say where, not what
+NOT_TOLD = ('work_dir', 'load_from', 'resume', 'launcher')  # paths and launch options, which do not change results
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description='Differences of the configs and the scores of two runs')
-    parser.add_argument('one', metavar='WORK_DIR', help='work dir of a training or a test')
-    parser.add_argument('other', metavar='WORK_DIR', help='another one')
+    parser = argparse.ArgumentParser(description='Differences between the configs and the scores of two runs')
+    parser.add_argument('one', metavar='WORK_DIR', help='work dir of a run, a training or a test')
+    parser.add_argument('other', metavar='WORK_DIR', help='work dir of the other run')
     return parser.parse_args()
 
 

@@ -1,11 +1,11 @@
-"""Draw what a model with pixel embeddings sees, as in figure 6 of the paper on CIAE.
+"""Draw the pixel embeddings of a model, as in figure 6 of the paper on CIAE.
 
 python tools/analysis_tools/embedding_pictures.py CONFIG CHECKPOINT [IMAGE ...] --out DIR [--images 10]
 
-One picture an image: the instances of the panoptic map with their boxes and the points that their queries were read at;
-the embeddings of all pixels, their first three principal components in the image as red, green and blue; the panoptic
-map; and the ground truth. Without IMAGE, which may be a folder, these are the first images that the config tests on;
-with it there is no ground truth.
+Each picture shows the instances of the panoptic map with their boxes and the points at which their queries were read;
+the embeddings of all pixels, with their first three principal components as red, green and blue; the panoptic map; and
+the ground truth. IMAGE may be a folder; without it, the first images of the config's test set are drawn. With IMAGE
+there is no ground truth.
 """
 
 import argparse
@@ -37,8 +37,8 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('config', help='config file')
     parser.add_argument('checkpoint', help='checkpoint file')
     parser.add_argument('inputs', nargs='*', metavar='IMAGE', help="images or folders (default: the config's test set)")
-    parser.add_argument('--out', required=True, metavar='DIR', help='folder to make, or to make again: <image>.png')
-    parser.add_argument('--images', type=int, default=10, help='how many of the test set (default: 10)')
+    parser.add_argument('--out', required=True, metavar='DIR', help='folder for <image>.png; earlier ones are replaced')
+    parser.add_argument('--images', type=int, default=10, help='number of images of the test set (default: 10)')
     parser.add_argument('--device', help='such as cpu or cuda:1 (default: the GPU if there is one, else cpu)')
     parser.add_argument('--cfg-options', nargs='+', action=cli.Options, help='config values to override, key=value')
     cli.add_checkpoint_arguments(parser)
@@ -47,7 +47,7 @@ def parse_args() -> argparse.Namespace:
 
 
 def ground_truths(config: Config, number: int) -> dict[str, PixelData]:
-    """Panoptic maps, at the original size, of the first images that a config tests on, by the images' paths."""
+    """Panoptic maps at the original size of the first images of a config's test set, by path."""
     only_annotations = dict(pipeline=[dict(type='LoadPanopticAnnotations')], filter_cfg=None)
     dataset = build_dataset(config, 'test_dataloader', **only_annotations)
     found = {}
@@ -61,7 +61,7 @@ def ground_truths(config: Config, number: int) -> dict[str, PixelData]:
 def panels(
     visualizer: PanopticVisualizer, result: PanopticResult, evidence: Evidence, truth: PixelData | None
 ) -> Iterator[tuple[str, np.ndarray]]:
-    """Titles and pictures of one size, uint8 RGB."""
+    """Titles and pictures of equal size, uint8 RGB."""
     canvas, factor = draw.upscale(result.image, visualizer.min_side)
     colors = visualizer.colors_of([segment.label for segment in result.segments])
     things = [i for i, segment in enumerate(result.segments) if segment.isthing]

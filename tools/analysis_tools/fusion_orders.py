@@ -1,11 +1,17 @@
-"""Merge the same instances in five orders, to see what the order is worth.
+"""Fuse the same instances in up to five orders and compare their PQ.
 
 python tools/analysis_tools/fusion_orders.py CONFIG CHECKPOINT [--seed 0] [--classes tie ball box] [--out FILE.json]
 
-The orders: by detection score; random; by class, in the order that contradicts the fewest overlapping pairs of the
-training set (few, of more than 15 classes; classes that never overlap there: by score); by the learned ranking, where
-the fusion head has one; and true, from the ground truth's overlapping masks and its panoptic map. Every image goes
-through the network once. The datasets of the config need inst_ann_file.
+The orders are:
+
+- detection score;
+- random;
+- fixed by class: the order of classes that the fewest overlapping pairs of the training set contradict (above 15
+  classes, a local optimum); by score for classes that never overlap there;
+- learned ranking, if the fusion head has one;
+- true order, from the overlapping masks and the panoptic map of the ground truth.
+
+Every image goes through the network once. The datasets of the config need inst_ann_file.
 """
 
 import argparse
@@ -46,15 +52,19 @@ from mmpanoptic.utils import UserError, require_file, require_folder, write_whol
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description='What the order of instances is worth')
+    parser = argparse.ArgumentParser(description='PQ of different orders of instances')
     parser.add_argument('config', help='config file')
     parser.add_argument('checkpoint', help='checkpoint file')
-    parser.add_argument('--seed', type=int, default=0, help='of the random order (default: 0)')
-    parser.add_argument('--classes', nargs='+', metavar='NAME', help='things to list (default: five that gain most)')
-    parser.add_argument('--images', type=int, help='only the first validation images')
-    parser.add_argument('--train-images', type=int, default=1000, help='for the order of classes (default: 1000)')
+    parser.add_argument('--seed', type=int, default=0, help='seed of the random order (default: 0)')
+    parser.add_argument(
+        '--classes', nargs='+', metavar='NAME', help='things to list (default: five with the largest gains)'
+    )
+    parser.add_argument('--images', type=int, help='number of images of the test set (default: all)')
+    parser.add_argument(
+        '--train-images', type=int, default=1000, help='images for the order of classes (default: 1000)'
+    )
     parser.add_argument('--out', metavar='FILE.json', help='write the scores of each order, as a test logs them')
-    parser.add_argument('--label', default='', metavar='TEXT', help='what the names of the orders in it begin with')
+    parser.add_argument('--label', default='', metavar='TEXT', help='prefix of the names of orders in --out')
     parser.add_argument('--device', help='such as cpu or cuda:1 (default: the GPU if there is one, else cpu)')
     parser.add_argument('--cfg-options', nargs='+', action=cli.Options, help='config values to override, key=value')
     cli.add_checkpoint_arguments(parser)
@@ -63,10 +73,10 @@ def parse_args() -> argparse.Namespace:
 
 
 def require_instances(config: Config, loader: str) -> None:
-    """Refuse a dataloader, given by its name, whose dataset has no true order.
+    """Refuse a dataset, given by the name of its dataloader, without a true order of instances.
 
     Raises:
-        UserError: If the config has none, or it has no instances JSON, nor one inside of a wrapper.
+        UserError: If the config has no such dataset, or the dataset has no instances JSON.
     """
     for inner in inner_datasets(dataset_config(config, loader)):
         if not inner.get('inst_ann_file'):
@@ -84,7 +94,7 @@ def annotations_of(config: Config, loader: str, number: int | None) -> tuple[Bas
 
 
 def order_of_classes(config: Config, number: int) -> tuple[list[int], Tensor]:
-    """The fixed order of classes that fits the training set best, and the pairs it was made from."""
+    """The fixed order of classes that fits the training set best, and the counts of pairs behind it."""
     dataset, annotations = annotations_of(config, 'train_dataloader', number)
     num_things = len(dataset.metainfo['thing_classes'])
     wins = torch.zeros((num_things, num_things), dtype=torch.int64)
@@ -95,7 +105,7 @@ def order_of_classes(config: Config, number: int) -> tuple[list[int], Tensor]:
 
 
 def contradictions(class_order: list[int], wins: Tensor, names: Sequence[str]) -> str:
-    """What an order of classes gets wrong on the training set, for people."""
+    """Text on the pairs of the training set that an order of classes contradicts."""
     ordered = wins[class_order][:, class_order]
     wrong = [
         (int(ordered[back, front]), f'{names[class_order[back]]} in front of {names[class_order[front]]}')
@@ -110,7 +120,7 @@ def contradictions(class_order: list[int], wins: Tensor, names: Sequence[str]) -
 
 @torch.no_grad()
 def evidence_of(model: nn.Module, sample: dict) -> Evidence:
-    """What the fusion head gets for one image."""
+    """Evidence of one image, the input of the fusion head."""
     data = model.data_preprocessor(pseudo_collate([sample]), False)
     (evidence,) = model.evidence(data['inputs'], data['data_samples'])
     return evidence
@@ -124,7 +134,7 @@ def orders_of(
     annotation: dict,
     generator: torch.Generator,
 ) -> dict[str, list[int]]:
-    """Indices of the instances by order."""
+    """Indices of the instances from front to back, by the name of the order."""
     instances = evidence.instances
     scores, labels = instances.scores.cpu(), instances.labels.cpu()
     masks = instances.masks.bool().cpu()
@@ -143,7 +153,7 @@ def orders_of(
 
 
 def score_orders(config: Config, model: nn.Module, args: argparse.Namespace) -> tuple[dict[str, Any], list[dict]]:
-    """PQ sums by order, and the categories."""
+    """Sums for PQ by order, and the categories."""
     head = model.panoptic_fusion_head
     for loader in ('train_dataloader', 'test_dataloader'):
         require_instances(config, loader)
@@ -170,15 +180,15 @@ def score_orders(config: Config, model: nn.Module, args: argparse.Namespace) -> 
                 annotation['img_path'],
             )
             matches.setdefault(name, []).append(matched)
-    stats = {name: accumulate(of_order, head.num_classes) for name, of_order in matches.items()}
+    stats = {name: accumulate(matched, head.num_classes) for name, matched in matches.items()}
     return stats, annotated.metainfo['categories']
 
 
 def table_of(stats: dict[str, Any], categories: list[dict], classes: list[str] | None) -> Table:
-    """PQ by order, of all classes, things, stuff and single classes.
+    """Table of PQ by order, for all classes, things, stuff and single classes.
 
     Raises:
-        UserError: If a class is no thing of the dataset.
+        UserError: If one of ``classes`` is no thing class of the dataset.
     """
     ids = {category['name']: category['id'] for category in categories if category['isthing']}
     by_class = {name: per_class(stat, categories) for name, stat in stats.items()}
@@ -192,7 +202,7 @@ def table_of(stats: dict[str, Any], categories: list[dict], classes: list[str] |
         table.add_column(header, justify='right')
     for name, stat in stats.items():
         values = [average(stat, categories, isthing)['pq'] for isthing in (None, True, False)]
-        values += [by_class[name][ids[one]]['pq'] for one in classes]
+        values += [by_class[name][ids[class_name]]['pq'] for class_name in classes]
         table.add_row(name, *(f'{100 * value:.2f}' for value in values))
     return table
 
@@ -210,7 +220,7 @@ def main() -> None:
     head = getattr(model, 'panoptic_fusion_head', None)
     if head is None:
         raise UserError(
-            f'{args.config}: {type(model).__name__} has no panoptic_fusion_head that could merge in an order: take a '
+            f'{args.config}: {type(model).__name__} has no panoptic_fusion_head that could merge in an order: use a '
             'panoptic model, such as those of configs/oanet'
         )
     if not isinstance(head, HeuristicFusion):

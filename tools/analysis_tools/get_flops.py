@@ -2,8 +2,8 @@
 
 python tools/analysis_tools/get_flops.py CONFIG [--shape 800 1333]
 
-One random image is predicted with random weights; thresholds and NMS are switched off, so that there are as many
-proposals and detections as the config allows, whatever the weights.
+The model has random weights and predicts one random image. Score thresholds and NMS are switched off, so that there are
+always as many proposals and detections as the config allows.
 """
 
 import argparse
@@ -26,13 +26,13 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Multiply-adds and parameters of a model's parts")
     parser.add_argument('config', help='config file')
     parser.add_argument('--shape', nargs=2, type=int, default=(800, 1333), metavar=('H', 'W'), help='size of the image')
-    parser.add_argument('--device', default='cpu', help='where to run (default: cpu)')
+    parser.add_argument('--device', default='cpu', help='device to run on (default: cpu)')
     parser.add_argument('--cfg-options', nargs='+', action=cli.Options, help='config values to override, key=value')
     return parser.parse_args()
 
 
 def keep_all(config: dict) -> None:
-    """Switch off the score thresholds and the suppression in a model's config, in place; limits of numbers stay."""
+    """Switch off score thresholds and NMS in a model's config, in place; maximum numbers stay."""
     for key, value in config.items():
         if isinstance(value, dict):
             keep_all(value)
@@ -41,7 +41,7 @@ def keep_all(config: dict) -> None:
 
 
 def rows(model: torch.nn.Module, run: Callable) -> Iterator[tuple[str, int, int]]:
-    """Name, multiply-adds and parameters of the parts of a model that have any."""
+    """Names, multiply-adds and parameters of the parts of a model, without parts that have neither."""
     split = tuple(name for name, child in model.named_children() if isinstance(child, BaseRoIHead))
     counts = sum_by_part(count_multiply_adds(model, run), split)
     parameters = sum_by_part({name: p.numel() for name, p in model.named_parameters()}, split)

@@ -1,11 +1,11 @@
-"""What PQ would be with the ground truth's order, semantics, boxes, masks or classes, alone and on top of each other.
+"""Compute PQ with the ground truth's order, semantics, boxes, masks or classes, one by one and cumulatively.
 
 python tools/analysis_tools/oracles.py CONFIG RESULTS.pkl [--oracles semantics order masks] [--checkpoint FILE]
     [--images N] [--out scores.json] [--cfg-options k=v ...]
 
 RESULTS.pkl is written by tools/test.py --out RESULTS.pkl --evidence. Parts of its evidence are replaced by the ground
-truth's, and the fusion head of the config fuses it again. No model runs. --oracles names what is replaced, in the order
-in which it is stacked (--help lists them); by default it is all that the fusion head can take.
+truth, and the fusion head of the config fuses it again. No model runs. --oracles names the replaced parts (--help lists
+them) in the order in which they are combined; the default is all that the fusion head supports.
 """
 
 import argparse
@@ -24,13 +24,13 @@ from mmpanoptic.utils import UserError, require_folder, sole_writer, write_whole
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description='PQ with parts of the ground truth in what was fused')
+    parser = argparse.ArgumentParser(description='PQ with parts of the evidence replaced by ground truth')
     parser.add_argument('config', help='config that the results were made with')
-    parser.add_argument('results', metavar='RESULTS.pkl', help='what tools/test.py --out --evidence wrote')
+    parser.add_argument('results', metavar='RESULTS.pkl', help='file that tools/test.py --out --evidence wrote')
     what = '; '.join(f'{name}: {text}' for name, text in ORACLES.items())
-    parser.add_argument('--oracles', nargs='+', metavar='NAME', help=f'what to take from the ground truth. {what}')
-    parser.add_argument('--checkpoint', help='weights of a fusion that has some')
-    parser.add_argument('--images', type=int, metavar='N', help='only the first images')
+    parser.add_argument('--oracles', nargs='+', metavar='NAME', help=f'parts to take from the ground truth. {what}')
+    parser.add_argument('--checkpoint', help='weights of the fusion head, if it has any')
+    parser.add_argument('--images', type=int, metavar='N', help='use only the first N images')
     parser.add_argument('--out', metavar='FILE.json', help='write all scores')
     parser.add_argument('--cfg-options', nargs='+', action=cli.Options, help='config values to override, key=value')
     cli.add_image_arguments(parser)

@@ -1,10 +1,10 @@
-"""Score panoptic predictions in files as the official tool does, and account for every point that is lost.
+"""Score panoptic predictions in files as the official tool does, and list the causes of all lost points.
 
 python tools/analysis_tools/pq.py GT_JSON GT_DIR PRED_JSON [PRED_DIR] [--classwise] [--bootstrap 1000]
     [--against JSON DIR] [--instances JSON] [--workers N] [--out scores.json]
 
-Everything is in COCO's panoptic format, whatever it comes from; Cityscapes' panoptic files are in it as well. A folder
-of PNGs may be a zip, and the predictions' JSON one that holds JSON and PNGs, as COCO's server takes it.
+All files are in COCO's panoptic format, which Cityscapes' panoptic files have too. A folder of PNGs may be a zip.
+PRED_JSON may be a zip that holds the JSON and the PNGs, as for COCO's server.
 """
 
 import argparse
@@ -21,23 +21,25 @@ from mmpanoptic.utils.memory import keep_freed_memory
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description='Panoptic quality of files, and where it is lost')
+    parser = argparse.ArgumentParser(description='Panoptic quality of files, and causes of lost points')
     cli.add_file_arguments(parser)
     parser.add_argument('--classwise', action='store_true', help='list every class')
-    parser.add_argument('--bootstrap', type=int, metavar='N', help='intervals from N draws of images, such as 1000')
-    parser.add_argument('--confidence', type=float, default=0.95, help='of the intervals (default: 0.95)')
-    parser.add_argument('--seed', type=int, default=0, help='of the draws (default: 0)')
-    parser.add_argument('--out', metavar='FILE.json', help='write all of it')
-    parser.add_argument('--segments', action='store_true', help='list every segment in --out: its cause and points')
+    parser.add_argument(
+        '--bootstrap', type=int, metavar='N', help='confidence intervals from N draws of images, such as 1000'
+    )
+    parser.add_argument('--confidence', type=float, default=0.95, help='confidence of the intervals (default: 0.95)')
+    parser.add_argument('--seed', type=int, default=0, help='seed of the draws (default: 0)')
+    parser.add_argument('--out', metavar='FILE.json', help='write all scores')
+    parser.add_argument('--segments', action='store_true', help='list every segment with its cause and points in --out')
     cli.add_image_arguments(parser)
     return parser.parse_args()
 
 
 def bootstrap_of(args: argparse.Namespace) -> Bootstrap | None:
-    """How to make intervals, if they are asked for.
+    """Settings of the intervals; None without ``--bootstrap``.
 
     Raises:
-        UserError: If there would be too few draws for one, the confidence is no share, or the seed is negative.
+        UserError: If there are too few draws, the confidence is not between 0 and 1, or the seed is negative.
     """
     if args.bootstrap is None:
         return None

@@ -3,8 +3,8 @@
 python tools/analysis_tools/precision_losses.py CONFIG [CONFIG ...] --out FILE.json [--dtypes float32 bfloat16]
     [--iters 300] [--last 50]
 
-Each training has the same seed, and no validation. The figures are means over the last iterations, NaN if a loss of any
-iteration was not finite. The file is written after each training; what it has already is not trained again.
+All trainings have the same seed and no validation. The table shows means over the last iterations, NaN if the loss of
+any iteration was not finite. The file is written after each training; trainings that are in it are not repeated.
 """
 
 import argparse
@@ -30,20 +30,20 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--out', required=True, metavar='FILE', help='JSON file for all losses')
     parser.add_argument('--dtypes', nargs='+', choices=['float32', *DTYPES], default=['float32', 'bfloat16'])
     parser.add_argument('--iters', type=int, default=300, help='iterations of each training (default: 300)')
-    parser.add_argument('--last', type=int, default=50, help='iterations that means are taken over (default: 50)')
+    parser.add_argument('--last', type=int, default=50, help='number of last iterations to average (default: 50)')
     parser.add_argument('--cfg-options', nargs='+', action=cli.Options, help='config values to override, key=value')
     cli.add_image_arguments(parser)
     return parser.parse_args()
 
 
 def report(curves: dict[str, dict[str, dict[str, list[float]]]], last: int) -> Table:
-    """A row for each config and type: the mean loss, and by how much it differs from that of the first type."""
+    """A row for each config and type: the mean loss and its difference from that of the first type."""
     table = Table('config', 'precision', 'iterations')
     for header in (f'loss, mean of {last}', 'difference'):
         table.add_column(header, justify='right')
-    for name, of_config in curves.items():
+    for name, by_dtype in curves.items():
         reference = None
-        for dtype, losses in of_config.items():
+        for dtype, losses in by_dtype.items():
             mean = last_mean(losses['loss'], last)
             reference = mean if reference is None else reference
             difference = f'{100 * (mean / reference - 1):+.1f} %'
@@ -61,11 +61,11 @@ def main() -> None:
         require_file(args.out, 'out')
         curves = json.loads(Path(args.out).read_text())
     for path in args.configs:
-        of_config = curves.setdefault(Path(path).stem, {})
+        by_dtype = curves.setdefault(Path(path).stem, {})
         for dtype in args.dtypes:
-            if dtype not in of_config:
+            if dtype not in by_dtype:
                 with tempfile.TemporaryDirectory() as work_dir:
-                    of_config[dtype] = loss_curve(load_config(path, args.cfg_options, work_dir), dtype, args.iters)
+                    by_dtype[dtype] = loss_curve(load_config(path, args.cfg_options, work_dir), dtype, args.iters)
                 with whole_file(args.out) as file:
                     file.write(json.dumps(curves).encode())
     Console().print(report(curves, args.last))

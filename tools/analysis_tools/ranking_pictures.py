@@ -1,9 +1,10 @@
-"""Draw detection scores and learned ranking scores, and what each order gives, as in figures 6 to 8 of OANet's paper.
+"""Draw detection scores, ranking scores and the panoptic maps of both orders, as in figures 6 to 8 of OANet.
 
 python tools/analysis_tools/ranking_pictures.py CONFIG CHECKPOINT IMAGE [IMAGE ...] --out DIR
 
-One picture an image, in two rows: the instances above the confidence threshold with their detection scores, and the
-panoptic map that pasting them in that order gives; the same with their ranking scores. The first one lies on top.
+Each picture has two rows. The first row shows the instances above the confidence threshold with their detection scores,
+and the panoptic map in which they are pasted in this order; the second row shows the same for ranking scores. The
+instance with the highest score is on top.
 """
 
 import argparse
@@ -34,7 +35,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('config', help='config file')
     parser.add_argument('checkpoint', help='checkpoint file')
     parser.add_argument('inputs', nargs='+', metavar='IMAGE', help='images or folders')
-    parser.add_argument('--out', required=True, metavar='DIR', help='folder to make, or to make again: <image>.png')
+    parser.add_argument('--out', required=True, metavar='DIR', help='folder for <image>.png; earlier ones are replaced')
     parser.add_argument('--device', help='such as cpu or cuda:1 (default: the GPU if there is one, else cpu)')
     parser.add_argument('--cfg-options', nargs='+', action=cli.Options, help='config values to override, key=value')
     cli.add_checkpoint_arguments(parser)
@@ -43,7 +44,7 @@ def parse_args() -> argparse.Namespace:
 
 
 def orders(head: RankingFusion, evidence: Evidence) -> Iterator[tuple[str, list[int], Tensor]]:
-    """Names of the two orders, the instances from front to back, and the scores (N,) that they are sorted by."""
+    """For both orders: name, instances from front to back, and the scores of shape (N,) that they are sorted by."""
     scores = evidence.instances.scores.cpu()
     yield 'detection score', order_instances(scores, head.score_thr), scores
     yield 'ranking score', head.order(evidence), head.ranking_scores(evidence).cpu()
@@ -52,7 +53,7 @@ def orders(head: RankingFusion, evidence: Evidence) -> Iterator[tuple[str, list[
 def panels(
     visualizer: PanopticVisualizer, image: np.ndarray, head: RankingFusion, evidence: Evidence
 ) -> Iterator[tuple[str, np.ndarray]]:
-    """Titles and pictures of one size, uint8 RGB; for each order the instances, then the panoptic map."""
+    """Titles and pictures of equal size, uint8 RGB: for each order the instances, then the panoptic map."""
     canvas, factor = draw.upscale(image, visualizer.min_side)
     for name, order, scores in orders(head, evidence):
         chosen = torch.tensor(order, dtype=torch.long)

@@ -1,11 +1,11 @@
-"""Make a page that shows where panoptic quality is lost: the account, classes, images with the segment under the mouse.
+"""Make a page that shows where panoptic quality is lost: causes, classes, and images with their segments.
 
 python tools/analysis_tools/report.py GT_JSON GT_DIR PRED_JSON [PRED_DIR] --images DIR [-o report.html]
     [--against JSON DIR] [--instances JSON] [--pictures 60] [--bootstrap 1000] [--workers N]
 
-Everything is in COCO's panoptic format, whatever it comes from. The page is one file and fetches nothing. It lists all
-images, and has pictures of a chosen few: the worst, the best, the most typical, those that lose most points and, of two
-sets of predictions, those that differ most. Its plots are plotly's: pip install plotly.
+All files are in COCO's panoptic format. The page is a single file that loads no other files. It lists all images and
+shows pictures of a selection: the worst, the best, the most typical, those that lose most points and, with two sets of
+predictions, those that differ most. Plots need plotly: pip install plotly.
 """
 
 import argparse
@@ -25,10 +25,8 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description='A page that shows where panoptic quality is lost')
     cli.add_file_arguments(parser)
     parser.add_argument('--images', required=True, metavar='DIR', help='folder of the images')
-    parser.add_argument(
-        '--names', nargs='+', metavar='NAME', help='what to call the predictions (default: their files)'
-    )
-    parser.add_argument('--pictures', type=int, default=60, metavar='N', help='images to show (default: 60)')
+    parser.add_argument('--names', nargs='+', metavar='NAME', help='names of the predictions (default: their files)')
+    parser.add_argument('--pictures', type=int, default=60, metavar='N', help='number of images to show (default: 60)')
     parser.add_argument('--bootstrap', type=int, default=1000, metavar='N', help='draws for intervals (default: 1000)')
     parser.add_argument(
         '-o', '--out', default='report.html', metavar='FILE', help='page to write (default: report.html)'
@@ -38,10 +36,10 @@ def parse_args() -> argparse.Namespace:
 
 
 def names_of(args: argparse.Namespace, number: int) -> list[str]:
-    """What to call the predictions.
+    """Names of the sets of predictions.
 
     Raises:
-        UserError: If others than there are are named.
+        UserError: If the number of ``--names`` is not the number of sets.
     """
     names = args.names or [args.pred_json, *(args.against or ())[:1]]
     if len(names) != number:
@@ -72,7 +70,9 @@ def main() -> None:
         write_whole(args.out, page)
     print(f'PQ {100 * result["scores"]["All"]["pq"]:.2f}, {len(page) / 2**20:.1f} MB: {args.out}')
     if len(page) > MAX_BYTES:
-        print(f'note: that is much for a browser: --pictures {max(1, args.pictures * MAX_BYTES // len(page))} is less')
+        print(
+            f'note: the page is large for browsers: --pictures {max(1, args.pictures * MAX_BYTES // len(page))} is less'
+        )
 
 
 if __name__ == '__main__':

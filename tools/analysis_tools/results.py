@@ -1,11 +1,11 @@
-"""Go on with what tools/test.py --out has written: score it by other metrics, draw it, convert it, fuse it again.
+"""Score, draw, convert or fuse again the predictions that tools/test.py --out wrote.
 
 python tools/analysis_tools/results.py CONFIG RESULTS.pkl [--eval PQ bbox segm mIoU [--classwise]] [--show-dir DIR]
     [--coco PREFIX] [--fuse [--checkpoint FILE]] [--cfg-options k=v ...]
 
 --coco writes PREFIX.panoptic.json and the PNGs in PREFIX.panoptic/, COCO's format of results. --fuse needs results of
-tools/test.py --out FILE --evidence, and takes the fusion head of the config, for instance with
---cfg-options model.panoptic_fusion_head.score_thr=0.3. No model runs, and nothing in the file can.
+tools/test.py --out FILE --evidence and uses the fusion head of the config, for instance with
+--cfg-options model.panoptic_fusion_head.score_thr=0.3. No model runs, and no code in the file is executed.
 """
 
 import argparse
@@ -33,15 +33,17 @@ MAKER = 'tools/analysis_tools/results.py'
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description='Score, draw, convert or fuse again what tools/test.py --out wrote')
+    parser = argparse.ArgumentParser(
+        description='Score, draw, convert or fuse again predictions of tools/test.py --out'
+    )
     parser.add_argument('config', help='config that the results were made with')
-    parser.add_argument('results', metavar='RESULTS.pkl', help='what tools/test.py --out wrote')
+    parser.add_argument('results', metavar='RESULTS.pkl', help='file that tools/test.py --out wrote')
     parser.add_argument('--eval', nargs='+', metavar='METRIC', help=', '.join(METRICS))
     parser.add_argument('--classwise', action='store_true', help='list every class: PQ, AP, IoU')
-    parser.add_argument('--show-dir', metavar='DIR', help='folder to make, or to make again, of pictures')
+    parser.add_argument('--show-dir', metavar='DIR', help='folder for pictures; earlier ones are replaced')
     parser.add_argument('--coco', metavar='PREFIX', help="write COCO's panoptic format: PREFIX.panoptic.json and PNGs")
-    parser.add_argument('--fuse', action='store_true', help='make the panoptic maps anew, by the fusion of the config')
-    parser.add_argument('--checkpoint', help='weights of a fusion that has some, for --fuse')
+    parser.add_argument('--fuse', action='store_true', help='make new panoptic maps with the fusion head of the config')
+    parser.add_argument('--checkpoint', help='weights of the fusion head for --fuse, if it has any')
     parser.add_argument('--cfg-options', nargs='+', action=cli.Options, help='config values to override, key=value')
     cli.add_image_arguments(parser)
     return parser.parse_args()

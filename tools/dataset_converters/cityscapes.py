@@ -1,9 +1,9 @@
-"""Make Cityscapes' panoptic annotations, with cityscapesscripts, and its instances, in COCO's formats.
+"""Make panoptic and instance annotations of Cityscapes in COCO's formats, with cityscapesscripts.
 
-ROOT holds leftImg8bit/ and gtFine/ as they are distributed. Every image is converted by cityscapesscripts' own
-createPanopticImgs, in several processes; label and instance PNGs that are missing are made from the polygons first.
-The result is gtFine/cityscapes_panoptic_SPLIT.json and gtFine/cityscapes_panoptic_SPLIT/, with label ids (7 to 33), and
-gtFine/cityscapes_instances_SPLIT.json, with the 8 things of the benchmark and groups of them as crowds.
+ROOT holds leftImg8bit/ and gtFine/ as they are distributed. cityscapesscripts' createPanopticImgs converts every image,
+in several processes. Missing label and instance PNGs are made from the polygons first. The results are
+gtFine/cityscapes_panoptic_SPLIT.json and gtFine/cityscapes_panoptic_SPLIT/, with label ids (7 to 33), and
+gtFine/cityscapes_instances_SPLIT.json, with the 8 thing classes of the benchmark and groups of things as crowds.
 """
 
 import argparse
@@ -44,8 +44,8 @@ def find_images(root: Path, split: str) -> list[str]:
     """The images of a split as ``city/image id``, in the order of their names.
 
     Raises:
-        DatasetError: If a folder is missing, if there is no image, or if an image has no annotation or an annotation
-            no image.
+        DatasetError: If a folder is missing, there are no images, an image has no annotation, or an annotation has no
+            image.
     """
     stems: dict[str, set[str]] = {}
     for folder, suffixes in (('leftImg8bit', (IMAGES,)), ('gtFine', (POLYGONS, INSTANCES))):
@@ -69,7 +69,7 @@ def find_images(root: Path, split: str) -> list[str]:
 
 
 def call_script(file: Path, function: Callable[..., Any], *args: Any) -> None:
-    """Call a function of cityscapesscripts without its prints; what goes wrong is an error that names ``file``."""
+    """Call a function of cityscapesscripts without its output. Its failures become errors that name ``file``."""
     printed = io.StringIO()
     try:
         with contextlib.redirect_stdout(printed):
@@ -84,19 +84,19 @@ def call_script(file: Path, function: Callable[..., Any], *args: Any) -> None:
 
 
 def save_16_bit(instances: Image.Image | np.ndarray, path: str | Path) -> None:
-    """Save an instance map as Cityscapes has them."""
+    """Save an instance map as a 16-bit PNG, the format of Cityscapes."""
     Image.fromarray(np.array(instances).astype(np.uint16)).save(path)
 
 
 def draw_instances(polygons: str, png: str) -> None:
-    """json2instanceImg, which saves an image in a mode that Pillow 13 no longer writes as PNG."""
+    """Like json2instanceImg, which saves an image in a mode that Pillow 13 no longer writes as PNG."""
     annotation = Annotation()
     annotation.fromJsonFile(polygons)
     save_16_bit(createInstanceImage(annotation, 'ids'), png)
 
 
 def check_polygons(path: Path) -> None:
-    """Refuse polygons of an image that is too large, before cityscapesscripts makes room for it."""
+    """Refuse polygons of an image that is too large, before cityscapesscripts allocates memory for it."""
     try:
         content = json.loads(path.read_bytes())
         size = int(content['imgHeight']), int(content['imgWidth'])
@@ -106,7 +106,7 @@ def check_polygons(path: Path) -> None:
 
 
 def make_from_polygons(polygons: Path, png: Path, draw: Callable[[str, str], None]) -> None:
-    """Draw a label or instance PNG unless it is there or there are no polygons."""
+    """Draw a label or instance PNG, unless it exists or there are no polygons."""
     if png.exists() or not polygons.exists():
         return
     check_polygons(polygons)
@@ -117,7 +117,7 @@ def make_from_polygons(polygons: Path, png: Path, draw: Callable[[str, str], Non
 
 
 def read_instance_ids(image: Path, instance_map: Path) -> np.ndarray:
-    """An instance map of shape (H, W), which must be of its image's size."""
+    """Read an instance map of shape (H, W), which must have the size of its image."""
     ids = load_label_map(instance_map, image_size(image), 'its image')
     if ids.ndim != 2:
         raise DatasetError(f'{instance_map} is of shape {ids.shape}, no map of one channel: fetch it again')
@@ -125,7 +125,7 @@ def read_instance_ids(image: Path, instance_map: Path) -> np.ndarray:
 
 
 def convert(name: str, root: Path, split: str) -> PanopticItem:
-    """One image, ``city/image id``, by createPanopticImgs."""
+    """Convert one image, ``city/image id``, by createPanopticImgs."""
     image, ground_truth = root / 'leftImg8bit' / split / f'{name}{IMAGES}', root / 'gtFine' / split / name
     polygons, label_map, instance_map = (
         ground_truth.with_name(ground_truth.name + suffix) for suffix in (POLYGONS, LABELS, INSTANCES)
@@ -138,7 +138,7 @@ def convert(name: str, root: Path, split: str) -> PanopticItem:
         linked.parent.mkdir(parents=True)
         out.mkdir()
         ids = read_instance_ids(image, instance_map)
-        if ids.dtype == np.uint8:  # 8 bits overflow in the script under numpy 2
+        if ids.dtype == np.uint8:  # with numpy 2, 8-bit values overflow in the script
             save_16_bit(ids, linked)
         else:
             linked.symlink_to(instance_map.resolve())
@@ -150,7 +150,7 @@ def convert(name: str, root: Path, split: str) -> PanopticItem:
 
 
 def convert_instances(name: str, root: Path, split: str) -> InstanceItem:
-    """The instances of one image, ``city/image id``: an id below 1000 is a label without number, that of a group."""
+    """The instances of one image, ``city/image id``. Ids below 1000 are labels of groups, without a number."""
     image, ground_truth = root / 'leftImg8bit' / split / f'{name}{IMAGES}', root / 'gtFine' / split / name
     polygons, instance_map = (ground_truth.with_name(ground_truth.name + suffix) for suffix in (POLYGONS, INSTANCES))
     make_from_polygons(polygons, instance_map, draw_instances)
@@ -167,7 +167,7 @@ def convert_instances(name: str, root: Path, split: str) -> InstanceItem:
 
 
 def is_complete(out_json: Path, names: list[str]) -> bool:
-    """Whether an earlier run, of this or of the original script, left all that belongs to the images."""
+    """Whether an earlier run, of this or of the original script, left complete results for the images."""
     try:
         annotations = json.loads(out_json.read_text())['annotations']
         written = {annotation['file_name'] for annotation in annotations}

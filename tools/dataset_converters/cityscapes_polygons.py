@@ -1,7 +1,7 @@
-"""Make instances of Cityscapes whose masks overlap, from its polygons, in COCO's format.
+"""Make instances of Cityscapes with overlapping masks, from its polygons, in COCO's format.
 
-Annotators drew from back to front, and what lies behind was drawn as a whole where it could be guessed: the polygons
-overlap, the PNGs that are made from them do not. A ranking of instances is trained on the former.
+Annotators drew objects from back to front and completed hidden parts where they could guess them. So polygons overlap,
+while the PNGs made from them do not. A learned ranking of instances needs overlapping masks.
 The result is ROOT/gtFine/cityscapes_polygons_SPLIT.json; groups are crowds.
 """
 
@@ -33,7 +33,7 @@ def parse_args() -> argparse.Namespace:
 
 
 def things() -> dict[str, dict[str, Any]]:
-    """The benchmark's 8 things by name."""
+    """The 8 thing classes of the benchmark, by name."""
     kept = {name: label for name, label in name2label.items() if label.hasInstances and not label.ignoreInEval}
     return {
         name: {'id': label.id, 'name': name, 'supercategory': label.category, 'isthing': 1}
@@ -45,7 +45,7 @@ def convert(path: Path) -> InstanceItem:
     """The instances of one file, from back to front.
 
     Raises:
-        DatasetError: If it cannot be read.
+        DatasetError: If the file cannot be read.
     """
     try:
         content = json.loads(path.read_text())
@@ -60,10 +60,10 @@ def convert(path: Path) -> InstanceItem:
 
 
 def annotations_of(objects: list[dict[str, Any]], size: tuple[int, int]) -> list[dict[str, Any]]:
-    """COCO's annotations of a file's objects, for an image of that height and width."""
+    """Annotations in COCO's format of the objects in a file, for an image of this height and width."""
     categories, annotations = things(), []
-    for one in objects:
-        name, polygon, deleted = one['label'], one['polygon'], one.get('deleted')
+    for item in objects:
+        name, polygon, deleted = item['label'], item['polygon'], item.get('deleted')
         is_group = name not in name2label and name.endswith('group')
         category = categories.get(name.removesuffix('group') if is_group else name)
         if category is None or deleted or len(polygon) < 3:

@@ -1,7 +1,7 @@
 """Export COCO panoptic files, labels or predictions, to the formats of annotation tools.
 
-Predictions of predict.py are such files: exported, they are labels to correct. OUT gets the files and links to the
-images. What an earlier run made there is replaced once all is done; a folder that holds anything else is refused.
+Exported predictions of predict.py can be corrected as labels. OUT gets the files and links to the images. An earlier
+result in OUT is replaced when everything is done; a folder with other files is refused.
 """
 
 import argparse
@@ -14,7 +14,7 @@ from mmpanoptic.utils import UserError
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    formats = '\n'.join(f'  {name:18}{one.says}' for name, one in TARGETS.items())
+    formats = '\n'.join(f'  {name:18}{target.says}' for name, target in TARGETS.items())
     parser = argparse.ArgumentParser(
         description=__doc__.splitlines()[0],
         epilog=f'formats:\n{formats}',
@@ -23,13 +23,13 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     default = Options()
     parser.add_argument('format', metavar='FORMAT', choices=TARGETS, help='see below')
     parser.add_argument('json_file', metavar='JSON', type=Path, help='the panoptic JSON')
-    parser.add_argument('png_folder', metavar='PNGS', type=Path, help='folder of its PNGs')
+    parser.add_argument('png_folder', metavar='PNGS', type=Path, help='folder of the PNGs')
     parser.add_argument('images', metavar='IMAGES', type=Path, help='folder of the images')
-    parser.add_argument('out', metavar='OUT', type=Path, help='folder to make, or to make again')
+    parser.add_argument('out', metavar='OUT', type=Path, help='folder for the result; an earlier result is replaced')
     parser.add_argument('--polygons', action='store_true', help='cvat, label-studio: polygons instead of masks')
     parser.add_argument('--final', action='store_true', help='label-studio: annotations instead of predictions')
     parser.add_argument(
-        '--image-prefix', default=default.image_prefix, help='label-studio: what stands before names (%(default)s)'
+        '--image-prefix', default=default.image_prefix, help='label-studio: prefix of file names (default: %(default)s)'
     )
     parser.add_argument('--split', default=default.split, help='yolo-seg: name of the split (default: %(default)s)')
     parser.add_argument('--copy-images', action='store_true', help='copy images instead of linking them')
@@ -39,7 +39,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Export, and say what was written."""
+    """Export the files, and print numbers of images and segments."""
     args = parse_args(argv)
     if args.split not in ('train', 'val', 'test'):
         raise UserError(f'{args.split} is no split: name train, val or test', 'split')

@@ -1,9 +1,9 @@
 """Import labels of annotation tools and other datasets, for training.
 
 OUT gets train/ and val/ with links to the images, and annotations/ with panoptic_SPLIT.json, its PNGs, and
-instances_SPLIT.json, whose masks overlap as they were drawn. A config needs no more than data_root='OUT/'. What an
-earlier run made there is replaced once all is done; a folder that holds anything else is refused. The formats, and what
-becomes of overlaps and of what does not fit: docs/import.md.
+instances_SPLIT.json, whose masks overlap as they were drawn. A config needs only data_root='OUT/'. An earlier result in
+OUT is replaced when everything is done; a folder with other files is refused. docs/import.md explains the formats, and
+the treatment of overlaps and of labels that do not fit.
 """
 
 import argparse
@@ -28,16 +28,16 @@ from mmpanoptic.importers import (
 )
 from mmpanoptic.utils import UserError
 
-_SHOWN = 10  # lines of what was left out
+_SHOWN = 10  # number of left-out items to print
 
 
 def names(text: str) -> list[str]:
-    """Names between commas."""
+    """Split names at commas."""
     return [name.strip() for name in text.split(',') if name.strip()]
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    formats = '\n'.join(f'  {name:22}{one.says}' for name, one in READERS.items())
+    formats = '\n'.join(f'  {name:22}{reader.says}' for name, reader in READERS.items())
     parser = argparse.ArgumentParser(
         description=__doc__.splitlines()[0],
         epilog=f'formats:\n{formats}',
@@ -45,13 +45,13 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument('format', metavar='FORMAT', choices=READERS, help='see below')
     parser.add_argument('source', metavar='SOURCE', type=Path, help='the labels')
-    parser.add_argument('out', metavar='OUT', type=Path, help='folder to make, or to make again')
+    parser.add_argument('out', metavar='OUT', type=Path, help='folder for the dataset; an earlier result is replaced')
     parser.add_argument('--images', type=Path, metavar='DIR', help='folder of the images (default: beside the labels)')
-    parser.add_argument('--categories', type=Path, metavar='FILE', help='the classes: a name a line, or JSON')
-    parser.add_argument('--stuff', type=names, metavar='A,B', help='which are stuff (default: as the format says)')
+    parser.add_argument('--categories', type=Path, metavar='FILE', help='the classes: one name per line, or JSON')
+    parser.add_argument('--stuff', type=names, metavar='A,B', help='stuff classes (default: as the format says)')
     parser.add_argument('--background', metavar='NAME', help='stuff class of pixels without a label (default: void)')
-    parser.add_argument('--order', choices=ORDERS, help='what lies on top (default: as the format has it, or area)')
-    parser.add_argument('--split', type=float, metavar='SHARE', help='share of the images that are for training')
+    parser.add_argument('--order', choices=ORDERS, help='which shapes are on top (default: as in the format, or area)')
+    parser.add_argument('--split', type=float, metavar='SHARE', help='share of the images for training')
     parser.add_argument('--split-by', choices=WAYS, default='image', help='what stays together (default: %(default)s)')
     parser.add_argument('--copy-images', action='store_true', help='copy images instead of linking them')
     parser.add_argument('--workers', type=int, default=2, help='number of processes (default: %(default)s)')
@@ -60,10 +60,10 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def ask_stuff(classes: Sequence[dict[str, Any]], given: list[str] | None) -> list[str] | None:
-    """Which classes are stuff, if nobody has said so and somebody is there to ask."""
-    if given is not None or not classes or any('isthing' in one for one in classes):
+    """Names of the stuff classes; ask for them if they are not given and there is a terminal."""
+    if given is not None or not classes or any('isthing' in entry for entry in classes):
         return given
-    listed = ', '.join(one['name'] for one in classes)
+    listed = ', '.join(entry['name'] for entry in classes)
     if sys.stdin is None or not sys.stdin.isatty():
         print(f'All classes are things, as --stuff names none: {listed}')
         return None
@@ -84,7 +84,7 @@ def make(args: argparse.Namespace) -> dict[str, Any]:
     given = given_classes(args.categories) if args.categories else None
     reader = READERS[args.format]
     stuff = args.stuff if given is None else ask_stuff(given, args.stuff)
-    undecided = [one['name'] for one in given or () if 'isthing' not in one]
+    undecided = [entry['name'] for entry in given or () if 'isthing' not in entry]
     named = [*(stuff or ()), *(name for name in undecided if name == args.background)]
     labels: Labels = reader.read(args.source, args.images, *([given, named] if reader.takes_classes else []))
     if not labels.images and labels.left_out:
@@ -108,7 +108,7 @@ def make(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def show(report: dict[str, Any], out: Path) -> None:
-    """Print what was written and what was not."""
+    """Print what was written and what was left out."""
     for split, part in report['splits'].items():
         segments = [f'{number} {name}' for name, number in part['segments'].items() if number]
         absent = len(part['segments']) - len(segments)
@@ -121,8 +121,8 @@ def show(report: dict[str, Any], out: Path) -> None:
         )
     if left_out := report['left_out']:
         print(f'{len(left_out)} left out (all of them: {out / REPORT}):')
-        for one in left_out[:_SHOWN]:
-            print(f'  {one["file"]}: {one["what"]}: {one["reason"]}')
+        for entry in left_out[:_SHOWN]:
+            print(f'  {entry["file"]}: {entry["what"]}: {entry["reason"]}')
     missing = {'train', 'val'} - report['splits'].keys()
     if missing:
         print(f'There is no {" and no ".join(sorted(missing))}/: a training needs both; --split 0.8 makes them')
@@ -130,7 +130,7 @@ def show(report: dict[str, Any], out: Path) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Import, and say what was done."""
+    """Import the labels and print a report."""
     args = parse_args(argv)
     show(make(args), args.out)
 

@@ -1,9 +1,9 @@
 """Convert images with instance label maps to COCO's panoptic format.
 
-A label map has one channel, the size of its image and its file name but for the suffix; 0 is background, every other
-value one instance. PNG, TIFF and .npy are read. Semantic maps, if there are any, look the same; a pixel's value is its
-category id, 0 is void. An instance is then of the thing category that most of its pixels have; where no instance is,
-stuff categories are taken over and thing categories become void.
+A label map has one channel, the size of its image, and the file name of its image with another suffix. Value 0 is
+background; every other value is an instance. PNG, TIFF and .npy files are read. Semantic maps are optional and have the
+same form; values are category ids, 0 is void. With them, an instance gets the thing category of most of its pixels.
+Outside of instances, stuff categories are kept, and thing categories become void.
 """
 
 import argparse
@@ -37,11 +37,11 @@ from mmpanoptic.utils import DatasetError, tracked_map
 
 
 def convert(job: tuple[int, Path, Path, Path | None], categories: Sequence[dict[str, Any]]) -> PanopticItem:
-    """One image: (image id, image, label map, semantic map) to its part of the dataset."""
+    """Convert one image, given as (image id, image, label map, semantic map)."""
     image_id, image_path, label_path, semantic_path = job
     image_size(image_path)
     with decoding(str(image_path)):
-        image = cv2.imread(str(image_path), cv2.IMREAD_COLOR)  # as in training: turned if its EXIF tag says so
+        image = cv2.imread(str(image_path), cv2.IMREAD_COLOR)  # rotated by its EXIF tag, as in training
     if image is None:
         raise DatasetError(f'{image_path} cannot be read as an image: write it again or remove it')
     height, width = image.shape[:2]

@@ -1,10 +1,10 @@
-"""Make a COCO instances JSON from Mapillary Vistas as it is distributed.
+"""Make a COCO instances JSON from the distributed files of Mapillary Vistas.
 
-ROOT holds config.json and {training,validation}/{images,instances}/. In the 16-bit instance PNGs a value is 256 times
-the place of its label in config.json plus the number of the instance. The thing classes are the labels that config.json
-marks `instances` (37 in v1.2). The archive of v2.0 is read as well: config_v1.2.json, SPLIT/v1.2/instances/; the
-classes stay those of v1.2. The images for the test server, testing/images/, have no instances. The result is
-ROOT/annotations/instances_SPLIT.json; a category's id is the place of its label plus one.
+ROOT holds config.json and {training,validation}/{images,instances}/. Values of the 16-bit instance PNGs are 256 times
+the index of the label in config.json plus the number of the instance. The thing classes are the labels that config.json
+marks as `instances` (37 in v1.2). The archive of v2.0 can be used with the classes of v1.2: config_v1.2.json and
+SPLIT/v1.2/instances/. The images for the test server, testing/images/, have no instances. The result is
+ROOT/annotations/instances_SPLIT.json; category ids are indices of labels plus one.
 
 https://www.mapillary.com/dataset/vistas
 """
@@ -29,7 +29,7 @@ from mmpanoptic.utils import DatasetError, tracked_map
 
 
 def thing_categories(labels: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """COCO's categories of the labels that have instances."""
+    """Categories in COCO's format of the labels that have instances."""
     return [
         {
             'id': place + 1,
@@ -44,9 +44,9 @@ def thing_categories(labels: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def convert(stem: str, folder: Path, instances: str, labels: list[dict[str, Any]]) -> InstanceItem:
-    """One image of the split in ``folder``."""
+    """Convert one image of the split in ``folder``."""
     image, instance_map = folder / 'images' / f'{stem}.jpg', folder / instances / f'{stem}.png'
-    height, width = image_size(image)  # as stored: a rotation that EXIF asks for is not in the instance maps either
+    height, width = image_size(image)  # size as stored: instance maps are not rotated by EXIF tags either
     entry = {'id': stem, 'file_name': image.name, 'width': width, 'height': height}
     if folder.name == 'testing':
         return InstanceItem(entry, [])

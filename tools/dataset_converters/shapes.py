@@ -1,7 +1,7 @@
-"""Render Shapes, the built-in dataset: street scenes as COCO panoptic and as COCO instances whose masks overlap.
+"""Render Shapes, the built-in dataset: street scenes with panoptic maps and overlapping instances, in COCO's formats.
 
-OUT gets train/ and val/ with the images and annotations/ with panoptic_*.json, instances_*.json and the PNGs. What an
-earlier run made there is replaced once all is done; a folder that holds anything else is refused.
+OUT gets train/ and val/ with the images, and annotations/ with panoptic_*.json, instances_*.json and the PNGs. An
+earlier result in OUT is replaced when everything is done; a folder with other files is refused.
 """
 
 import argparse
@@ -14,19 +14,19 @@ from mmpanoptic.engine import cli
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('out', metavar='OUT', type=Path, help='folder to make, or to make again')
+    parser.add_argument('out', metavar='OUT', type=Path, help='folder for the dataset; an earlier result is replaced')
     parser.add_argument('--train', type=int, default=1000, help='number of training images (default: %(default)s)')
     parser.add_argument('--val', type=int, default=200, help='number of validation images (default: %(default)s)')
     parser.add_argument(
         '--size', type=int, nargs=2, default=(192, 288), metavar=('H', 'W'), help='pixels (default: 192 288)'
     )
-    parser.add_argument('--seed', type=int, default=0, help='same seed, same files (default: %(default)s)')
-    parser.add_argument('--workers', type=int, default=2, help='processes (default: %(default)s)')
+    parser.add_argument('--seed', type=int, default=0, help='seed of the scenes (default: %(default)s)')
+    parser.add_argument('--workers', type=int, default=2, help='number of processes (default: %(default)s)')
     return parser.parse_args(argv)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Render the dataset and say where it lies."""
+    """Render the dataset and print its size and folder."""
     args = parse_args(argv)
     numbers = {'train': args.train, 'val': args.val}
     instances = write_dataset(args.out, numbers, tuple(args.size), args.seed, args.workers)

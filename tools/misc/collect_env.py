@@ -1,8 +1,8 @@
-"""Print what a report of a problem should say: versions, compiler, devices, and whether the operators of mmcv load.
+"""Print facts for reports of problems: versions, compiler, devices, and whether the operators of mmcv load.
 
 Usage: python tools/misc/collect_env.py
 
-It needs nothing installed: what is missing is reported as such.
+It works without any installed package; missing packages are reported.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 MISSING = 'not installed'
-# What is printed, and the distributions that may provide it; the first one found counts.
+# Packages to print, and distributions that may provide them; the first installed one counts.
 PACKAGES = {
     'torch': ('torch',),
     'mmengine': ('onedl-mmengine', 'mmengine'),
@@ -36,7 +36,7 @@ PACKAGES = {
 
 
 def package_version(names: tuple[str, ...]) -> str:
-    """'1.2.3 (distribution)' of the first of ``names`` that is installed, else 'not installed'."""
+    """Version of the first installed one of ``names``, as '1.2.3 (distribution)', or 'not installed'."""
     for name in names:
         try:
             version = importlib.metadata.version(name)
@@ -47,7 +47,7 @@ def package_version(names: tuple[str, ...]) -> str:
 
 
 def first_line(command: list[str], pick: str = '') -> str:
-    """First line of what the command prints that contains ``pick``, or 'not installed' when it does not run."""
+    """First line of a command's output that contains ``pick``, or 'not installed' if the command fails."""
     try:
         run = subprocess.run(command, capture_output=True, text=True, timeout=20, cwd=ROOT)
     except (OSError, subprocess.SubprocessError):
@@ -57,7 +57,7 @@ def first_line(command: list[str], pick: str = '') -> str:
 
 
 def cpu() -> str:
-    """Model, cores that this process may use, and memory."""
+    """Model of the CPU, number of cores that this process may use, and memory."""
     model = platform.processor() or platform.machine()
     with contextlib.suppress(OSError, StopIteration):
         lines = Path('/proc/cpuinfo').read_text().splitlines()
@@ -77,20 +77,20 @@ def gpus() -> str:
 
 
 def torch_build() -> str:
-    """CUDA and cuDNN that torch was built for, and its threads."""
+    """Versions of CUDA and cuDNN that torch was built for, and its number of threads."""
     torch = importlib.import_module('torch')
     cudnn = torch.backends.cudnn.version() if torch.version.cuda else None
     return f'CUDA {torch.version.cuda or "none"}, cuDNN {cudnn or "none"}, {torch.get_num_threads()} threads'
 
 
 def operators() -> str:
-    """Whether the compiled operators load, and what they were compiled with."""
+    """Whether the operators of mmcv load, and versions of the compiler and CUDA that built them."""
     ops = importlib.import_module('mmcv.ops')
     return f'loads; compiled with {ops.get_compiler_version()}, CUDA {ops.get_compiling_cuda_version()}'
 
 
 def commit() -> str:
-    """Commit of this checkout, with a mark when files differ from it."""
+    """Commit of this checkout, with a mark if files differ from it."""
     head = first_line(['git', 'rev-parse', '--short=12', 'HEAD'])
     if head == MISSING:
         return 'none (no git checkout)'
@@ -99,19 +99,19 @@ def commit() -> str:
 
 
 def safely(ask: Callable[[], str]) -> str:
-    """The answer, or the reason why there is none; whatever is printed on the way is dropped."""
+    """The result of ``ask``, or the reason of its failure; its output is dropped."""
     try:
         with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
             warnings.simplefilter('ignore')
             return ask()
     except ModuleNotFoundError as e:
         return f'{MISSING} (no module {e.name})'
-    except Exception as e:  # a report has to come out of a broken installation above all
+    except Exception as e:  # broken installations need a report most
         return f'fails: {type(e).__name__}: {str(e).splitlines()[0] if str(e) else ""}'
 
 
 def collect() -> dict[str, str]:
-    """All that is printed, from name to value, in order. Raises nothing."""
+    """All facts by name, in the order in which they are printed. It never raises."""
     report = {'system': platform.platform(), 'python': f'{platform.python_version()} ({sys.executable})'}
     report.update({name: package_version(names) for name, names in PACKAGES.items()})
     report['torch built for'] = safely(torch_build)

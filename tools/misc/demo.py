@@ -1,9 +1,8 @@
-"""The tour for a first visit: the built-in dataset, a small panoptic model, its PQ, pictures. What `make demo` runs.
+"""Run the demo (`make demo`): make the built-in dataset, train a small panoptic model, print its PQ, draw pictures.
 
 python tools/misc/demo.py [--data DIR] [--work-dir DIR] [--seed N]
 
-Each step is a command of this project, printed before it runs; nothing here does what the tools cannot do. A GPU is
-used if there is one.
+Each step is a command of this project, which is printed before it runs. A GPU is used if there is one.
 """
 
 import argparse
@@ -24,30 +23,34 @@ ROOT = Path(__file__).resolve().parents[2]
 CONFIG = 'configs/panoptic_fpn/panoptic-fpn_r18_fpn_demo.py'
 LONGER = 'configs/panoptic_fpn/panoptic-fpn_r18_fpn_shapes.py'
 NUM_IMAGES = {'train': 500, 'val': 100}
-SIZE = (128, 192)  # height and width, the config's
-EPOCHS = 4  # of the config
+SIZE = (128, 192)  # height and width in the config
+EPOCHS = 4  # in the config
 NUM_PICTURES = 12
-MEASURED_STEPS = 20  # after which the estimate is made: the first steps are slower than the others
-TEST_SHARE = 0.15  # of the time of the training, what follows it takes: two starts of Python, 100 images, 12 pictures
+MEASURED_STEPS = 20  # steps before the estimate is made; the first ones are slower
+TEST_SHARE = 0.15  # time of the steps after training, relative to it: two starts of Python, 100 images, 12 pictures
 PROGRESS = re.compile(r'Epoch\((train|test)\) *(?:\[ *(\d+)\])?\[ *(\d+)/ *(\d+)\]')
 VALIDATION = re.compile(r'Validation after epoch (\d+): (.*)')
 
-# What tools print goes through it with markup=False: it may hold brackets.
+# Output of tools is printed with markup=False, since it may hold brackets.
 console = Console(highlight=False)
 
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        description='Make a dataset, train a small panoptic model, print its PQ, draw pictures: minutes without a GPU'
+        description='Make a dataset, train a small panoptic model, print its PQ, draw pictures; needs no GPU'
     )
-    parser.add_argument('--data', default='data/demo', metavar='DIR', help='dataset to make (default: %(default)s)')
-    parser.add_argument('--work-dir', default='work_dirs/demo', metavar='DIR', help='results (default: %(default)s)')
-    parser.add_argument('--seed', type=int, default=0, metavar='N', help='of the training (default: %(default)s)')
+    parser.add_argument(
+        '--data', default='data/demo', metavar='DIR', help='folder of the dataset (default: %(default)s)'
+    )
+    parser.add_argument(
+        '--work-dir', default='work_dirs/demo', metavar='DIR', help='folder of the results (default: %(default)s)'
+    )
+    parser.add_argument('--seed', type=int, default=0, metavar='N', help='seed of the training (default: %(default)s)')
     return parser.parse_args()
 
 
 def here(path: str) -> str:
-    """A file of this project, as a user in the current folder calls it."""
+    """Path of a file of this project, relative to the current folder if it is below it."""
     file = ROOT / path
     return os.path.relpath(file) if file.is_relative_to(Path.cwd()) else str(file)
 
@@ -56,17 +59,17 @@ def run(title: str, command: list[str], log: Path | None = None, see: Callable[[
     """Run one step and return what it printed.
 
     Args:
-        title: What to call it.
-        command: Arguments of this Python.
-        log: Where the whole output goes; the terminal then gets the progress lines only. None: the terminal gets all.
-        see: Is given every line of the output that goes to ``log``.
+        title: Title of the step.
+        command: Arguments for Python.
+        log: File for the whole output; the terminal then shows only progress lines. None: the terminal shows all.
+        see: Called with every line of the output that goes to ``log``.
     """
     console.print(f'\n[bold]{title}[/bold]')
     console.print(f'$ python {" ".join(command)}', markup=False, soft_wrap=True)
     start = time.monotonic()
     if log is None:
         if subprocess.run([sys.executable, *command]).returncode:
-            sys.exit('error: this step failed, for the reason above')
+            sys.exit('error: this step failed for the reason above')
         output = ''
     else:
         log.parent.mkdir(parents=True, exist_ok=True)
@@ -76,7 +79,7 @@ def run(title: str, command: list[str], log: Path | None = None, see: Callable[[
 
 
 def stream(command: list[str], log: Path, see: Callable[[str], None] | None = None) -> str:
-    """Run a command, writing its output to ``log`` and its progress lines and tables to the terminal."""
+    """Run a command; write its output to ``log``, and its progress lines and tables to the terminal."""
     lines = []
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, bufsize=1) as process:
         for line in process.stdout:
@@ -95,12 +98,12 @@ def stream(command: list[str], log: Path, see: Callable[[str], None] | None = No
 
 
 class Training:
-    """What is told of a training while it runs: how long it will take, and its first picture.
+    """Print the expected duration and the first picture of a training while it runs.
 
     Args:
-        work_dir: Its work dir.
-        epochs: How many epochs it has.
-        now: Gives the time in seconds.
+        work_dir: Work dir of the training.
+        epochs: Number of epochs.
+        now: Returns the time in seconds.
     """
 
     def __init__(self, work_dir: Path, epochs: int, now: Callable[[], float] = time.monotonic) -> None:
@@ -109,7 +112,7 @@ class Training:
         self._said = self._drawn = False
 
     def see(self, line: str) -> None:
-        """Look at a line of the output."""
+        """Read a line of the output of the training."""
         if (found := PROGRESS.search(line)) and found[1] == 'train' and not self._said:
             step, per_epoch = int(found[3]), int(found[4])
             if self._first is None:
@@ -134,13 +137,13 @@ class Training:
 
 
 def minutes(seconds: float) -> str:
-    """A time as one says it."""
+    """Text of a duration."""
     return f'about {seconds:.0f} s' if seconds < 90 else f'about {seconds / 60:.1f} minutes'
 
 
 def main() -> None:
     args = parse_args()
-    # As fast as several for images so small, and much faster beside other work: threads wait by spinning.
+    # With small images, more threads are not faster, and much slower beside other work, since they wait by spinning.
     os.environ.setdefault('OMP_NUM_THREADS', '1')
     start = time.monotonic()
     data, work_dir = Path(args.data), Path(args.work_dir)
@@ -153,10 +156,10 @@ def main() -> None:
         title = f'1/3 Dataset: {sum(NUM_IMAGES.values())} rendered street scenes'
         run(title, [here('tools/dataset_converters/shapes.py'), str(data), *numbers, *size])
     console.print(f'  [bold]>[/bold] an image of it: {data}/train/000000.png', soft_wrap=True)
-    of_data = [f'{split}_dataloader.dataset.data_root={data}/' for split in ('train', 'val', 'test')]
-    of_data = of_data if args.data != 'data/demo' else []
+    data_options = [f'{split}_dataloader.dataset.data_root={data}/' for split in ('train', 'val', 'test')]
+    data_options = data_options if args.data != 'data/demo' else []
     train = [here('tools/train.py'), config, '--work-dir', str(work_dir)]
-    options = [*of_data, *([f'randomness.seed={args.seed}'] if args.seed else [])]
+    options = [*data_options, *([f'randomness.seed={args.seed}'] if args.seed else [])]
     train += ['--cfg-options', *options] if options else []
     output = run(
         '2/3 Training: Panoptic FPN, from scratch, on the GPU if there is one',
@@ -171,7 +174,7 @@ def main() -> None:
     pictures = f'default_hooks.visualization.max_images={NUM_PICTURES}'
     output = run(
         f'3/3 Test: panoptic quality on {NUM_IMAGES["val"]} images, pictures, and a report on where PQ is lost',
-        [*test, *made, '--cfg-options', *of_data, pictures],
+        [*test, *made, '--cfg-options', *data_options, pictures],
         work_dir / 'test.log',
     )
     pq, things, stuff = re.search(r'│ PQ +│ +([\d.]+) │ +([\d.]+) │ +([\d.]+) │', output).groups()
@@ -187,7 +190,7 @@ def main() -> None:
     )
     metrics = test.index('PQ') + 1
     test[metrics:metrics] = ['bbox', 'segm', 'mIoU', '--classwise']
-    test += ['--cfg-options', *of_data] if of_data else []
+    test += ['--cfg-options', *data_options] if data_options else []
     predict = [here('tools/predict.py'), config, str(checkpoint), f'{data}/val', '--out', f'{work_dir}/predictions']
     shapes, longer = here('tools/dataset_converters/shapes.py'), here(LONGER)
     for command in (test, predict, [shapes, 'data/shapes', '&&', 'python', here('tools/train.py'), longer]):

@@ -2,9 +2,9 @@
 
 python tools/misc/export_onnx.py CONFIG CHECKPOINT MODEL.onnx [--size HEIGHT WIDTH | --size dynamic]
 
-Panoptic FPN, OANet, SpatialFlow and CIAE, with the fusion in the graph. The file takes an image, uint8 RGB of shape
-(height, width, 3), and gives the panoptic map and its segments at the image's own size. mmpanoptic.deploy.OnnxPanoptic
-runs it with numpy and onnxruntime alone (docs/deploy.md).
+Models are Panoptic FPN, OANet, SpatialFlow and CIAE; the graph contains the fusion. The input is an image, uint8 RGB of
+shape (height, width, 3), the outputs are the panoptic map and its segments at the size of the image.
+mmpanoptic.deploy.OnnxPanoptic runs the file with numpy and onnxruntime only (docs/deploy.md).
 """
 
 import argparse
@@ -22,13 +22,13 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description='Write a trained panoptic model as one ONNX file')
     parser.add_argument('config', help='config file')
     parser.add_argument('checkpoint', help='checkpoint file')
-    parser.add_argument('out', type=Path, metavar='MODEL.onnx', help='file to write, or to write again')
+    parser.add_argument('out', type=Path, metavar='MODEL.onnx', help='file to write; an existing file is replaced')
     parser.add_argument(
         '--size',
         nargs='+',
         default=['dynamic'],
         metavar=('HEIGHT', 'WIDTH'),
-        help="of all images in pixels, or 'dynamic': any (default)",
+        help="size of all images in pixels, or 'dynamic' for any size (default)",
     )
     parser.add_argument('--cfg-options', nargs='+', action=cli.Options, help='config values to override, key=value')
     cli.add_checkpoint_arguments(parser)
@@ -36,10 +36,10 @@ def parse_args() -> argparse.Namespace:
 
 
 def parse_size(words: list[str]) -> tuple[int, int] | None:
-    """Height and width; None of 'dynamic'.
+    """Height and width; None for 'dynamic'.
 
     Raises:
-        UserError: If it is neither.
+        UserError: If the words are neither.
     """
     if words == ['dynamic']:
         return None

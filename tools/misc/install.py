@@ -1,7 +1,7 @@
-"""What ``make install`` runs: everything into ``.venv``, and the operators of mmcv built once per kind of machine.
+"""Install everything into ``.venv`` (``make install``); operators of mmcv are built once per kind of machine.
 
-Runs on the standard library alone, on the Python that is to become the venv's. Every failure is one line with the way
-out and exit status 1; what pip said lies in ``.venv/install.log``.
+It needs only the standard library and runs on the Python that the venv will use. Failures print one line with a way out
+and exit with status 1. The output of pip is in ``.venv/install.log``.
 """
 
 from __future__ import annotations
@@ -43,14 +43,14 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 class Installer:
-    """One run of the installation into ``venv``; ``say`` is all that the user sees of it.
+    """One run of the installation into ``venv``; ``say`` prints everything that the user sees.
 
     Args:
         root: The checkout.
         venv: The venv to make or to complete.
-        env: The environment.
-        wheels: Folder that :meth:`save` filled; pip looks there too.
-        offline: Whether pip may look nowhere else.
+        env: Environment variables.
+        wheels: Folder that :meth:`save` filled; pip searches it as well.
+        offline: Whether pip must not search anywhere else.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class Installer:
         print(text, flush=True)
 
     def step(self, title: str, command: list[str], env: dict[str, str] | None = None) -> None:
-        """Run a command with its output in the log; show the time and, of a build by ninja, how far it is.
+        """Run a command with its output in the log; show the time and the progress of ninja.
 
         Raises:
             InstallError: The command failed.
@@ -97,7 +97,7 @@ class Installer:
                     with open(self.log, 'rb') as tail:
                         tail.seek(read)
                         progress = last_progress(tail.read().decode(errors='replace')) or progress
-                        read = max(begin, tail.tell() - 100)  # a line may have been cut in two
+                        read = max(begin, tail.tell() - 100)  # the last line may be incomplete
                     seconds = int(time.time() - start)
                     if tty:
                         print(f'\r{title} ... {progress} {seconds // 60}:{seconds % 60:02d} ', end='', flush=True)
@@ -105,7 +105,7 @@ class Installer:
                         shown = time.time()
                         self.say('   ' + f'{progress} {seconds // 60}:{seconds % 60:02d} minutes so far'.strip())
             except BaseException:
-                with contextlib.suppress(ProcessLookupError):  # it may have ended just now
+                with contextlib.suppress(ProcessLookupError):  # the process may have ended just now
                     os.killpg(process.pid, signal.SIGTERM)
                 process.wait()
                 raise
@@ -116,14 +116,14 @@ class Installer:
                 raise InstallError(f'{title} failed: {failure_reason(log.read())} (all of it: {self.log})')
 
     def pip(self, title: str, *args: str, env: dict[str, str] | None = None) -> None:
-        """One step that is a call of the venv's pip."""
+        """Run pip of the venv as one step."""
         try:
             self.step(title, [str(self.python), '-m', 'pip', '--disable-pip-version-check', *args], env)
         except InstallError as error:
             raise InstallError(f'{error}{way_out_of_downloads(str(error), self.offline, self.wheels)}') from None
 
     def probe(self) -> dict:
-        """What the venv's Python finds: tag, include, torch, cuda, cuda_home, gpus, ops_cuda, error."""
+        """Facts about the venv's Python: tag, include, torch, cuda, cuda_home, gpus, ops_cuda, error."""
         run = subprocess.run(
             [str(self.python), '-c', PROBE],
             env=self.env,
@@ -139,7 +139,7 @@ class Installer:
         return json.loads(match.group(1))
 
     def make_venv(self) -> None:
-        """Make the venv, or take the one that is there, and see that it has pip."""
+        """Make the venv or use the existing one, and check that it has pip."""
         if self.python.is_symlink() or self.python.exists():
             run = (
                 subprocess.run(
@@ -219,7 +219,7 @@ class Installer:
         )
 
     def run(self) -> None:
-        """All steps in their order; nothing at all when the stamp says that it is done."""
+        """Run all steps in order, unless the stamp says that the installation is complete."""
         done = self.venv / 'installed'
         if self.python.exists() and done.exists() and done.read_text() == stamp(self.root, self.venv):
             self.say(f'Installed already in {self.venv} (remove it to start anew).')
@@ -230,8 +230,8 @@ class Installer:
         self.pip('Installing the build tools', 'install', *BUILD_TOOLS)
         found = self.torch()
         self.operators(found)
-        constraints = self.venv / 'constraints.txt'  # so that no requirement exchanges the torch that the operators fit
-        # Without what follows a +: torch names it, the package that pip has installed need not.
+        constraints = self.venv / 'constraints.txt'  # no requirement may replace the torch that the operators fit
+        # Without the local version after a +, which torch reports but the installed package may lack.
         constraints.write_text(f'torch=={found["torch"].partition("+")[0]}\nonedl-mmcv=={MMCV}\n')
         self.pip(
             'Installing the requirements (a minute or two)', 'install', '-c', str(constraints), '-r', 'requirements.txt'
@@ -242,9 +242,10 @@ class Installer:
         self.say('Installed. Next: make demo')
 
     def save(self, folder: Path) -> None:
-        """Fill a folder with all that an installation needs, for machines without a network.
+        """Fill a folder with everything that an installation needs, for machines without a network.
 
-        It holds wheels of torch, the build tools and the requirements, and ``operators/<key>``. What is there is kept.
+        The folder gets wheels of torch, the build tools and the requirements, and ``operators/<key>``. Existing files
+        are kept.
         """
         key = (self.venv / 'operators.key').read_text()
         operators = folder / 'operators' / key
@@ -261,11 +262,13 @@ class Installer:
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
-    """Arguments of the command line; ``make`` passes them on."""
+    """Arguments of the command line, passed on by ``make``."""
     parser = argparse.ArgumentParser(description='Install everything into .venv of this checkout (make install)')
     parser.add_argument('--wheels', type=Path, metavar='DIR', help='folder of files to install from (make: WHEELS=DIR)')
     parser.add_argument('--offline', action='store_true', help='download nothing (make: OFFLINE=1)')
-    parser.add_argument('--save', type=Path, metavar='DIR', help='then fill DIR for --wheels (make wheels WHEELS=DIR)')
+    parser.add_argument(
+        '--save', type=Path, metavar='DIR', help='after installing, fill DIR for --wheels (make wheels WHEELS=DIR)'
+    )
     args = parser.parse_args(argv)
     if args.wheels and not args.wheels.is_dir():
         parser.error(f'--wheels {args.wheels} is no folder')
@@ -273,7 +276,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Install; the exit status is 0, 1 after an error that was printed, or 130 when interrupted."""
+    """Install and return the exit status: 0, 1 after an error, 130 after an interruption."""
     args = parse_args(argv)
     try:
         installer = Installer(ROOT, ROOT / '.venv', dict(os.environ), args.wheels, args.offline)
@@ -290,6 +293,6 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == '__main__':
-    # make sends SIGTERM when it is stopped; treat it as Ctrl-C, so that what was begun is cleaned up.
+    # make sends SIGTERM when it is stopped; treat it as Ctrl-C, so that unfinished work is cleaned up.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     sys.exit(main())

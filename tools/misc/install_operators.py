@@ -1,8 +1,7 @@
-"""Building mmcv's operators from their source distribution, for ``make install``. Standard library only.
+"""Build mmcv's operators from their source distribution, for ``make install``. Standard library only.
 
-A compiler takes half a minute to parse torch's headers, and mmcv has 78 files that include them. Here the host files
-are one translation unit, and most of the CPU kernels another. That takes an eighth of the CPU time, and the operators
-are the same.
+A compiler takes half a minute to parse torch's headers, which 78 files of mmcv include. Here most host files become one
+translation unit, and most CPU kernels another. This takes an eighth of the CPU time and gives the same operators.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from pathlib import Path
 
 from install_plan import MMCV, InstallError, cache_dir, find_compiler
 
-# What has names in common with other files of its folder, or takes long by itself, stays a translation unit.
+# Files that share names with other files of their folder, or compile slowly, stay translation units.
 ALONE = {
     'pytorch': ('pybind',),
     'cpu': (
@@ -34,25 +33,25 @@ ALONE = {
         'rotated_feature_align',
     ),
 }
-CPU_MINUTES = 6  # of a build without CUDA
+CPU_MINUTES = 6  # CPU time of a build without CUDA
 PLAIN_CPU_MINUTES = 40  # the same, file by file
 
 
 def build_operators(
     folder: Path, plan: str, found: dict, env: dict[str, str], pip: Callable[..., None], say: Callable[[str], None]
 ) -> None:
-    """Build the wheel of operators beside a folder, and move it there when it is whole: no half of one is ever found.
+    """Build the wheel of operators beside its folder and move it there when it is complete.
 
     Args:
-        folder: Folder of the wheel. If another installation has made it meanwhile, nothing is done.
-        plan: What to build for, see :func:`~install_plan.cuda_plan`.
-        found: What the venv's Python says of itself: ``tag``, ``include``, ``cflags``.
-        env: The environment.
-        pip: Runs pip: a title, its arguments, and the environment as ``env``.
+        folder: Folder of the wheel. If another installation makes it meanwhile, nothing is done.
+        plan: Target of the build, see :func:`~install_plan.cuda_plan`.
+        found: Facts about the venv's Python: ``tag``, ``include``, ``cflags``.
+        env: Environment variables.
+        pip: Runs pip, given a title, its arguments, and the environment as ``env``.
         say: Prints one line.
 
     Raises:
-        InstallError: There is no compiler, no ``Python.h``, no place to write to, or the build fails both ways.
+        InstallError: If there is no compiler or no ``Python.h``, the folder cannot be written to, or both builds fail.
     """
     jobs, build_env = _build_environment(plan, found, env)
     cache = cache_dir(env)
@@ -67,7 +66,7 @@ def build_operators(
     with only_builder(cache, say):
         if folder.exists():
             return
-        for stale in folder.parent.glob('.building-*'):  # of a build that was killed: this one holds the lock
+        for stale in folder.parent.glob('.building-*'):  # left by killed builds: this process holds the lock
             shutil.rmtree(stale, ignore_errors=True)
         temporary = Path(tempfile.mkdtemp(prefix='.building-', dir=folder.parent))
         scratch = temporary / 'scratch'
@@ -96,7 +95,7 @@ def build_operators(
 
 
 def _build_environment(plan: str, found: dict, env: dict[str, str]) -> tuple[int, dict[str, str]]:
-    """Number of processes to compile with, and the environment of the build."""
+    """Number of compiler processes, and environment variables of the build."""
     compiler = find_compiler(env)
     if not Path(found['include'], 'Python.h').exists():
         name = 'python{}.{}-dev'.format(*re.match(r'cp(\d)(\d+)', found['tag']).groups())
@@ -116,13 +115,13 @@ def _build_environment(plan: str, found: dict, env: dict[str, str]) -> tuple[int
         'CFLAGS': flags,
         'CXXFLAGS': flags,
     }
-    # mmcv builds for the CPU when it sees no GPU; FORCE_CUDA overrides that.
+    # mmcv builds for the CPU if it sees no GPU; FORCE_CUDA overrides this.
     build_env.update({'FORCE_CUDA': '0', 'CUDA_VISIBLE_DEVICES': ''} if plan == 'cpu' else {'FORCE_CUDA': '1'})
     return jobs, build_env
 
 
 def download_sources(cache: Path, temporary: Path, pip: Callable[..., None]) -> Path:
-    """The source distribution of mmcv, downloaded once and kept."""
+    """Path of the source distribution of mmcv, which is downloaded once and kept."""
     kept = cache / 'sources' / f'onedl_mmcv-{MMCV}.tar.gz'
     if not kept.exists():
         options = ['--no-deps', '--no-build-isolation', '--no-binary', 'onedl-mmcv', '--dest', str(temporary)]
@@ -133,16 +132,16 @@ def download_sources(cache: Path, temporary: Path, pip: Callable[..., None]) -> 
 
 
 def build_wheel(title: str, source: Path, env: dict[str, str], pip: Callable[..., None]) -> Path:
-    """Build a wheel of unpacked sources; returns the folder that holds it and nothing else."""
+    """Build a wheel from unpacked sources and return its folder, which holds no other files."""
     whole = source.parent / 'whole'
-    # Without pip's own cache, which knows nothing of the torch that a wheel was built against.
+    # Without pip's cache, which ignores the torch that a wheel was built against.
     options = ['-v', '--no-cache-dir', '--no-deps', '--no-build-isolation', '--wheel-dir', str(whole)]
     pip(title, 'wheel', *options, str(source), env=env)
     return whole
 
 
 def unpack(archive: Path, folder: Path) -> Path:
-    """Unpack a source distribution; returns the one folder that it holds."""
+    """Unpack a source distribution and return the only folder in it."""
     with tarfile.open(archive) as tar:
         if hasattr(tarfile, 'data_filter'):
             tar.extractall(folder, filter='data')
@@ -153,13 +152,13 @@ def unpack(archive: Path, folder: Path) -> Path:
 
 
 def unite(source: Path) -> int:
-    """Make few translation units of mmcv's files, in place: its ``setup.py`` takes all ``*.cpp`` that it finds.
+    """Merge mmcv's files into few translation units, in place. Its ``setup.py`` compiles all ``*.cpp`` files.
 
     Args:
         source: The unpacked source distribution.
 
     Returns:
-        How many files are part of a larger one now.
+        Number of files that became parts of larger ones.
     """
     root, united = source / 'mmcv' / 'ops' / 'csrc' / 'pytorch', 0
     for folder in (root, root / 'cpu'):
@@ -177,15 +176,15 @@ def unite(source: Path) -> int:
 
 
 def compiler_flags(flags: str) -> str:
-    """Python's flags for its extensions without debug information, which takes half of the time, and warnings."""
+    """Python's compiler flags without warnings and debug information, which takes half of the time."""
     return ' '.join([*(flag for flag in flags.split() if not flag.startswith(('-g', '-W'))), '-g0'])
 
 
 def copy_whole(source: Path, target: Path) -> None:
-    """Copy a folder; the copy appears when it is whole.
+    """Copy a folder; the copy appears when it is complete.
 
     Raises:
-        InstallError: The folder cannot be read, or the place cannot be written to.
+        InstallError: If the folder cannot be read, or the copy cannot be written.
     """
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -201,7 +200,7 @@ def copy_whole(source: Path, target: Path) -> None:
 
 @contextlib.contextmanager
 def only_builder(cache: Path, say: Callable[[str], None]) -> Iterator[None]:
-    """Wait until no other process builds for this cache; the lock ends with its process, however that ends."""
+    """Wait until no other process builds for this cache; the lock is released when its process ends in any way."""
     with open(cache / 'building.lock', 'w') as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

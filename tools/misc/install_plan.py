@@ -1,4 +1,4 @@
-"""The decisions of ``make install``, apart from its doings: versions, keys, checks. Standard library only."""
+"""Decisions of ``make install``, without side effects: versions, keys, checks. Standard library only."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import shutil
 import subprocess
 from pathlib import Path
 
-# The versions of all that requirements.txt leaves out.
-TORCH, TORCH_MIN, TORCH_END = '2.13.0', (2, 4), (2, 14)  # the end is the first one that mmcv does not compile with
+# Versions of the packages that requirements.txt does not list.
+TORCH, TORCH_MIN, TORCH_END = '2.13.0', (2, 4), (2, 14)  # the end is the first version with which mmcv does not compile
 MMCV = '2.3.6'
 PYTHON_MIN, PYTHON_MAX = (3, 10), (3, 12)
 BUILD_TOOLS = ('pip>=23.1', 'setuptools>=80', 'wheel', 'ninja', 'psutil', 'packaging>=24.2')
 
 
-# Asked of the venv's Python. `_ext` is loaded as a file: `import mmcv` needs mmengine, which is installed later.
+# Runs in the venv's Python. `_ext` is loaded as a file: `import mmcv` needs mmengine, which is installed later.
 PROBE = """
 import glob, importlib.util, json, os, sys, sysconfig
 found = dict(tag=f'cp{sys.version_info[0]}{sys.version_info[1]}', include=sysconfig.get_paths()['include'],
@@ -43,11 +43,11 @@ print('PROBE' + json.dumps(found))
 
 
 class InstallError(Exception):
-    """Ends the installation; its text is the one line that the user sees."""
+    """Ends the installation; its text is the only line that the user sees."""
 
 
 def check_python(version: tuple[int, ...], name: str) -> None:
-    """Raise ``InstallError`` unless the version (major, minor, ...) is a supported one."""
+    """Raise ``InstallError`` unless the version (major, minor, ...) is supported."""
     if not PYTHON_MIN <= tuple(version[:2]) <= PYTHON_MAX:
         low, high = ('.'.join(map(str, v)) for v in (PYTHON_MIN, PYTHON_MAX))
         have = '.'.join(map(str, version[:2]))
@@ -58,14 +58,14 @@ def check_python(version: tuple[int, ...], name: str) -> None:
 
 
 def cache_dir(env: dict[str, str]) -> Path:
-    """Folder that outlives this clone: ``$MMPANOPTIC_CACHE``, else ``$XDG_CACHE_HOME`` or ``~/.cache``, in it ours."""
+    """Cache outside of this clone: ``$MMPANOPTIC_CACHE``, or ``mmpanoptic`` in ``$XDG_CACHE_HOME`` or ``~/.cache``."""
     if env.get('MMPANOPTIC_CACHE'):
         return Path(env['MMPANOPTIC_CACHE']).expanduser()
     return Path(env.get('XDG_CACHE_HOME') or '~/.cache').expanduser() / 'mmpanoptic'
 
 
 def nvcc_version(cuda_home: str | None) -> str | None:
-    """Release of the CUDA toolkit, such as '12.8', or None when there is none that runs."""
+    """Release of the CUDA toolkit, such as '12.8'; None if there is none or it does not run."""
     nvcc = Path(cuda_home, 'bin', 'nvcc') if cuda_home else None
     if not nvcc or not nvcc.exists():
         return None
@@ -75,17 +75,17 @@ def nvcc_version(cuda_home: str | None) -> str | None:
 
 
 def cuda_plan(torch_cuda: str | None, toolkit: str | None, gpus: list[str], env: dict[str, str]) -> str:
-    """What the operators are built for, as part of the wheel's key: 'cpu' or e.g. 'cuda12.8-sm9.0'.
+    """Target of the build of the operators, part of the wheel's key: 'cpu' or, for instance, 'cuda12.8-sm9.0'.
 
     Args:
-        torch_cuda: CUDA version of torch, None for a CPU build of torch.
-        toolkit: version of the CUDA toolkit (nvcc), None if there is none.
-        gpus: compute capabilities of the GPUs in the machine.
-        env: environment; ``MMPANOPTIC_CPU_OPS=1`` asks for operators without CUDA, ``TORCH_CUDA_ARCH_LIST`` is
-            torch's own.
+        torch_cuda: CUDA version of torch; None for a CPU build of torch.
+        toolkit: Version of the CUDA toolkit (nvcc); None if there is none.
+        gpus: Compute capabilities of the GPUs in the machine.
+        env: Environment variables. ``MMPANOPTIC_CPU_OPS=1`` chooses operators without CUDA; ``TORCH_CUDA_ARCH_LIST`` is
+            a variable of torch.
 
     Raises:
-        InstallError: There is a GPU that torch can use and no toolkit that fits torch.
+        InstallError: If torch can use a GPU and no toolkit fits torch.
     """
     if torch_cuda is None or env.get('MMPANOPTIC_CPU_OPS') == '1':
         return 'cpu'
@@ -102,12 +102,12 @@ def cuda_plan(torch_cuda: str | None, toolkit: str | None, gpus: list[str], env:
 
 
 def wheel_key(torch: str, tag: str, plan: str) -> str:
-    """Name of the folder of one built wheel: all that decides whether it fits."""
+    """Name of the folder of a built wheel, which contains everything that decides whether the wheel fits."""
     return f'mmcv{MMCV}-torch{torch}-{tag}-{plan}-{platform.system().lower()}_{platform.machine()}'
 
 
 def find_compiler(env: dict[str, str], find=shutil.which) -> str:
-    """The C++ compiler that torch is to use. Raises ``InstallError`` when there is none."""
+    """The C++ compiler for extensions of torch. Raises ``InstallError`` if there is none."""
     for name in filter(None, (env.get('CXX'), 'c++', 'g++', 'clang++')):
         if find(name.split()[0]):
             return name
@@ -118,7 +118,7 @@ def find_compiler(env: dict[str, str], find=shutil.which) -> str:
 
 
 def failure_reason(log: str) -> str:
-    """The line of pip's output that says most about why it failed, at most 200 characters long."""
+    """The most informative line of pip's output about a failure, at most 200 characters."""
     lines = [line.strip() for line in log.splitlines() if line.strip()]
     for pattern in (
         r'No space left|Killed signal|MemoryError',
@@ -133,12 +133,12 @@ def failure_reason(log: str) -> str:
 
 
 def way_out_of_downloads(reason: str, offline: bool, wheels: Path | None) -> str:
-    """What to do when pip could not get a file: the end of an error's text, '' for other failures.
+    """End of an error's text with a way out if pip could not get a file; '' for other failures.
 
     Args:
-        reason: What :func:`failure_reason` found.
-        offline: Whether nothing may be downloaded.
-        wheels: Folder of files to install from, if one was named.
+        reason: Result of :func:`failure_reason`.
+        offline: Whether downloads are forbidden.
+        wheels: Folder of files to install from, if it was given.
     """
     unreachable = r'No matching distribution|Could not (find|fetch)|[Cc]onnection|Timeout|Name or service|SSLError'
     if not re.search(unreachable, reason):
@@ -155,13 +155,13 @@ def way_out_of_downloads(reason: str, offline: bool, wheels: Path | None) -> str
 
 
 def last_progress(log: str) -> str:
-    """The last '[n/N]' that ninja began a line with, or ''."""
+    """The last '[n/N]' at the beginning of a line of ninja, or ''."""
     found = re.findall(r'^\s*(\[\d+/\d+\])', log, re.MULTILINE)
     return found[-1] if found else ''
 
 
 def stamp(root: Path, venv: Path) -> str:
-    """Hash of all that, when it changes, makes another installation necessary. Reads files only, imports nothing."""
+    """Hash of everything whose change requires a new installation. It only reads files and imports nothing."""
     digest = hashlib.sha256(f'{root}\n'.encode())
     for name in (
         'requirements.txt',

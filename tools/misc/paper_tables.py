@@ -1,11 +1,11 @@
-"""Write docs/papers/tables.md from the metafiles: every row of the papers' tables, its config, what was measured.
+"""Write docs/papers/tables.md from the metafiles: rows of the papers' tables with configs and measurements.
 
 python tools/misc/paper_tables.py [--check]
 
-A row is an entry of ``Metadata.Paper`` with a ``Table``; the rows of a table stand in the order of the system's page in
-docs/papers. ``Differs`` in an entry says what the config does otherwise than the row, and why. ``Shapes`` names the
-config that has the same part on the built-in dataset, whose ``Results`` are then shown. Rows without a config are in
-the collection's ``Paper``, under ``Without config``, with a ``Why``.
+A row is an entry of ``Metadata.Paper`` with a ``Table``. Rows of a table have the order of the system's page in
+docs/papers. ``Differs`` in an entry says how and why the config differs from the row. ``Shapes`` names the config with
+the same part on the built-in dataset, whose ``Results`` are then shown. Rows without a config are in the collection's
+``Paper``, under ``Without config``, with a ``Why``.
 """
 
 import argparse
@@ -41,7 +41,7 @@ def parse_args() -> argparse.Namespace:
 
 
 def rows_of(metafile: dict[str, Any]) -> list[dict[str, Any]]:
-    """Rows of a paper's tables, those with a config with its path as ``Config``."""
+    """Rows of a paper's tables; those with a config have its path as ``Config``."""
     rows = [dict(row) for row in metafile['Collections'][0].get('Paper', {}).get('Without config', [])]
     for model in metafile['Models']:
         papers = model['Metadata'].get('Paper', [])
@@ -50,7 +50,7 @@ def rows_of(metafile: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def order_of(page: str) -> dict[tuple[str, str], int]:
-    """Where the rows of papers' tables stand in a page, by the number of the table and the text of the row."""
+    """Line numbers of rows of papers' tables in a page, by the number of the table and the text of the row."""
     order: dict[tuple[str, str], int] = {}
     table = ''
     for place, line in enumerate(page.splitlines()):
@@ -67,34 +67,34 @@ def order_of(page: str) -> dict[tuple[str, str], int]:
 
 
 def table_number(table: str) -> int:
-    """The number of a table, which may be Roman.
+    """The number of a table, which may be a Roman numeral.
 
     Raises:
-        UserError: If it is neither.
+        UserError: If it is no number.
     """
     if table.isdecimal():
         return int(table)
     values = [dict(I=1, V=5, X=10).get(digit) for digit in table]
     if not values or None in values:
         raise UserError(f'table {table!r} of a metafile has no number: write 3 or III')
-    return sum(-one if one < after else one for one, after in zip(values, [*values[1:], 0], strict=True))
+    return sum(-value if value < after else value for value, after in zip(values, [*values[1:], 0], strict=True))
 
 
 def numbers(entry: dict[str, Any]) -> str:
-    """What a row has, with the split where it is not val."""
+    """Text of the numbers of a row, with the split unless it is val."""
     values = [f'{name} {value}' for name, value in entry.items() if name not in NO_NUMBERS]
     split = entry.get('Split', 'val')
     return ', '.join(values) + ('' if split == 'val' else f' ({split})')
 
 
 def measured(entry: dict[str, Any], results: dict[str, list]) -> str:
-    """What was measured here of a row or of its likeness on Shapes.
+    """Text of the measurements of a row's config or of its counterpart on Shapes.
 
     Raises:
         UserError: If ``Shapes`` names a config without results.
     """
-    own = results.get(entry.get('Config', ''))
-    config = entry['Config'] if own else entry.get('Shapes')
+    is_measured = bool(results.get(entry.get('Config', '')))
+    config = entry['Config'] if is_measured else entry.get('Shapes')
     if config is None:
         return 'not run'
     if not results.get(config):
@@ -106,10 +106,10 @@ def measured(entry: dict[str, Any], results: dict[str, list]) -> str:
 
 
 def link(config: str) -> str:
-    """A link to a config from the page.
+    """Link from the page to a config.
 
     Raises:
-        UserError: If there is no such file.
+        UserError: If the config does not exist.
     """
     if not (ROOT / config).is_file():
         raise UserError(f'{config} of a metafile does not exist: mend its name')
@@ -117,7 +117,7 @@ def link(config: str) -> str:
 
 
 def section(metafile: dict[str, Any], page: str, results: dict[str, list]) -> Iterator[str]:
-    """Lines of a system."""
+    """Lines of the page about one system."""
     collection = metafile['Collections'][0]
     rows, order = rows_of(metafile), order_of(page)
     if not rows:

@@ -1,4 +1,4 @@
-"""Print a whole config, after inheritance and with its options: Python that a tool can read again.
+"""Print a complete config with inherited values and options applied, as Python that tools can read.
 
 python tools/misc/print_config.py CONFIG [--key model.backbone] [--cfg-options k=v ...]
 """
@@ -10,9 +10,9 @@ from mmpanoptic.engine.configs import load_config, value_at
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description='Print a whole config, after inheritance')
+    parser = argparse.ArgumentParser(description='Print a complete config with inherited values')
     parser.add_argument('config', help='config file')
-    parser.add_argument('--key', help='print this part alone, such as model.backbone or train_cfg.max_epochs')
+    parser.add_argument('--key', help='print only this part, such as model.backbone or train_cfg.max_epochs')
     parser.add_argument('--cfg-options', nargs='+', action=cli.Options, help='config values to override, key=value')
     return parser.parse_args()
 

@@ -1,9 +1,9 @@
-"""Make a checkpoint ready to be given away: weights and what they mean, without the state of the training.
+"""Prepare a checkpoint for publication: keep weights and metadata, without the state of the training.
 
 python tools/misc/publish.py CHECKPOINT OUT.safetensors
 
-Writes OUT-<hash>.safetensors, which no loader runs code of. It keeps the names of the classes, the epoch and the
-versions; optimizer, schedules, logs and the config's text stay behind.
+The tool writes OUT-<hash>.safetensors, a format from which no loader executes code. The file keeps class names, the
+epoch and versions; it drops optimizer, schedules, logs and the text of the config.
 """
 
 import argparse
@@ -19,7 +19,7 @@ KEPT = ('CLASSES', 'PALETTE', 'dataset_meta', 'epoch', 'experiment_name', 'iter'
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description='Write the weights of a checkpoint as safetensors')
     parser.add_argument('checkpoint', help='checkpoint file')
-    parser.add_argument('out', metavar='OUT.safetensors', help='the result; a hash is added to its name')
+    parser.add_argument('out', metavar='OUT.safetensors', help='file to write; a hash is added to its name')
     cli.add_checkpoint_arguments(parser)
     return parser.parse_args()
 

@@ -2,10 +2,10 @@
 
 python tools/misc/readme_tables.py [--check]
 
-A table stands between <!-- table: KIND --> and <!-- end -->. Its header, the order of its rows and its links are the
-page's. A row is about the configs that it links to, and what it says of them is the metafiles': in a 'paper' table
-what Metadata.Paper has of the table that is named in the row or in the header, in a 'measured' table what Results has,
-in a 'configs' table what Results has or else Metadata.Paper. A raised mark behind a number (¹) stays.
+A table is between <!-- table: KIND --> and <!-- end -->. The page determines its header, the order of its rows and its
+links. A row shows numbers of the configs that it links to. In a 'paper' table, these are from Metadata.Paper, for the
+table of the paper that the row or the header names; in a 'measured' table, from Results; in a 'configs' table, from
+Results or else Metadata.Paper. A superscript mark after a number (¹) is kept.
 """
 
 import argparse
@@ -20,7 +20,7 @@ from mmpanoptic.utils import UserError, write_whole
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = ('configs/*/README.md', 'docs/results/*.md', 'docs/papers/*.md')
 TEXTS = {'boxes only', 'config', 'dataset', 'table', 'what'}
-KEYS = {'AP^bb': 'box AP', 'on': 'Split', 'row': 'Row'}  # where a header is no key of a metafile
+KEYS = {'AP^bb': 'box AP', 'on': 'Split', 'row': 'Row'}  # headers that differ from the key in metafiles
 TABLE = re.compile(r'(<!-- table: (configs|measured|paper) -->)\n(.*?)\n(<!-- end -->)', re.DOTALL)
 LINK = re.compile(r'\]\(([^)]+\.py)\)')
 MARKS = '¹²³⁴⁵⁶⁷⁸⁹'
@@ -47,13 +47,13 @@ def cells_of(line: str) -> list[str]:
 
 
 def facts_of(model: dict, kind: str, table: str | None, row: str) -> list[dict]:
-    """What a metafile says about a model that belongs in a row, the most fitting first.
+    """Facts of a metafile about a model that fit a row, the best fit first.
 
     Args:
-        model: Its entry in the metafile.
-        kind: The kind of table.
+        model: Entry of the model in the metafile.
+        kind: Kind of the table.
         table: In a 'paper' table, the number of the paper's table.
-        row: The row: of several results it takes the one whose ``Variant`` it names.
+        row: Text of the row. With several results, the one whose ``Variant`` is in the text is used.
     """
     papers = model['Metadata'].get('Paper', [])
     if kind == 'paper':
@@ -64,13 +64,13 @@ def facts_of(model: dict, kind: str, table: str | None, row: str) -> list[dict]:
 
 
 class Tables:
-    """Rewrites the tables of pages.
+    """Rewrite the tables of pages.
 
     Args:
         models: See :func:`read_models`.
 
     Attributes:
-        shown: Rows of papers, by ``id``, of which some table shows a number.
+        shown: ``id`` of each row of a paper of which a table shows a number.
     """
 
     def __init__(self, models: dict[Path, dict]) -> None:
@@ -78,7 +78,7 @@ class Tables:
         self.shown: set[int] = set()
 
     def rewrite(self, page: Path) -> str:
-        """The text of a page with the numbers that the metafiles have.
+        """The text of a page with numbers from the metafiles.
 
         Raises:
             UserError: If a row links to a config without an entry, or has a number that no metafile has.
@@ -95,7 +95,7 @@ class Tables:
 
     def _row(self, columns: list[str], row: str, kind: str, page: Path) -> str:
         paths = [(page.parent / link).resolve() for link in LINK.findall(row)]
-        if not paths:  # quoted: of no config
+        if not paths:  # a quoted row without a config
             return row
         if missing := [path for path in paths if path not in self.models]:
             raise UserError(f'{page}: {missing[0]} is in no metafile: give it an entry, or mend the link')

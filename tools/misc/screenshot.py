@@ -1,9 +1,9 @@
-"""Take a picture of a report for a page of docs: in headless Chromium, at an address, with the mouse on a panel.
+"""Take a picture of a report for docs in headless Chromium, at an address, perhaps with the mouse on a panel.
 
 python tools/misc/screenshot.py report.html OUT.png [--address 'order=loss&image=3'] [--size 1200 900]
     [--point 'ground truth' 0.4 0.6]
 
-Needs a Chromium and playwright, which the test suite has: apt-get install chromium, pip install playwright.
+It needs Chromium and playwright, like the test suite: apt-get install chromium, pip install playwright.
 """
 
 import argparse
@@ -24,7 +24,7 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description='Take a picture of a report')
     parser.add_argument('page', help='report.html')
     parser.add_argument('out', help='PNG to write')
-    parser.add_argument('--address', default='', help='what is chosen, as it stands behind the # of the address')
+    parser.add_argument('--address', default='', help='state of the page: the part of its address after the #')
     parser.add_argument(
         '--size', type=int, nargs=2, default=(1200, 900), metavar=('WIDTH', 'HEIGHT'), help='pixels (default: 1200 900)'
     )
@@ -32,21 +32,21 @@ def parse_args() -> argparse.Namespace:
         '--point',
         nargs=3,
         metavar=('PANEL', 'X', 'Y'),
-        help='panel that the mouse is on, and where, as shares',
+        help='panel under the mouse, and position as shares of its size',
     )
     return parser.parse_args()
 
 
 def browser_program() -> str | None:
-    """The Chromium of this machine."""
+    """Path of Chromium on this machine; None if it is not installed."""
     return next(filter(None, map(shutil.which, PROGRAMS)), None)
 
 
 def picture_of(page: Path, address: str, size: tuple[int, int], point: tuple[str, float, float] | None) -> bytes:
-    """A PNG of 256 colours; it begins at the open image, or at the top of the page if none is.
+    """A PNG of 256 colours, scrolled to the open image or, if no image is open, to the top of the page.
 
     Raises:
-        UserError: If there is no Chromium or no playwright, or no such panel is open.
+        UserError: If Chromium or playwright is not installed, or no such panel is open.
     """
     program = browser_program()
     if program is None:

@@ -1,8 +1,8 @@
-"""Convert a checkpoint that PANet's authors released (https://github.com/ShuLiu1993/PANet) to one of this project.
+"""Convert a checkpoint of PANet's authors (https://github.com/ShuLiu1993/PANet) to one of this project.
 
 All three kinds are recognised: boxes and masks (4 conv + 1 fc), boxes only (4 conv + 1 fc), boxes only (2 fc). Weights
-are renamed; of the background class, which comes first there, the box deltas and the mask are dropped, which no result
-depends on, and the logit comes last. The tool names the config to use the result with.
+are renamed. The background class comes first in the released checkpoints. Its logit becomes the last one; its box
+deltas and its mask are dropped, since no result depends on them. The tool names the config for the result.
 """
 
 import argparse
@@ -18,9 +18,9 @@ from mmpanoptic.engine.checkpoint_files import read_checkpoint
 from mmpanoptic.engine.released_checkpoints import check_tensors, save_converted
 from mmpanoptic.utils import UserError
 
-BLOCKS = (3, 4, 6, 3)  # of ResNet-50, the only backbone that was released
-NORM_EPS = 1e-5  # that BatchNorm adds to a variance
-CONFIGS = {  # by whether the box head is that of 2 fc, and whether there is a mask head
+BLOCKS = (3, 4, 6, 3)  # blocks of ResNet-50, the only released backbone
+NORM_EPS = 1e-5  # BatchNorm adds it to variances
+CONFIGS = {  # by whether the box head has 2 fc, and whether there is a mask head
     (False, True): 'panet_r50-caffe_fpn_gn_180k_coco_release.py',
     (False, False): 'panet-det_r50-caffe_fpn_gn_90k_coco_release.py',
     (True, False): 'panet-det-2fc_r50-caffe_fpn_gn_90k_coco_release.py',
@@ -28,7 +28,7 @@ CONFIGS = {  # by whether the box head is that of 2 fc, and whether there is a m
 
 
 class Layer(NamedTuple):
-    """A layer of the released model: its name there and here, the shape of its weight there, whether it has a bias."""
+    """A layer of the released model: its names there and here, shape of its weight there, whether it has a bias."""
 
     theirs: str
     ours: str
@@ -37,8 +37,8 @@ class Layer(NamedTuple):
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
-        """Shapes of its tensors, by their released names."""
-        # The weight of a transposed convolution has its outputs second; here there are as many as inputs.
+        """Shapes of the layer's tensors, by released name."""
+        # The weight of a transposed convolution has outputs as its second dimension, here as many as inputs.
         bias = {f'{self.theirs}.bias': self.shape[:1]} if self.bias else {}
         return {f'{self.theirs}.weight': self.shape, **bias}
 
@@ -47,8 +47,8 @@ def released_layers(num_classes: int = 80, two_fc: bool = False, masks: bool = T
     """All layers of a released model.
 
     Args:
-        num_classes: Number of classes K, the background left out.
-        two_fc: Whether the box head is that of 2 fc rather than 4 conv + 1 fc.
+        num_classes: Number of classes K without background.
+        two_fc: Whether the box head has 2 fc instead of 4 conv + 1 fc.
         masks: Whether there is a mask head.
     """
     layers = [*_backbone(), *_neck(), *_rpn(), *_box_head(num_classes, two_fc)]
@@ -77,13 +77,13 @@ def _backbone() -> Iterator[Layer]:
 
 
 def _conv_gn(theirs: str, ours: str, *shape: int, number: int = 0, bias: bool = False) -> Iterator[Layer]:
-    """A convolution and its norm, which come as items ``number`` and ``number`` + 1 of a list."""
+    """A convolution and its norm, items ``number`` and ``number`` + 1 of a list in the released model."""
     yield Layer(f'{theirs}.{number}', f'{ours}.conv', shape, bias)
     yield Layer(f'{theirs}.{number + 1}', f'{ours}.gn', shape[:1])
 
 
 def _neck() -> Iterator[Layer]:
-    # Laterals and outputs are numbered from coarse to fine there, the bottom-up path from fine to coarse.
+    # The released model numbers laterals and outputs from coarse to fine, the bottom-up path from fine to coarse.
     yield from _conv_gn('Conv_Body.conv_top', 'neck.lateral_convs.3', 256, 2048, 1, 1)
     for i, inputs in enumerate((1024, 512, 256)):
         theirs = f'Conv_Body.topdown_lateral_modules.{i}.conv_lateral'
@@ -116,7 +116,7 @@ def _box_head(num_classes: int, two_fc: bool) -> Iterator[Layer]:
     if two_fc:
         yield from fc_gn('Box_Head.fc2', 'shared_fcs.0', 1024)
     else:
-        for i in range(3):  # one list of convolution, norm, ReLU, convolution ...
+        for i in range(3):  # one list: convolution, norm, ReLU, convolution, ...
             yield from _conv_gn('Box_Head.convs', f'{head}.shared_convs.{i}', 256, 256, 3, 3, number=3 * i)
         yield Layer('Box_Head.fc', f'{head}.shared_fcs.0.fc', (1024, 256 * 7 * 7))
     yield Layer('Box_Outs.cls_score', f'{head}.fc_cls', (num_classes + 1, 1024))
@@ -137,7 +137,7 @@ def _mask_head(num_classes: int) -> Iterator[Layer]:
     yield Layer('Mask_Outs.classify', f'{head}.conv_logits', (num_classes + 1, 256, 1, 1))
 
 
-# The background is class 0 there; here it is the last logit, and has neither deltas nor a mask.
+# The background is class 0 in the released model. Here it is the last logit, without deltas and mask.
 CLASS_ROWS = {
     'Box_Outs.cls_score': lambda rows: torch.cat([rows[1:], rows[:1]]),
     'Box_Outs.bbox_pred': lambda rows: rows[4:],
@@ -146,11 +146,11 @@ CLASS_ROWS = {
 
 
 def convert_layer(layer: Layer, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors of a layer as the model here has them.
+    """The tensors of a layer in the form of this project's model.
 
     Args:
         layer: The layer.
-        weights: Released tensors by name, those of the layer among them, of any shape.
+        weights: Released tensors by name, including those of the layer, of any shape.
 
     Returns:
         Tensors by name.
@@ -160,7 +160,7 @@ def convert_layer(layer: Layer, weights: Mapping[str, Tensor]) -> dict[str, Tens
         value = CLASS_ROWS.get(layer.theirs, lambda rows: rows)(weights[name])
         tensors[layer.ours + name.removeprefix(layer.theirs)] = value.clone()
     if layer.theirs.startswith('Conv_Body.conv_body.') and len(layer.shape) == 1:
-        # Scale and shift only: what a BatchNorm does with these statistics.
+        # The released norm only scales and shifts, as a BatchNorm with these statistics does.
         scale = tensors[f'{layer.ours}.weight']
         tensors[f'{layer.ours}.running_mean'] = torch.zeros_like(scale)
         tensors[f'{layer.ours}.running_var'] = torch.full_like(scale, 1 - NORM_EPS)
@@ -169,16 +169,16 @@ def convert_layer(layer: Layer, weights: Mapping[str, Tensor]) -> dict[str, Tens
 
 
 def kind_of(weights: Iterable[str]) -> tuple[bool, bool]:
-    """Whether the box head is that of 2 fc, and whether there is a mask head, from the names of tensors."""
+    """Whether the box head has 2 fc, and whether there is a mask head, from the names of tensors."""
     masks = any(name.startswith('Mask_') for name in weights)
     return not masks and any(name.startswith('Box_Head.fc1.') for name in weights), masks
 
 
 def recognize(weights: Mapping[str, Tensor], source: str) -> list[Layer]:
-    """The layers of the kind of model that tensors are of.
+    """Recognise the kind of model from its tensors and return its layers.
 
     Raises:
-        UserError: If a tensor is missing, unknown or of another shape; it is named.
+        UserError: If a tensor is missing, unknown or of another shape; the message names it.
     """
     scores = weights.get('Box_Outs.cls_score.bias')
     num_classes = len(scores) - 1 if isinstance(scores, Tensor) and scores.dim() == 1 else 80
@@ -188,7 +188,7 @@ def recognize(weights: Mapping[str, Tensor], source: str) -> list[Layer]:
 
 
 def convert(weights: Mapping[str, Tensor], layers: Iterable[Layer]) -> dict[str, Tensor]:
-    """The tensors of layers as the model here has them, by name; see :func:`convert_layer`."""
+    """The tensors of all layers in the form of this project's model, by name; see :func:`convert_layer`."""
     return {name: value for layer in layers for name, value in convert_layer(layer, weights).items()}
 
 

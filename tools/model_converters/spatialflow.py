@@ -1,12 +1,12 @@
-"""Convert a checkpoint that SpatialFlow's authors released (https://github.com/chensnathan/SpatialFlow) to one of here.
+"""Convert a checkpoint of SpatialFlow's authors (https://github.com/chensnathan/SpatialFlow) to one of this project.
 
 R50, R101 and R101-DCN are recognised, and the same network with another ResNet, other widths or numbers of classes.
-Tensors keep their names but in the stuff head, and become float32 where they are not (R101-DCN has half precision).
+Only tensors of the stuff head get new names. Tensors in half precision (R101-DCN) become float32.
 
-Of the channels of the stuff head, the one for all things, 'other', comes last here. In the released order, which is by
-COCO's ids, it is number 36 of 54, and so it is taken to be where there are 54 channels and 80 thing classes. Otherwise
-the channels stay in their order, in which 'other' must then be last or missing; --other-index says where else it is.
-The tool names the config to use the result with.
+In this project, the stuff head's channel 'other', which stands for all things, comes last. Released checkpoints have it
+at index 36 of 54, in the order of COCO's ids, and the tool assumes this with 54 channels and 80 thing classes.
+Otherwise channels keep their order, and 'other' must be the last one or missing; --other-index gives another position.
+The tool names the config for the result.
 """
 
 import argparse
@@ -24,13 +24,13 @@ from mmpanoptic.engine.released_checkpoints import check_tensors, save_converted
 from mmpanoptic.registry import DATASETS
 from mmpanoptic.utils import UserError
 
-BASIC = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3)}  # blocks of each stage of ResNets with two convolutions a block
-BOTTLENECK = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}  # with three
-STAGES = dict(cls=4, reg=4, mask=1, stuff=4)  # of the sub-networks
+BASIC = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3)}  # blocks of each stage of ResNets, two convolutions per block
+BOTTLENECK = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}  # three per block
+STAGES = dict(cls=4, reg=4, mask=1, stuff=4)  # convolutions of the sub-networks
 STUFF_LEVELS = 3
-OFFSETS = 27  # what a deformable 3x3 convolution needs: (dy, dx) and a factor for each tap
-COCO, OTHER = (80, 54), 36  # thing classes, channels of the stuff head; where 'other' is in their released order
-CONFIGS = {  # by depth, whether the backbone is deformable, and which sub-networks are
+OFFSETS = 27  # channels for a deformable 3x3 convolution: (dy, dx) and a factor for each of 9 taps
+COCO, OTHER = (80, 54), 36  # thing classes, channels of the stuff head; released index of 'other'
+CONFIGS = {  # by depth, whether the backbone is deformable, and deformable sub-networks
     (50, False, ()): 'spatialflow_r50_fpn_20e_coco_release.py',
     (101, False, ()): 'spatialflow_r101_fpn_20e_coco_release.py',
     (101, True, ('cls', 'mask', 'stuff')): 'spatialflow_r101-dconv-c3-c5_fpn_ms-20e_coco_release.py',
@@ -39,27 +39,27 @@ Shapes = Iterator[tuple[str, tuple[int, ...]]]
 
 
 class Sizes(NamedTuple):
-    """What differs between models; the defaults are those of all released ones."""
+    """Sizes that differ between models; defaults are those of the released R50."""
 
     depth: int = 50
-    dcn: bool = False  # in the last three stages of the backbone
-    deformable: tuple[str, ...] = ()  # sub-networks
+    dcn: bool = False  # deformable convolutions in the last three stages of the backbone
+    deformable: tuple[str, ...] = ()  # deformable sub-networks
     base: int = 64  # channels of the backbone's first stage
-    channels: int = 256  # of the pyramid and the sub-networks
+    channels: int = 256  # channels of the pyramid and the sub-networks
     mask_channels: int = 256
     inner: int = 128  # channels of the stuff head
     anchors: int = 9
     things: int = 80
-    stuff: int = 54  # channels for stuff, with 'other' if there is one
+    stuff: int = 54  # channels of stuff, including 'other' if it exists
 
 
 def _usual(sizes: list[int], default: int) -> int:
-    """The most frequent of sizes that should agree, so that a tensor of a wrong shape is not taken for the rule."""
+    """The most frequent of sizes that should agree, so that one tensor of a wrong shape does not decide."""
     return Counter(sizes).most_common(1)[0][0] if sizes else default
 
 
 def sizes_of(weights: Mapping[str, Any]) -> Sizes:
-    """Sizes of the model that tensors by name are of, as far as names and first dimensions tell."""
+    """Sizes of a model, found from the names and first dimensions of its tensors."""
 
     def lengths(pattern: str) -> list[int]:
         found = (value for name, value in weights.items() if re.fullmatch(pattern, name))
@@ -88,7 +88,7 @@ def sizes_of(weights: Mapping[str, Any]) -> Sizes:
 
 
 def released_shapes(sizes: Sizes) -> dict[str, tuple[int, ...]]:
-    """Shapes of all tensors of a released model, by their released names."""
+    """Shapes of all tensors of a released model, by released name."""
     return dict([*_backbone(sizes), *_neck(sizes), *_bbox_head(sizes), *_mask_head(sizes), *_stuff_head(sizes)])
 
 
@@ -156,7 +156,7 @@ def _mask_head(sizes: Sizes) -> Shapes:
 def _stuff_head(sizes: Sizes) -> Shapes:
     for level in range(STUFF_LEVELS):
         for i in range(level + 1):
-            name = f'stuff_head.lateral_convs.{level}.{2 * i}'  # what doubles the size stands between
+            name = f'stuff_head.lateral_convs.{level}.{2 * i}'  # upsampling layers are in between
             yield f'{name}.conv.weight', (sizes.inner, sizes.inner if i else sizes.channels, 3, 3)
             yield f'{name}.gn.weight', (sizes.inner,)
             yield f'{name}.gn.bias', (sizes.inner,)
@@ -164,10 +164,10 @@ def _stuff_head(sizes: Sizes) -> Shapes:
 
 
 def recognize(weights: Mapping[str, Any], source: str) -> Sizes:
-    """The sizes of the model that tensors are of.
+    """Recognise a model from its tensors and return its sizes.
 
     Raises:
-        UserError: If a tensor is missing, unknown or of another shape; it is named.
+        UserError: If a tensor is missing, unknown or of another shape; the message names it.
     """
     sizes = sizes_of(weights)
     check_tensors(weights, released_shapes(sizes), source)
@@ -175,10 +175,10 @@ def recognize(weights: Mapping[str, Any], source: str) -> Sizes:
 
 
 def check_values(weights: Mapping[str, Tensor], source: str) -> None:
-    """Refuse weights that are no real numbers, such as quantised ones, or not finite.
+    """Refuse weights that are not floating-point numbers, such as quantised ones, or not finite.
 
     Raises:
-        UserError: If there are any; the first is named.
+        UserError: If there are such weights; the message names the first one.
     """
     for name, value in weights.items():
         if not (value.is_floating_point() or _is_counter(name)):
@@ -192,25 +192,25 @@ def _is_counter(name: str) -> bool:
 
 
 def our_name(name: str) -> str:
-    """The name here of a tensor with a released name."""
+    """The name in this project of a tensor with a released name."""
     name = re.sub(r'^stuff_head\.conv\.', 'semantic_head.conv_logits.', name)
     return re.sub(r'^stuff_head\.', 'semantic_head.', name)
 
 
 def default_other(sizes: Sizes) -> int | None:
-    """Where 'other' is among the channels of the stuff head if nothing is said; None: the order is kept."""
+    """Default index of 'other' among the channels of the stuff head; None: the order is kept."""
     return OTHER if (sizes.things, sizes.stuff) == COCO else None
 
 
 def convert(weights: Mapping[str, Tensor], other: int | None) -> dict[str, Tensor]:
-    """Released tensors as the model here has them.
+    """Convert released tensors to the form of this project's model.
 
     Args:
         weights: Tensors by released name.
-        other: Channel of the stuff head that is to come last; None: all stay where they are.
+        other: Channel of the stuff head that becomes the last one; None: channels keep their order.
 
     Returns:
-        As many tensors by name, in float32 (counters of batches: int64).
+        The same number of tensors by name, in float32 (counters of batches: int64).
     """
     converted = {}
     for name, value in weights.items():
@@ -228,15 +228,15 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--other-index',
         type=int,
-        help="which channel of the stuff head, counted from 0, is 'other', all things as one class: it comes last in "
-        'the result. Default: 36 of 54 channels, as released for COCO; with other numbers all stay where they are',
+        help="index, from 0, of the stuff head's channel 'other', which stands for all things and becomes the last. "
+        'Default: 36 with 54 channels, as released for COCO; otherwise channels keep their order',
     )
     cli.add_checkpoint_arguments(parser, checks_values=False)
     return parser.parse_args()
 
 
 def describe(sizes: Sizes) -> str:
-    """A model and the config to use it with, for people."""
+    """Text on a model and the config for it."""
     plain = sizes._replace(depth=50, dcn=False, deformable=())
     if plain == Sizes() and (config := CONFIGS.get((sizes.depth, sizes.dcn, sizes.deformable))):
         use = f'for configs/spatialflow/{config}'

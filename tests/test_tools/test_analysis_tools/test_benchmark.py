@@ -46,7 +46,7 @@ def test_report_of_a_head_that_ranks(tiny: TinyModel, monkeypatch: pytest.Monkey
     monkeypatch.setenv('COLUMNS', '160')
     run_main(TOOL, monkeypatch, *arguments, *options)
     printed = capsys.readouterr().out
-    assert '9 drawn instances of 3 classes' in printed and 'hardly an instance' not in printed
+    assert '9 drawn instances of 3 classes' in printed and 'hardly any instances' not in printed
     assert all(f'│   {part} ' in printed for part in ('module', 'scores', 'order', 'merge'))
 
 

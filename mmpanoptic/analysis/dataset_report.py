@@ -17,6 +17,7 @@ from mmpanoptic.engine.components import building, dataset_config
 from mmpanoptic.evaluation.tables import render
 from mmpanoptic.formats.panoptic_json import read_json
 from mmpanoptic.registry import DATASETS
+from mmpanoptic.results.coco import CocoImage, PanopticAnnotation
 from mmpanoptic.structures.object_sizes import OBJECT_SIZES
 from mmpanoptic.utils import DatasetError, UserError
 
@@ -85,7 +86,7 @@ def _source_of(dataset: Any) -> Source:
     place = getattr(dataset, 'image_path', None)
     if place is None:  # a dataset of mmdet
 
-        def place(image: dict, annotation: dict | None) -> str:
+        def place(image: CocoImage, annotation: PanopticAnnotation | None) -> str:
             return str(Path(dataset.data_prefix.get('img', ''), image['file_name']))
 
     panoptic = isinstance(dataset, CocoPanopticDataset) and not isinstance(dataset, CocoInstanceDataset)

@@ -102,6 +102,14 @@ def test_sizes_that_differ():
         compare(result(CAR), small, 'a.png')
 
 
+def test_results_without_a_map():
+    """Models of instances give none."""
+    without = replace(result(CAR), id_map=None, segments=[])
+    for pair in ((result(CAR), without), (without, result(CAR))):
+        with pytest.raises(UserError, match=r'a\.png: results without a panoptic map'):
+            compare(*pair, 'a.png')
+
+
 def test_the_table():
     """Each count and difference in its row; a difference of nothing is none."""
     total = Agreement(in_both=12, other_class=3, first_alone=4, second_alone=5, scored=12, score=0.00025, box=7)

@@ -1,10 +1,10 @@
-"""Hold an ONNX file of a model against the model: pixels, segments with their scores and boxes, and CPU time.
+"""Compare an ONNX file with its model: pixels, segments with scores and boxes, and CPU time.
 
 python tools/analysis_tools/compare_onnx.py CONFIG CHECKPOINT MODEL.onnx IMAGE... [--threads N] [--out FILE.json]
     [--cfg-options k=v ...]
 
-Each image goes through both, one after the other, and the second time counts. The model is what was exported, on the
-CPU; images are files, or folders of them. Segments match if their IoU is above 0.5; one of another class differs.
+The file and the model predict each image twice on the CPU; the second run is timed. Images are files or folders.
+Segments match if their IoU is above 0.5, whatever their classes are.
 """
 
 import argparse
@@ -29,31 +29,31 @@ from mmpanoptic.utils import UserError, require_folder, sole_writer, write_whole
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description='Hold an ONNX file of a model against the model')
+    parser = argparse.ArgumentParser(description='Compare an ONNX file with its model')
     parser.add_argument('config', help='config file')
     parser.add_argument('checkpoint', help='checkpoint file')
-    parser.add_argument('onnx', help='what export-onnx made of them')
+    parser.add_argument('onnx', help='file that export-onnx wrote')
     parser.add_argument('images', nargs='+', metavar='IMAGE', help='image, or folder of images')
-    parser.add_argument('--limit', type=int, metavar='N', help='look at the first N images alone')
-    parser.add_argument('--threads', type=int, default=1, metavar='N', help='of both (default: 1)')
-    parser.add_argument('--out', metavar='FILE.json', help='write all of it, image by image')
-    parser.add_argument('--cfg-options', nargs='+', action=cli.Options, help='as export-onnx got them')
+    parser.add_argument('--limit', type=int, metavar='N', help='use only the first N images')
+    parser.add_argument('--threads', type=int, default=1, metavar='N', help='threads of both (default: 1)')
+    parser.add_argument('--out', metavar='FILE.json', help='write the results of each image')
+    parser.add_argument('--cfg-options', nargs='+', action=cli.Options, help='the same as for export-onnx')
     cli.add_checkpoint_arguments(parser)
     return parser.parse_args()
 
 
 def timed(function: Callable[[], PanopticResult]) -> tuple[PanopticResult, float]:
-    """What a function gives, and the CPU seconds that it took the second time."""
+    """The result of a function, and the CPU seconds of its second call."""
     function()
     began = time.process_time()
     return function(), time.process_time() - began
 
 
 def require_arguments(args: argparse.Namespace) -> None:
-    """Refuse what cannot work before a model is loaded.
+    """Check arguments before a model is loaded.
 
     Raises:
-        UserError: If no image would be looked at, or there is no place for the output.
+        UserError: If ``--limit`` is below 1, or ``--out`` cannot be written.
     """
     if args.limit is not None and args.limit < 1:
         raise UserError(f'--limit {args.limit}: at least one image is needed')
@@ -64,7 +64,7 @@ def require_arguments(args: argparse.Namespace) -> None:
 
 
 def summary(images: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    """Of all images: in how many the segments are the same, shares of pixels, and mean CPU seconds."""
+    """For all images: number with the same segments, shares of equal pixels, and mean CPU seconds."""
     pixels = [image['pixels'] for image in images]
     return dict(
         same_segments=sum(image['same_segments'] for image in images),

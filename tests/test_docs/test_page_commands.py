@@ -245,7 +245,7 @@ def test_the_test_that_runs_a_block_uses_its_tools(place: tuple[str, str], test:
 @pytest.mark.parametrize(
     ('line', 'reason'),
     [
-        ('mmpanoptic trian CONFIG', 'there is no tool mmpanoptic trian'),
+        ('mmpanoptic trrain CONFIG', 'there is no tool mmpanoptic trrain'),
         ('mmpanoptic train CONFIG --apm', 'unrecognized arguments: --apm'),
         ('mmpanoptic train CONFIG [--apm [TYPE]]', 'train.py has no option --apm'),
         ('mmpanoptic import FORMAT SOURCE', 'required: OUT'),

@@ -7,6 +7,7 @@ pages are the same here and in the repository.
 import builtins
 import importlib.util
 import sys
+import typing
 from pathlib import Path
 
 from docutils import nodes
@@ -16,6 +17,7 @@ from sphinx.environment import BuildEnvironment
 from sphinx.util import logging
 from sphinx.util.nodes import make_refnode
 
+OPTIONAL = ('supervision',)  # packages that a result can be converted for
 logger = logging.getLogger(__name__)
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
@@ -63,8 +65,9 @@ def find_by_name(app: Sphinx, env: BuildEnvironment, node: pending_xref, content
     if len(found) == 1:
         entry = objects[found[0]]
         return make_refnode(app.builder, node['refdoc'], entry.docname, entry.node_id, content, found[0])
-    places = builtins, importlib.import_module(node.get('py:module') or 'typing')
-    if not found and not any(hasattr(place, first) for place in places) and importlib.util.find_spec(first) is None:
+    places = builtins, typing, importlib.import_module(node.get('py:module') or 'typing')
+    installed = importlib.util.find_spec(first) is not None or first in OPTIONAL
+    if not found and not installed and not any(hasattr(place, first) for place in places):
         logger.warning('no such object: %s', node['reftarget'], location=node)
     return None
 

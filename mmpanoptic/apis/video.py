@@ -10,7 +10,7 @@ import numpy as np
 from mmpanoptic.formats.images import check_pixels
 from mmpanoptic.utils import DatasetError, UserError, WriteError, require_file
 
-#: MPEG-4 part 2, in .mp4: every OpenCV from PyPI writes it. Browsers show H.264, which these do not write.
+#: MPEG-4 part 2 in .mp4, which every OpenCV from PyPI writes. Browsers show H.264, which OpenCV does not write.
 CODEC = 'mp4v'
 _WHOLE = 0.95
 

@@ -29,10 +29,9 @@ def require_exportable(model: BaseDetector) -> None:
     Raises:
         UserError: It names the part.
     """
-    head = getattr(model, 'panoptic_fusion_head', None)
     if not isinstance(model, (PanopticFPN, SpatialFlow, CIAE)):
         raise UserError(f'{type(model).__name__} cannot be exported: Panoptic FPN, OANet, SpatialFlow and CIAE can')
-    for reason in _reasons(model, head):
+    for reason in _reasons(model, model.panoptic_fusion_head):
         raise UserError(f'{type(model).__name__} cannot be exported: {reason}')
 
 

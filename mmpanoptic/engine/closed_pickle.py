@@ -108,7 +108,7 @@ def _names(modules: str, names: str) -> dict[tuple[str, str], StandIn]:
     return {(module, name): StandIn(name) for module in modules.split() for name in names.split()}
 
 
-#: The closed list: stand-ins by (module, name).
+#: Stand-ins by (module, name), a closed list.
 ALLOWED: dict[tuple[str, str], Any] = {
     **_names('collections', 'Counter'),
     **_names('builtins __builtin__', 'bytes bytearray getattr'),

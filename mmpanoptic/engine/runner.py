@@ -151,6 +151,7 @@ def _naming_keys(method: Callable, parts: tuple[str, ...]) -> Callable:
         with building(self.cfg, *parts):
             return method(self, *args, **kwargs)
 
+    call.__doc__ = f'As in :class:`mmengine.runner.Runner`; an error names ``{"``, ``".join(parts)}`` of the config.'
     return call
 
 

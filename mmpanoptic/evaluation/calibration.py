@@ -26,7 +26,7 @@ class Reliability:
 
     @property
     def error(self) -> float:
-        """The expected calibration error: mean distance of score and share, weighted by count; NaN without scores.
+        """Expected calibration error, the mean distance of score and share weighted by count; NaN without scores.
 
         Source: Guo et al., On Calibration of Modern Neural Networks, equation 3, https://arxiv.org/abs/1706.04599
         """

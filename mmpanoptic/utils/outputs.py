@@ -29,7 +29,7 @@ class WriteError(UserError):
 
     errno: int | None = None  # as an OSError that was made without one
 
-    def __init__(self, path: str | Path, reason: str) -> None:
+    def __init__(self, path: str | os.PathLike, reason: str) -> None:
         kept = f'; {path} is what it was' if os.path.lexists(path) else ''
         super().__init__(f'{path} cannot be written ({reason}){kept}')
         self.filename, self.strerror = path, reason  # as an OSError calls them

@@ -12,7 +12,7 @@ _HEIGHT = {'person': 500, 'car': 270, 'tree': 520, 'sign': 400, 'ball': 250, 'bo
 _OFTEN = {'person': 28, 'car': 24, 'tree': 18, 'sign': 18, 'ball': 6, 'box': 6}
 _FAR = 250  # size at the horizon, in thousandths of the size near the viewer
 _SMALLEST_WITH_TIE = 40  # height of a person in pixels
-#: The two classes whose order in depth is by size: the smaller of two such things lies in front.
+#: Two classes whose order in depth is by size. The smaller of two such things lies in front.
 EITHER_IN_FRONT = frozenset({'ball', 'box'})
 
 

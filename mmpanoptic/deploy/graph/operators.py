@@ -4,8 +4,9 @@ mmcv exports RoIAlign without ``coordinate_transformation_mode``, of which ONNX 
 others as operators that no runtime has.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import mmcv.ops
 import torch
@@ -72,7 +73,7 @@ def _deform_op(g, inputs, stride, padding, dilation, groups, deform_groups):
 @contextmanager
 def onnx_operators() -> Iterator[None]:
     """Export mmcv's operators as ONNX's own while this lasts."""
-    replaced = {
+    replaced: dict[Any, Callable[..., Any]] = {
         RoIAlignFunction: _roi_align,
         DeformConv2dFunction: _deform_conv,
         ModulatedDeformConv2dFunction: _modulated_deform_conv,

@@ -156,7 +156,7 @@ def ranking_scores(
     )  # fmt: skip
 
 
-def _cells(side: Scalar, stride: int) -> Tensor:
+def _cells(side: Scalar, stride: int) -> Scalar:
     """Cells of the grid on a side of the input."""
     return side if stride == 1 else (in_double(side) / stride).round().long().clamp(min=1)[0]
 

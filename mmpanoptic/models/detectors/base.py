@@ -22,7 +22,7 @@ class PanopticDetector:
     ``evidence``.
     """
 
-    #: Attribute of mmdet's detectors: a ConfigDict, or None.
+    #: A ConfigDict or None, set by mmdet's detectors.
     test_cfg: Any
 
     def build_fusion_head(self, config: dict) -> None:

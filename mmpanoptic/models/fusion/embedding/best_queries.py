@@ -8,7 +8,7 @@ from .query_map import Axis, PixelMap, QueryMap
 from .scored_map import ScoredMap
 from .search import search_coarse_to_fine
 
-#: Number of centres or pixels that are processed at once: on a CPU, where they fit in its caches, and elsewhere, where
+#: Number of centres or pixels that are processed at once, on a CPU, where they fit in its caches, and elsewhere, where
 #: the scores of 150 queries take 0.16 GB.
 PIECE, GPU_PIECE = 2**14, 2**18
 

@@ -22,7 +22,7 @@ SCORE_REGIONS = ('mask', 'conflict')
 IGNORED = 255
 #: If sums of exponentials lie in this range, far from both ends of float32, logits need no shift before the softmax.
 SAFE_SUMS = (1e-20, 1e20)
-#: Cells of a strip: on a CPU, where a strip fits in the caches, and elsewhere, where an image of COCO's size is one
+#: Cells of a strip, on a CPU, where a strip fits in the caches, and elsewhere, where an image of COCO's size is one
 #: strip. Its map of 80 classes takes 0.34 GB there, and three such maps are held.
 STRIP_PIXELS, GPU_STRIP_PIXELS = 2**18, 2**21
 

@@ -178,7 +178,7 @@ PUBLIC = {
     'mmpanoptic.models.task_modules': 'DetectronAnchorGenerator DetectronBBoxCoder',
     'mmpanoptic.models.test_time_augs': 'InstanceTTAModel PanopticTTAModel View',
     'mmpanoptic.report': 'ReportOfTest build_report choose_images contents_of pictures_of plotly_script render_page',
-    'mmpanoptic.results': 'Instances PanopticResult Segment',
+    'mmpanoptic.results': 'Instances PanopticResult RATINGS Segment',
     'mmpanoptic.structures': (
         'EmbeddingMap Evidence INSTANCE_OFFSET MAX_ID Stuff StuffLabels StuffLogits VOID_ID id_to_rgb ids_to_indices '
         'labels_of_ids panoptic_to_coco rgb_to_id segments_of_map'

@@ -1,7 +1,7 @@
 """Predict images and videos, and write pictures and files in COCO's formats.
 
 python tools/predict.py CONFIG CHECKPOINT INPUT... --out DIR [--device cuda:0] [--batch-size 8] [--dtype float16]
-    [--score-thr 0.5] [--no-pictures] [--resume]
+    [--score-thr 0.5] [--number similarity] [--no-pictures] [--resume]
 
 Inputs are images, folders with their subfolders, patterns ('day*/*.jpg'), lists of these (FILE.txt, one per line), http
 and https addresses, and videos. When all inputs are done, DIR gets pictures/*.png, videos/*.mp4 and, in COCO's formats
@@ -17,6 +17,7 @@ from pathlib import Path
 from mmpanoptic.apis.predict import Run, predict
 from mmpanoptic.engine import cli
 from mmpanoptic.engine.precision import DTYPES
+from mmpanoptic.results import RATINGS
 
 
 def parse_args() -> argparse.Namespace:
@@ -39,6 +40,12 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--tile', type=int, metavar='N', help='predict in tiles of NxN pixels: for large images')
     parser.add_argument('--overlap', type=int, default=256, metavar='N', help='pixels that tiles share (default: 256)')
     parser.add_argument('--score-thr', type=float, metavar='S', help='leave out segments, or instances, below')
+    parser.add_argument(
+        '--number',
+        choices=(*RATINGS, 'none'),
+        default='score',
+        help='that stands beside names in pictures (default: score)',
+    )
     parser.add_argument('--no-pictures', action='store_true', help='write no pictures and videos, only the JSON')
     parser.add_argument('--resume', action='store_true', help='continue an interrupted run')
     parser.add_argument('--cfg-options', nargs='+', action=cli.Options, help='config values to override, key=value')
@@ -50,6 +57,7 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     args = vars(parse_args())
     args.pop('max_pixels')
+    args['number'] = None if args['number'] == 'none' else args['number']
     predict(Run(pictures=not args.pop('no_pictures'), **args))
 
 

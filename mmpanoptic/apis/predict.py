@@ -45,6 +45,7 @@ class Run:
     tile: int | None = None
     overlap: int = 256
     score_thr: float | None = None
+    number: str | None = 'score'
     pictures: bool = True
     resume: bool = False
     cfg_options: dict[str, Any] | None = None
@@ -70,7 +71,16 @@ def predict(run: Run) -> None:
     if sources.videos or _any_readable(sources.images, problems):
         config = load_config(run.config, run.cfg_options)
         stamps = [stamp_of(path) for path in (run.checkpoint, *sources.images, *sources.videos)]
-        options = [run.score_thr, run.pictures, run.dtype, run.compile, run.batch_size, run.tile, run.overlap]
+        options = [
+            run.score_thr,
+            run.number,
+            run.pictures,
+            run.dtype,
+            run.compile,
+            run.batch_size,
+            run.tile,
+            run.overlap,
+        ]
         unfinished = Unfinished(run.out, [config.to_dict(), stamps, options])
         with contextlib.suppress(_NothingPredictedError), whole_folder(run.out, MAKER, '--out') as folder:
             inferencer = PanopticInferencer(
@@ -106,6 +116,7 @@ class _Work:
             panoptic=hasattr(inferencer.model, 'panoptic_fusion_head'),
             pictures=run.pictures,
             score_thr=run.score_thr,
+            number=run.number,
         )
 
     def do(self, unfinished: Unfinished) -> int:
@@ -181,7 +192,7 @@ class _Work:
             for frame, result in enumerate(results, 1):
                 result = layout.chosen(result)
                 if layout.pictures:
-                    file.add(result.draw() if self.run.score_thr is None else result.draw(self.run.score_thr))
+                    file.add(layout.picture(result))
                 own = f'{name}/{frame:06}'
                 more = dict(file_name=f'{own}.png', video=os.path.basename(video), frame=frame)
                 yield layout.encode(result, video, next(numbers), own, **more)

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from mmpanoptic.drawing.encode import encode_png
 from mmpanoptic.formats.panoptic_png import encode_panoptic_png
 from mmpanoptic.formats.panoptic_writer import PanopticItem, fill_panoptic
@@ -51,6 +53,7 @@ class Layout:
         panoptic: Whether the model makes panoptic maps.
         pictures: Whether pictures are wanted.
         score_thr: What is less sure is left out; None: nothing is.
+        number: Which number stands beside names in pictures, see :meth:`~mmpanoptic.results.PanopticResult.draw`.
     """
 
     folder: Path
@@ -60,16 +63,22 @@ class Layout:
     panoptic: bool
     pictures: bool
     score_thr: float | None
+    number: str | None = 'score'
 
     def write(self, result: PanopticResult) -> Prediction:
         """Write the picture of a result, and encode what goes into the JSON and beside it."""
         source = result.path
         result = self.chosen(result)
         if self.pictures:
-            picture = result.draw() if self.score_thr is None else result.draw(self.score_thr)
-            (self.folder / 'pictures' / f'{self.names[source]}.png').write_bytes(encode_png(picture))
+            picture = encode_png(self.picture(result))
+            (self.folder / 'pictures' / f'{self.names[source]}.png').write_bytes(picture)
         more = dict(file_name=self.file_names[source]) if source in self.file_names else {}
         return self.encode(result, source, self.ids[source], self.names[source], **more)
+
+    def picture(self, result: PanopticResult) -> np.ndarray:
+        """The picture of a result, uint8 RGB."""
+        threshold = {} if self.score_thr is None else dict(score_thr=self.score_thr)
+        return result.draw(number=self.number, **threshold)
 
     def chosen(self, result: PanopticResult) -> PanopticResult:
         """A result without what is less sure than asked for."""

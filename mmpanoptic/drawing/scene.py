@@ -12,12 +12,20 @@ MIN_SIDE = 360  # pixels; images with a shorter side are enlarged before drawing
 
 
 def segment_texts(segment: Mapping[str, Any], classes: Sequence[str]) -> list[str]:
-    """What to write on a segment, the fullest version first: class name with the score or the mark of a crowd."""
+    """What to write on a segment, the fullest version first: class name with a number or the mark of a crowd.
+
+    Args:
+        segment: With ``label`` and, if there are such, ``iscrowd``, and the number: as text in ``number`` or, for two
+            digits after the point, as ``score``.
+        classes: Names by label.
+    """
     name = classes[segment['label']]
     if segment.get('iscrowd'):
         return [f'{name} (crowd)']
-    score = segment.get('score')
-    return [name] if score is None else [f'{name} {float(score):.2f}', name]
+    number, score = segment.get('number'), segment.get('score')
+    if number is None and score is not None:
+        number = f'{float(score):.2f}'
+    return [name] if number is None else [f'{name} {number}', name]
 
 
 def draw_map(
@@ -35,7 +43,7 @@ def draw_map(
         canvas: The image, uint8 RGB of shape (factor * H, factor * W, 3).
         factor: Factor by which the image was enlarged.
         ids: The map, of shape (H, W). Ids that no segment has are void.
-        segments: Its segments, with ``id``, ``label`` and, if there are such, ``score`` and ``iscrowd``.
+        segments: Its segments, with ``id``, ``label`` and the values that :func:`segment_texts` takes.
         classes: Class names by label.
         palette: RGB colours by label.
         alpha: Opacity of the colours.

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 import numpy as np
 
-from mmpanoptic.utils import UserError, write_whole
+from mmpanoptic.utils import UserError, require_choice, write_whole
 
 from .ids import id_to_rgb
 
@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     import supervision
 
 
-_RATINGS = ('score', 'ranking_score', 'similarity')  # of a segment, as far as there are such
+#: Numbers of a segment, as far as there are such.
+RATINGS = ('score', 'ranking_score', 'similarity')
 
 
 @dataclass(frozen=True)
@@ -115,27 +116,34 @@ class PanopticResult:
         kept = [one for one in self.segments if one.id not in low]
         return replace(self, id_map=np.where(np.isin(self.id_map, low), 0, self.id_map), segments=kept)
 
-    def draw(self, score_thr: float = 0.3) -> np.ndarray:
+    def draw(self, score_thr: float = 0.3, number: str | None = 'score') -> np.ndarray:
         """The image under its panoptic map or, without one, under its instances.
 
         Args:
             score_thr: Instances whose score is not above are not drawn. A panoptic map is drawn as it is: what is in
                 it was decided by the fusion.
+            number: Which of :data:`RATINGS` stands beside the name of a segment that has it; None: none does.
+                Instances have a score alone.
 
         Returns:
             uint8 RGB, f times the image's size; f > 1 where a small image had to be enlarged to be read.
+
+        Raises:
+            ValueError: If there is no such number.
         """
+        require_choice('number', number, (*RATINGS, None))
         from mmpanoptic.drawing import draw, scene
 
         canvas, factor = draw.upscale(self.image, scene.MIN_SIDE)
         classes = [category['name'] for category in self.categories]
         palette = [category['color'] for category in self.categories]
         if self.id_map is not None:
-            segments = [dict(id=one.id, label=one.label, score=one.score) for one in self.segments]
+            segments = [dict(id=one.id, label=one.label, number=_number_text(one, number)) for one in self.segments]
             return scene.draw_map(canvas, factor, self.id_map, segments, classes, palette)
         shown = self.instances[self.instances.scores > score_thr]
         boxes = shown.bboxes if shown.bboxes.any() else None  # all 0 from detectors of masks alone
-        labels, scores = shown.labels.tolist(), shown.scores.tolist()
+        labels = shown.labels.tolist()
+        scores = shown.scores.tolist() if number == 'score' else [None] * len(labels)
         return scene.draw_found(canvas, factor, boxes, shown.masks, labels, scores, classes, palette)
 
     def save(self, path: str | os.PathLike, image_id: int = 1) -> None:
@@ -201,7 +209,7 @@ class PanopticResult:
         ids = self._category_ids()
         return [
             dict(id=one.id, category_id=ids[one.label], area=one.area, bbox=list(one.bbox), iscrowd=0)
-            | {name: value for name in _RATINGS if (value := getattr(one, name)) is not None}
+            | {name: value for name in RATINGS if (value := getattr(one, name)) is not None}
             for one in self.segments
         ]
 
@@ -265,6 +273,15 @@ class PanopticResult:
                 "config's test_dataloader.dataset.ann_file"
             )
         return ids
+
+
+def _number_text(segment: Segment, number: str | None) -> str | None:
+    """A segment's number as it stands in pictures."""
+    value = None if number is None else getattr(segment, number)
+    if value is None:
+        return None
+    # Ranking scores tell an order, and most of them are far below 0.01.
+    return f'{value:.2g}' if number == 'ranking_score' else f'{value:.2f}'
 
 
 def run_lengths(mask: np.ndarray) -> dict[str, Any]:

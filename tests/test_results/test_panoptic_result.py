@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from pycocotools.coco import COCO
 
+from mmpanoptic.drawing import draw
 from mmpanoptic.formats.panoptic_png import decode_panoptic_png
 from mmpanoptic.results import Instances, PanopticResult, Segment
 from mmpanoptic.results.ids import id_to_rgb
@@ -153,6 +154,36 @@ def test_drawing():
     assert (alone.draw(score_thr=0.5) != alone.draw(score_thr=0.1)).any()
     nothing = Instances(BOXES[:0], np.zeros(0, int), np.zeros(0, np.float32))
     assert (result(with_map=False, instances=nothing).draw() != alone.draw()).any()
+
+
+def written(monkeypatch: pytest.MonkeyPatch, drawn: PanopticResult, **options) -> list[str]:
+    """The texts in a picture."""
+    texts = []
+    monkeypatch.setattr(draw, 'put_text', lambda picture, text, *args: texts.append(text))
+    drawn.draw(**options)
+    monkeypatch.undo()
+    return sorted(texts)
+
+
+def test_which_number_stands_beside_a_name(monkeypatch: pytest.MonkeyPatch):
+    large = np.zeros((200, 300), np.int32)
+    large[:, :150], large[:, 150:] = 1001, 2
+    nut, sky = result().segments
+    segments = [replace(nut, ranking_score=0.00126, similarity=-0.25), replace(sky, score=0.5, similarity=0.75)]
+    rated = result(segments=segments, id_map=large, image=np.zeros((200, 300, 3), np.uint8))
+    for number, texts in (
+        ('score', ['nut 0.75', 'sky 0.50']),
+        ('ranking_score', ['nut 0.0013', 'sky']),
+        ('similarity', ['nut -0.25', 'sky 0.75']),
+        (None, ['nut', 'sky']),
+    ):
+        assert written(monkeypatch, rated, number=number) == texts
+    np.testing.assert_array_equal(rated.draw(number='score'), rated.draw())
+    alone = result(with_map=False)
+    for number, texts in (('score', ['nut 0.75']), ('similarity', ['nut']), (None, ['nut'])):
+        assert written(monkeypatch, alone, number=number) == texts
+    with pytest.raises(ValueError, match="number 'area' is none of score, ranking_score, similarity, None"):
+        rated.draw(number='area')
 
 
 def test_supervision(monkeypatch: pytest.MonkeyPatch):

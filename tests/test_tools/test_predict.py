@@ -16,6 +16,7 @@ from mmpanoptic.engine import cli
 from mmpanoptic.engine.configs import load_config
 from mmpanoptic.formats.panoptic_png import decode_panoptic_png
 from mmpanoptic.formats.panoptic_writer import image_ids
+from mmpanoptic.results import RATINGS
 
 TOOL = load_tool('predict')
 
@@ -74,6 +75,24 @@ def test_predict_folder(predict: Callable, tiny: TinyModel):
             assert mask[y].any() and mask[y + h - 1].any() and mask[:, x].any() and mask[:, x + w - 1].any()
         picture = cv2.imread(str(out / 'pictures' / annotation['file_name']))
         np.testing.assert_array_equal(picture[..., ::-1], result.draw())
+
+
+@pytest.mark.parametrize('number', [*RATINGS, 'none'])
+def test_the_number_beside_names(predict: Callable, number: str, tiny: TinyModel, monkeypatch: pytest.MonkeyPatch):
+    """What is asked for is what is drawn; the picture is that of the result."""
+    draw, asked = PanopticResult.draw, []
+
+    def noted(self: PanopticResult, **options: object) -> np.ndarray:
+        asked.append(options)
+        return draw(self, **options)
+
+    monkeypatch.setattr(PanopticResult, 'draw', noted)
+    image = tiny.images / '07.png'
+    picture = cv2.imread(str(predict(image, '--number', number) / 'pictures/07.png'))[..., ::-1]
+    assert asked == [dict(number=None if number == 'none' else number)]
+    (result,) = PanopticInferencer(tiny.config, tiny.checkpoint, device='cpu')(image)
+    np.testing.assert_array_equal(picture, draw(result, **asked[0]))
+    assert (picture != draw(result)).any() == (number != 'score')
 
 
 def test_images_of_one_name_and_no_pictures(predict: Callable, tiny: TinyModel, tmp_path: Path):
@@ -204,11 +223,11 @@ def test_nothing_is_left_of_a_failure(
 ):
     draw, calls = PanopticResult.draw, []
 
-    def fail_at_second(self: PanopticResult) -> np.ndarray:
+    def fail_at_second(self: PanopticResult, *args: object, **kwargs: object) -> np.ndarray:
         calls.append(self.path)
         if len(calls) == 2:
             raise OSError(28, 'No space left on device')
-        return draw(self)
+        return draw(self, *args, **kwargs)
 
     monkeypatch.setattr(PanopticResult, 'draw', fail_at_second)
     with pytest.raises(SystemExit):

@@ -234,11 +234,11 @@ def test_an_interrupted_run_can_be_gone_on_with(
     expected = contents(predict(tiny.images, '--threads', '0'))
     draw, drawn = PanopticResult.draw, []
 
-    def signalled(self: PanopticResult) -> np.ndarray:
+    def signalled(self: PanopticResult, *args: object, **kwargs: object) -> np.ndarray:
         drawn.append(Path(self.path).name)
         if len(drawn) == 2:
             signal.raise_signal(signal.SIGINT)
-        return draw(self)
+        return draw(self, *args, **kwargs)
 
     monkeypatch.setattr(PanopticResult, 'draw', signalled)
     with pytest.raises(SystemExit) as ending:

@@ -8,17 +8,21 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from fixtures.tiny_run import TinyRun, tool_env
+from fixtures.tiny_run import tool_env
 from helpers.repo import ROOT
 
 from mmpanoptic.analysis.suites import read_suite
 
 PAGE = (ROOT / 'docs/add_a_head.md').read_text(encoding='utf-8')
 FILES = ('global_context_head.py', 'global_context.py', 'test_global_context_head.py')
-# What makes minutes seconds: the data of a tiny run, and one epoch on it.
+# What makes minutes seconds: one epoch on few images.
 SMALL = """
-train_dataloader = dict(batch_size=2, num_workers=0, persistent_workers=False)
-val_dataloader = dict(num_workers=0, persistent_workers=False)
+train_dataloader = dict(
+    batch_size=2, num_workers=0, persistent_workers=False, dataset=dict(pipeline=dict(resize=dict(scale=(128, 96))))
+)
+val_dataloader = dict(
+    num_workers=0, persistent_workers=False, dataset=dict(pipeline=dict(resize=dict(scale=(128, 96))))
+)
 test_dataloader = val_dataloader
 train_cfg = dict(max_epochs=1, val_interval=1)
 """
@@ -30,14 +34,12 @@ def blocks(language: str) -> list[str]:
 
 
 @pytest.fixture(scope='module')
-def folder(tiny_run: TinyRun, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of the page's reader, with its files; the dataset is a small one."""
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the page's reader, with the files of the page."""
     folder = tmp_path_factory.mktemp('own_head')
     for name, text in zip(FILES, blocks('python'), strict=True):
         assert f'`{name}`' in PAGE
         (folder / name).write_text(text)
-    (folder / 'data').mkdir()
-    (folder / 'data' / 'shapes').symlink_to(tiny_run.data)
     return folder
 
 
@@ -67,15 +69,17 @@ def test_the_test_passes_and_fails_without_the_head(folder):
 def test_it_trains_and_is_scored_by_the_commands(folder):
     config = folder / 'global_context.py'
     config.write_text(config.read_text() + SMALL)
-    (commands,) = [block for block in blocks('') if 'mmpanoptic train' in block]
-    test, shapes, train, score = (line.split() for line in commands.splitlines())
-    assert test[0] == 'pytest' and shapes[:2] == ['mmpanoptic', 'shapes']
+    (text,) = [block for block in blocks('') if 'mmpanoptic train' in block]
+    lines = [line.split() for line in text.splitlines()]
+    assert lines[0] == ['pytest', 'test_global_context_head.py']
+    commands = {line[1]: line[1:] for line in lines[1:]}
     # As the command of a user, which has only its own folder on the path, not the current one.
     program = [sys.executable, '-c', 'import sys; sys.path.remove(""); from mmpanoptic.__main__ import main; main()']
-    run([*program, *train[1:]], folder)
+    run([*program, *commands['shapes'][:2], '--train', '8', '--val', '5', '--size', '96', '128'], folder)
+    run([*program, *commands['train']], folder)
     weights = torch.load(folder / 'work_dirs/global_context/last.pth', weights_only=False)['state_dict']
     assert 'semantic_head.context.weight' in weights
-    assert re.search(r'\bPQ\b', run([*program, *score[1:]], folder))
+    assert re.search(r'\bPQ\b', run([*program, *commands['test']], folder))
 
 
 def test_the_suite_can_be_read(folder, monkeypatch):

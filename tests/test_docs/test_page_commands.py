@@ -11,7 +11,7 @@ from types import ModuleType
 
 import pytest
 from helpers.pages import PLACEHOLDER, Block, Command, blocks_of, code_spans, command_of, pages, split_commands
-from helpers.repo import ROOT, load_tool
+from helpers.repo import CONFIGS, ROOT, load_tool
 
 from mmpanoptic.__main__ import commands
 from mmpanoptic.engine.configs import load_config
@@ -224,6 +224,16 @@ def test_commands_within_a_text_name_tools_and_options_that_there_are(page: str,
 def test_files_of_tests_that_a_page_names_exist(page: str):
     named = re.findall(r'(?<![\w/])tests/[\w./]*\w', text_of(page))
     assert [name for name in named if not (ROOT / name).exists()] == []
+
+
+@pytest.mark.parametrize('page', pages())
+def test_configs_that_a_page_names_exist(page: str):
+    """As a base, or in a text, where a star stands for several."""
+    text = text_of(page)
+    folders = '|'.join(folder.name for folder in CONFIGS.iterdir() if folder.is_dir())
+    spans = re.findall(rf'`(?:configs/)?((?:{folders})/[\w./*-]+\.(?:py|yml))`', text)
+    named = [*re.findall(r'mmpanoptic::([\w./-]+)', text), *spans]
+    assert [name for name in named if not any(CONFIGS.glob(name)) and name != '...'] == []
 
 
 @pytest.mark.parametrize('page', pages())

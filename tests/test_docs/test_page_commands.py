@@ -35,7 +35,6 @@ RUN_BY = {
         'test_docs/test_add_a_head.py',
         'test_it_trains_and_is_scored_by_the_commands',
     ),
-    ('docs/add_a_head.md', 'Compare it'): ('test_docs/test_add_a_head.py', 'test_the_suite_can_be_read'),
     ('docs/own_data.md', 'From an export of CVAT to predictions'): (
         'test_docs/test_own_data.py',
         'test_from_labels_to_predictions_and_back',

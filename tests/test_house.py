@@ -186,8 +186,8 @@ PUBLIC = {
     'mmpanoptic.submission': 'Places Submission TARGETS Target plan submit',
     'mmpanoptic.utils': (
         'DatasetError UserError WriteError check_replaceable check_storage find_config is_local one_line part_of '
-        'read_bytes require_choice require_file require_folder shipped sole_writer tracked_map whole_file whole_folder '
-        'write_whole'
+        'read_bytes remove_whole require_choice require_file require_folder shipped sole_writer tracked_map whole_file '
+        'whole_folder write_whole'
     ),
     'mmpanoptic.visualization': 'PanopticVisualizer',
 }

@@ -16,7 +16,7 @@ from mmpanoptic.drawing.encode import encode_png
 from mmpanoptic.formats.panoptic_png import encode_panoptic_png
 from mmpanoptic.formats.panoptic_writer import PanopticItem, fill_panoptic
 from mmpanoptic.results import PanopticResult
-from mmpanoptic.utils import UserError, whole_folder
+from mmpanoptic.utils import UserError, remove_whole, whole_folder
 from mmpanoptic.utils.threads import ahead
 
 from .image_lists import MAKER
@@ -206,7 +206,7 @@ class Unfinished:
     def remove(self) -> None:
         """Remove what is there, if a run of predictions has made it."""
         if (self.folder / _STATE).exists():
-            shutil.rmtree(self.folder, ignore_errors=True)
+            remove_whole(self.folder)
             self.folder.with_name(f'.{self.folder.name}.lock').unlink(missing_ok=True)
 
 

@@ -5,7 +5,6 @@ A run that ends early, for whatever reason, goes on from there: nothing that was
 
 import base64
 import json
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from mmengine.evaluator import BaseMetric
 from mmpanoptic.evaluation.metrics.arguments import require_part
 from mmpanoptic.evaluation.metrics.panoptic_predictions import predicted_fields
 from mmpanoptic.registry import METRICS
-from mmpanoptic.utils import UserError, require_folder, write_whole
+from mmpanoptic.utils import UserError, remove_whole, require_folder, write_whole
 
 _RUN, _LEFT = 'run.json', 'left.json'
 
@@ -57,6 +56,8 @@ class Predictions:
             UserError: If the folder is of another run, or of somebody else, or cannot be written.
         """
         run = json.loads(json.dumps(run))
+        for part in self.folder.glob('.*.json.*.part'):  # of a process that was killed while it wrote one of the files
+            part.unlink(missing_ok=True)
         earlier = self._earlier_run() if self.folder.is_dir() and any(self.folder.iterdir()) else None
         if earlier is not None and self.has_some():
             other = next((key for key in run if earlier.get(key) != run[key]), None)
@@ -115,8 +116,8 @@ class Predictions:
         return next(self.folder.glob('[0-9]*.json'), None) is not None
 
     def remove(self) -> None:
-        """Remove the folder, when the files for the server are in place."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        """Remove the folder, when the files for the server are in place; to be called by its sole writer."""
+        remove_whole(self.folder)
 
     def _file(self, place: int) -> Path:
         return self.folder / f'{place:06d}.json'

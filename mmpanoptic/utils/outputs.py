@@ -169,6 +169,13 @@ def whole_folder(path: str | Path, maker: str, what: str, index: str | Path | No
             _settle(path, index)
 
 
+def remove_whole(folder: Path) -> None:
+    """Remove a folder so that it is whole or gone; what a kill leaves beside it goes with its next sole writer."""
+    with contextlib.suppress(OSError):
+        folder.rename(_part_of_process(folder))
+    _remove_parts(folder)
+
+
 def check_replaceable(path: str | Path, maker: str, what: str) -> None:
     """Refuse a folder that holds anything that ``maker`` did not make there by :func:`whole_folder`.
 

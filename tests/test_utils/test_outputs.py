@@ -11,7 +11,16 @@ import pytest
 from helpers.disks import files_up_to
 from helpers.process_memory import needs_linux
 
-from mmpanoptic.utils import UserError, WriteError, part_of, sole_writer, whole_file, whole_folder, write_whole
+from mmpanoptic.utils import (
+    UserError,
+    WriteError,
+    part_of,
+    remove_whole,
+    sole_writer,
+    whole_file,
+    whole_folder,
+    write_whole,
+)
 
 
 def test_content_is_there_at_the_end_alone(tmp_path):
@@ -261,6 +270,30 @@ with whole_folder(sys.argv[1], 'tools/a.py', '--out') as staged:
     print('held', flush=True)
     list(tracked_map(job, [staged / str(i) for i in range(400)], 2, ''))
 """
+
+
+def test_a_folder_that_is_removed_is_gone_at_once(tmp_path, monkeypatch):
+    """Stopped in the middle, it leaves what the next writer of the folder removes."""
+    folder = tmp_path / 'kept'
+    folder.mkdir()
+    for name in 'abc':
+        (folder / name).touch()
+
+    def stop(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, 'unlink', stop)
+        with pytest.raises(KeyboardInterrupt):
+            remove_whole(folder)
+    assert not folder.exists() and len(list(tmp_path.iterdir())) == 1
+    with sole_writer(folder, 'x'):
+        pass
+    assert [path.name for path in tmp_path.iterdir()] == ['.kept.lock']
+    remove_whole(folder)  # it is not there
+    folder.mkdir()
+    remove_whole(folder)
+    assert [path.name for path in tmp_path.iterdir()] == ['.kept.lock']
 
 
 def test_workers_end_with_a_process_that_is_killed(tmp_path):

@@ -31,10 +31,12 @@ def random_limit(rng: random.Random, most: int) -> int:
 def fill_once(writer: Writer, root: Path, log: Path, limit: int) -> str:
     """Write anew under a limit; what happened."""
     writer.before()
-    before = content(root)
+    before = content(root, writer.kept)
     process = Process(writer.main, log, limit=limit)
-    status, after = process.wait(), content(root)
+    status, after = process.wait(), content(root, writer.kept)
     if status == 0:
+        if writer.kept and writer.kept.exists():
+            raise WrongError(f'{limit} bytes: written, and {writer.kept} is left')
         if missing := before.keys() - after.keys():
             raise WrongError(f'{limit} bytes: written, without {missing}')
         if left := [name for name in after if '.part' in name or '.old' in name]:

@@ -12,6 +12,7 @@ import pytest
 import torch
 from fixtures.tiny_model import TinyModel, write_tiny_model
 from fixtures.tiny_run import run_tool
+from helpers.image_list import NAMES, THINGS, write_list
 from helpers.repo import CONFIGS, load_tool, run_main
 from mmengine.config import Config
 
@@ -23,19 +24,6 @@ from mmpanoptic.utils import UserError
 
 TOOL = load_tool('submit')
 STEM = 'panoptic_test-dev2017_ours_results'
-NAMES = {12: '12.png', 7: '07.png', 11: '11.jpg'}  # an odd number, in another order than that of the names
-THINGS = [dict(id=one['id'], name=one['name']) for one in CATEGORIES if one['isthing']]
-
-
-def write_list(path: Path, categories: list[dict]) -> Path:
-    """A list as COCO distributes that of test-dev, of images of 64x96."""
-    images = [
-        dict(license=3, file_name=name, coco_url=f'http://images.cocodataset.org/test2017/{name}', height=64, width=96,
-             date_captured='2013-11-14 17:02:52', id=number)
-        for number, name in NAMES.items()
-    ]  # fmt: skip
-    path.write_text(json.dumps(dict(info={}, images=images, licenses=[], categories=categories)))
-    return path
 
 
 @pytest.fixture(scope='module')

@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+import cv2
 import numpy as np
 from PIL import Image
 
@@ -20,8 +21,11 @@ MAX_PIXELS = 2**27
 # Formats that OpenCV decodes to the size that Pillow reads. JPEG 2000 is none: it states its size twice.
 FORMATS = ('AVIF', 'BMP', 'GIF', 'JPEG', 'PNG', 'PPM', 'TIFF', 'WEBP')
 _LOSSY = ('AVIF', 'JPEG', 'WEBP')  # always or at times
-_ORIENTATION, _TURNED = 0x0112, range(5, 9)  # EXIF's tag, and its values for turns by 90 or 270 degrees
-_TURNABLE = ('JPEG', 'MPO', 'PNG')  # OpenCV reads EXIF from these only
+_ORIENTATION, _TURNED = 0x0112, {5, 6, 7, 8}  # EXIF's tag, and its values for turns by 90 or 270 degrees
+# An entry of EXIF with that tag and one 16-bit number, in both byte orders.
+_ENTRY = re.compile(rb'\x12\x01\x03\x00\x01\x00\x00\x00(.)\x00|\x01\x12\x00\x03\x00\x00\x00\x01\x00(.)', re.DOTALL)
+_WIDTH, _HEIGHT = 256, 257  # tags of a TIFF
+_PNG = b'\x89PNG'
 _VARIABLE = 'MMPANOPTIC_MAX_PIXELS'
 _LARGEST = 2**30  # OpenCV's own limit
 
@@ -85,7 +89,7 @@ def image_size(file: bytes | str | Path, name: str | None = None) -> tuple[int, 
     """
     name = name or str(file)
     with decoding(name), _open(file) as image:
-        width, height = image.size
+        width, height = _stored_size(image)
         # A camera's JPEG may hold previews after the image itself.
         pages = 1 if image.format in ('JPEG', 'MPO') else getattr(image, 'n_frames', 1)
     if pages > 1:
@@ -94,16 +98,68 @@ def image_size(file: bytes | str | Path, name: str | None = None) -> tuple[int, 
     return height, width
 
 
+def _stored_size(image: Image.Image) -> tuple[int, int]:
+    """Width and height of what a file stores; Pillow's size of a TIFF is the one after it is turned."""
+    return (image.tag_v2[_WIDTH], image.tag_v2[_HEIGHT]) if image.format == 'TIFF' else image.size
+
+
 def loaded_size(path: str | Path) -> tuple[int, int]:
-    """Height and width of an image file as training loads it: turned where EXIF says so. Nothing is decoded.
+    """Height and width of an image file as training loads it, turned where OpenCV turns it.
+
+    OpenCV looks for an orientation in JPEG, PNG and TIFF, but not in every place that may hold one. So an image that
+    may have an orientation is decoded; no other image is.
 
     Raises:
-        DatasetError: See :func:`image_size`.
+        DatasetError: See :func:`image_size`, or if the image has to be decoded and cannot be.
     """
-    height, width = image_size(path)
-    with decoding(str(path)), _open(path) as image:
-        turned = image.format in _TURNABLE and image.getexif().get(_ORIENTATION) in _TURNED
-    return (width, height) if turned else (height, width)
+    data = _read(path)
+    size = image_size(data, str(path))
+    return decode_image(data, str(path)).shape[:2] if _may_be_turned(data) else size
+
+
+def _may_be_turned(data: bytes) -> bool:
+    """Whether something in an image may say that height and width are to change places."""
+    if data.startswith(_PNG):  # in which Pillow looks behind the pixels, too, and decodes these
+        return b'eXIf' in data
+    try:
+        with _open(data) as image:
+            if image.format == 'TIFF':
+                return image.getexif().get(_ORIENTATION) in _TURNED
+            segments = getattr(image, 'applist', ())  # of a JPEG; OpenCV takes others for EXIF than Pillow does
+            exif = b''.join(content for name, content in segments if name == 'APP1') or image.info.get('exif', b'')
+    except Exception:  # the decoder will tell
+        return True
+    if not any(_ORIENTATION.to_bytes(2, order) in exif for order in ('big', 'little')):
+        return False
+    # What is written as it should be is upright or not; what is written otherwise, each reader sees in its own way.
+    found = [value for pair in _ENTRY.findall(exif) for value in b''.join(pair)]
+    return not found or not _TURNED.isdisjoint(found)
+
+
+def is_tiff(data: bytes) -> bool:
+    """Whether the contents of a file are a TIFF."""
+    return data.startswith((b'II*\0', b'MM\0*', b'II+\0', b'MM\0+'))
+
+
+def decode_image(data: bytes, name: str) -> np.ndarray:
+    """An image as it is loaded for training.
+
+    Args:
+        data: The contents of its file.
+        name: What to call it in an error.
+
+    Returns:
+        BGR, uint8 of shape (H, W, 3).
+
+    Raises:
+        DatasetError: See :func:`image_size`, or if it cannot be decoded.
+    """
+    image_size(data, name)
+    with decoding(name):
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    if image is None:
+        raise DatasetError(f'{name} cannot be decoded as an image: {remedy_of(data)}')
+    return image
 
 
 def check_size(size: tuple[int, int], expected: tuple[int, int], name: str, of: str) -> None:
@@ -139,8 +195,10 @@ def load_label_map(path: Path, expected: tuple[int, int], of: str) -> np.ndarray
     Raises:
         DatasetError: If it is no image of that size, of a format that changes values, or cannot be decoded.
     """
-    check_size(image_size(path), expected, str(path), of)
-    with decoding(str(path)), _open(path) as image:
+    data = _read(path)  # of a path, Pillow maps a turned TIFF into memory as if it were stored turned
+    image_size(data, str(path))
+    with decoding(str(path)), _open(data) as image:
+        check_size(image.size[::-1], expected, str(path), of)  # what it has after Pillow has turned it
         kind = 'JPEG' if image.info.get('compression') == 'jpeg' else image.format
         if kind in _LOSSY:
             raise DatasetError(f'{path} is compressed as {kind}, which changes labels: write PNG, TIFF or npy')
@@ -170,6 +228,12 @@ def decoding(name: str) -> Iterator[None]:
         raise DatasetError(f'{name} cannot be decoded as an image: fetch or write it again{reason}') from None
 
 
+def _read(path: str | Path) -> bytes:
+    """The contents of an image file."""
+    with decoding(str(path)):
+        return Path(path).read_bytes()
+
+
 def _open(file: bytes | str | Path) -> Image.Image:
     """Open a file with Pillow, which reads only the header."""
     limit = max_pixels()
@@ -192,7 +256,7 @@ def check_complete(data: bytes, name: str) -> None:
     Raises:
         DatasetError: If the bytes are a JPEG or PNG without its end marker.
     """
-    if data.startswith(b'\x89PNG'):
+    if data.startswith(_PNG):
         complete = data.rfind(b'IEND') > 0
     elif data.startswith(b'\xff\xd8'):
         # An EXIF thumbnail has an end marker too: the last scan must be followed by one.

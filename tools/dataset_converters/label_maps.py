@@ -13,10 +13,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import cv2
-
 from mmpanoptic.engine import cli
-from mmpanoptic.formats.images import decoding, image_size
+from mmpanoptic.formats.images import decode_image
 from mmpanoptic.formats.panoptic_png import encode_panoptic_png
 from mmpanoptic.formats.panoptic_writer import (
     PanopticItem,
@@ -33,18 +31,13 @@ from mmpanoptic.importers.label_maps import (
     read_map,
     to_panoptic,
 )
-from mmpanoptic.utils import DatasetError, tracked_map
+from mmpanoptic.utils import read_bytes, tracked_map
 
 
 def convert(job: tuple[int, Path, Path, Path | None], categories: Sequence[dict[str, Any]]) -> PanopticItem:
     """Convert one image, given as (image id, image, label map, semantic map)."""
     image_id, image_path, label_path, semantic_path = job
-    image_size(image_path)
-    with decoding(str(image_path)):
-        image = cv2.imread(str(image_path), cv2.IMREAD_COLOR)  # rotated by its EXIF tag, as in training
-    if image is None:
-        raise DatasetError(f'{image_path} cannot be read as an image: write it again or remove it')
-    height, width = image.shape[:2]
+    height, width = decode_image(read_bytes(str(image_path)), str(image_path)).shape[:2]
     paths = (label_path, semantic_path)
     maps = [None if path is None else read_map(path, image_path, (height, width)) for path in paths]
     id_map, category_of_id = to_panoptic(*maps, categories, str(semantic_path or label_path))

@@ -6,7 +6,7 @@ from mmcv.transforms import LoadImageFromFile as MMCVLoadImageFromFile
 from mmdet.datasets.transforms import LoadAnnotations as MMDetLoadAnnotations
 from mmdet.structures.mask import BitmapMasks
 
-from mmpanoptic.formats.images import check_complete, decoding, image_size, remedy_of
+from mmpanoptic.formats.images import check_complete, decoding, image_size, is_tiff, remedy_of
 from mmpanoptic.formats.masks import check_mask
 from mmpanoptic.formats.panoptic_png import decode_panoptic_png, segment_runs
 from mmpanoptic.registry import TRANSFORMS
@@ -35,23 +35,25 @@ class LoadImageFromFile(MMCVLoadImageFromFile):
         annotated = results.get('height'), results.get('width')
         claimed = image_size(data, path)
         if claimed != annotated[::-1]:  # before decoding, which may rotate the image
-            _check_annotated(claimed, annotated, path)
+            _check_annotated(claimed, annotated, path, data)
         with decoding(path):
             image = mmcv.imfrombytes(data, flag=self.color_type, backend=self.imdecode_backend)
         if image is None:
             raise DatasetError(f'{path} cannot be decoded as an image: {remedy_of(data)}')
-        _check_annotated(image.shape[:2], annotated, path)
+        _check_annotated(image.shape[:2], annotated, path, data)
         if self.to_float32:
             image = image.astype(np.float32)
         results.update(img=image, img_shape=image.shape[:2], ori_shape=image.shape[:2])
         return results
 
 
-def _check_annotated(size: tuple[int, int], annotated: tuple[int | None, int | None], path: str) -> None:
+def _check_annotated(size: tuple[int, int], annotated: tuple[int | None, int | None], path: str, data: bytes) -> None:
     if None not in annotated and size != annotated:
+        # OpenCV turns a TIFF with every flag.
+        way_out = 'write it again upright' if is_tiff(data) else "use color_type='color_ignore_orientation'"
         raise DatasetError(
             f'{path} is {size[0]}x{size[1]} (height x width), its annotation says {annotated[0]}x{annotated[1]}: wrong '
-            "file, or an EXIF rotation (then use color_type='color_ignore_orientation')"
+            f'file, or an EXIF rotation (then {way_out})'
         )
 
 

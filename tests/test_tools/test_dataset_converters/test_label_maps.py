@@ -168,11 +168,12 @@ def test_images_of_any_depth(data: Data, image: np.ndarray):
     assert (content['images'][0]['width'], content['images'][0]['height']) == (4, 3)
 
 
-def test_size_is_that_of_the_image_as_it_is_loaded(data: Data):
-    data.add('a.jpg', LABELS)
+@pytest.mark.parametrize('name', ['a.jpg', 'a.png', 'a.tif'])
+def test_size_is_that_of_the_image_as_it_is_loaded(data: Data, name: str):
+    data.add(name, LABELS)
     exif = Image.Exif()
     exif[0x0112] = 6  # to be turned by 90 degrees
-    Image.new('RGB', (3, 4)).save(data.args.images / 'a.jpg', exif=exif)
+    Image.new('RGB', (3, 4)).save(data.args.images / name, exif=exif)
     content, _ = data.run()
     assert (content['images'][0]['width'], content['images'][0]['height']) == (4, 3)
 

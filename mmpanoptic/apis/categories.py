@@ -16,27 +16,27 @@ from mmpanoptic.utils import UserError
 SPLITS = ('test', 'val', 'train')
 
 
-def meta_of_model(meta: dict, config: Config, checkpoint: str) -> dict:
-    """What is known of a model's classes.
+def meta_of_model(meta: dict[str, Any], config: Config, checkpoint: str) -> dict[str, Any]:
+    """Collect what is known about a model's classes.
 
-    Checkpoints of this project hold all of it. Those of others hold names at most: the ids come from the annotations
-    that the config names, or are COCO's where the names are.
+    Checkpoints of this project hold everything. Other checkpoints hold names at most. The ids then come from the
+    annotation file of the config or, if the names are COCO's, from COCO.
 
     Args:
-        meta: The checkpoint's, see :func:`~mmpanoptic.engine.checkpoints.weights_and_meta`.
-        config: The model's.
-        checkpoint: Its name, for errors.
+        meta: ``meta`` of the checkpoint, see :func:`~mmpanoptic.engine.checkpoints.weights_and_meta`.
+        config: Config of the model.
+        checkpoint: Name of the checkpoint, for errors.
 
     Returns:
-        dict: ``classes``, ``palette`` and, where they can be had, ``categories``, see
+        dict: ``classes``, ``palette`` and, if they are known, ``categories``, see
         :func:`~mmpanoptic.formats.panoptic_json.dataset_meta`.
 
     Raises:
-        UserError: If not even the names are to be found.
+        UserError: If the names of the classes cannot be found.
     """
-    told = meta.get('dataset_meta') or {}
-    if told.get('categories') and told.get('classes'):
-        return told
+    of_checkpoint = meta.get('dataset_meta') or {}
+    if of_checkpoint.get('categories') and of_checkpoint.get('classes'):
+        return of_checkpoint
     names, searched = class_names(meta), []
     for split in SPLITS:
         dataset = next(inner_datasets((config.get(f'{split}_dataloader') or {}).get('dataset') or {}))
@@ -51,26 +51,26 @@ def meta_of_model(meta: dict, config: Config, checkpoint: str) -> dict:
             return coco
     if not names:
         raise UserError(
-            f"{checkpoint} has no class names (meta['dataset_meta']), nor is there a JSON of the config's test data "
+            f"{checkpoint} has no class names (meta['dataset_meta']), and there is no JSON of the config's test data "
             f'({searched[0] or "none"}): set test_dataloader.dataset.ann_file'
         )
-    return dict(told, classes=names)
+    return dict(of_checkpoint, classes=names)
 
 
-def _meta_of_file(path: str) -> dict:
+def _meta_of_file(path: str) -> dict[str, Any]:
     data = read_json(path)
     categories = data.get('categories')
-    if isinstance(categories, list) and not any('isthing' in one for one in categories if isinstance(one, dict)):
+    if isinstance(categories, list) and not any('isthing' in entry for entry in categories if isinstance(entry, dict)):
         return dataset_meta(parse_things(with_used_categories(data, path), path))
     return dataset_meta(parse_categories(categories, path))
 
 
-def categories_by_label(meta: dict, num_things: int | None) -> list[dict[str, Any]]:
+def categories_by_label(meta: dict[str, Any], num_things: int | None) -> list[dict[str, Any]]:
     """The ``categories`` of results, see :class:`~mmpanoptic.results.PanopticResult`.
 
     Args:
-        meta: Of :func:`meta_of_model`.
-        num_things: How many of the classes are things, where the categories are not known; None: all.
+        meta: Result of :func:`meta_of_model`.
+        num_things: Number of thing classes, used if the categories are unknown; None: all classes are things.
     """
     classes = meta['classes']
     palette = get_palette(meta.get('palette'), len(classes))

@@ -1,4 +1,4 @@
-"""The images and videos that a user means by files, folders, patterns, lists and addresses."""
+"""Find the images and videos that files, folders, patterns, lists and addresses stand for."""
 
 import glob
 import json
@@ -16,28 +16,28 @@ from mmpanoptic.utils.outputs import MARKER
 
 IMAGE_EXTENSIONS = ('.bmp', '.jpeg', '.jpg', '.png', '.ppm', '.tif', '.tiff', '.webp')
 VIDEO_EXTENSIONS = ('.avi', '.m4v', '.mkv', '.mov', '.mp4', '.mpeg', '.mpg', '.webm', '.wmv')
-#: Who makes the folders of predictions, which are no images to predict.
+#: Maker of folders of predictions, whose pictures are not predicted again.
 MAKER = 'tools/predict.py'
-# Of other images: what cameras, browsers and scanners write.
+# Suffixes of image formats that are not read in folders.
 _OTHER_SUFFIX = re.compile(
     r'\.(3fr|arw|avif|cr[23]|dcm|dib|dng|emf|eps|exr|fits|gif|hdr|heic|heif|icns|ico|j2k|jfif|jp2|jpe|jpx|jxl|mpo|nef|'
     r'orf|p[bgfn]m|pcx|psd|raf|raw|rw2|sgi|svg|svs|tga|wmf|xbm|xpm)',
     re.IGNORECASE,
 )
 
-Image = str | os.PathLike | np.ndarray
+Image = str | os.PathLike[str] | np.ndarray
 Images = Image | Sequence[Image]
 
 
 @dataclass(frozen=True)
 class Sources:
-    """What is there to predict, each once.
+    """Images and videos to predict, each of them once.
 
     Attributes:
-        images: Files and addresses of images.
-        videos: Files of videos.
-        left_out: Files in folders that are images by their names, and of formats that are not read.
-        file_names: What the images of folders are called in a JSON: their paths in the folder that was given.
+        images: Paths and addresses of images.
+        videos: Paths of videos.
+        left_out: Paths of files in folders whose suffix is that of an image format that is not read.
+        file_names: ``file_name`` in a JSON of each image that was found in a folder: its path relative to that folder.
     """
 
     images: list[str]
@@ -46,17 +46,21 @@ class Sources:
     file_names: dict[str, str]
 
 
-def list_sources(inputs: Iterable[str | os.PathLike]) -> Sources:
-    """Images and videos of files, folders, patterns, lists and addresses, see :func:`list_images`.
+def list_sources(inputs: Iterable[str | os.PathLike[str]]) -> Sources:
+    """List the images and videos of files, folders, patterns, lists and addresses, see :func:`list_images`.
 
     Raises:
-        UserError: As there; an address of a video is not fetched.
+        UserError: As :func:`list_images`, except that videos are accepted; or if a video is given by its address.
     """
-    images, videos, left_out, file_names = {}, {}, {}, {}
-    for one in map(os.fspath, inputs):
-        found, others = _expand(one, IMAGE_EXTENSIONS + VIDEO_EXTENSIONS)
-        if os.path.isdir(one):
-            file_names = {path: Path(path).relative_to(one).as_posix() for path in found} | file_names
+    images: dict[str, None] = {}
+    videos: dict[str, None] = {}
+    left_out: dict[str, None] = {}
+    file_names: dict[str, str] = {}
+    for given in inputs:
+        place = os.fspath(given)
+        found, others = _expand(place, IMAGE_EXTENSIONS + VIDEO_EXTENSIONS)
+        if os.path.isdir(place):
+            file_names = {path: Path(path).relative_to(place).as_posix() for path in found} | file_names
         for path in found:
             if not _is_video(path):
                 images[path] = None
@@ -69,38 +73,46 @@ def list_sources(inputs: Iterable[str | os.PathLike]) -> Sources:
 
 
 def iter_images(images: Images | Iterator[Image]) -> Iterator[str | np.ndarray]:
-    """What :func:`list_images` gives; of an iterator, each is an image as it is, and looked for when it is its turn."""
+    """Yield the images that :func:`list_images` lists.
+
+    Each item of an iterator is taken as one image, and its file need not exist before that item is used.
+    """
     if isinstance(images, Iterator):
-        for one in images:
-            yield from list_images(one) if isinstance(one, np.ndarray) else [os.fspath(one)]
+        for image in images:
+            yield from list_images(image) if isinstance(image, np.ndarray) else [os.fspath(image)]
     else:
         yield from list_images(images)
 
 
 def list_images(images: Images) -> list[str | np.ndarray]:
-    """Images one by one.
+    """List images one by one.
 
     Args:
-        images: A file; a folder, of which and of whose subfolders the files count that have a suffix of
-            ``IMAGE_EXTENSIONS``, sorted by path, hidden ones and earlier predictions left out; a pattern such as
-            'day*/*.jpg' ('**' for any folders); a list, FILE.txt, with one of these a line, relative to its folder; an
-            http or https address; an image (uint8 RGB of shape (H, W, 3)); or several of these.
+        images: One of these, or a sequence of them:
+
+            - a file
+            - a folder: all files in it and in its subfolders that have a suffix of ``IMAGE_EXTENSIONS``, sorted by
+              path, without hidden files and earlier predictions
+            - a pattern such as ``day*/*.jpg``, where ``**`` matches any folders
+            - a list, FILE.txt, with a file, folder, pattern or address on each line, relative to the list's folder
+            - an http or https address
+            - an image, uint8 RGB of shape (H, W, 3)
 
     Raises:
-        UserError: If a path does not exist, an address is not fetched, or there is no image in a folder, by a pattern
-            or in a list.
-        ValueError: If an array is not of that type and shape.
+        UserError: If a path does not exist, an address has another scheme, a folder, pattern or list has no image, or a
+            file is a video.
+        ValueError: If an array has another type or shape.
     """
     if isinstance(images, np.ndarray):
         if images.dtype != np.uint8 or images.ndim != 3 or images.shape[2] != 3:
             raise ValueError(f'an image is uint8 RGB of shape (H, W, 3), not {images.dtype} of shape {images.shape}')
         return [images]
     if not isinstance(images, (str, os.PathLike)):
-        return [image for one in images for image in list_images(one)]
+        return [image for item in images for image in list_images(item)]
     found, _ = _expand(os.fspath(images), IMAGE_EXTENSIONS)
     if video := next(filter(_is_video, found), None):
         raise UserError(f'{video} is a video: give its frames, which mmpanoptic.apis.frames_of reads')
-    return found
+    return [*found]
 
 
 def _is_video(path: str) -> bool:
@@ -108,7 +120,7 @@ def _is_video(path: str) -> bool:
 
 
 def _expand(text: str, suffixes: tuple[str, ...], in_list: str = '') -> tuple[list[str], list[str]]:
-    """Files or addresses that a text means, and files in its folders that are left out."""
+    """Files or addresses that a text stands for, and files of other image formats in folders."""
     if is_address(text):
         require_fetchable(text, f'{in_list}image')
         return [text], []
@@ -117,7 +129,7 @@ def _expand(text: str, suffixes: tuple[str, ...], in_list: str = '') -> tuple[li
     if not os.path.lexists(text) and glob.has_magic(text):
         names = [name for name in sorted(glob.glob(text, recursive=True)) if name.lower().endswith(suffixes)]
         if not names:
-            raise UserError(f'{in_list}pattern {text} fits no image ({", ".join(suffixes)}): quote and check it')
+            raise UserError(f'{in_list}pattern {text} matches no image ({", ".join(suffixes)}): quote and check it')
         return names, []
     require_file(text, f'{in_list}image')
     if text.lower().endswith('.txt') and not in_list:
@@ -126,8 +138,9 @@ def _expand(text: str, suffixes: tuple[str, ...], in_list: str = '') -> tuple[li
 
 
 def _walk(folder: str, suffixes: tuple[str, ...]) -> tuple[list[str], list[str]]:
-    """Files with one of the suffixes below a folder, sorted, and images of other formats."""
-    found, others = [], []
+    """Files in a folder and its subfolders that have one of the suffixes, sorted, and files of other image formats."""
+    found: list[Path] = []
+    others: list[Path] = []
     for place, folders, files in os.walk(folder):
         here = Path(place)
         folders[:] = [name for name in folders if name[0] != '.' and not _is_prediction(here / name)]
@@ -142,7 +155,7 @@ def _walk(folder: str, suffixes: tuple[str, ...]) -> tuple[list[str], list[str]]
 
 
 def _is_prediction(folder: Path) -> bool:
-    """Whether a folder is one that predictions were written to."""
+    """Whether ``predict`` wrote the folder."""
     try:
         return json.loads((folder / MARKER).read_text())['made_by'] == MAKER
     except (OSError, ValueError, KeyError, TypeError):
@@ -150,12 +163,13 @@ def _is_prediction(folder: Path) -> bool:
 
 
 def _read_list(path: str, suffixes: tuple[str, ...]) -> tuple[list[str], list[str]]:
-    """What the lines of a list mean; empty ones and those that begin with # mean nothing."""
+    """Files or addresses that the lines of a list stand for; empty lines and lines that begin with # are skipped."""
     try:
         lines = Path(path).read_text(encoding='utf-8').splitlines()
     except (OSError, ValueError) as error:
-        raise UserError(f'list {path} cannot be read: write one path a line, in UTF-8 ({error})') from None
-    found, others = [], []
+        raise UserError(f'list {path} cannot be read: write one path per line, in UTF-8 ({error})') from None
+    found: list[str] = []
+    others: list[str] = []
     for number, line in enumerate(map(str.strip, lines), 1):
         if line and line[0] != '#':
             place = line if is_address(line) else os.path.join(os.path.dirname(path), line)
@@ -163,5 +177,5 @@ def _read_list(path: str, suffixes: tuple[str, ...]) -> tuple[list[str], list[st
             found += files
             others += left_out
     if not found:
-        raise UserError(f'list {path} names no image: write one path a line')
+        raise UserError(f'list {path} names no image: write one path per line')
     return found, others

@@ -1,4 +1,4 @@
-"""From images to panoptic maps with a trained model."""
+"""Predict images with a trained model."""
 
 import itertools
 import os
@@ -32,29 +32,35 @@ from .to_result import to_result
 
 
 class Observation(NamedTuple):
-    """What a model has seen in one image, for those who want to look inside.
+    """The result for one image and the evidence that it was made from.
 
     Attributes:
         result: The result.
-        evidence: What it was fused from; None from models of instances only.
-        metainfo: Of the image as it went into the network: ``img_shape``, ``ori_shape``, ``batch_input_shape``, ...
+        evidence: Evidence that was fused; None from models that predict only instances.
+        metainfo: Metainfo of the network's input: ``img_shape``, ``ori_shape``, ``batch_input_shape``, ...
     """
 
     result: PanopticResult
     evidence: Evidence | None
-    metainfo: dict
+    metainfo: dict[str, Any]
 
 
 class _Loaded(NamedTuple):
-    """An image that is ready for the model: its file if it has one, itself (uint8 RGB), and what the pipeline gave."""
+    """An image before prediction.
+
+    Attributes:
+        path: Path or address; None if the image was given as an array.
+        image: The image, uint8 RGB of shape (H, W, 3).
+        prepared: Output of the pipeline.
+    """
 
     path: str | None
     image: np.ndarray
-    prepared: dict
+    prepared: dict[str, Any]
 
 
 class PanopticInferencer:
-    """Predicts images with the test pipeline of a config.
+    """Predict images with the test pipeline of a config.
 
     Example:
         >>> inferencer = PanopticInferencer('config.py', 'checkpoint.pth')
@@ -63,18 +69,18 @@ class PanopticInferencer:
         ...     picture = result.draw()
 
     Args:
-        config: Config, or its file.
-        checkpoint: File or URL of its trained weights.
-        device: Where to run, such as 'cuda:1'; by default the GPU if there is one.
-        trust_checkpoint: Load a checkpoint that holds Python objects, which can run any code.
-        allow_nan: Load a checkpoint that holds values that are not finite.
-        dtype: 'float32', or mixed precision in 'float16' (GPUs alone) or 'bfloat16'. Results are float32 all the same.
-        compile: Whether backbone and neck go through ``torch.compile``, which takes a minute at the first image and
-            whenever the size of the input is new; a dict: its options.
+        config: A config, or the path of one.
+        checkpoint: File or URL of the trained weights.
+        device: Device such as 'cuda:1'; by default the GPU if there is one.
+        trust_checkpoint: Load a checkpoint with Python objects, which can run any code.
+        allow_nan: Load a checkpoint with NaN or infinite values.
+        dtype: 'float32', or mixed precision in 'float16' (GPUs only) or 'bfloat16'. Results are float32 in any case.
+        compile: Whether to compile backbone and neck by ``torch.compile``, or a dict with its options. Compiling takes
+            a minute at the first image and at each new size of the input.
 
     Raises:
-        UserError: If a file is missing, the weights do not fit the config, the classes' names are not to be found, or
-            the device has no such precision.
+        UserError: If a file is missing, the weights do not fit the config, the names of the classes cannot be found, or
+            the device does not support the precision.
     """
 
     def __init__(
@@ -89,12 +95,12 @@ class PanopticInferencer:
     ) -> None:
         config = config if isinstance(config, Config) else load_config(os.fspath(config))
         self.model, meta = load_model(config, checkpoint, device, trust_checkpoint, allow_nan)
-        #: Where the model is.
+        #: Device of the model.
         self.device: torch.device = next(self.model.parameters()).device
         require_precision(self.device, dtype)
         self._dtype = dtype
-        #: ``classes``, ``palette`` and, where they can be had, ``categories``.
-        self.dataset_meta: dict = meta_of_model(meta, config, os.fspath(checkpoint))
+        #: ``classes``, ``palette`` and, if they are known, ``categories``.
+        self.dataset_meta: dict[str, Any] = meta_of_model(meta, config, os.fspath(checkpoint))
         num_classes = getattr(getattr(self.model, 'panoptic_fusion_head', None), 'num_classes', None)
         if num_classes not in (None, len(self.dataset_meta['classes'])):
             raise UserError(f'{checkpoint}: names of {len(self.dataset_meta["classes"])} classes for a model of '
@@ -106,38 +112,40 @@ class PanopticInferencer:
 
     def __call__(
         self,
-        images: Images,
+        images: Images | Iterator[Image],
         batch_size: int = 1,
         threads: int = 0,
         on_error: Callable[[Image, DatasetError], None] | None = None,
     ) -> Iterator[PanopticResult]:
-        """Predict images one after the other, as the results are asked for.
+        """Predict images one after the other, when the results are asked for.
 
         Args:
-            images: What :func:`list_images` takes, or an iterator of images, of which no more are taken than are being
-                worked on.
-            batch_size: Images that go through the model at a time. Those of different sizes are padded to the
+            images: Images as :func:`list_images` takes them, or an iterator of images. The iterator is read only as far
+                ahead as images are loaded.
+            batch_size: Number of images that go through the model together. Images of different sizes are padded to the
                 largest, which can change a few pixels.
-            threads: How many read and resize the next images while the model works; 0: it is done in between.
-            on_error: Is told of an image that cannot be read, which is left out; None: the error is raised.
+            threads: Number of threads that read and resize the next images while the model works; with 0, images are
+                read between predictions.
+            on_error: Called with each image that cannot be read and its error; the image is left out. If None, the
+                error is raised.
 
         Yields:
-            One result an image, in their order.
+            One result per image, in their order.
 
         Raises:
-            UserError: If a file is missing, or is no image that can be read, and ``on_error`` is None.
+            UserError: If a file is missing or is not an image that can be read, and ``on_error`` is None.
         """
         depth = threads + batch_size
         for batch in _batches(ahead(self._try_load, enumerate(iter_images(images)), threads, depth), batch_size):
-            loaded = []
-            for image, one in batch:
-                if not isinstance(one, DatasetError):
-                    loaded.append(one)
+            loaded: list[_Loaded] = []
+            for image, outcome in batch:
+                if not isinstance(outcome, DatasetError):
+                    loaded.append(outcome)
                 elif on_error is None:
-                    yield from self._predict(loaded)  # what comes before it
-                    raise one
+                    yield from self._predict(loaded)  # the images before the unreadable one
+                    raise outcome
                 else:
-                    on_error(image, one)
+                    on_error(image, outcome)
             yield from self._predict(loaded)
 
     def _predict(self, loaded: list['_Loaded']) -> Iterator[PanopticResult]:
@@ -146,17 +154,17 @@ class PanopticInferencer:
         inputs, samples = self._collate(loaded)
         with torch.no_grad(), precision_of(self.device, self._dtype):
             samples = self.model.predict(inputs, samples)
-        yield from (self._to_result(one, sample.cpu()) for one, sample in zip(loaded, samples, strict=True))
+        yield from (self._to_result(image, sample.cpu()) for image, sample in zip(loaded, samples, strict=True))
 
     @torch.no_grad()
     def observe(self, image: Image) -> Observation:
-        """Predict one image and keep what the result was made from.
+        """Predict one image and keep its evidence.
 
         Args:
             image: A file, or an image (uint8 RGB of shape (H, W, 3)).
 
         Raises:
-            UserError: If the file is missing, or is no image that can be read.
+            UserError: If the file is missing or is not an image that can be read.
         """
         (image,) = list_images(image)
         loaded, evidence = self._load(image, 0), None
@@ -178,23 +186,23 @@ class PanopticInferencer:
     ) -> PanopticResult:
         """Predict an image that is too large for the network, in overlapping tiles.
 
-        Things that cross a seam are one. Stuff is decided on the mean of the tiles' logits, if the model gives logits,
-        and its score is taken from that; what its area is compared with holds for the whole image. Memory grows with
-        the size of the map alone.
+        Parts of a thing in several tiles become one segment. Where tiles overlap, the class and the score of stuff are
+        those of the mean of their logits, if the model gives logits. The area limit of stuff applies to the whole
+        image. Memory grows only with the size of the map.
 
         Args:
             image: A file, or an image (uint8 RGB of shape (H, W, 3)).
-            tile: Height and width of a tile in pixels. Each goes through the test pipeline as an image of its own,
-                which may resize it.
-            overlap: Least number of pixels that neighbours share; best larger than most objects.
-            tracked: Given the tiles, yields them; such as a progress bar.
+            tile: Height and width of a tile in pixels. Each tile goes through the test pipeline, which may resize it,
+                like an image.
+            overlap: Least overlap of neighbouring tiles in pixels; best larger than most objects.
+            tracked: Function that yields the tiles that it is given, such as a progress bar.
 
         Returns:
-            The result; it has segments only, no other ``instances``.
+            The result, with segments and without ``instances``.
 
         Raises:
-            UserError: If the file is missing, or is no image that can be read; the overlap is negative or not below
-                the tile; or the model gives no panoptic map that could be put together.
+            UserError: If the file is missing or is not an image that can be read, the overlap is negative or not
+                smaller than the tile, or the model gives no panoptic map by a fusion head of this package.
         """
         require_tiles(self.model)
         (image,) = iter_images(iter([image]))
@@ -207,15 +215,15 @@ class PanopticInferencer:
 
     @torch.no_grad()
     def _evidence(self, image: np.ndarray) -> Evidence:
-        """What the model finds in an image, uint8 RGB of shape (H, W, 3)."""
+        """Evidence of an image, uint8 RGB of shape (H, W, 3)."""
         inputs, samples = self._collate([self._load(image, 0)])
         with precision_of(self.device, self._dtype):
             (evidence,) = self.model.evidence(inputs, samples)
         return evidence
 
     def _collate(self, loaded: list['_Loaded']) -> tuple[Tensor, SampleList]:
-        """A batch as the model takes it."""
-        data = self.model.data_preprocessor(pseudo_collate([one.prepared for one in loaded]), False)
+        """Batch of inputs and samples for the model."""
+        data = self.model.data_preprocessor(pseudo_collate([image.prepared for image in loaded]), False)
         return data['inputs'], data['data_samples']
 
     def _try_load(self, numbered: tuple[int, Image]) -> tuple[Image, '_Loaded | DatasetError']:
@@ -226,12 +234,12 @@ class PanopticInferencer:
             return image, error
 
     def _load(self, image: Image, number: int) -> '_Loaded':
-        """An image, read and brought to the size of the network's input."""
+        """Read an image and run the test pipeline on it."""
         read = self._read(image, number)
         return _Loaded(read['img_path'], _rgb_of(read), self._prepare(read))
 
     def _read(self, image: Image, number: int) -> dict[str, Any]:
-        """A pipeline's dict with ``img``, BGR as files are loaded; what lies at an address is fetched for it."""
+        """Read or fetch an image into the dict of a pipeline, with ``img`` in BGR as mmcv loads files."""
         if isinstance(image, np.ndarray):
             return self._load_array(dict(img=np.ascontiguousarray(image[..., ::-1]), img_id=number))
         path = os.fspath(image)
@@ -250,11 +258,11 @@ class PanopticInferencer:
 
 
 def _rgb_of(read: dict[str, Any]) -> np.ndarray:
-    """The image that was read, uint8 RGB of shape (H, W, 3)."""
+    """Image in the dict of a pipeline as uint8 RGB of shape (H, W, 3)."""
     return np.ascontiguousarray(read['img'][..., ::-1]).astype(np.uint8, copy=False)
 
 
-def _batches(items: Iterable, size: int) -> Iterator[list]:
+def _batches(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
     items = iter(items)
     while batch := list(itertools.islice(items, size)):
         yield batch

@@ -1,16 +1,19 @@
 """Models and test pipelines, built from a config."""
 
 import os
+from collections.abc import Callable
+from typing import Any
 
 import torch
+from mmdet.models import BaseDetector
 from mmdet.utils import get_test_pipeline_cfg
 from mmengine.config import Config
 from mmengine.dataset import Compose
 from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import init_default_scope
-from torch import nn
 
 from mmpanoptic.datasets import steps_of
+from mmpanoptic.datasets.pipelines import Step
 from mmpanoptic.engine.checkpoint_files import read_checkpoint
 from mmpanoptic.engine.checkpoints import first_misfit, require_finite, weights_and_meta
 from mmpanoptic.engine.class_counts import counted_model
@@ -20,6 +23,8 @@ from mmpanoptic.engine.data_places import LOADERS
 from mmpanoptic.registry import MODELS, TRANSFORMS
 from mmpanoptic.utils import UserError
 
+Transform = Callable[[dict[str, Any]], dict[str, Any]]
+
 
 def load_model(
     config: Config,
@@ -27,25 +32,26 @@ def load_model(
     device: str | torch.device | None = None,
     trust_checkpoint: bool = False,
     allow_nan: bool = False,
-) -> tuple[nn.Module, dict]:
+) -> tuple[BaseDetector, dict[str, Any]]:
     """Build the model of a config for testing.
 
     Args:
-        config: The config. Numbers of classes that are 'auto' are the checkpoint's or, if it does not tell them, those
-            of the data: of the test's, the validation's or the training's, whichever is there.
-        checkpoint: File or URL of its weights; without, they are random.
-        device: Where to put it; by default the GPU if there is one.
+        config: The config. Numbers of classes that are 'auto' are taken from the checkpoint or, if it does not state
+            them, from the first dataset that exists among those for testing, validation and training.
+        checkpoint: File or URL of the weights; without a checkpoint, the weights are random.
+        device: Device of the model; by default the GPU if there is one.
         trust_checkpoint, allow_nan: See :class:`~mmpanoptic.apis.PanopticInferencer`.
 
     Returns:
-        The model in eval mode, and the checkpoint's ``meta``.
+        The model in eval mode, and ``meta`` of the checkpoint.
 
     Raises:
-        UserError: If the checkpoint cannot be read, it is not one of this model, or there is no such device.
+        UserError: If the checkpoint cannot be read or is not of this model, or the device does not exist.
     """
     init_default_scope(config.get('default_scope', 'mmpanoptic'))
     require_keys(config, 'model')
-    weights, meta = None, {}
+    weights = None
+    meta: dict[str, Any] = {}
     if checkpoint is not None:
         checkpoint = os.fspath(checkpoint)
         weights, meta = weights_and_meta(read_checkpoint(checkpoint, trust_checkpoint), checkpoint)
@@ -55,7 +61,7 @@ def load_model(
     with building(parts):
         model = revert_sync_batchnorm(MODELS.build(parts['model']))
     if weights is not None:
-        if misfit := first_misfit(model, weights):  # mmengine only warns, and predictions are noise then
+        if misfit := first_misfit(model, weights):  # mmengine would only warn, and the predictions would be noise
             raise UserError(
                 f'{checkpoint} is not of the model that {config.filename or "the config"} describes: {misfit}'
             )
@@ -63,19 +69,32 @@ def load_model(
     device = device or ('cuda' if torch.cuda.is_available() else 'cpu')
     try:
         return model.to(device).eval(), meta
-    except (RuntimeError, AssertionError) as error:  # torch built without CUDA asserts
+    except (RuntimeError, AssertionError) as error:  # a torch without CUDA raises AssertionError
         raise UserError(f'device {device} cannot be used: {str(error).splitlines()[0]}') from None
 
 
-def prediction_transforms(config: Config) -> tuple:
-    """Loaders of files and of arrays, and what follows them in the test pipeline but for loading annotations."""
+def prediction_transforms(config: Config) -> tuple[Transform, Transform, Compose]:
+    """Build the test pipeline of a config without the steps that load annotations.
+
+    Returns:
+        A transform that loads a file, a transform that takes an array instead, and the steps that follow.
+
+    Raises:
+        UserError: If the config has no test pipeline, or its first step is not LoadImageFromFile.
+    """
+    name = config.filename or 'the config'
     try:
         steps = steps_of(get_test_pipeline_cfg(config))
     except (AttributeError, RuntimeError, TypeError, LookupError):
-        raise UserError(f'{config.filename or "the config"} has no test_dataloader.dataset.pipeline: set it') from None
-    pipeline = [step for step in steps if 'Annotations' not in str(step['type'])]
-    if not pipeline or 'LoadImageFromFile' not in str(pipeline[0]['type']):
-        raise UserError('the test pipeline does not begin with LoadImageFromFile')
-    load_array = dict(type='LoadImageFromNDArray', to_float32=pipeline[0].get('to_float32', False))
+        raise UserError(f'{name} has no test_dataloader.dataset.pipeline: set it') from None
+    pipeline = [step for step in steps if 'Annotations' not in _type_of(step)]
+    load_file = pipeline[0] if pipeline else None
+    if not isinstance(load_file, dict) or 'LoadImageFromFile' not in _type_of(load_file):
+        raise UserError(f'{name}: the test pipeline does not begin with LoadImageFromFile: put that step first')
+    load_array = dict(type='LoadImageFromNDArray', to_float32=load_file.get('to_float32', False))
     with building(config, 'test_dataloader'):
-        return TRANSFORMS.build(pipeline[0]), TRANSFORMS.build(load_array), Compose(pipeline[1:])
+        return TRANSFORMS.build(load_file), TRANSFORMS.build(load_array), Compose(pipeline[1:])
+
+
+def _type_of(step: Step) -> str:
+    return str(step['type']) if isinstance(step, dict) else type(step).__name__

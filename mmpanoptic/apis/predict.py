@@ -1,4 +1,4 @@
-"""What ``predict`` does: from inputs to a folder of results."""
+"""Predict files and videos into a folder of results, for ``mmpanoptic predict``."""
 
 import contextlib
 import itertools
@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -23,15 +23,17 @@ from mmpanoptic.utils.processes import handle_here
 from mmpanoptic.utils.progress import tracked
 from mmpanoptic.visualization.files import picture_names
 
-from .image_lists import IMAGE_EXTENSIONS, MAKER, Sources, list_sources
+from .image_lists import IMAGE_EXTENSIONS, MAKER, Image, Sources, list_sources
 from .inferencer import PanopticInferencer
-from .predictions import Layout, Prediction, Unfinished, merged, stamp_of, write_jsons, written
+from .predictions import Layout, PredictedImage, Prediction, Unfinished, merged, stamp_of, write_jsons, written
 from .video import VideoFile, frame_rate, frames_of
+
+OnError = Callable[[Any, DatasetError], None]
 
 
 @dataclass(frozen=True)
 class Run:
-    """What is predicted, how, and where to; see ``mmpanoptic predict --help``."""
+    """Arguments of a run, see ``mmpanoptic predict --help``."""
 
     config: str
     checkpoint: str
@@ -54,12 +56,12 @@ class Run:
 
 
 def predict(run: Run) -> None:
-    """Predict all inputs into a folder, and say what was left out.
+    """Predict all inputs into a folder, and print what was left out.
 
     Raises:
-        UserError: If something was left out, or the arguments are wrong.
-        WriteError: If the results cannot be written; what was there before still is.
-        Stopped: If a signal has ended it; what is done is in ``OUT.unfinished``.
+        UserError: If an input was left out or an argument is wrong.
+        WriteError: If the results cannot be written; an earlier result is kept.
+        Stopped: If a signal ended the run; finished results are in ``OUT.unfinished``.
     """
     for name, least in (('batch_size', 1), ('threads', 0), ('tile', 1)):
         if getattr(run, name) is not None and getattr(run, name) < least:
@@ -95,11 +97,11 @@ def predict(run: Run) -> None:
 
 
 class _NothingPredictedError(Exception):
-    """What was made is not to replace what is there."""
+    """Keep an earlier result, since no input could be predicted."""
 
 
 class _Work:
-    """The work on all sources in an empty folder; ``problems`` are added to."""
+    """Prediction of all sources into an empty folder. Errors are added to ``problems``, by source."""
 
     def __init__(
         self, run: Run, sources: Sources, inferencer: PanopticInferencer, folder: Path, problems: dict[str, UserError]
@@ -120,13 +122,17 @@ class _Work:
         )
 
     def do(self, unfinished: Unfinished) -> int:
-        """Predict all of it; the number of images and frames.
+        """Predict all sources.
+
+        Returns:
+            Number of predicted images and frames.
 
         Raises:
-            Stopped: If a signal has ended it.
-            RuntimeError: What has ended it otherwise, such as a lack of memory.
+            Stopped: If a signal ended the run.
+            RuntimeError: If the model failed, as from a lack of memory.
         """
-        layout, done = self.layout, {}
+        layout = self.layout
+        done: dict[str, int] = {}
         if layout.pictures and self.sources.images:
             (layout.folder / 'pictures').mkdir()
         old = unfinished.load(layout) if self.run.resume else {}
@@ -135,9 +141,10 @@ class _Work:
 
             def predicted() -> Iterator[Prediction]:
                 try:
-                    for one in self._predictions(old, stop):
-                        done.update({one.source: one.image['id']} if one.source in layout.ids else {})
-                        yield one
+                    for prediction in self._predictions(old, stop):
+                        if prediction.source in layout.ids:
+                            done[prediction.source] = layout.ids[prediction.source]
+                        yield prediction
                 except RuntimeError as error:
                     ended.append(error)
 
@@ -166,22 +173,22 @@ class _Work:
             except DatasetError as error:
                 self.problems[video] = error
 
-    def _results(self, images: Iterator, on_error: Any = None) -> Iterator[PanopticResult]:
+    def _results(self, images: Iterator[Image], on_error: OnError | None = None) -> Iterator[PanopticResult]:
         if self.run.tile is not None:
-            return self._tiled(images, on_error)
+            return self._tiled(images, self.run.tile, on_error)
         return self.inferencer(images, self.run.batch_size, self.run.threads, on_error)
 
-    def _tiled(self, images: Iterator, on_error: Any) -> Iterator[PanopticResult]:
+    def _tiled(self, images: Iterator[Image], tile: int, on_error: OnError | None) -> Iterator[PanopticResult]:
         for image in images:
             try:
-                yield self.inferencer.tiled(image, (self.run.tile, self.run.tile), self.run.overlap)
+                yield self.inferencer.tiled(image, (tile, tile), self.run.overlap)
             except DatasetError as error:
                 if on_error is None:
                     raise
                 on_error(image, error)
 
     def _frames(self, video: str, numbers: Iterator[int], stop: list[int]) -> Iterator[Prediction]:
-        """Predictions of the frames of a video, whose pictures become a video."""
+        """Predict the frames of a video, and write their pictures as a video."""
         layout, name = self.layout, self.layout.names[video]
         rate = frame_rate(video)
         place = layout.folder / 'videos' / f'{name}.mp4'
@@ -194,17 +201,23 @@ class _Work:
                 if layout.pictures:
                     file.add(layout.picture(result))
                 own = f'{name}/{frame:06}'
-                more = dict(file_name=f'{own}.png', video=os.path.basename(video), frame=frame)
-                yield layout.encode(result, video, next(numbers), own, **more)
+                image = result.coco_image(next(numbers))
+                entry: PredictedImage = {
+                    **image,
+                    'file_name': f'{own}.png',
+                    'video': os.path.basename(video),
+                    'frame': frame,
+                }
+                yield layout.encode(result, video, entry, own)
                 if stop:
                     return
 
 
-def _shown(categories: list[dict] | None) -> list[dict]:
+def _shown(categories: list[dict[str, Any]] | None) -> list[dict[str, Any]]:
     """Categories for the JSON, in the order of the data.
 
     Raises:
-        UserError: If the checkpoint does not know them.
+        UserError: If the checkpoint does not hold the categories.
     """
     if categories is None:
         raise UserError(
@@ -216,7 +229,7 @@ def _shown(categories: list[dict] | None) -> list[dict]:
 
 
 def _any_readable(paths: list[str], problems: dict[str, UserError]) -> bool:
-    """Whether a file is a whole image, and no too large one by its header; those before it are problems."""
+    """Whether one of the files is a complete image of an allowed size; errors of the files before it are added."""
     for path in paths:
         if is_address(path):
             return True
@@ -232,7 +245,7 @@ def _any_readable(paths: list[str], problems: dict[str, UserError]) -> bool:
 
 @contextlib.contextmanager
 def _noted_signals() -> Iterator[list[int]]:
-    """SIGINT and SIGTERM are noted in the list that is given; a second one ends this process at once."""
+    """Append SIGINT or SIGTERM to the yielded list; a second signal ends this process at once."""
     noted: list[int] = []
 
     def note(number: int, frame: FrameType | None) -> None:
@@ -249,7 +262,7 @@ def _noted_signals() -> Iterator[list[int]]:
 
 
 def _report(problems: dict[str, UserError], sources: Sources, out: Path, number: int, seconds: float) -> None:
-    """Tell what was left out.
+    """Print the files that were left out.
 
     Raises:
         UserError: If there are problems.

@@ -1,4 +1,4 @@
-"""Predictions in files: pictures, panoptic PNGs, JSON, and what an interrupted run has done."""
+"""Write predictions as pictures, panoptic PNGs and JSON, and keep those of an interrupted run."""
 
 import hashlib
 import heapq
@@ -16,6 +16,7 @@ from mmpanoptic.drawing.encode import encode_png
 from mmpanoptic.formats.panoptic_png import encode_panoptic_png
 from mmpanoptic.formats.panoptic_writer import PanopticItem, fill_panoptic
 from mmpanoptic.results import PanopticResult
+from mmpanoptic.results.coco import CocoImage
 from mmpanoptic.utils import UserError, remove_whole, whole_folder
 from mmpanoptic.utils.threads import ahead
 
@@ -24,36 +25,43 @@ from .image_lists import MAKER
 _STATE = 'unfinished.json'
 
 
+class PredictedImage(CocoImage, total=False):
+    """An entry of ``images``. Frames have the file name of their ``video`` and their number in it, from 1."""
+
+    video: str
+    frame: int
+
+
 @dataclass(frozen=True)
 class Prediction:
-    """What is written of an image besides its picture.
+    """Content of the files for an image, apart from its picture.
 
     Attributes:
-        source: The image.
-        item: Its panoptic map; None from models of instances only.
-        image: Its entry in ``images``.
-        instances: Its instances; of a panoptic model, none.
+        source: Path or address of the image; of a frame, path of the video.
+        item: The panoptic map; None from models that predict only instances.
+        image: Entry in ``images``.
+        instances: Entries of instances; empty for panoptic models.
     """
 
     source: str
     item: PanopticItem | None
-    image: dict[str, Any]
+    image: PredictedImage
     instances: list[dict[str, Any]]
 
 
 @dataclass(frozen=True)
 class Layout:
-    """What is written of results, and under which names.
+    """Content and names of the files of results.
 
     Attributes:
-        folder: Where all of it goes.
+        folder: Folder of the results.
         names: Name of each image's files, without suffix.
         ids: Id of each image.
-        file_names: What images are called in the JSON; those that are not in it by the name of their file.
+        file_names: ``file_name`` of images in the JSON; by default the name of the image's file.
         panoptic: Whether the model makes panoptic maps.
-        pictures: Whether pictures are wanted.
-        score_thr: What is less sure is left out; None: nothing is.
-        number: Which number stands beside names in pictures, see :meth:`~mmpanoptic.results.PanopticResult.draw`.
+        pictures: Whether to write pictures.
+        score_thr: Segments or instances with a lower score are left out; None: all are kept.
+        number: Number beside the names in pictures, see :meth:`~mmpanoptic.results.PanopticResult.draw`.
     """
 
     folder: Path
@@ -66,14 +74,16 @@ class Layout:
     number: str | None = 'score'
 
     def write(self, result: PanopticResult) -> Prediction:
-        """Write the picture of a result, and encode what goes into the JSON and beside it."""
+        """Write the picture of an image's result, and encode its map and its entries in the JSON."""
         source = result.path
+        assert source is not None  # images are given by path or address
         result = self.chosen(result)
         if self.pictures:
             picture = encode_png(self.picture(result))
             (self.folder / 'pictures' / f'{self.names[source]}.png').write_bytes(picture)
-        more = dict(file_name=self.file_names[source]) if source in self.file_names else {}
-        return self.encode(result, source, self.ids[source], self.names[source], **more)
+        image = result.coco_image(self.ids[source])
+        file_name = self.file_names.get(source, image['file_name'])
+        return self.encode(result, source, {**image, 'file_name': file_name}, self.names[source])
 
     def picture(self, result: PanopticResult) -> np.ndarray:
         """The picture of a result, uint8 RGB."""
@@ -81,14 +91,20 @@ class Layout:
         return result.draw(number=self.number, **threshold)
 
     def chosen(self, result: PanopticResult) -> PanopticResult:
-        """A result without what is less sure than asked for."""
+        """Leave out segments or instances below ``score_thr``."""
         return result if self.score_thr is None else result.above(self.score_thr)
 
-    def encode(self, result: PanopticResult, source: str, image_id: int, name: str, **more: Any) -> Prediction:
-        """A result as it goes into the JSON; ``more`` is for its entry in ``images``."""
-        image = result.coco_image(image_id) | more
-        if not self.panoptic:
-            return Prediction(source, None, image, result.coco_instances(image_id))
+    def encode(self, result: PanopticResult, source: str, image: PredictedImage, name: str) -> Prediction:
+        """Encode the map of a result and its entries in the JSON.
+
+        Args:
+            result: The result.
+            source: Path or address of the image, or path of the video.
+            image: Entry in ``images``.
+            name: Name of the PNG, without suffix.
+        """
+        if result.id_map is None:
+            return Prediction(source, None, image, result.coco_instances(image['id']))
         png = encode_panoptic_png(result.id_map)
         return Prediction(source, PanopticItem(image, f'{name}.png', png, result.coco_segments()), image, [])
 
@@ -96,7 +112,10 @@ class Layout:
 def written(
     results: Iterator[PanopticResult], write: Callable[[PanopticResult], Prediction], threads: int, stop: list[int]
 ) -> Iterator[Prediction]:
-    """Results, written by threads while the model works on the next ones; no more of them once ``stop`` is not empty.
+    """Write results by threads while the model predicts the next ones, until ``stop`` is not empty.
+
+    Yields:
+        A prediction for each result.
 
     Raises:
         OSError: If a file cannot be written.
@@ -111,39 +130,46 @@ def written(
     return ahead(write, until_stopped(), threads, 2 * threads)
 
 
-def write_jsons(folder: Path, predictions: Iterable[Prediction], categories: list[dict], panoptic: bool) -> int:
+def write_jsons(
+    folder: Path, predictions: Iterable[Prediction], categories: list[dict[str, Any]], panoptic: bool
+) -> int:
     """Write the JSON of predictions, and the PNGs of panoptic maps.
 
     Args:
-        folder: Where they go.
-        predictions: Consumed one by one.
-        categories: Of the JSON.
-        panoptic: ``panoptic.json`` and ``panoptic/``; otherwise ``instances.json``.
+        folder: Folder of the files.
+        predictions: Predictions, consumed one by one.
+        categories: ``categories`` of the JSON.
+        panoptic: Write ``panoptic.json`` and ``panoptic/``; otherwise ``instances.json``.
 
     Returns:
-        How many images there were.
+        Number of images.
     """
     if panoptic:
         pngs, out_json = folder / 'panoptic', folder / 'panoptic.json'
         pngs.mkdir()
-        content = fill_panoptic(pngs, (one.item for one in predictions), categories, out_json, pngs)
+        content = fill_panoptic(pngs, map(_item_of, predictions), categories, out_json, pngs)
     else:
-        out_json, images, found = folder / 'instances.json', [], []
-        for one in predictions:
-            images.append(one.image)
-            found += one.instances
-        annotations = [dict(id=number, **entry) for number, entry in enumerate(found, 1)]
+        out_json, images, instances = folder / 'instances.json', [], []
+        for prediction in predictions:
+            images.append(prediction.image)
+            instances += prediction.instances
+        annotations = [dict(id=number, **entry) for number, entry in enumerate(instances, 1)]
         content = dict(images=images, annotations=annotations, categories=categories)
     out_json.write_text(json.dumps(content))
     return len(content['images'])
 
 
+def _item_of(prediction: Prediction) -> PanopticItem:
+    assert prediction.item is not None  # models with a fusion head give a map of every image
+    return prediction.item
+
+
 class Unfinished:
-    """What an interrupted run has done, in a folder beside that of its results, for the next one to go on with.
+    """Predictions of an interrupted run, in a folder beside that of its results, for the next run to continue.
 
     Args:
         out: The folder of results.
-        run: What the run depends on; a run on other things is another run.
+        run: Values that the predictions depend on. A run with other values does not continue this one.
     """
 
     def __init__(self, out: Path, run: Any) -> None:
@@ -151,17 +177,25 @@ class Unfinished:
         self.key = hashlib.sha256(json.dumps(run, sort_keys=True, default=str).encode()).hexdigest()
 
     def keep(self, folder: Path, sources: Mapping[str, int]) -> None:
-        """Move all files of a folder to where the next run looks for them; ``sources`` are the ids of its images."""
+        """Move all files of a folder to the folder of unfinished results.
+
+        Args:
+            folder: Folder of results.
+            sources: Id of each predicted image by its path or address.
+        """
         with whole_folder(self.folder, MAKER, 'unfinished results') as place:
             for path in list(folder.iterdir()):
                 path.rename(place / path.name)
             (place / _STATE).write_text(json.dumps(dict(key=self.key, sources=sources)))
 
     def load(self, layout: Layout) -> dict[str, Prediction]:
-        """Predictions by image, in the order in which they were made; their pictures are copied.
+        """Load the predictions and copy their pictures.
+
+        Returns:
+            Predictions by path or address of the image, in the order in which they were made.
 
         Raises:
-            UserError: If another run has made them, or they are damaged.
+            UserError: If the predictions are damaged or of a run with other values.
         """
         if not self.folder.exists():
             return {}
@@ -170,54 +204,60 @@ class Unfinished:
             name = 'panoptic.json' if layout.panoptic else 'instances.json'
             content = json.loads((self.folder / name).read_text()) if state['key'] == self.key else None
         except (OSError, ValueError, KeyError, TypeError):
-            raise UserError(f'{self.folder} cannot be read: remove it, and begin anew without --resume') from None
+            raise UserError(f'{self.folder} cannot be read: remove it, and start again without --resume') from None
         if content is None:
             raise UserError(
-                f'{self.folder} is of a run with another model, other options or other images: remove it, or begin '
-                'anew without --resume'
+                f'{self.folder} is of a run with another model, other options or other images: remove it, or start '
+                'again without --resume'
             )
         try:
             return self._predictions(state['sources'], content, layout)
         except (OSError, LookupError, TypeError, ValueError) as error:
             raise UserError(
-                f'{self.folder} is damaged ({type(error).__name__}: {error}): remove it, and begin anew without '
+                f'{self.folder} is damaged ({type(error).__name__}: {error}): remove it, and start again without '
                 '--resume'
             ) from None
 
-    def _predictions(self, sources: Mapping[str, int], content: dict, layout: Layout) -> dict[str, Prediction]:
+    def _predictions(
+        self, sources: Mapping[str, int], content: dict[str, Any], layout: Layout
+    ) -> dict[str, Prediction]:
         images = {image['id']: image for image in content['images']}
-        annotations: dict[int, list[dict]] = {image_id: [] for image_id in images}
-        for one in content['annotations']:
-            annotations[one['image_id']].append(one)
-        found = {}
+        annotations: dict[int, list[dict[str, Any]]] = {image_id: [] for image_id in images}
+        for annotation in content['annotations']:
+            annotations[annotation['image_id']].append(annotation)
+        predictions = {}
         for source, image_id in sources.items():
-            found[source] = self._prediction(source, images[image_id], annotations[image_id], layout)
+            predictions[source] = self._prediction(source, images[image_id], annotations[image_id], layout)
             if layout.pictures:
                 picture = f'pictures/{layout.names[source]}.png'
                 shutil.copyfile(self.folder / picture, layout.folder / picture)
-        return found
+        return predictions
 
-    def _prediction(self, source: str, image: dict, own: list[dict], layout: Layout) -> Prediction:
+    def _prediction(
+        self, source: str, image: PredictedImage, annotations: list[dict[str, Any]], layout: Layout
+    ) -> Prediction:
         if not layout.panoptic:
-            return Prediction(source, None, image, [{k: v for k, v in one.items() if k != 'id'} for one in own])
-        png = (self.folder / 'panoptic' / own[0]['file_name']).read_bytes()
-        return Prediction(source, PanopticItem(image, own[0]['file_name'], png, own[0]['segments_info']), image, [])
+            instances = [{key: value for key, value in one.items() if key != 'id'} for one in annotations]
+            return Prediction(source, None, image, instances)
+        name, segments = annotations[0]['file_name'], annotations[0]['segments_info']
+        png = (self.folder / 'panoptic' / name).read_bytes()
+        return Prediction(source, PanopticItem(image, name, png, segments), image, [])
 
     def remove(self) -> None:
-        """Remove what is there, if a run of predictions has made it."""
+        """Remove the folder if :meth:`keep` made it."""
         if (self.folder / _STATE).exists():
             remove_whole(self.folder)
             self.folder.with_name(f'.{self.folder.name}.lock').unlink(missing_ok=True)
 
 
 def merged(sources: Iterable[str], old: Mapping[str, Prediction], new: Iterator[Prediction]) -> Iterator[Prediction]:
-    """Predictions of an earlier run and of this one, in the order of their sources."""
+    """Merge predictions of an earlier run and of this one, in the order of their sources."""
     place = {source: number for number, source in enumerate(sources)}
-    return heapq.merge(old.values(), new, key=lambda one: place[one.source])
+    return heapq.merge(old.values(), new, key=lambda prediction: place[prediction.source])
 
 
-def stamp_of(path: str | os.PathLike) -> list:
-    """What tells a file from what it is after a change: path, size and time."""
+def stamp_of(path: str | os.PathLike[str]) -> list[str | int]:
+    """Path, size and modification time of a file, which differ after a change; an address alone."""
     if not os.path.exists(path):  # an address
         return [os.fspath(path)]
     status = os.stat(path)

@@ -1,7 +1,8 @@
-"""Images that are too large for a network, in overlapping tiles."""
+"""Predict images that are too large for a network, in overlapping tiles."""
 
 import copy
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,15 +16,15 @@ from .tiles import FusedTile, TiledMap, spans
 
 
 def require_tiles(model: nn.Module) -> None:
-    """Refuse a model whose results cannot be put together.
+    """Refuse a model whose tiles cannot be merged.
 
     Raises:
-        UserError: If it gives no panoptic map by one of this package's fusion heads.
+        UserError: If the model has no fusion head of this package.
     """
     if not isinstance(getattr(model, 'panoptic_fusion_head', None), BaseFusionHead):
         raise UserError(
-            f'{type(model).__name__} gives no panoptic map that tiles could be put together to: take a panoptic model, '
-            'or predict the image as a whole'
+            f'{type(model).__name__} gives no panoptic map that tiles could be merged into: use a panoptic model, or '
+            'predict the image as a whole'
         )
 
 
@@ -34,28 +35,27 @@ def predict_tiles(
     tile: tuple[int, int],
     overlap: int,
     tracked: Callable[[list], Iterator] = iter,
-) -> tuple[np.ndarray, list[dict]]:
-    """The panoptic map of an image, tile by tile.
+) -> tuple[np.ndarray, list[dict[str, Any]]]:
+    """Predict the panoptic map of an image tile by tile.
 
     Args:
-        image: Of shape (H, W, 3).
+        image: Image of shape (H, W, 3).
         head: Fusion head of the model.
-        evidence_of: What the network finds in a tile, an image like ``image``.
-        tile: Height and width of a tile in pixels. What the network sees of it is what its test pipeline makes of an
-            image of this size.
-        overlap: Least number of pixels that neighbours share.
-        tracked: Shows how far it is, such as a progress bar.
+        evidence_of: Function that returns the evidence of a tile, given as an image like ``image``.
+        tile: Height and width of a tile in pixels, before the test pipeline.
+        overlap: Least overlap of neighbouring tiles in pixels.
+        tracked: Function that yields the tiles that it is given, such as a progress bar.
 
     Returns:
-        As :meth:`~.tiles.TiledMap.finish`.
+        The map and its segments as :meth:`~.tiles.TiledMap.finish` returns them.
 
     Raises:
-        UserError: If the overlap is negative or not below the tile.
+        UserError: If the overlap is negative or not smaller than the tile.
     """
     rows, columns = (spans(side, size, overlap) for side, size in zip(image.shape[:2], tile, strict=True))
     whole = TiledMap(rows, columns, head.num_things_classes, head.num_stuff_classes)
     no_limit = copy.copy(head)
-    no_limit.stuff_area_limit = 0  # it holds for the whole image
+    no_limit.stuff_area_limit = 0  # the limit applies to the whole image
     for row, column in tracked([(r, c) for r in range(len(rows)) for c in range(len(columns))]):
         piece = image[slice(*rows[row]), slice(*columns[column])]
         evidence = evidence_of(np.ascontiguousarray(piece))
@@ -64,12 +64,12 @@ def predict_tiles(
 
 
 def fuse_tile(head: BaseFusionHead, evidence: Evidence, core: tuple[slice, slice]) -> FusedTile:
-    """Things of a tile as the fusion head decides, and what is known about stuff.
+    """Fuse the things of a tile, and collect what is known about its stuff.
 
     Args:
         head: The fusion head.
-        evidence: What the network finds in the tile.
-        core: Rows and columns of the tile that are its own.
+        evidence: Evidence of the tile.
+        core: Rows and columns of the tile's core.
     """
     on_device, segments = head.fuse(evidence)
     panoptic = on_device.cpu()
@@ -93,23 +93,24 @@ def fuse_tile(head: BaseFusionHead, evidence: Evidence, core: tuple[slice, slice
 def confidence_of_classes(
     head: BaseFusionHead, evidence: Evidence, panoptic: Tensor, core: tuple[slice, slice]
 ) -> np.ndarray | None:
-    """How sure the fusion head is of each stuff class in the part of a tile that is its own.
+    """Confidence of the fusion head in each stuff class in the core of a tile.
 
     Args:
         head, evidence, core: See :func:`fuse_tile`.
-        panoptic: The tile's panoptic map.
+        panoptic: Panoptic map of the tile.
 
     Returns:
-        float32 of shape (S + 1,), -1 to 1, 0 of a class that has no pixel there; None if it is not known.
+        Values from -1 to 1, float32 of shape (S + 1,), 0 for classes without a pixel there; None if the head gives no
+        confidence.
     """
-    own = torch.full_like(panoptic, head.num_classes)
-    own[core] = panoptic[core]
+    core_map = torch.full_like(panoptic, head.num_classes)
+    core_map[core] = panoptic[core]
     first = head.num_things_classes
-    labels = [label for label in own.unique().tolist() if first <= label < head.num_classes]
+    labels = [label for label in core_map.unique().tolist() if first <= label < head.num_classes]
     stuff = [dict(id=label, label=label, score=None, instance=None) for label in labels]
     confidences = np.zeros(head.num_stuff_classes + 1, np.float32)
-    for segment in head.with_confidence(evidence, own, stuff):
-        value = segment.get('similarity', segment['score'])  # what is below 0 counts in a mean
+    for segment in head.with_confidence(evidence, core_map, stuff):
+        value = segment.get('similarity', segment['score'])  # the mean takes negative similarities, which scores clip
         if value is None:
             return None
         confidences[segment['label'] - first] = value

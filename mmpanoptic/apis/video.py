@@ -1,4 +1,4 @@
-"""Videos: their frames, and a video of pictures. OpenCV reads and writes them, by its FFmpeg."""
+"""Read the frames of videos, and write pictures as a video, with OpenCV and its FFmpeg."""
 
 import contextlib
 from collections.abc import Iterator
@@ -10,18 +10,18 @@ import numpy as np
 from mmpanoptic.formats.images import check_pixels
 from mmpanoptic.utils import DatasetError, UserError, WriteError, require_file
 
-#: MPEG-4 part 2 in .mp4, which every OpenCV from PyPI writes. Browsers show H.264, which OpenCV does not write.
+#: MPEG-4 part 2 in .mp4, which every OpenCV from PyPI writes. Browsers play H.264, which OpenCV from PyPI does not write.
 CODEC = 'mp4v'
-_WHOLE = 0.95
+_WHOLE = 0.95  # least share of the stated number of frames
 
 
 def frames_of(path: str) -> Iterator[np.ndarray]:
-    """The frames of a video, uint8 RGB of shape (H, W, 3), turned where it says so.
+    """Yield the frames of a video, uint8 RGB of shape (H, W, 3), rotated if the file says so.
 
     Raises:
-        UserError: If there is no such file.
-        DatasetError: If it is no video, its frames have too many pixels, or, after the last one, there are fewer than
-            it states.
+        UserError: If the file does not exist.
+        DatasetError: If the file is not a video or its frames have too many pixels; after the last frame, if there are
+            fewer frames than the file states.
     """
     require_file(path, 'video')
     with _capture(path) as video:
@@ -39,7 +39,7 @@ def frames_of(path: str) -> Iterator[np.ndarray]:
 
 
 def frame_rate(path: str) -> float:
-    """Frames a second of a video; 25 where it does not say.
+    """Frames per second of a video; 25 if the file does not state it.
 
     Raises:
         DatasetError: See :func:`frames_of`.
@@ -63,15 +63,15 @@ def _capture(path: str) -> Iterator[cv2.VideoCapture]:
 
 
 class VideoFile:
-    """A video that pictures of one size are added to; a context manager.
+    """Context manager that writes pictures of equal size as a video.
 
     Args:
         path: The file, .mp4.
-        rate: Frames a second.
+        rate: Frames per second.
 
     Raises:
-        UserError: If this OpenCV does not write such videos; when the first picture is added.
-        WriteError: If pictures are missing in the file, as on a full disk, of which OpenCV says nothing; at the end.
+        UserError: When the first picture is added, if this OpenCV cannot write such videos.
+        WriteError: At the end, if pictures are missing in the file. OpenCV does not report a full disk.
     """
 
     def __init__(self, path: Path, rate: float) -> None:
@@ -79,10 +79,10 @@ class VideoFile:
         self._writer: cv2.VideoWriter | None = None
 
     def add(self, picture: np.ndarray) -> None:
-        """Add a picture, uint8 RGB; of an odd height or width, the last row or column is left out."""
+        """Add a picture, uint8 RGB. If its height or width is odd, the last row or column is cut off."""
         height, width = (side - side % 2 for side in picture.shape[:2])
         if self._writer is None:
-            self._writer = cv2.VideoWriter(str(self.path), cv2.VideoWriter_fourcc(*CODEC), self.rate, (width, height))
+            self._writer = cv2.VideoWriter(str(self.path), cv2.VideoWriter.fourcc(*CODEC), self.rate, (width, height))
             if not self._writer.isOpened():
                 raise UserError(f'{self.path} cannot be written: this OpenCV has no encoder {CODEC}: use no_pictures')
         self.number += 1

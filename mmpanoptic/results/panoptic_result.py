@@ -8,13 +8,14 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlsplit
 
 import numpy as np
 
 from mmpanoptic.utils import UserError, require_choice, write_whole
 
+from .coco import CocoImage, Id, WrittenSegment
 from .ids import id_to_rgb
 
 if TYPE_CHECKING:
@@ -190,13 +191,14 @@ class PanopticResult:
         segments = None if self.id_map is None else self.coco_segments()
         return dict(image=self.coco_image(image_id), segments_info=segments, instances=self.coco_instances(image_id))
 
-    def coco_image(self, image_id: int) -> dict[str, Any]:
+    def coco_image(self, image_id: Id) -> CocoImage:
         """Entry in ``images``: ``id``, ``file_name`` (without folder; '' for an array), ``width`` and ``height``."""
         height, width = self.image.shape[:2]
-        path = urlsplit(self.path).path if '://' in (self.path or '') else self.path or ''  # a query may hold secrets
-        return dict(id=image_id, file_name=os.path.basename(path), width=width, height=height)
+        path = self.path or ''
+        path = urlsplit(path).path if '://' in path else path  # a query may hold secrets
+        return CocoImage(id=image_id, file_name=os.path.basename(path), width=width, height=height)
 
-    def coco_segments(self) -> list[dict[str, Any]]:
+    def coco_segments(self) -> list[WrittenSegment]:
         """Entries of ``segments_info`` for the map.
 
         Returns:
@@ -207,13 +209,14 @@ class PanopticResult:
             UserError: If ids of categories are unknown.
         """
         ids = self._category_ids()
-        return [
+        entries = [
             dict(id=one.id, category_id=ids[one.label], area=one.area, bbox=list(one.bbox), iscrowd=0)
             | {name: value for name in RATINGS if (value := getattr(one, name)) is not None}
             for one in self.segments
         ]
+        return cast(list[WrittenSegment], entries)  # the names of ratings are keys of WrittenSegment
 
-    def coco_instances(self, image_id: int) -> list[dict[str, Any]]:
+    def coco_instances(self, image_id: Id) -> list[dict[str, Any]]:
         """The instances as COCO's results of detection.
 
         Returns:

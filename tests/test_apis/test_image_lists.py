@@ -44,7 +44,7 @@ def test_patterns(files: Path):
     assert relative(list_images(f'{files}/**/*.tif'), files) == ['day1/deep/y.tif']
     (files / 'a[1].png').touch()  # a file of this name is no pattern
     assert relative(list_images(files / 'a[1].png'), files) == ['a[1].png']
-    with pytest.raises(UserError, match=r'pattern .*/night\*\.jpg fits no image'):
+    with pytest.raises(UserError, match=r'pattern .*/night\*\.jpg matches no image'):
         list_images(f'{files}/night*.jpg')
 
 

@@ -201,7 +201,7 @@ def test_every_system(base, tmp_path):
 
 
 def test_models_of_instances_are_refused():
-    with pytest.raises(UserError, match='Linear gives no panoptic map that tiles could be put together to'):
+    with pytest.raises(UserError, match='Linear gives no panoptic map that tiles could be merged into'):
         require_tiles(torch.nn.Linear(1, 1))
 
 

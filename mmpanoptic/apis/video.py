@@ -10,7 +10,7 @@ import numpy as np
 from mmpanoptic.formats.images import check_pixels
 from mmpanoptic.utils import DatasetError, UserError, WriteError, require_file
 
-#: MPEG-4 part 2 in .mp4, which every OpenCV from PyPI writes. Browsers play H.264, which OpenCV from PyPI does not write.
+#: MPEG-4 part 2 in .mp4, which every OpenCV from PyPI writes. Browsers play H.264, which it does not write.
 CODEC = 'mp4v'
 _WHOLE = 0.95  # least share of the stated number of frames
 

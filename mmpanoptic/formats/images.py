@@ -14,6 +14,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 from PIL import Image
+from PIL.TiffImagePlugin import TiffImageFile
 
 from mmpanoptic.utils import DatasetError, UserError
 
@@ -100,7 +101,7 @@ def image_size(file: bytes | str | Path, name: str | None = None) -> tuple[int, 
 
 def _stored_size(image: Image.Image) -> tuple[int, int]:
     """Width and height of what a file stores; Pillow's size of a TIFF is the one after it is turned."""
-    return (image.tag_v2[_WIDTH], image.tag_v2[_HEIGHT]) if image.format == 'TIFF' else image.size
+    return (image.tag_v2[_WIDTH], image.tag_v2[_HEIGHT]) if isinstance(image, TiffImageFile) else image.size
 
 
 def loaded_size(path: str | Path) -> tuple[int, int]:

@@ -1,4 +1,4 @@
-"""The files that test servers take, made of predictions.
+"""Write predictions as the files that test servers take.
 
 Sources: docs/submit.md.
 """
@@ -16,61 +16,63 @@ from pycocotools import mask as coco_masks
 
 from mmpanoptic.evaluation.metrics.written_results import instance_files
 from mmpanoptic.formats.panoptic_writer import PanopticItem, distinct_png_names, fill_panoptic
+from mmpanoptic.results.coco import CocoImage
 
-Images = Sequence[Mapping[str, Any]]
+Images = Sequence[CocoImage]
+#: Predictions of the images as :class:`~.predictions.Predictions` stores them.
 Found = Iterable[Mapping[str, Any]]
-_DATE = (1980, 1, 1, 0, 0, 0)  # of all files of a zip, so that the same predictions give the same bytes
+_DATE = (1980, 1, 1, 0, 0, 0)  # date of all files in a zip, so that equal predictions give equal bytes
 
 
 def write_panoptic_results(
     folder: Path, name: str, images: Images, found: Found, categories: Sequence[Mapping[str, Any]]
 ) -> Path:
-    """COCO's panoptic results: ``<name>.json``, ``<name>/`` with the PNGs, and ``<name>.zip`` with both.
+    """Write COCO's panoptic results: ``<name>.json``, ``<name>/`` with the PNGs, and ``<name>.zip`` with both.
 
     Args:
-        folder: Where to write.
-        name: See above.
+        folder: Folder of the files.
+        name: Name of the files.
         images: Entries of the images.
-        found: What was predicted of each: ``segments_info`` and ``png``.
-        categories: The model's: ``id``, ``name``, ``isthing``.
+        found: Prediction for each image: ``segments_info`` and ``png``.
+        categories: Categories of the model: ``id``, ``name``, ``isthing``.
 
     Returns:
-        The zip.
+        Path of the zip.
 
     Raises:
         OSError: If a file cannot be written.
     """
     pngs, out_json = folder / name, folder / f'{name}.json'
     pngs.mkdir()
-    # Names alone: images of one name in two folders get their place in front.
+    # Items without content, only to get distinct names: images of one name in two folders get their index in front.
     named = distinct_png_names(
         [PanopticItem(image, f'{Path(image["file_name"]).stem}.png', b'', []) for image in images]
     )
     items = (
-        PanopticItem(dict(one.image), one.png_name, base64.b64decode(of_image['png']), of_image['segments_info'])
-        for one, of_image in zip(named, found, strict=True)
+        PanopticItem(item.image, item.png_name, base64.b64decode(of_image['png']), of_image['segments_info'])
+        for item, of_image in zip(named, found, strict=True)
     )
     content = fill_panoptic(pngs, items, categories, out_json, pngs)
     out_json.write_text(json.dumps(content))
-    return write_zip(folder / f'{name}.zip', folder, [out_json.name, *(f'{name}/{one.png_name}' for one in named)])
+    return write_zip(folder / f'{name}.zip', folder, [out_json.name, *(f'{name}/{item.png_name}' for item in named)])
 
 
 def write_coco_results(
     folder: Path, name: str, images: Images, found: Callable[[], Found]
 ) -> list[tuple[Path, str, int]]:
-    """COCO's results of instances, ``<kind>/<name>.json`` and ``<kind>/<name>.zip``: boxes and, if there are, masks.
+    """Write COCO's results of detection, ``<kind>/<name>.json`` and ``<kind>/<name>.zip``: boxes and, if any, masks.
 
-    They are two files, as the server tells boxes from masks by the phase that is chosen, and takes the area of a mask
-    for that of its box where there is one.
+    Boxes and masks have separate files. The server has a phase for each, and where a result has a mask, it uses the
+    area of the mask also for the box.
 
     Args:
-        folder: Where to write.
-        name: See above.
+        folder: Folder of the files.
+        name: Name of the files.
         images: Entries of the images.
-        found: Gives what was predicted of each: ``instances`` and ``masks``.
+        found: Function that returns the prediction for each image: ``instances`` and ``masks``.
 
     Returns:
-        The zip of each kind, the kind ('bbox', 'segm'), and how many instances it holds.
+        For each kind, the path of the zip, the kind ('bbox' or 'segm') and the number of instances.
 
     Raises:
         OSError: If a file cannot be written.
@@ -83,9 +85,9 @@ def write_coco_results(
         with out_json.open('w', encoding='utf-8') as file:  # image by image: all of test-dev are two million instances
             number = 0
             for image, of_image in zip(images, found(), strict=True):
-                for one in of_image['instances']:
-                    entry = dict(image_id=image['id'], category_id=one['category_id'], score=one[score])
-                    file.write((',\n' if number else '[') + json.dumps(entry | {key: one[key]}))
+                for instance in of_image['instances']:
+                    entry = dict(image_id=image['id'], category_id=instance['category_id'], score=instance[score])
+                    file.write((',\n' if number else '[') + json.dumps(entry | {key: instance[key]}))
                     number += 1
             file.write(']' if number else '[]')
         written.append((write_zip(folder / kind / f'{name}.zip', folder / kind, [out_json.name]), kind, number))
@@ -95,27 +97,27 @@ def write_coco_results(
 def write_listed_instances(
     folder: Path, name: str, images: Images, found: Found, listing: str, number_of: Callable[[int], int]
 ) -> Path:
-    """What Cityscapes and Mapillary Vistas take of instances: a text an image, a PNG an instance, and a zip of all.
+    """Write instances for Cityscapes and Mapillary Vistas: a text file per image, a PNG per instance, a zip of all.
 
     Args:
-        folder: Where to write ``<name>/`` and ``<name>.zip``.
-        name: See above.
+        folder: Folder of ``<name>/`` and ``<name>.zip``.
+        name: Name of the files.
         images: Entries of the images.
-        found: What was predicted of each: ``instances``, with masks.
-        listing: What follows the stem of the image in the name of its text.
-        number_of: The server's number of a class by the id of its category.
+        found: Prediction for each image: ``instances``, with masks.
+        listing: End of a text file's name, after the stem of the image.
+        number_of: Function from the id of a category to the server's number of the class.
 
     Returns:
-        The zip.
+        Path of the zip.
 
     Raises:
         OSError: If a file cannot be written.
     """
     (folder / name).mkdir()
-    names = []
+    names: list[str] = []
     for image, of_image in zip(images, found, strict=True):
         stem = Path(image['file_name']).stem
-        numbers = [number_of(one['category_id']) for one in of_image['instances']]
+        numbers = [number_of(instance['category_id']) for instance in of_image['instances']]
         files = instance_files(stem, _as_tensors(image, of_image['instances']), numbers, f'{stem}{listing}')
         for file, content in files.items():
             (folder / name / file).write_bytes(content)
@@ -123,22 +125,22 @@ def write_listed_instances(
     return write_zip(folder / f'{name}.zip', folder / name, names)
 
 
-def _as_tensors(image: Mapping[str, Any], instances: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
+def _as_tensors(image: CocoImage, instances: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
     """Masks of shape (N, H, W) and scores of shape (N,), as a model predicts them."""
     masks = np.zeros((len(instances), image['height'], image['width']), np.uint8)
-    for place, one in enumerate(instances):
-        masks[place] = coco_masks.decode(one['segmentation'])
-    scores = torch.tensor([one['mask_score'] for one in instances], dtype=torch.float64)
+    for place, instance in enumerate(instances):
+        masks[place] = coco_masks.decode(instance['segmentation'])
+    scores = torch.tensor([instance['mask_score'] for instance in instances], dtype=torch.float64)
     return dict(masks=torch.from_numpy(masks), scores=scores)
 
 
 def write_zip(path: Path, folder: Path, names: Iterable[str]) -> Path:
-    """A zip of files of a folder, in their order, whose bytes depend on names and contents alone.
+    """Zip files of a folder in the given order. The bytes depend only on names and contents.
 
-    PNGs are stored as they are, everything else is compressed.
+    PNGs are stored uncompressed, all other files are compressed.
 
     Returns:
-        The zip.
+        Path of the zip.
 
     Raises:
         OSError: If a file cannot be read or written.
@@ -146,7 +148,7 @@ def write_zip(path: Path, folder: Path, names: Iterable[str]) -> Path:
     with zipfile.ZipFile(path, 'w') as file:
         for name in names:
             info = zipfile.ZipInfo(name, _DATE)
-            info.create_system, info.external_attr = 3, 0o100644 << 16  # a readable file of Unix, wherever it is made
+            info.create_system, info.external_attr = 3, 0o100644 << 16  # a readable file of Unix, on any system
             info.compress_type = zipfile.ZIP_STORED if name.endswith('.png') else zipfile.ZIP_DEFLATED
             file.writestr(info, (folder / name).read_bytes())
     return path

@@ -1,4 +1,4 @@
-"""Images of test sets, as these are distributed: without annotations."""
+"""List the images of test sets, which are distributed without annotations."""
 
 import os
 from collections.abc import Sequence
@@ -10,6 +10,7 @@ from mmpanoptic.formats.cityscapes_categories import panoptic_categories
 from mmpanoptic.formats.images import image_size
 from mmpanoptic.formats.panoptic_json import annotations_by_image, read_json
 from mmpanoptic.importers.mapillary import LAYOUTS, NEWEST, find_images, read_labels
+from mmpanoptic.results.coco import CocoImage
 from mmpanoptic.utils import UserError, require_file
 
 _SUFFIX = '_leftImg8bit.png'  # of Cityscapes' images
@@ -18,54 +19,57 @@ _SHOWN = 5  # names in an error
 
 @dataclass(frozen=True)
 class ImageList:
-    """Images of a test set and what its server calls the classes.
+    """Images of a test set and the categories of its server.
 
     Attributes:
-        source: The file or folder that names them.
-        folder: What the images' ``file_name`` is relative to.
+        source: File or folder that lists the images.
+        folder: Folder that the images' ``file_name`` is relative to.
         images: Entries as in COCO's ``images``: ``id``, ``file_name``, ``height`` and ``width`` in pixels.
-        categories: Lists of the server's categories, by the file that names them: ``id``, ``name`` and, where it is
-            known, ``isthing``. A model has to have those of one of them.
+        categories: Categories of the server, by the file that holds them: ``id``, ``name`` and, if it is known,
+            ``isthing``. A model must match one of the files.
     """
 
     source: str
     folder: str
-    images: list[dict[str, Any]]
+    images: list[CocoImage]
     categories: dict[str, list[dict[str, Any]]]
 
 
 def coco_images(root: str, list_file: str | None = None, folder: str | None = None) -> ImageList:
-    """The images of COCO's ``image_info_test-dev2017.json``, which has no annotations.
+    """List the images of COCO's ``image_info_test-dev2017.json``, which has no annotations.
 
-    https://cocodataset.org/#download (2017 Testing Image info)
+    Source: https://cocodataset.org/#download (2017 Testing Image info)
 
     Args:
         root: Folder of the data.
         list_file: The JSON; by default ``annotations/image_info_test-dev2017.json`` in ``root``.
-        folder: The folder of the images; by default ``test2017/`` in ``root``.
+        folder: Folder of the images; by default ``test2017/`` in ``root``.
 
     Raises:
-        UserError: If the JSON is missing or none of images, or the folder lacks some of them.
+        UserError: If the JSON is missing or lists no images, or the folder lacks images.
     """
     list_file = list_file or os.path.join(root, 'annotations/image_info_test-dev2017.json')
     folder = folder or os.path.join(root, 'test2017')
     data = read_json(list_file, remedy='unpack image_info_test2017.zip of COCO there, or name the JSON by --list')
     pairs = annotations_by_image({'images': data.get('images')}, list_file)
-    images = [{key: image[key] for key in ('id', 'file_name', 'height', 'width')} for image, _ in pairs]
+    images = [
+        CocoImage(id=image['id'], file_name=image['file_name'], height=image['height'], width=image['width'])
+        for image, _ in pairs
+    ]
     _require_images(folder, [image['file_name'] for image in images], list_file)
     return ImageList(list_file, folder, images, {list_file: data.get('categories') or []})
 
 
 def cityscapes_images(root: str, list_file: str | None = None, folder: str | None = None) -> ImageList:
-    """The images of Cityscapes' test set: ``<city>/<city>_<sequence>_<frame>_leftImg8bit.png``.
+    """List the images of Cityscapes' test set: ``<city>/<city>_<sequence>_<frame>_leftImg8bit.png``.
 
     Args:
         root: Folder of the data.
-        list_file: None: there is none.
-        folder: The folder of cities; by default ``leftImg8bit/test/`` in ``root``.
+        list_file: Must be None, since the images are listed by the folder.
+        folder: Folder of the cities; by default ``leftImg8bit/test/`` in ``root``.
 
     Raises:
-        UserError: If there is a list, the folder holds no such image, or one cannot be read.
+        UserError: If a list is given, the folder holds no such image, or an image cannot be read.
     """
     _refuse_list(list_file, 'cityscapes')
     folder = folder or os.path.join(root, 'leftImg8bit/test')
@@ -86,15 +90,15 @@ def cityscapes_images(root: str, list_file: str | None = None, folder: str | Non
 
 
 def mapillary_images(root: str, list_file: str | None = None, folder: str | None = None) -> ImageList:
-    """The images of Mapillary Vistas' test set, ``testing/images/*.jpg``, and the classes of v1.2 and v2.0.
+    """List the images of Mapillary Vistas' test set, ``testing/images/*.jpg``, and the classes of v1.2 and v2.0.
 
     Args:
-        root: Folder of the data, which holds ``config.json``, or those of v2.0's archive.
-        list_file: None: there is none.
-        folder: The folder of the images; by default ``testing/images/`` in ``root``.
+        root: Folder of the data, with ``config.json`` or the configurations of v2.0's archive.
+        list_file: Must be None, since the images are listed by the folder.
+        folder: Folder of the images; by default ``testing/images/`` in ``root``.
 
     Raises:
-        UserError: If there is a list, a folder or the configuration is missing, or an image cannot be read.
+        UserError: If a list is given, a folder or the configuration is missing, or an image cannot be read.
     """
     _refuse_list(list_file, 'mapillary')
     if folder is None:
@@ -116,13 +120,14 @@ def mapillary_images(root: str, list_file: str | None = None, folder: str | None
         ]
         for config in configs
     }
-    return ImageList(folder, folder, [_entry(s, Path(folder, f'{s}.jpg'), folder) for s in stems], categories)
+    images = [_entry(stem, Path(folder, f'{stem}.jpg'), folder) for stem in stems]
+    return ImageList(folder, folder, images, categories)
 
 
-def _entry(image_id: str, path: Path, folder: str) -> dict[str, Any]:
-    """An entry of ``images``, with the size that the header claims: what EXIF says of it is not applied."""
+def _entry(image_id: str, path: Path, folder: str) -> CocoImage:
+    """An entry of ``images``, with the size in the file's header. EXIF orientation is not applied."""
     height, width = image_size(path)
-    return dict(id=image_id, file_name=os.path.relpath(path, folder), height=height, width=width)
+    return CocoImage(id=image_id, file_name=os.path.relpath(path, folder), height=height, width=width)
 
 
 def _refuse_list(list_file: str | None, target: str) -> None:
@@ -131,12 +136,12 @@ def _refuse_list(list_file: str | None, target: str) -> None:
 
 
 def _require_images(folder: str, names: Sequence[str], source: str) -> None:
-    """Refuse a folder that lacks images; it is listed once, subfolders that names have too.
+    """Refuse a folder that lacks images.
 
     Raises:
-        UserError: Naming the first of them and their number.
+        UserError: Naming the first missing images and their number.
     """
-    present: dict[str, set[str]] = {}
+    present: dict[str, set[str]] = {}  # file names by folder, so that each folder is listed once
     missing = []
     for name in names:
         place = os.path.join(folder, os.path.dirname(name))
@@ -153,10 +158,10 @@ def _require_images(folder: str, names: Sequence[str], source: str) -> None:
 
 
 def require_given(list_file: str | None, folder: str | None) -> None:
-    """Refuse a list or a folder that is named and does not exist.
+    """Refuse a list or a folder that is given and does not exist.
 
     Raises:
-        UserError: See above.
+        UserError: If it does not exist.
     """
     if list_file is not None:
         require_file(list_file, '--list')

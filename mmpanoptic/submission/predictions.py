@@ -1,6 +1,6 @@
-"""Predictions of a test set in a folder, a file for each image, until the files for the server are in place.
+"""Keep the predictions of a test set in a folder, a file per image, until the files for the server are in place.
 
-A run that ends early, for whatever reason, goes on from there: nothing that was predicted is predicted again.
+After an interrupted run, the next run predicts only the images without a file.
 """
 
 import base64
@@ -17,20 +17,22 @@ from mmengine.evaluator import BaseMetric
 from mmpanoptic.evaluation.metrics.arguments import require_part
 from mmpanoptic.evaluation.metrics.panoptic_predictions import predicted_fields
 from mmpanoptic.registry import METRICS
+from mmpanoptic.results.coco import CocoImage, Id
 from mmpanoptic.utils import UserError, remove_whole, require_folder, write_whole
 
 _RUN, _LEFT = 'run.json', 'left.json'
 
 
 class Predictions:
-    """The folder: ``run.json`` says of what, ``<place>.json`` what was predicted of the image at a place of the list.
+    """A folder with a prediction for each image of a list.
 
-    Of a panoptic model that is ``segments_info`` and ``png``, in base64; of a model of instances ``instances``, with
-    ``category_id``, ``bbox`` ([x, y, width, height], pixels), ``score`` and, where there are masks, ``segmentation``
-    (RLE) and ``mask_score``.
+    ``run.json`` holds the values that the predictions depend on. ``<place>.json`` holds the prediction for the image at
+    that index of the list. Panoptic models give ``segments_info`` and ``png`` (in base64). Instance models give
+    ``masks`` (whether there are masks) and ``instances``, with ``category_id``, ``bbox`` ([x, y, width, height] in
+    pixels), ``score`` and, if there are masks, ``segmentation`` (RLE) and ``mask_score``.
 
     Args:
-        folder: Where it lies; it need not exist.
+        folder: The folder, which need not exist.
     """
 
     def __init__(self, folder: str | Path) -> None:
@@ -38,22 +40,24 @@ class Predictions:
 
     @property
     def left_file(self) -> Path:
-        """A JSON of the images that are left, in COCO's format, and the categories, for a dataset."""
+        """A JSON in COCO's format with the images that are left and the categories, for a dataset."""
         return self.folder / _LEFT
 
-    def begin(self, run: Mapping[str, Any], images: Sequence[dict], categories: Sequence[dict]) -> int:
-        """Make the folder, or go on with it if it is of the same run; to be called by one process.
+    def begin(
+        self, run: Mapping[str, Any], images: Sequence[CocoImage], categories: Sequence[Mapping[str, Any]]
+    ) -> int:
+        """Make the folder, or continue it if it is of the same run. One process must call this.
 
         Args:
-            run: What predictions depend on, plain values by name.
-            images: The images of the test set: ``id``, ``file_name``, ``height``, ``width``.
-            categories: The model's: ``id``, ``name``, ``isthing``.
+            run: Values that the predictions depend on, by name.
+            images: Images of the test set: ``id``, ``file_name``, ``height``, ``width``.
+            categories: Categories of the model: ``id``, ``name``, ``isthing``.
 
         Returns:
-            How many images are left.
+            Number of images that are left.
 
         Raises:
-            UserError: If the folder is of another run, or of somebody else, or cannot be written.
+            UserError: If the folder is of a run with other values, holds anything else, or cannot be written.
         """
         run = json.loads(json.dumps(run))
         for part in self.folder.glob('.*.json.*.part'):  # of a process that was killed while it wrote one of the files
@@ -64,7 +68,7 @@ class Predictions:
             if other is not None:
                 raise UserError(
                     f'{self.folder} holds predictions of a run with another {other}: remove the folder to predict '
-                    'anew, or name another OUT'
+                    'again, or name another OUT'
                 )
         else:
             require_folder(str(self.folder), 'OUT')
@@ -75,20 +79,20 @@ class Predictions:
         write_whole(self.left_file, json.dumps(content))
         return len(left)
 
-    def _earlier_run(self) -> dict:
+    def _earlier_run(self) -> dict[str, Any]:
         try:
             return dict(json.loads((self.folder / _RUN).read_text()))
         except (OSError, ValueError, TypeError):
             raise UserError(
-                f'{self.folder} is there and holds no predictions: move it away or name another OUT'
+                f'{self.folder} exists and holds no predictions: move it away or name another OUT'
             ) from None
 
-    def places(self) -> dict[int | str, int]:
-        """The place in the list of each image, by its id."""
+    def places(self) -> dict[Id, int]:
+        """Index in the list of each image, by the id of the image."""
         return dict(json.loads(self.left_file.read_text())['places'])
 
     def write(self, place: int, found: Mapping[str, Any]) -> None:
-        """Keep what was predicted of an image.
+        """Write the prediction for an image.
 
         Raises:
             WriteError: If it cannot be written.
@@ -96,10 +100,10 @@ class Predictions:
         write_whole(self._file(place), json.dumps(found))
 
     def read(self, place: int) -> dict[str, Any]:
-        """What was predicted of an image.
+        """Read the prediction for an image.
 
         Raises:
-            UserError: If there is none, or it is damaged.
+            UserError: If it is missing or damaged.
         """
         path = self._file(place)
         try:
@@ -108,11 +112,11 @@ class Predictions:
             raise UserError(f'{path} cannot be read: remove it and run the command again') from None
 
     def read_all(self, number: int) -> Iterator[dict[str, Any]]:
-        """What was predicted of each of so many images, in the order of the list."""
+        """Read the predictions for the first ``number`` images, in the order of the list."""
         return map(self.read, range(number))
 
     def has_some(self) -> bool:
-        """Whether something is predicted."""
+        """Whether there is a prediction for an image."""
         return next(self.folder.glob('[0-9]*.json'), None) is not None
 
     def remove(self) -> None:
@@ -125,15 +129,15 @@ class Predictions:
 
 @METRICS.register_module()
 class StoredPredictions(BaseMetric):
-    """Has no scores: keeps what is predicted in a folder of :class:`Predictions`, whichever process predicts it.
+    """Metric without scores that writes the predictions of each process to a folder of :class:`Predictions`.
 
     Args:
-        folder: The folder, which has begun.
-        panoptic: Whether panoptic maps are wanted, or instances.
+        folder: The folder, after :meth:`Predictions.begin`.
+        panoptic: Whether to store panoptic maps; otherwise instances.
         need_masks: Whether instances must have masks.
 
     Raises:
-        UserError: If the model does not predict what is wanted, or a file cannot be written.
+        UserError: If the model predicts no maps, instances or masks as required, or a file cannot be written.
     """
 
     default_prefix = 'stored'  # mmengine warns of a metric without a prefix
@@ -142,7 +146,7 @@ class StoredPredictions(BaseMetric):
         super().__init__(**kwargs)
         self.predictions = Predictions(folder)
         self.panoptic, self.need_masks = panoptic, need_masks
-        self._place_of: dict[int | str, int] | None = None
+        self._place_of: dict[Id, int] | None = None
 
     def process(self, data_batch: dict, data_samples: Sequence[dict]) -> None:
         """Write a file for each image of a batch."""
@@ -153,11 +157,11 @@ class StoredPredictions(BaseMetric):
             place = self._place_of[sample['img_id']]
             self.predictions.write(place, found)
 
-    def _panoptic(self, sample: dict) -> dict[str, Any]:
+    def _panoptic(self, sample: dict[str, Any]) -> dict[str, Any]:
         _, _, png, segments = predicted_fields(sample, self.dataset_meta)
         return dict(segments_info=segments, png=base64.b64encode(png).decode())
 
-    def _instances(self, sample: dict) -> dict[str, Any]:
+    def _instances(self, sample: dict[str, Any]) -> dict[str, Any]:
         found = require_part(sample, 'pred_instances', 'the model predicts no instances')
         if self.need_masks:
             require_part({**found, 'img_path': sample['img_path']}, 'masks', 'the server asks for masks of instances')
@@ -178,10 +182,10 @@ class StoredPredictions(BaseMetric):
         return dict(instances=instances, masks='masks' in found)
 
     def evaluate(self, size: int) -> dict[str, float]:
-        """Wait until all processes have written; nothing is gathered."""
+        """Wait until all processes have written their files. Nothing is gathered."""
         barrier()
         return {}
 
     def compute_metrics(self, results: list) -> dict[str, float]:
-        """Nothing: see :meth:`evaluate`."""
+        """Return no scores; not called, see :meth:`evaluate`."""
         return {}

@@ -1,4 +1,4 @@
-"""Zips for test servers, read back before they are put in place: what a server would refuse is an error here."""
+"""Read zips for test servers back before they are put in place, and refuse what a server would refuse."""
 
 import math
 import zipfile
@@ -17,31 +17,34 @@ from mmpanoptic.formats.json_checks import check_bbox, check_types
 from mmpanoptic.formats.masks import check_mask
 from mmpanoptic.formats.panoptic_json import annotations_by_image, parse_categories, parse_json, parse_segments
 from mmpanoptic.formats.panoptic_png import decode_panoptic_png, segment_runs
+from mmpanoptic.results.coco import Category, CocoImage, Id, PanopticAnnotation
 from mmpanoptic.utils import DatasetError, tracked_map
 
-Images = Sequence[Mapping[str, Any]]
+Images = Sequence[CocoImage]
 _LARGEST = 2**34  # bytes of a JSON of results
 
 
 def check_panoptic_zip(path: Path, name: str, images: Images, categories: Sequence[Mapping[str, Any]]) -> None:
-    """Refuse a zip that is not ``<name>.json`` and ``<name>/`` with one map of each image.
+    """Check that a zip holds ``<name>.json`` and ``<name>/`` with one map for each image.
 
-    Every map is decoded; its size, ids and areas have to be those of the JSON.
+    Every map is decoded. Its size, ids and areas must be those in the JSON.
 
     Args:
         path: The zip.
-        name: See above.
+        name: Name of the JSON and the folder.
         images: Entries of the images, in the order of the JSON.
-        categories: The model's.
+        categories: Categories of the model.
 
     Raises:
-        DatasetError: Naming the file and the image.
+        DatasetError: If the zip is wrong; it names the file and the image.
     """
     content = read_json_of(path)
     where = f'{path}/{name}.json'
     pairs = annotations_by_image(content, where)
     _same([image['id'] for image, _ in pairs], [image['id'] for image in images], f'{where}: images')
-    annotations = [annotation for _, annotation in pairs]
+    annotations = [annotation for _, annotation in pairs if annotation is not None]
+    if not annotations:
+        raise DatasetError(f'{where} holds no annotations: every image needs one')
     _check_names(path, [f'{name}.json', *(f'{name}/{annotation["file_name"]}' for annotation in annotations)])
     source = FileSource(path)
     category_of = {category['id']: category for category in parse_categories(content.get('categories'), where)}
@@ -53,7 +56,9 @@ def check_panoptic_zip(path: Path, name: str, images: Images, categories: Sequen
         pass
 
 
-def _check_map(job: tuple[dict, tuple[int, int]], source: FileSource, category_of: dict) -> None:
+def _check_map(
+    job: tuple[PanopticAnnotation, tuple[int, int]], source: FileSource, category_of: Mapping[Id, Category]
+) -> None:
     annotation, size = job
     place = source.place(annotation['file_name'])
     segments = parse_segments(annotation, category_of, source.path)
@@ -67,18 +72,18 @@ def _check_map(job: tuple[dict, tuple[int, int]], source: FileSource, category_o
             )
 
 
-def check_coco_zip(path: Path, kind: str, images: Images, category_ids: Sequence[int | str], number: int) -> None:
-    """Refuse a zip that is not one JSON with so many results of instances of the images.
+def check_coco_zip(path: Path, kind: str, images: Images, category_ids: Sequence[Id], number: int) -> None:
+    """Check that a zip holds one JSON, with results of detection for the images.
 
     Args:
-        path: The zip; the JSON has its name.
+        path: The zip; the JSON has the same stem.
         kind: 'bbox' or 'segm'.
         images: Entries of the images.
-        category_ids: The ids that may occur.
-        number: How many results there are.
+        category_ids: Allowed ids of categories.
+        number: Number of results.
 
     Raises:
-        DatasetError: Naming the file and the result.
+        DatasetError: If the zip is wrong; it names the file and the result.
     """
     name = f'{path.stem}.json'
     _check_names(path, [name])
@@ -93,7 +98,7 @@ def check_coco_zip(path: Path, kind: str, images: Images, category_ids: Sequence
         check_types(result, dict(image_id=(int, str), category_id=(int, str), score=(int, float)), shown)
         if result['image_id'] not in size_of or result['category_id'] not in known:
             named = f'image {result["image_id"]!r} and category {result["category_id"]!r}'
-            raise DatasetError(f'{shown} is of {named}: one of them is none of the test set')
+            raise DatasetError(f'{shown} is of {named}: one of them is not in the test set')
         if kind == 'bbox':
             check_types(result, dict(bbox=list), shown)
             check_bbox(result['bbox'], shown)
@@ -102,25 +107,26 @@ def check_coco_zip(path: Path, kind: str, images: Images, category_ids: Sequence
 
 
 def check_listed_zip(path: Path, images: Images, listing: str, numbers: Sequence[int]) -> None:
-    """Refuse a zip that is not a text for each image and, for each line of it, a mask of the image's size.
+    """Check that a zip holds a text file for each image and, for each of its lines, a mask of the image's size.
 
     Args:
         path: The zip.
         images: Entries of the images.
-        listing: What follows the stem of an image in the name of its text.
-        numbers: The numbers of classes that may occur.
+        listing: End of a text file's name, after the stem of the image.
+        numbers: Allowed numbers of classes.
 
     Raises:
-        DatasetError: Naming the file.
+        DatasetError: If the zip is wrong; it names the file.
     """
-    source, names = FileSource(path), []
+    source = FileSource(path)
+    names: list[str] = []
     for image in images:
         text = f'{Path(image["file_name"]).stem}{listing}'
         masks = []
         for line in source.read(text, str(path), DatasetError).decode().splitlines():
             mask, number, score = [*line.split(' '), '', ''][:3]
             if len(line.split(' ')) != 3 or not _is_known(number, numbers) or not _is_finite(score):
-                raise DatasetError(f'{source.place(text)}: {line!r} is no <PNG> <class> <score>')
+                raise DatasetError(f'{source.place(text)}: line {line!r} is not of the form <PNG> <class> <score>')
             _check_mask_png(source, mask, text, (image['height'], image['width']))
             masks.append(mask)
         names += [*masks, text]
@@ -143,17 +149,19 @@ def _check_mask_png(source: FileSource, name: str, named_by: str, size: tuple[in
     check_size(image_size(data, place), size, place, 'its image')
     with decoding(place):
         mask = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-        if mask.ndim != 2 or not np.isin(mask, (0, 255)).all():
-            raise DatasetError(f'{place} holds other values than 0 and 255')
+    if mask is None:
+        raise DatasetError(f'{place} cannot be decoded: write it again')
+    if mask.ndim != 2 or not np.isin(mask, (0, 255)).all():
+        raise DatasetError(f'{place} holds other values than 0 and 255')
 
 
 def _check_names(path: Path, expected: Sequence[str]) -> None:
-    """Refuse a zip of other files than these; a file that is there twice is another one."""
+    """Refuse a zip with other files, or with a file that occurs twice."""
     with zipfile.ZipFile(path) as file:
         _same(sorted(file.namelist()), sorted(expected), f'{path}: files')
 
 
-def _same(found: Sequence, wanted: Sequence, what: str) -> None:
+def _same(found: Sequence[Id], wanted: Sequence[Id], what: str) -> None:
     if list(found) == list(wanted):
         return
     there, needed = Counter(found), Counter(wanted)

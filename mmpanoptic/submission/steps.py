@@ -1,4 +1,4 @@
-"""From a trained model to the files of a test server: what is checked before, the test, the files."""
+"""Write the files for a test server with a trained model: checks, the test run, the files."""
 
 import contextlib
 import hashlib
@@ -37,12 +37,12 @@ MAKER = 'tools/submit.py'
 
 @dataclass(frozen=True)
 class Places:
-    """Where a test set lies, if not where the config and the data say.
+    """Places of a test set that differ from the defaults.
 
     Attributes:
         root: Folder of the data; None: that of the config's test data.
-        list_file: The list of images, which only COCO has.
-        images: Folder of the images.
+        list_file: List of the images, only for COCO; None: the default of the test set.
+        images: Folder of the images; None: the default of the test set.
     """
 
     root: str | None = None
@@ -52,18 +52,18 @@ class Places:
 
 @dataclass(frozen=True)
 class Submission:
-    """What is to be predicted and written; made by :func:`plan`.
+    """A checked submission, made by :func:`plan`.
 
     Attributes:
-        config: The config to test with.
-        checkpoint: The weights.
-        digest: Of the weights.
-        target: The server.
-        out: The folder to make, or to make again.
-        name: What to call the method.
-        listed: The images of the test set.
-        categories: The model's, in COCO's form; of a model of instances, its things.
-        panoptic: Whether panoptic maps are submitted, or instances.
+        config: Config of the test.
+        checkpoint: File or address of the weights.
+        digest: SHA-256 of the weights.
+        target: The test set and its server.
+        out: Folder of the files; an earlier result is replaced.
+        name: Name of the method.
+        listed: Images of the test set.
+        categories: Categories of the model in COCO's form; only things for instance models.
+        panoptic: Whether to submit panoptic maps; otherwise instances.
     """
 
     config: Config
@@ -80,20 +80,20 @@ class Submission:
 def plan(
     config: Config, checkpoint: str, target: str, out: Path, name: str, places: Places, trust: bool = False
 ) -> Submission:
-    """Check all that can be checked before a model is built.
+    """Check everything that can be checked before the model is built.
 
     Args:
-        config: The config, with test-time augmentation where it is wanted.
+        config: The config, with test-time augmentation if it is wanted.
         checkpoint: File or address of the weights.
-        target: One of :data:`TARGETS`.
-        out: The folder to make, or to make again.
-        name: What to call the method: letters, digits, '.', '_', '+' and '-'.
-        places: Where the test set lies.
+        target: A key of :data:`~.targets.TARGETS`.
+        out: Folder of the files; an earlier result is replaced.
+        name: Name of the method: letters, digits, '.', '_', '+' and '-'.
+        places: Places of the test set.
         trust: See :func:`~mmpanoptic.engine.checkpoint_files.read_checkpoint`.
 
     Raises:
-        UserError: If something is missing, images too, the classes of the checkpoint are not the server's, or ``out``
-            holds anything else than an earlier result.
+        UserError: If a file, a folder or an image is missing, the classes of the checkpoint differ from the server's,
+            or ``out`` holds anything other than an earlier result.
     """
     require_keys(config, 'model', 'test_dataloader', 'test_cfg')
     require_file(checkpoint, 'checkpoint')
@@ -114,8 +114,8 @@ def plan(
     return Submission(config, checkpoint, digest, TARGETS[target], out, name, listed, categories, panoptic)
 
 
-def _categories(meta: dict, checkpoint: str, panoptic: bool) -> list[dict[str, Any]]:
-    """Categories of a model in COCO's form and in the order of the file that they come from."""
+def _categories(meta: dict[str, Any], checkpoint: str, panoptic: bool) -> list[dict[str, Any]]:
+    """Categories of a model in COCO's form, in the order of the file that they come from."""
     given = meta.get('categories')
     if given is None:
         raise UserError(
@@ -126,35 +126,35 @@ def _categories(meta: dict, checkpoint: str, panoptic: bool) -> list[dict[str, A
     if dataset_meta(parsed)['classes'] != tuple(meta['classes']):
         raise UserError(f'{checkpoint}: its categories are in another order than its classes: take another checkpoint')
     return [
-        dict(id=one['id'], name=one['name'], isthing=int(one['isthing']))
-        for one in parsed
-        if panoptic or one['isthing']
+        dict(id=category['id'], name=category['name'], isthing=int(category['isthing']))
+        for category in parsed
+        if panoptic or category['isthing']
     ]
 
 
 def _digest(content: Any) -> str:
-    """Of plain values."""
+    """SHA-256 of plain values."""
     return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
 
 
 def _digest_of_weights(weights: dict[str, Tensor]) -> str:
-    made = hashlib.sha256()
+    digest = hashlib.sha256()
     for name, tensor in sorted(weights.items()):
-        made.update(f'{name} {tensor.dtype} {tuple(tensor.shape)}'.encode())
-        made.update(tensor.detach().contiguous().flatten().view(torch.uint8).numpy())
-    return made.hexdigest()
+        digest.update(f'{name} {tensor.dtype} {tuple(tensor.shape)}'.encode())
+        digest.update(tensor.detach().contiguous().flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def submit(submission: Submission, trust: bool = False, allow_nan: bool = False) -> None:
-    """Predict the images and write the files; to be called by each process of a run.
+    """Predict the images and write the files. Each process of a run must call this.
 
     Args:
-        submission: See :func:`plan`.
-        trust, allow_nan: See :class:`~mmpanoptic.apis.PanopticInferencer`.
+        submission: Result of :func:`plan`.
+        trust, allow_nan: See ``trust_checkpoint`` and ``allow_nan`` of :class:`~mmpanoptic.apis.PanopticInferencer`.
 
     Raises:
-        UserError: If the weights do not fit, an image cannot be read, or files cannot be written. What is predicted
-            until then is kept, and the next call goes on from there.
+        UserError: If the weights do not fit, an image cannot be read, or files cannot be written. Finished predictions
+            are kept, and the next call continues from them.
     """
     join_processes(submission.config)
     predictions = Predictions(f'{submission.out}.predictions')
@@ -173,7 +173,7 @@ def submit(submission: Submission, trust: bool = False, allow_nan: bool = False)
 
 
 def _begin(submission: Submission, predictions: Predictions) -> int:
-    """How many images are left to predict; says so."""
+    """Begin or continue the predictions; print and return the number of images that are left."""
     listed, target, config = submission.listed, submission.target, submission.config
     run = dict(
         version=mmpanoptic.__version__,
@@ -193,12 +193,12 @@ def _begin(submission: Submission, predictions: Predictions) -> int:
 
 
 def _steps(config: Config) -> Any:
-    """The pipeline of the test."""
+    """The test pipeline."""
     return next(inner_datasets(dataset_config(config, 'test_dataloader'))).get('pipeline')
 
 
 def _predict(submission: Submission, predictions: Predictions, trust: bool, allow_nan: bool) -> None:
-    """The test loop over the images that are left."""
+    """Run the test loop over the images that are left."""
     config, target = submission.config, submission.target
     dataset = ConfigDict(
         type='CocoPanopticDataset' if submission.panoptic else 'CocoInstanceDataset',
@@ -209,7 +209,7 @@ def _predict(submission: Submission, predictions: Predictions, trust: bool, allo
     )
     loader = config.test_dataloader
     loader.pop('batch_sampler', None)
-    # One by one: in a batch images are padded to the largest, and which are together depends on the processes.
+    # One image per batch: images are padded to the largest of a batch, and batches depend on the number of processes.
     loader.update(batch_size=1, drop_last=False, sampler=dict(type='DefaultSampler', shuffle=False), dataset=dataset)
     masks = target.listing is not None and not submission.panoptic
     config.test_evaluator = dict(
@@ -223,7 +223,7 @@ def _predict(submission: Submission, predictions: Predictions, trust: bool, allo
 
 
 def _write(submission: Submission, predictions: Predictions) -> None:
-    """The folder for the server, when all images are predicted."""
+    """Write the folder for the server, after all images are predicted."""
     images, out = submission.listed.images, submission.out
     with whole_folder(out, MAKER, 'OUT') as folder:
         zips = fill(
@@ -238,7 +238,7 @@ def _write(submission: Submission, predictions: Predictions) -> None:
 
 @contextlib.contextmanager
 def _kept(predictions: Predictions) -> Iterator[None]:
-    """Say of an error what is not lost; where that is nothing, the folder goes."""
+    """Add to an error where predictions are kept; remove the folder if it holds no predictions."""
     try:
         yield
     except UserError as error:

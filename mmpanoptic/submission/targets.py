@@ -1,4 +1,4 @@
-"""What each test server wants, and the folder of files for it.
+"""Test sets with their servers, and the folder of files for a server.
 
 Sources: docs/submit.md.
 """
@@ -6,6 +6,8 @@ Sources: docs/submit.md.
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from mmpanoptic.results.coco import CocoImage
 
 from .files import write_coco_results, write_listed_instances, write_panoptic_results
 from .image_lists import ImageList, cityscapes_images, coco_images, mapillary_images
@@ -17,14 +19,16 @@ class Target(NamedTuple):
     """A test set and its server.
 
     Attributes:
-        title: What the data are called.
-        number: How many images the test set has.
-        images: Lists the images, given the folder of the data, a list and a folder of images, which may be None.
-        panoptic: Name of the JSON, the folder and the zip of panoptic results; ``{name}`` is the method.
-        instances: The same of results of instances.
-        listing: What follows the stem of an image in the name of its text; None where instances are COCO's results.
-        number_of: The server's number of a class by the id of its category, in such a text.
-        address: Where the files are taken.
+        title: Name of the test set.
+        number: Number of images in the test set.
+        images: Function that lists the images, from the folder of the data, a list of images or None, and a folder of
+            images or None.
+        panoptic: Name of the JSON, the folder and the zip of panoptic results; ``{name}`` stands for the method.
+        instances: Name of the files of instance results.
+        listing: End of the name of an image's text file, after the stem of the image; None if the server takes
+            instances as COCO's results.
+        number_of: Function from the id of a category to the number of the class in such a text file.
+        address: Web page for the upload.
     """
 
     title: str
@@ -42,7 +46,7 @@ def _same(category_id: int) -> int:
 
 
 def _place_of_label(category_id: int) -> int:
-    """Mapillary Vistas counts labels from 0; an id is one more (tools/dataset_converters/mapillary.py)."""
+    """Mapillary Vistas numbers labels from 0, our categories from 1 (tools/dataset_converters/mapillary.py)."""
     return category_id - 1
 
 
@@ -70,7 +74,7 @@ def fill(
     target: Target,
     name: str,
     panoptic: bool,
-    images: Sequence[Mapping[str, Any]],
+    images: Sequence[CocoImage],
     categories: Sequence[Mapping[str, Any]],
     predictions: Predictions,
 ) -> list[Path]:
@@ -78,18 +82,18 @@ def fill(
 
     Args:
         folder: The folder.
-        target: The server.
-        name: What to call the method.
-        panoptic: Whether the predictions are panoptic maps, or instances.
+        target: The test set and its server.
+        name: Name of the method.
+        panoptic: Whether the predictions are panoptic maps; otherwise instances.
         images: Entries of the images of the test set.
-        categories: The model's; of a model of instances, its things.
-        predictions: What was predicted of each image.
+        categories: Categories of the model; only things for instance models.
+        predictions: Prediction for each image.
 
     Returns:
-        The zips, to be uploaded.
+        Paths of the zips to upload.
 
     Raises:
-        UserError: If a prediction is missing, or what was written cannot be read back.
+        UserError: If a prediction is missing, or a zip that was read back is wrong.
         OSError: If a file cannot be written.
     """
     number = len(images)
@@ -106,5 +110,5 @@ def fill(
         return [zip_file for zip_file, _, _ in written]
     found = predictions.read_all(number)
     zip_file = write_listed_instances(folder, stem, images, found, target.listing, target.number_of)
-    check_listed_zip(zip_file, images, target.listing, [target.number_of(one) for one in ids])
+    check_listed_zip(zip_file, images, target.listing, [target.number_of(category_id) for category_id in ids])
     return [zip_file]

@@ -104,7 +104,7 @@ def test_nothing_that_is_predicted_is_lost(run, tiny, tmp_path, monkeypatch):
     other = torch.load(tiny.checkpoint)
     next(iter(other['state_dict'].values()))[0] += 1
     torch.save(other, tmp_path / 'other.pth')
-    with pytest.raises(UserError, match='another checkpoint: remove the folder to predict anew, or name another OUT'):
+    with pytest.raises(UserError, match='another checkpoint: remove the folder to predict again, or name another OUT'):
         run(model=TinyModel(tiny.config, str(tmp_path / 'other.pth'), images), images=images)
 
     (images / '11.jpg').write_bytes(good)

@@ -1,6 +1,6 @@
 """Models as one ONNX file, from the image to its segments.
 
-What is imported here runs such a file, and takes numpy and onnxruntime. :mod:`~.export` writes it, and takes torch.
+:class:`OnnxPanoptic` runs such a file with numpy and onnxruntime. :mod:`~.export` writes it and needs torch.
 """
 
 from .onnx_panoptic import OnnxPanoptic

@@ -1,4 +1,4 @@
-"""Checks of what can be exported."""
+"""Check that a model and its test pipeline can be exported."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -18,16 +18,16 @@ from mmpanoptic.utils import UserError
 
 from .graph.image import Preparation
 
-#: What the test pipeline may consist of.
+#: Types of steps that a test pipeline may have.
 _STEPS = ('LoadImageFromFile', 'Resize', 'LoadPanopticAnnotations', 'LoadAnnotations', 'PackPanopticInputs',
           'PackDetInputs')  # fmt: skip
 
 
 def require_exportable(model: BaseDetector) -> None:
-    """Refuse a model with a part that has no counterpart in a graph.
+    """Refuse a model with a part that cannot be exported.
 
     Raises:
-        UserError: It names the part.
+        UserError: If there is such a part; the error names it.
     """
     if not isinstance(model, (PanopticFPN, SpatialFlow, CIAE)):
         raise UserError(f'{type(model).__name__} cannot be exported: Panoptic FPN, OANet, SpatialFlow and CIAE can')
@@ -36,7 +36,7 @@ def require_exportable(model: BaseDetector) -> None:
 
 
 def _reasons(model: BaseDetector, head: BaseFusionHead) -> Iterator[str]:
-    """The reasons why a model cannot be exported."""
+    """Reasons why a model cannot be exported."""
     if type(head) not in (HeuristicFusion, BoxFillFusion, RankingFusion, EmbeddingFusion):
         yield f'panoptic_fusion_head is a {type(head).__name__}'
     if head.stuff_area_mode != 'segment':
@@ -68,10 +68,10 @@ def _reasons(model: BaseDetector, head: BaseFusionHead) -> Iterator[str]:
 
 
 def preparation_of(model: BaseDetector, config: Config) -> Preparation:
-    """The conversion of images by a config's test pipeline and by the model's preprocessor.
+    """Conversion of images by a config's test pipeline and the model's data preprocessor.
 
     Raises:
-        UserError: If a step of the pipeline cannot be exported; it names the step.
+        UserError: If a step of the pipeline cannot be exported; the error names the step.
     """
     name = config.filename or 'the config'
     try:

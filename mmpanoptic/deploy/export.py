@@ -1,4 +1,4 @@
-"""Writes a panoptic model as one ONNX file: from an image of bytes to segments, the fusion inside."""
+"""Write a panoptic model with its fusion as one ONNX file, from a uint8 image to segments."""
 
 import io
 import json
@@ -7,6 +7,7 @@ import warnings
 from typing import Any
 
 import torch
+from mmdet.models import BaseDetector
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from torch import nn
@@ -25,7 +26,7 @@ from .graph.two_stage import TwoStageGraph
 from .onnx_panoptic import METADATA, VERSION
 
 GRAPHS = ((CIAE, CIAEGraph), (SpatialFlow, SpatialFlowGraph), (PanopticFPN, TwoStageGraph))
-#: What the sizes of inputs and outputs are called in the file.
+#: Names of the sizes of inputs and outputs in the file.
 AXES: dict[str, tuple[str | int, ...]] = dict(
     image=('height', 'width', 3),
     id_map=('height', 'width'),
@@ -37,15 +38,15 @@ AXES: dict[str, tuple[str | int, ...]] = dict(
 )
 
 
-def graph_of(model: nn.Module, preparation: Preparation) -> nn.Module:
-    """A model as a module from image to segments, which can be traced.
+def graph_of(model: BaseDetector, preparation: Preparation) -> nn.Module:
+    """Make a module from image to segments that can be traced.
 
     Args:
         model: A panoptic detector in eval mode, on the CPU.
-        preparation: What becomes of an image before.
+        preparation: Converts an image to the input of the network.
 
     Raises:
-        UserError: If a part of the model cannot be exported; it names the part.
+        UserError: If a part of the model cannot be exported; the error names the part.
     """
     require_exportable(model)
     graph = next(graph for kind, graph in GRAPHS if isinstance(model, kind))
@@ -53,7 +54,7 @@ def graph_of(model: nn.Module, preparation: Preparation) -> nn.Module:
 
 
 def export_onnx(
-    model: nn.Module,
+    model: BaseDetector,
     config: Config,
     categories: list[dict[str, Any]],
     path: str | os.PathLike,
@@ -63,10 +64,10 @@ def export_onnx(
 
     Args:
         model: A panoptic detector in eval mode, on the CPU.
-        config: Its config, of which the test pipeline is read.
-        categories: Of its classes, see :class:`~mmpanoptic.results.PanopticResult`.
-        path: The file; one that is there is replaced, whole or not at all.
-        size: Height and width of all images that it is to take; None: images of any size.
+        config: Config of the model, with its test pipeline.
+        categories: Categories by label, see :class:`~mmpanoptic.results.PanopticResult`.
+        path: The file. An existing file is replaced completely or, after an error, not at all.
+        size: Height and width of the images that the file will take; None: images of any size.
 
     Raises:
         UserError: If a part of the model or of the pipeline cannot be exported, or the package onnx is not installed.
@@ -96,8 +97,8 @@ def export_onnx(
     write_whole(path, exported.SerializeToString())
 
 
-def thresholds_of(model: nn.Module) -> dict[str, Any]:
-    """Thresholds that are in the graph: ``test_cfg`` and those of the fusion head."""
+def thresholds_of(model: BaseDetector) -> dict[str, Any]:
+    """Thresholds in the graph: ``test_cfg`` and those of the fusion head."""
     head = model.panoptic_fusion_head
     names = ('score_thr', 'overlap_thr', 'stuff_area_limit', 'box_fill_thr', 'box_scale')
     fusion = {name: getattr(head, name) for name in names if hasattr(head, name)}
@@ -106,13 +107,13 @@ def thresholds_of(model: nn.Module) -> dict[str, Any]:
 
 def _traced(graph: nn.Module, size: tuple[int, int] | None) -> bytes:
     """The ONNX file as torch writes it."""
-    # Its pixels do not matter: no branch of the trace depends on the number of objects.
+    # The values of its pixels do not matter: no branch of the trace depends on the number of objects.
     height, width = size or (96, 128)
     image = torch.zeros((height, width, 3), dtype=torch.uint8)
     axes = None if size else dict(image={0: 'height', 1: 'width'})
     file = io.BytesIO()
     with torch.no_grad(), onnx_operators(), warnings.catch_warnings():
-        warnings.simplefilter('ignore')  # of everything that a trace takes for a constant, and of torch's next exporter
+        warnings.simplefilter('ignore')  # about values that become constants in a trace, and about torch's new exporter
         torch.onnx.export(
             graph,
             (image,),
@@ -127,10 +128,10 @@ def _traced(graph: nn.Module, size: tuple[int, int] | None) -> bytes:
 
 
 def _mend_shapes(graph: Any, size: tuple[int, int] | None) -> None:
-    """Take shapes from a graph that torch inferred, of which many are wrong; runtimes infer them themselves.
+    """Remove the shapes that torch inferred, many of which are wrong, and name the sizes of inputs and outputs.
 
-    Sizes that are not known have names there, and different ones the same, so that onnxruntime gives two tensors of
-    different sizes one buffer, and fails.
+    torch gives different unknown sizes the same name. onnxruntime then gives two tensors of different sizes the same
+    buffer, and fails. Without these shapes, runtimes infer them.
     """
     del graph.value_info[:]
     known = dict(zip(('height', 'width'), size or (), strict=False))
@@ -144,7 +145,7 @@ def _mend_shapes(graph: Any, size: tuple[int, int] | None) -> None:
                     dim.dim_value = known[axis]
                 else:
                     dim.dim_param = axis
-        elif len(dims):  # of a loop; that its counter is a scalar has to be said
+        elif len(dims):  # in the body of a loop, whose counter must keep its scalar shape
             value.type.tensor_type.ClearField('shape')
     for node in graph.node:
         for attribute in node.attribute:

@@ -1,4 +1,4 @@
-"""Runs what ``mmpanoptic export-onnx`` wrote. Importing it takes numpy and the standard library."""
+"""Run a file of ``mmpanoptic export-onnx``. The import needs only numpy and the standard library."""
 
 import json
 import os
@@ -14,7 +14,7 @@ METADATA, VERSION = 'mmpanoptic', 2
 
 
 class OnnxPanoptic:
-    """A panoptic model in a file: image in, result out.
+    """A panoptic model in an ONNX file, called with an image.
 
     Example:
         >>> model = OnnxPanoptic('model.onnx')
@@ -23,11 +23,11 @@ class OnnxPanoptic:
 
     Args:
         path: The file.
-        threads: Threads that work on an operator; None: as many as there are cores.
-        providers: onnxruntime's execution providers, the first choice first.
+        threads: Number of threads per operator; None: one per core.
+        providers: Execution providers of onnxruntime, the first choice first.
 
     Raises:
-        UserError: If onnxruntime is not installed, or the file is missing, cannot be run by it, or is not one of
+        UserError: If onnxruntime is not installed or cannot run the file, the file is missing, or it was not written by
             ``mmpanoptic export-onnx``.
     """
 
@@ -46,10 +46,10 @@ class OnnxPanoptic:
             raise UserError(f'{self.path} does not exist')
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads or 0
-        options.log_severity_level = 3  # no warnings, such as of names in a loop that it does not optimise
+        options.log_severity_level = 3  # no warnings, such as those about names in loops
         try:
             self._session = onnxruntime.InferenceSession(self.path, options, providers=list(providers))
-        except Exception as error:  # onnxruntime has a class of its own for each status, and all have this one alone
+        except Exception as error:  # the only common base of onnxruntime's errors
             line = str(error).strip().splitlines()[0]
             raise UserError(
                 f'{self.path} cannot be run by onnxruntime {onnxruntime.__version__}: {line}: write it by mmpanoptic '
@@ -81,11 +81,11 @@ class OnnxPanoptic:
             image: uint8 RGB of shape (H, W, 3).
 
         Returns:
-            The result. ``instances`` are the things of the map, without masks: of other detections nothing leaves the
-            graph.
+            The result. ``instances`` are the things of the map, without masks. The graph does not return other
+            detections.
 
         Raises:
-            UserError: If the image is of another type or shape, or of another size than the file is for.
+            UserError: If the image has another type or shape, or another size than the file takes.
         """
         if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
             what = f'{image.dtype} of shape {image.shape}' if isinstance(image, np.ndarray) else type(image).__name__
@@ -102,7 +102,7 @@ class OnnxPanoptic:
         return self._result(image, dict(zip(self._outputs, found, strict=True)))
 
     def _result(self, image: np.ndarray, found: dict[str, np.ndarray]) -> PanopticResult:
-        """The outputs of the graph as a result."""
+        """Convert the outputs of the graph to a result."""
         columns = (found[name].tolist() for name in ('ids', 'labels', 'scores', 'areas', 'boxes'))
         segments, things = [], 0
         for number, label, score, area, box in zip(*columns, strict=True):

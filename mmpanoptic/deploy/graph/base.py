@@ -12,7 +12,7 @@ from .sizes import Size
 
 
 class SystemGraph(nn.Module):
-    """From an image, uint8 RGB of shape (H, W, 3), to its segments.
+    """Module from an image, uint8 RGB of shape (H, W, 3), to its segments.
 
     Args:
         model: The model, in eval mode.
@@ -24,7 +24,7 @@ class SystemGraph(nn.Module):
         self.model, self.preparation = model, preparation
 
     def forward(self, image: Tensor) -> Segmented:
-        """The segments of an image."""
+        """Segment an image."""
         shape = torch._shape_as_tensor(image)
         output_size = shape[0], shape[1]
         inputs, height, width = self.preparation(image, *output_size)
@@ -32,10 +32,10 @@ class SystemGraph(nn.Module):
 
     @abstractmethod
     def segments(self, inputs: Tensor, size: Size, output_size: Size) -> Segmented:
-        """The segments of a prepared image.
+        """Segment a prepared image.
 
         Args:
-            inputs: Network input of shape (1, 3, h, w).
-            size: Height and width of the image in it, without padding.
+            inputs: Input of the network, of shape (1, 3, h, w).
+            size: Height and width of the image in ``inputs``, without padding.
             output_size: H and W.
         """

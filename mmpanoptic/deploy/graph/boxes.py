@@ -1,7 +1,7 @@
 """Boxes of one image from the outputs of mmdet's heads, for a trace with any number of boxes.
 
-Each function computes what mmdet's ``predict_by_feat`` computes. That has branches that depend on the number of boxes,
-of which tracing would keep the one that the example took.
+The functions give the results of mmdet's ``predict_by_feat``. That method has branches that depend on the number of
+boxes, and a trace would keep only the branch that its example took.
 """
 
 from collections.abc import Sequence
@@ -31,7 +31,7 @@ class Detections(NamedTuple):
 
 
 def anchors_of(base: Tensor, stride: tuple[int, int], like: Tensor) -> Tensor:
-    """Anchors of a level, (H W A, 4), row by row, of base anchors (A, 4) and a map of its size."""
+    """Anchors of a level, (H W A, 4), row by row, from base anchors (A, 4) and a map of the level's size."""
     height, width = size_of(like)
     across, down = torch.arange(width) * stride[0], torch.arange(height) * stride[1]
     shifts = torch.stack([
@@ -42,7 +42,7 @@ def anchors_of(base: Tensor, stride: tuple[int, int], like: Tensor) -> Tensor:
 
 
 def decode(coder: DeltaXYWHBBoxCoder, anchors: Tensor, deltas: Tensor, size: Size) -> Tensor:
-    """Boxes (N, 4), cut to the image of that height and width, of anchors and deltas (N, 4)."""
+    """Decode anchors and deltas (N, 4) to boxes (N, 4), cut to an image of that height and width."""
     # mmdet returns early if there are no boxes, and a trace would keep that for all images.
     anchors, deltas = (torch.cat([values, values.new_zeros(1, 4)]) for values in (anchors, deltas))
     clamp = coder.add_ctr_clamp, coder.ctr_clamp
@@ -51,13 +51,13 @@ def decode(coder: DeltaXYWHBBoxCoder, anchors: Tensor, deltas: Tensor, size: Siz
 
 
 def cut(boxes: Tensor, size: Size) -> Tensor:
-    """Boxes (N, 4) cut to an image of that height and width."""
+    """Cut boxes (N, 4) to an image of that height and width."""
     height, width = (side.to(boxes.dtype) for side in size)
     return torch.minimum(boxes.clamp(min=0), torch.stack([width, height, width, height]))
 
 
 def best(scores: Tensor, limit: int) -> tuple[Tensor, Tensor]:
-    """The ``limit`` largest of scores (N,), or all of them, in falling order, and their indices."""
+    """The ``limit`` largest scores of (N,) in falling order, and their indices; if ``limit`` is not positive, all."""
     if limit <= 0:
         return scores, torch.arange(length_of(scores))
     return scores.topk(length_of(scores).clamp(max=limit))
@@ -74,7 +74,7 @@ def proposals(
 
     Args:
         head: mmdet's RPNHead.
-        cls_scores, bbox_preds: Its outputs, of shape (1, A, H_i, W_i) and (1, 4 A, H_i, W_i).
+        cls_scores, bbox_preds: Outputs of the head, of shape (1, A, H_i, W_i) and (1, 4 A, H_i, W_i).
         size: Height and width of the network's input without padding.
         cfg: The thresholds.
     """
@@ -93,7 +93,7 @@ def proposals(
 
 
 def without_small(least: float, boxes: Tensor, *others: Tensor) -> tuple[Tensor, ...]:
-    """Boxes that are wider and higher than ``least``, unless that is negative, and the same rows of all others."""
+    """Keep boxes whose sides are longer than ``least``, and the same rows of ``others``; all if it is negative."""
     if least < 0:
         return boxes, *others
     sides = boxes[:, 2:] - boxes[:, :2]
@@ -109,11 +109,11 @@ def detections_of_rois(
     Args:
         head: mmdet's BBoxHead.
         rois: Boxes of shape (R, 4) in pixels of the network's input.
-        logits: Of shape (R, K + 1).
-        deltas: Of shape (R, 4 K), or (R, 4).
+        logits: Logits of shape (R, K + 1).
+        deltas: Deltas of shape (R, 4 K), or (R, 4).
         size: Height and width of the network's input without padding.
         cfg: The thresholds.
-        least: Score that the fusion asks for. Detections below it suppress none above it.
+        least: ``score_thr`` of the fusion. Lower scores are dropped before suppression, which does not change the rest.
     """
     scores = logits.softmax(dim=-1)[:, :-1]
     chosen = ((scores > cfg['score_thr']) & (scores >= least)).nonzero()
@@ -135,7 +135,7 @@ def detections_of_anchors(
     """Detections of mmdet's RetinaHead.
 
     Args:
-        head, cls_scores, bbox_preds, size, cfg: See :func:`proposals`; there are K times as many logits.
+        head, cls_scores, bbox_preds, size, cfg: See :func:`proposals`, but with K times as many logits.
         least: See :func:`detections_of_rois`.
     """
     levels, generator = [], head.prior_generator
@@ -152,7 +152,7 @@ def detections_of_anchors(
 
 
 def above(scores: Tensor, cfg: dict, least: float) -> tuple[Tensor, Tensor, Tensor]:
-    """mmdet's ``filter_scores_and_topk``: scores, labels and places of the best of scores (P, K) above thresholds."""
+    """Scores, labels and rows of the best of scores (P, K) above thresholds, as mmdet's ``filter_scores_and_topk``."""
     chosen = ((scores > cfg.get('score_thr', 0)) & (scores >= least)).nonzero()
     scores, order = best(scores[chosen[:, 0], chosen[:, 1]], cfg.get('nms_pre', -1))
     chosen = chosen[order]
@@ -160,7 +160,7 @@ def above(scores: Tensor, cfg: dict, least: float) -> tuple[Tensor, Tensor, Tens
 
 
 def suppressed(found: Detections, cfg: dict) -> Tensor:
-    """Indices of the detections that are left after suppression, best first."""
+    """Indices of the detections that suppression keeps, best first."""
     nms = cfg['nms']
     groups = None if nms.get('class_agnostic', False) else found.labels
     return suppress(found.boxes, found.scores, groups, nms['iou_threshold'], cfg['max_per_img'])

@@ -63,9 +63,9 @@ def locations(head: CIAEProposalHead, found: tuple, size: Size, least: float) ->
 
     Args:
         head: The head.
-        found: Its outputs for one image.
+        found: Outputs of the head for one image.
         size: Height and width of the network's input without padding.
-        least: Score that the fusion asks for.
+        least: ``score_thr`` of the fusion.
     """
     cfg, levels = head.test_cfg, []
     for logits, distances, centerness, stride in zip(*found[:3], head.prior_generator.strides, strict=True):
@@ -89,7 +89,7 @@ def locations(head: CIAEProposalHead, found: tuple, size: Size, least: float) ->
 
 
 def windows_of(boxes: Tensor, size: Size, box_scale: float | None) -> Tensor:
-    """The windows of ``pixel_windows`` of :mod:`mmpanoptic.models.fusion.embedding`, as (top, bottom, left, right)."""
+    """Windows as ``pixel_windows`` of :mod:`mmpanoptic.models.fusion.embedding`, as (top, bottom, left, right)."""
     limits = torch.stack([size[1], size[0], size[1], size[0]])
     boxes = boxes.double()
     if box_scale is None:
@@ -110,14 +110,14 @@ def whole(size: Size, count: int) -> Tensor:
 
 
 def readings(pixels: Scalar, scale: Tensor, centres: Scalar) -> Tensor:
-    """How the pixels of an axis read the centres of a map of stride 4: bilinear weights of shape (pixels, centres).
+    """Bilinear weights with which the pixels of an axis read a map of stride 4, of shape (pixels, centres).
 
-    Two of a row are not 0, at places as in :class:`mmpanoptic.models.fusion.embedding.query_map.Axis`.
+    Each row has up to two weights that are not 0, as in :class:`mmpanoptic.models.fusion.embedding.query_map.Axis`.
 
     Args:
         pixels: Number of pixels.
-        scale: Pixels of the network's input for one of these, float64.
-        centres: Number of centres.
+        scale: Pixels of the network's input per pixel, float64.
+        centres: Number of centres of the map.
     """
     position = (torch.arange(pixels).double() + 0.5) * scale / EMBEDDING_STRIDE - 0.5
     position = torch.minimum(position.clamp(min=0), in_double(centres - 1))
@@ -125,22 +125,22 @@ def readings(pixels: Scalar, scale: Tensor, centres: Scalar) -> Tensor:
 
 
 def scores_of(queries: Tensor, embedding: Tensor) -> Tensor:
-    """Similarities (Q, h, w) of queries (Q, D) to a map (D, h, w): they are interpolated as the map would be."""
+    """Similarities (Q, h, w) of queries (Q, D) to a map (D, h, w), to be interpolated instead of the map."""
     height, width = size_of(embedding)
     return (queries @ embedding.flatten(1)).reshape(-1, height, width)
 
 
 @torch.jit.script
 def closest(scores: Tensor, windows: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    """The query of the largest score at each pixel, the first of equals.
+    """The query with the largest score at each pixel; of equal scores, the first query.
 
     Args:
-        scores: Of Q queries at the centres, of shape (Q, h, w).
-        windows: Pixels that they may have, (top, bottom, left, right), int64 of shape (Q, 4).
-        rows, columns: How pixels read the centres, see :func:`readings`.
+        scores: Scores of Q queries at the centres of the map, of shape (Q, h, w).
+        windows: Window in which each query may win, (top, bottom, left, right), int64 of shape (Q, 4).
+        rows, columns: Weights of the two axes, see :func:`readings`.
 
     Returns:
-        q + 1, int64 of shape (H, W); 0 where there is none.
+        q + 1, int64 of shape (H, W); 0 outside all windows.
     """
     best = torch.full((rows.shape[0], columns.shape[0]), -1e30)
     queries = torch.zeros(rows.shape[0], columns.shape[0], dtype=torch.int64)

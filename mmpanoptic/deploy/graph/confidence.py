@@ -1,4 +1,4 @@
-"""Confidence of stuff in a graph: what :mod:`mmpanoptic.models.fusion.confidence` computes, of the same pixels."""
+"""Confidence of stuff in a graph, computed as in :mod:`mmpanoptic.models.fusion.confidence` from the same pixels."""
 
 from collections.abc import Callable
 
@@ -12,19 +12,19 @@ from mmpanoptic.models.losses import EMBEDDING_STRIDE
 from .image import in_double
 from .sizes import Scalar, Size, size_of
 
-#: Scores (n,) of n stuff classes, given indices of K pixels each into the flattened map (n, K), whether these count
-#: (n, K), and the classes (n,), 0 to S - 1.
+#: Function that returns scores (n,) of n stuff classes. Arguments: indices of K pixels of each class into the flattened
+#: map (n, K), whether the pixels count (n, K), and the classes (n,), 0 to S - 1.
 Rating = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
 @torch.jit.script
 def sample_pixels(sources: Tensor, wanted: Tensor, samples: int) -> tuple[Tensor, Tensor]:
-    """Pixels that stand for segments, as those of :func:`mmpanoptic.models.fusion.confidence.sample_pixels`.
+    """Sample pixels of segments as :func:`mmpanoptic.models.fusion.confidence.sample_pixels`.
 
     Args:
         sources: Map of sources, int64 of shape (H, W).
-        wanted: n of its sources, each with a pixel or more, int64 of shape (n,).
-        samples: How many pixels of a segment are wanted, K.
+        wanted: n sources that have pixels in the map, int64 of shape (n,).
+        samples: Largest number K of pixels per segment.
 
     Returns:
         Indices into the flattened map, int64 of shape (n, K), and whether they count, bool of shape (n, K).
@@ -44,13 +44,13 @@ def sample_pixels(sources: Tensor, wanted: Tensor, samples: int) -> tuple[Tensor
 
 
 def rating_by_logits(logits: Tensor, first: int, size: Size | None = None) -> Rating:
-    """Mean softmax of a class's logit over pixels.
+    """Rating by the mean softmax probability of a class over pixels.
 
     Args:
-        logits: Of shape (C, h, w).
+        logits: Logits of shape (C, h, w).
         first: Channel of the first stuff class.
-        size: Height and width of the panoptic map, if the logits are of another size; each of its pixels reads the
-            nearest logits.
+        size: Height and width of the panoptic map, if the logits have another size. Each pixel of the map then reads
+            the nearest logits.
     """
 
     def rate(index: Tensor, counted: Tensor, classes: Tensor) -> Tensor:
@@ -65,12 +65,12 @@ def rating_by_logits(logits: Tensor, first: int, size: Size | None = None) -> Ra
 
 
 def rating_by_semantics(semantic: Tensor, width: Scalar, scale: list[Tensor]) -> Rating:
-    """Mean softmax of a class's logit over pixels that read a coarser map bilinearly.
+    """Rating by the mean softmax probability of a class over pixels that read a coarser map bilinearly.
 
     Args:
         semantic: Logits of stuff and then 'thing', of shape (S + 1, h, w).
-        width: Of the panoptic map.
-        scale: Pixels of the network's input for one of the panoptic map, down and across, float64.
+        width: Width of the panoptic map.
+        scale: Pixels of the network's input per pixel of the panoptic map, vertically and horizontally, float64.
     """
 
     def rate(index: Tensor, counted: Tensor, classes: Tensor) -> Tensor:
@@ -80,11 +80,11 @@ def rating_by_semantics(semantic: Tensor, width: Scalar, scale: list[Tensor]) ->
 
 
 def rating_by_queries(embedding: Tensor, queries: Tensor, width: Scalar, scale: list[Tensor]) -> Rating:
-    """Mean cosine similarity of pixels to the query of a class, 0 where that is below.
+    """Rating by the mean cosine similarity of pixels to the query of a class; negative means become 0.
 
     Args:
-        embedding: Of shape (D, h, w).
-        queries: Of stuff classes, of length 1, of shape (S, D).
+        embedding: Embedding map of shape (D, h, w).
+        queries: Queries of the stuff classes, of length 1, of shape (S, D).
         width, scale: See :func:`rating_by_semantics`.
     """
 
@@ -96,15 +96,15 @@ def rating_by_queries(embedding: Tensor, queries: Tensor, width: Scalar, scale: 
 
 
 def values_at(network_map: Tensor, index: Tensor, width: Scalar, scale: list[Tensor]) -> Tensor:
-    """What pixels read of a network's map of stride 4, see :class:`mmpanoptic.structures.EmbeddingMap`.
+    """Read a network's map of stride 4 bilinearly, see :class:`mmpanoptic.structures.EmbeddingMap`.
 
     Args:
-        network_map: Of shape (D, h, w).
+        network_map: Map of shape (D, h, w).
         index: Indices of pixels into the flattened image, of shape (n, K).
         width, scale: See :func:`rating_by_semantics`.
 
     Returns:
-        Of shape (D, n, K).
+        Values of shape (D, n, K).
     """
     centres, flat = size_of(network_map), network_map.flatten(1)
     upper, lower, down = _taps(index.div(width, rounding_mode='floor'), scale[0], centres[0])
@@ -117,7 +117,7 @@ def values_at(network_map: Tensor, index: Tensor, width: Scalar, scale: list[Ten
 
 
 def _taps(pixels: Tensor, scale: Tensor, centres: Scalar) -> tuple[Tensor, Tensor, Tensor]:
-    """The two centres that pixels of an axis read, and the weight of the second one."""
+    """The two centres that each pixel of an axis reads, and the weight of the second one."""
     position = (pixels.double() + 0.5) * scale / EMBEDDING_STRIDE - 0.5
     position = torch.minimum(position.clamp(min=0), in_double(centres - 1))
     first = position.floor().long()

@@ -1,4 +1,4 @@
-"""Fusion heads that paste, as parts of a graph."""
+"""Graphs of the fusion heads that paste masks."""
 
 from collections.abc import Callable
 
@@ -22,14 +22,14 @@ def fuse(
     input_size: Size,
     ranking: Callable[..., Tensor] | None = None,
 ) -> Segmented:
-    """The segments that the fusion head makes of an image.
+    """Fuse instances and stuff of an image into segments.
 
     Args:
         head: HeuristicFusion, BoxFillFusion or RankingFusion, with ``stuff_area_mode='segment'``.
-        instances: What may be pasted.
+        instances: Instances that may be pasted.
         stuff: The stuff class of each pixel.
         input_size: Height and width of the network's input without padding.
-        ranking: The result of :func:`~.ranking.scripted_scores` for a RankingFusion.
+        ranking: Result of :func:`~.ranking.scripted_scores` for a RankingFusion.
     """
     size = size_of(stuff.classes)
     instances = ordered(head, instances, size, input_size, ranking)
@@ -62,14 +62,14 @@ def ordered(
     if ranking is not None:
         ranks = ranking_scores(ranking, head, instances, output_size, input_size)
         return instances.in_order(falling(ranks))
-    if hasattr(head, 'box_fill_thr'):  # of equals, by class
+    if hasattr(head, 'box_fill_thr'):  # of equal scores, by class
         by_class = instances.in_order(falling(-instances.labels.float()))
         return by_class.in_order(falling(by_class.scores))
     return instances
 
 
 def falling(keys: Tensor) -> Tensor:
-    """Indices that sort keys (N,) from the largest on; a runtime's TopK keeps the order of equals."""
+    """Indices that sort keys (N,) from the largest to the smallest. TopK of runtimes keeps the order of equal keys."""
     return keys.sort(descending=True)[1]
 
 

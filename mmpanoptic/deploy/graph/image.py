@@ -1,7 +1,7 @@
-"""From an image, uint8 RGB, to the network's input: bit for bit what the test pipeline makes of it.
+"""Convert an image, uint8 RGB, to the network's input, bit for bit as the test pipeline does.
 
-OpenCV resizes bytes in fixed point, with 11 bits for a weight. All numbers that occur there are integers below 2 ** 53,
-so that float64 has them exactly, and a floor stands for each shift.
+OpenCV resizes bytes in fixed point, with weights of 11 bits. All its intermediate numbers are integers below 2 ** 53.
+Here they are float64, which is exact, and each shift is a division and a floor.
 
 Source: ``resizeGeneric_`` and ``VResizeLinear`` of
 https://github.com/opencv/opencv/blob/4.x/modules/imgproc/src/resize.cpp
@@ -23,10 +23,11 @@ class Preparation:
     """Converts an image to the input of the network.
 
     Attributes:
-        scale: The two sides, in any order, that the image is to fit in (``keep_ratio``), or width and height.
-        keep_ratio: Whether the image keeps its shape.
-        mean, std: Of each channel, RGB.
-        divisor: Height and width are padded, below and on the right, to multiples of this.
+        scale: With ``keep_ratio``, lengths of the long and the short side, in any order, that the image must not
+            exceed; otherwise width and height.
+        keep_ratio: Whether to keep the aspect ratio.
+        mean, std: Mean and standard deviation of each channel, in the order of the network's input.
+        divisor: Height and width are padded, at the bottom and on the right, to multiples of this.
         to_bgr: Whether the network takes BGR.
     """
 
@@ -38,7 +39,7 @@ class Preparation:
     to_bgr: bool = False
 
     def size(self, height: Scalar, width: Scalar) -> Size:
-        """Height and width after resizing, int64 scalars, of those of the image, as mmcv's ``rescale_size`` has it."""
+        """Height and width of the resized image, int64 scalars, as by mmcv's ``rescale_size``."""
         if not self.keep_ratio:
             return torch.full_like(height, self.scale[1]), torch.full_like(width, self.scale[0])
         long, short = in_double(torch.maximum(height, width)), in_double(torch.minimum(height, width))
@@ -66,7 +67,7 @@ class Preparation:
 
 
 def in_double(number: Scalar) -> Tensor:
-    """A scalar as float64 of shape (1,): the exporter computes with scalars in float32, whatever they are."""
+    """A scalar as float64 of shape (1,), since the exporter computes with all scalars in float32."""
     return number.reshape(1).double()
 
 
@@ -76,10 +77,10 @@ def resize_bytes(image: Tensor, height: Scalar, width: Scalar, rows: Scalar, col
     Args:
         image: uint8 of shape (H, W, C).
         height, width: H and W, int64 scalars.
-        rows, columns: Height and width to make, int64 scalars.
+        rows, columns: Height and width of the result, int64 scalars.
 
     Returns:
-        float32 of shape (rows, columns, C), whole numbers.
+        Whole numbers, float32 of shape (rows, columns, C).
     """
     left, right, left_weight, right_weight = _taps(width, columns, clamped=True)
     upper, lower, upper_weight, lower_weight = _taps(height, rows, clamped=False)
@@ -94,10 +95,10 @@ def resize_bytes(image: Tensor, height: Scalar, width: Scalar, rows: Scalar, col
 
 
 def _taps(source: Scalar, target: Scalar, clamped: bool) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """The two places that each of ``target`` pixels reads of ``source`` ones, and their weights in 2048ths.
+    """The two of ``source`` pixels that each of ``target`` pixels reads, and their weights in 2048ths.
 
-    ``clamped`` says whether a place beyond the last pixel has the weight of the last one, as across, or the weights
-    that it would have there, as down.
+    With ``clamped``, as OpenCV does horizontally, places outside the pixels have all weight on the first of the two
+    pixels. Otherwise, as OpenCV does vertically, their weights follow from the place as anywhere else.
     """
     scale = 1.0 / (in_double(target) / in_double(source))
     position = ((torch.arange(target).double() + 0.5) * scale - 0.5).float()

@@ -9,9 +9,9 @@ class Instances(NamedTuple):
     """Instances above the fusion's ``score_thr``, best first, at the size of the output.
 
     Attributes:
-        boxes: Of shape (N, 4), in pixels.
-        scores, labels: Of shape (N,).
-        probabilities: Of the masks in their boxes, of shape (N, h, w).
+        boxes: Boxes of shape (N, 4), in pixels.
+        scores, labels: Scores and labels of shape (N,).
+        probabilities: Mask probabilities within the boxes, of shape (N, h, w).
         threshold: Least probability of a pixel of a mask.
     """
 

@@ -1,7 +1,7 @@
-"""mmcv's operators as ONNX's own.
+"""Export mmcv's operators as standard ONNX operators.
 
-mmcv exports RoIAlign without ``coordinate_transformation_mode``, of which ONNX changed the default in opset 16, and the
-others as operators that no runtime has.
+mmcv exports RoIAlign without ``coordinate_transformation_mode``, whose default changed in ONNX opset 16. It exports the
+other operators as custom operators that no runtime has.
 """
 
 from collections.abc import Callable, Iterator
@@ -15,12 +15,12 @@ from mmcv.ops.modulated_deform_conv import ModulatedDeformConv2dFunction
 from mmcv.ops.roi_align import RoIAlignFunction
 from torch import Tensor, nn
 
-#: The older the operators of a file, the more runtimes read it. DeformConv is in opset 19 and later.
+#: More runtimes read files with an older opset. DeformConv needs opset 19.
 OPSET, OPSET_OF_DEFORM_CONV = 17, 19
 
 
 def _roi_align(g, feats, rois, output_size, spatial_scale, sampling_ratio, pool_mode, aligned):
-    """ONNX RoiAlign: as mmcv's, 0 samples a bin mean ceil(bin size), in both directions."""
+    """ONNX RoiAlign. As in mmcv, a ``sampling_ratio`` of 0 means ceil(bin size) samples in each direction."""
     column = g.op('Constant', value_t=torch.tensor([0]))
     corners = g.op('Constant', value_t=torch.tensor([1, 2, 3, 4]))
     axis = g.op('Constant', value_t=torch.tensor([1]))
@@ -44,7 +44,7 @@ def _roi_align(g, feats, rois, output_size, spatial_scale, sampling_ratio, pool_
 def _modulated_deform_conv(
     g, x, offset, mask, weight, bias, stride, padding, dilation, groups, deform_groups
 ):  # fmt: skip
-    """ONNX DeformConv, of which offsets are (dy, dx) tap by tap, as mmcv's are."""
+    """ONNX DeformConv. As in mmcv, offsets are (dy, dx) for each tap."""
     if bias is None:
         bias = g.op('Constant', value_t=torch.zeros(weight.type().sizes()[0]))
     inputs = x, weight, offset, bias, mask
@@ -72,7 +72,7 @@ def _deform_op(g, inputs, stride, padding, dilation, groups, deform_groups):
 
 @contextmanager
 def onnx_operators() -> Iterator[None]:
-    """Export mmcv's operators as ONNX's own while this lasts."""
+    """Export mmcv's operators as standard ONNX operators inside the context."""
     replaced: dict[Any, Callable[..., Any]] = {
         RoIAlignFunction: _roi_align,
         DeformConv2dFunction: _deform_conv,
@@ -93,14 +93,14 @@ class _Suppression(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, boxes: Tensor, scores: Tensor, iou_threshold: float, limit: int) -> Tensor:
-        """Indices of what is kept, int64, best first."""
+        """Indices of the kept boxes, int64, best first."""
         if not len(boxes):
             return scores.new_zeros(0, dtype=torch.long)
         return mmcv.ops.nms(boxes, scores, iou_threshold)[1][:limit]
 
     @staticmethod
     def symbolic(g, boxes, scores, iou_threshold, limit):
-        """ONNX NonMaxSuppression of a batch of one and one class: rows (batch, class, box)."""
+        """ONNX NonMaxSuppression with one image and one class. It gives rows (batch, class, box)."""
 
         def constant(value: object, dtype: torch.dtype) -> object:
             return g.op('Constant', value_t=torch.tensor(value, dtype=dtype))
@@ -116,19 +116,19 @@ class _Suppression(torch.autograd.Function):
 
 
 def suppress(boxes: Tensor, scores: Tensor, groups: Tensor | None, iou_threshold: float, limit: int) -> Tensor:
-    """What mmcv's ``batched_nms`` keeps.
+    """Non-maximum suppression as in mmcv's ``batched_nms``.
 
     Args:
-        boxes: Of shape (N, 4), with coordinates that are not negative.
-        scores: Of shape (N,).
-        groups: Group of each box, of shape (N,); only boxes of one group suppress each other. None: all do.
-        iou_threshold: What overlaps a better box by more is dropped.
-        limit: How many boxes are kept at most.
+        boxes: Boxes of shape (N, 4), without negative coordinates.
+        scores: Scores of shape (N,).
+        groups: Group of each box, of shape (N,). Only boxes of the same group suppress each other. None: one group.
+        iou_threshold: Largest IoU of a kept box with a better one.
+        limit: Largest number of kept boxes.
 
     Returns:
-        Indices, int64, best first.
+        Indices of the kept boxes, int64, best first.
     """
-    if groups is not None:  # as batched_nms has it, with the same rounding
+    if groups is not None:  # shift the groups apart as batched_nms does, with the same rounding
         largest = torch.cat([boxes.flatten(), boxes.new_zeros(1)]).max()
         boxes = boxes + (groups.to(boxes.dtype) * (largest + 1))[:, None]
     return _Suppression.apply(boxes, scores, iou_threshold, limit)

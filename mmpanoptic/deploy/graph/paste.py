@@ -1,7 +1,7 @@
-"""Instances and stuff to one map, instance by instance: loops of the graph, each in the window of an instance.
+"""Paste masks and fill boxes, by loops over the instances that work only within the window of each instance.
 
-A map of sources is int64 of shape (H, W): 0 where nothing is, i + 1 for the instance at place i of the order in which
-they are pasted, N + 1 + s for stuff class s.
+A map of sources is int64 of shape (H, W): 0 for free pixels, i + 1 for the instance that is pasted i-th, counted from
+0, and N + 1 + s for stuff class s.
 """
 
 import torch
@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 def mask_windows(boxes: Tensor, height: Tensor, width: Tensor) -> Tensor:
-    """Rows and columns that mmdet's ``_do_paste_mask`` looks at: (top, bottom, left, right), int64 of shape (N, 4)."""
+    """Windows that mmdet's ``_do_paste_mask`` computes: (top, bottom, left, right), int64 of shape (N, 4)."""
     left, top, right, bottom = boxes.unbind(1)
     left, top = ((side.floor() - 1).clamp(min=0).int().long() for side in (left, top))
     right, bottom = (
@@ -21,9 +21,10 @@ def mask_windows(boxes: Tensor, height: Tensor, width: Tensor) -> Tensor:
 
 @torch.jit.script
 def hat(first: int, last: int, low: Tensor, high: Tensor, cells: int) -> Tensor:
-    """Weights of ``cells`` cells between ``low`` and ``high`` at the pixels ``first`` to ``last``: bilinear, 0 outside.
+    """Bilinear weights of ``cells`` cells between ``low`` and ``high`` at the pixels ``first`` to ``last`` - 1.
 
-    Of shape (pixels, cells); what ``grid_sample`` does without aligned corners, as a matrix of one axis.
+    The matrix has shape (pixels, cells) and acts along one axis as ``grid_sample`` without ``align_corners`` does. The
+    weights of pixels outside are 0.
     """
     place = (torch.arange(first, last).to(torch.float32) + 0.5 - low) / (high - low) * 2 - 1
     place = torch.where(place.abs() == float('inf'), torch.zeros_like(place), place)
@@ -33,8 +34,8 @@ def hat(first: int, last: int, low: Tensor, high: Tensor, cells: int) -> Tensor:
 
 @torch.jit.script
 def replaced(image: Tensor, window: Tensor, top: int, bottom: int, left: int, right: int) -> Tensor:
-    """An image with other values in a window."""
-    height, width = image.shape[0], image.shape[1]  # an open end makes the exporter's shape inference overflow
+    """Copy an image with other values in a window."""
+    height, width = image.shape[0], image.shape[1]  # slices without an end overflow the exporter's shape inference
     rows = image[top:bottom]
     rows = torch.cat([rows[:, 0:left], window, rows[:, right:width]], dim=1)
     return torch.cat([image[0:top], rows, image[bottom:height]], dim=0)
@@ -48,14 +49,14 @@ def paste(
 
     Args:
         sources: Zeros, int64 of shape (H, W).
-        probabilities: Of masks, of shape (N, h, w), in the order in which they are pasted.
-        boxes: In pixels of the map, of shape (N, 4).
+        probabilities: Mask probabilities of shape (N, h, w), in the order of pasting.
+        boxes: Boxes in pixels of the map, of shape (N, 4).
         windows: See :func:`mask_windows`.
         threshold: Least probability of a pixel of a mask.
-        overlap_thr: Largest part of an instance that may be covered.
+        overlap_thr: Largest share of an instance that may be covered.
 
     Returns:
-        The map of sources, and whether it has an instance, bool of shape (N,).
+        The map of sources, and whether each instance was pasted, bool of shape (N,).
     """
     numbers = torch.arange(probabilities.shape[0])
     is_pasted = numbers < 0
@@ -77,7 +78,7 @@ def paste(
 
 
 def box_windows(boxes: Tensor, height: Tensor, width: Tensor) -> Tensor:
-    """Pixels that :func:`~mmpanoptic.models.fusion.paste.box_fill_fusion.fill_boxes` counts, as ``mask_windows``."""
+    """Windows that :func:`~mmpanoptic.models.fusion.paste.box_fill_fusion.fill_boxes` fills, as ``mask_windows``."""
     limits = torch.stack([width, height, width, height])
     left, top, right, bottom = torch.minimum(boxes.clamp(min=0).long(), limits).unbind(1)
     return torch.stack([top, torch.maximum(top, bottom), left, torch.maximum(left, right)], dim=1)
@@ -85,15 +86,15 @@ def box_windows(boxes: Tensor, height: Tensor, width: Tensor) -> Tensor:
 
 @torch.jit.script
 def fill(sources: Tensor, windows: Tensor, share_thr: float) -> tuple[Tensor, Tensor]:
-    """Give free pixels of a box to its instance where they are a large part of the box, box after box.
+    """Give the free pixels of each box to its instance, if they are a large share of the box, box after box.
 
     Args:
         sources: Map of sources, int64 of shape (H, W).
-        windows: See :func:`box_windows`, of shape (N, 4), in the order in which boxes are filled.
-        share_thr: Least part of a box's pixels that is free.
+        windows: Windows of :func:`box_windows`, of shape (N, 4), in the order of filling.
+        share_thr: Least share of a box's pixels that must be free.
 
     Returns:
-        The new map, and whether an instance got pixels, bool of shape (N,).
+        The new map, and whether each instance got pixels, bool of shape (N,).
     """
     numbers = torch.arange(windows.shape[0])
     is_filled = numbers < 0

@@ -1,7 +1,7 @@
-"""The learned order of instances, strip by strip of the ranking map: loops of the graph.
+"""The learned order of instances, computed by loops over strips of the ranking map.
 
-What :class:`mmpanoptic.models.RankingFusion` computes on a CPU, but for rounding. Masks of instances are never held at
-the size of the image: a strip makes what it sees of them.
+The scores are those of :class:`mmpanoptic.models.RankingFusion` on a CPU, up to rounding. Masks are computed only for
+the current strip, so that no mask needs memory for the whole image.
 """
 
 from collections.abc import Callable
@@ -17,15 +17,14 @@ from .instances import Instances
 from .paste import hat, mask_windows
 from .sizes import Scalar, Size
 
-#: Cells of a strip: so many that a strip of the usual grid is a few hundred rows, so few that COCO's 80 classes take
-#: 84 MB.
+#: Number of cells of a strip. A strip of the usual grid has a few hundred rows, and COCO's 80 classes take 84 MB.
 STRIP_CELLS = 2**18
 
 
 def scripted_scores(head: RankingFusion) -> Callable[..., Tensor]:
-    """The part of :func:`ranking_scores` that goes strip by strip, scripted, with the weights of a RankingFusion.
+    """Script the loop over strips of :func:`ranking_scores` with the weights of a RankingFusion.
 
-    A trace can call functions that are scripted, and no modules.
+    The loop is a scripted function, because a trace can call scripted functions but not modules.
     """
     branches = [[(conv.weight.detach(), conv.bias.detach(), conv.padding) for conv in convs]
                 for convs in head.ranking.branches]  # fmt: skip
@@ -79,14 +78,17 @@ def cells_of_unseen(
     probabilities: Tensor, boxes: Tensor, windows: Tensor, at_rows: Tensor, at_columns: Tensor,
     height: Tensor, width: Tensor, threshold: float,
 ) -> Tensor:  # fmt: skip
-    """Cells of masks between the centres of a grid's cells, as ``with_a_cell_each`` has it; -1 for all others.
+    """A cell for each mask that covers no centre of a cell, as in ``with_a_cell_each``; -1 for all other masks.
 
     Args:
         probabilities, boxes, windows, threshold: See :func:`~.paste.paste`.
         at_rows, at_columns: Pixels at the centres of the grid's rows and columns.
-        height, width: Of the image, scalars: a trace would keep numbers.
+        height, width: Size of the image as scalar tensors, since numbers would become constants of a trace.
+
+    Returns:
+        Row and column of the cells, int64 of shape (N, 2).
     """
-    # No branch: where no mask can be unseen, there are no rounds.
+    # If each pixel is the centre of a cell, every mask is seen, and the loop has no rounds.
     is_coarser = (torch._shape_as_tensor(at_rows)[0] < height) | (torch._shape_as_tensor(at_columns)[0] < width)
     rounds = int(torch._shape_as_tensor(probabilities)[0] * is_coarser.to(torch.int64))
     numbers = torch.arange(probabilities.shape[0])
@@ -123,13 +125,14 @@ def ranking_scores(
     output_size: Size,
     input_size: Size,
 ) -> Tensor:
-    """The scores that ``RankingFusion.ranking_scores`` gives to instances.
+    """Ranking scores of instances as in ``RankingFusion.ranking_scores``.
 
     Args:
-        scores: The result of :func:`scripted_scores`.
+        scores: Result of :func:`scripted_scores`.
         head: The fusion head.
         instances: N instances.
-        output_size, input_size: Height and width of the map, and of the network's input without padding.
+        output_size: Height and width of the map.
+        input_size: Height and width of the network's input without padding.
     """
     boxes, probabilities = instances.boxes, instances.probabilities
     windows = mask_windows(boxes, *output_size)
@@ -142,7 +145,7 @@ def ranking_scores(
     columns = _weights(
         at_columns, boxes[:, 0:1], boxes[:, 2:3], windows[:, 2:3], windows[:, 3:4], probabilities.shape[2]
     )
-    # Rows between the first and the last one with a mask; of no instances, one row.
+    # Rows from the first to the last one with a mask; without instances, one row.
     none = torch.zeros(1, dtype=torch.long)
     tops, bottoms = torch.cat([windows[:, 0], output_size[0][None]]), torch.cat([windows[:, 1], none])
     first, last = (at_rows < tops.min()).long().sum(), (at_rows < bottoms.max()).long().sum()
@@ -157,7 +160,7 @@ def ranking_scores(
 
 
 def _cells(side: Scalar, stride: int) -> Scalar:
-    """Cells of the grid on a side of the input."""
+    """Number of cells of the grid along a side of the input."""
     return side if stride == 1 else (in_double(side) / stride).round().long().clamp(min=1)[0]
 
 

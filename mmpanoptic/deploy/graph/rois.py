@@ -1,4 +1,4 @@
-"""RoI features by the extractors of a model, and the outputs of the heads on them."""
+"""Pool RoI features and run RoI heads on them."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -15,13 +15,13 @@ from .sizes import length_of
 def roi_outputs(
     extractor: SingleRoIExtractor | AllLevelRoIExtractor, head: nn.Module, feats: Sequence[Tensor], boxes: Tensor
 ) -> Any:
-    """The outputs of a RoI head for boxes.
+    """Run a RoI head for boxes.
 
     Args:
         extractor: SingleRoIExtractor or AllLevelRoIExtractor.
-        head: Takes RoI features of shape (R, C, h, w) or (R, L, C, h, w).
-        feats: Levels of shape (1, C, H_i, W_i), as many as the extractor has.
-        boxes: Of shape (R, 4) in pixels of the network's input.
+        head: Head that takes RoI features of shape (R, C, h, w) or (R, L, C, h, w).
+        feats: Features of the extractor's levels, of shape (1, C, H_i, W_i).
+        boxes: Boxes of shape (R, 4) in pixels of the network's input.
 
     Returns:
         The head's output, or a tuple of its outputs, R rows each.
@@ -31,7 +31,7 @@ def roi_outputs(
         return head(torch.stack([layer(feat, rois) for layer, feat in zip(extractor.roi_layers, feats)], dim=1))  # noqa: B905
     if len(extractor.roi_layers) == 1:
         return head(extractor.roi_layers[0](feats[0], rois))
-    # Level by level. The outputs are then brought into the order of the boxes: they are far smaller than the features.
+    # Pool level by level, and reorder the outputs, which are far smaller than the features.
     levels = extractor.map_roi_levels(rois, len(extractor.roi_layers))
     places = [(levels == index).nonzero().flatten() for index in range(len(extractor.roi_layers))]
     pooled = [layer(feat, rois[place]) for layer, feat, place in zip(extractor.roi_layers, feats, places, strict=True)]

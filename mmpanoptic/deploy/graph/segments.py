@@ -1,4 +1,4 @@
-"""From a map of sources (see :mod:`~.paste`) to ids and the list of segments."""
+"""Convert a map of sources (see :mod:`~.paste`) to ids and the list of segments."""
 
 from typing import NamedTuple
 
@@ -16,13 +16,13 @@ class Segmented(NamedTuple):
     """The outputs of a graph, S segments: things in the order of their numbers, then stuff by label.
 
     Attributes:
-        id_map: int32 of shape (H, W): label + 1 + INSTANCE_OFFSET * k, k = 1, 2, ... for things and 0 for stuff; 0 is
-            void.
-        ids: int32 of shape (S,).
-        labels: Contiguous, int32 of shape (S,).
-        scores: float32 of shape (S,), see docs/predict.md.
+        id_map: Segment ids, int32 of shape (H, W), 0 for void. An id is label + 1 + INSTANCE_OFFSET * k, with k = 1, 2,
+            ... for things and 0 for stuff.
+        ids: Segment ids, int32 of shape (S,).
+        labels: Contiguous labels, int32 of shape (S,).
+        scores: Scores, float32 of shape (S,), see docs/predict.md.
         boxes: x, y, width and height in pixels, int32 of shape (S, 4).
-        areas: In pixels, int32 of shape (S,).
+        areas: Numbers of pixels, int32 of shape (S,).
     """
 
     id_map: Tensor
@@ -34,7 +34,7 @@ class Segmented(NamedTuple):
 
 
 class Source(NamedTuple):
-    """The sources of a map: things by their labels and scores (N,), stuff by numbers of classes."""
+    """The sources of a map: labels and scores (N,) of the instances, and the numbers of classes."""
 
     labels: Tensor
     scores: Tensor
@@ -43,32 +43,32 @@ class Source(NamedTuple):
 
     @property
     def num_instances(self) -> Scalar:
-        """N."""
+        """Number of instances N."""
         return length_of(self.labels)
 
 
 def count_rows(sources: Tensor, source: Source) -> Tensor:
-    """Pixels of each source, 0 to N + S + 1, in each row: float32 of shape (H, N + S + 2)."""
+    """Number of pixels of each source, 0 to N + S + 1, in each row, float32 of shape (H, N + S + 2)."""
     height = length_of(sources)
     counts = torch.zeros(1).expand(height, source.num_instances + source.num_stuff + 2)
     return counts.scatter_add(1, sources, torch.ones(1).expand_as(sources))
 
 
 def count_columns(sources: Tensor, source: Source) -> Tensor:
-    """The same in each column: float32 of shape (N + S + 2, W)."""
+    """Number of pixels of each source in each column, float32 of shape (N + S + 2, W)."""
     width = length_of(sources, 1)
     counts = torch.zeros(1).expand(source.num_instances + source.num_stuff + 2, width)
     return counts.scatter_add(0, sources, torch.ones(1).expand_as(sources))
 
 
 def with_stuff(sources: Tensor, semantic: Tensor, source: Source, area_limit: float) -> Tensor:
-    """Free pixels given to stuff, except where a class would have fewer than ``area_limit`` pixels.
+    """Give free pixels to stuff, except to classes that would get fewer than ``area_limit`` pixels.
 
     Args:
         sources: Map of sources, int64 of shape (H, W), without stuff.
         semantic: Stuff class of each pixel, int64 of shape (H, W), S for none.
         source: The sources of the map.
-        area_limit: In pixels.
+        area_limit: Least number of pixels of a stuff class.
     """
     sources = torch.where(sources == 0, semantic + source.num_instances + 1, sources)
     areas = count_rows(sources, source).long().sum(dim=0)
@@ -79,12 +79,12 @@ def with_stuff(sources: Tensor, semantic: Tensor, source: Source, area_limit: fl
 
 
 def listed(sources: Tensor, source: Source, numbers: Tensor, rating: Rating) -> Segmented:
-    """The outputs of a graph.
+    """List the segments of a map.
 
     Args:
         sources: Map of sources, int64 of shape (H, W).
         source: The sources of the map.
-        numbers: k of each instance, int64 of shape (N,), 0 for those that are not in the map.
+        numbers: Number k of each instance, int64 of shape (N,), 0 for instances that are not in the map.
         rating: Computes the confidence of stuff.
     """
     stuff = torch.arange(source.num_stuff) + source.num_things
@@ -96,8 +96,8 @@ def listed(sources: Tensor, source: Source, numbers: Tensor, rating: Rating) -> 
     ids = (ids * is_source).int()
 
     rows, columns = count_rows(sources, source), count_columns(sources, source)
-    areas = rows.long().sum(dim=0)  # float32 would end at 2 ** 24 pixels
-    # Things by number, then stuff by place; sources without pixels come last.
+    areas = rows.long().sum(dim=0)  # float32 is exact only up to 2 ** 24 pixels
+    # Order: things by number, then stuff by label.
     places = torch.arange(length_of(order))
     keys = torch.where(places > source.num_instances, places + source.num_instances, order)
     is_there = (areas > 0) & (is_source > 0)
@@ -120,7 +120,7 @@ def listed(sources: Tensor, source: Source, numbers: Tensor, rating: Rating) -> 
 
 
 def _extent(counts: Tensor) -> tuple[Tensor, Tensor]:
-    """First place and length, int64 of shape (S,), of what spans the places with a count, of counts (S, places)."""
+    """First place and length of the span of places with a count, int64 of shape (S,), for counts (S, places)."""
     places = torch.arange(length_of(counts, 1))
     is_there = counts > 0
     last = torch.where(is_there, places + 1, 0).amax(dim=1)

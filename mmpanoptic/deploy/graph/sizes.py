@@ -1,11 +1,11 @@
-"""Sizes that a trace follows: int64 scalars, which a graph computes for each image."""
+"""Sizes as int64 scalar tensors, which a graph computes for each image."""
 
 from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
 
-#: An int64 scalar tensor. torch's annotations ask for an int in its place, so a type checker is told nothing.
+#: An int64 scalar tensor. The type is Any because torch's annotations ask for an int in many places.
 Scalar: TypeAlias = Any
 #: Height and width.
 Size: TypeAlias = tuple[Scalar, Scalar]

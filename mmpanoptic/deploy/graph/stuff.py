@@ -1,4 +1,4 @@
-"""Stuff classes of the pixels of the output, by the heads of a model."""
+"""Predict the stuff class of each pixel of the output."""
 
 from typing import NamedTuple
 
@@ -13,18 +13,18 @@ from .sizes import Size
 
 
 class StuffMap(NamedTuple):
-    """Stuff class of each pixel, int64 of shape (H, W), S for none, and what says how sure the model is of a class."""
+    """Stuff class of each pixel, int64 of shape (H, W), S for none, and the function that computes confidences."""
 
     classes: Tensor
     rating: Rating
 
 
 def stuff_of(model: BaseDetector, feats: tuple[Tensor, ...], meta: dict) -> StuffMap:
-    """The stuff classes that a model predicts.
+    """Predict stuff classes.
 
     Args:
         model: A detector with a semantic head that gives StuffLogits or StuffLabels.
-        feats: Input of the head, of one image.
+        feats: Input of the semantic head for one image.
         meta: ``batch_input_shape``, ``img_shape`` and ``ori_shape``, int64 scalars.
     """
     head = model.semantic_head
@@ -39,7 +39,7 @@ def stuff_of(model: BaseDetector, feats: tuple[Tensor, ...], meta: dict) -> Stuf
 
 
 def nearest(image: Tensor, size: Size, wanted: Size) -> Tensor:
-    """torch's nearest interpolation of an image of that size, of which ONNX's differs by rounding of places.
+    """Nearest interpolation of an image of that size as in torch. ONNX's interpolation rounds places differently.
 
     Source: ``nearest_idx`` of https://github.com/pytorch/pytorch/blob/main/aten/src/ATen/native/UpSample.h
     """

@@ -47,17 +47,17 @@ class TwoStageGraph(SystemGraph):
 
 
 def with_masks(found: Detections, logits: Tensor, size: Size, output_size: Size, threshold: float) -> Instances:
-    """Detections as instances at the size of the output.
+    """Convert detections and masks to instances at the size of the output.
 
     Args:
-        found: N boxes in pixels of the network's input.
+        found: N detections, with boxes in pixels of the network's input.
         logits: Mask logits of shape (N, K, h, w), or (N, 1, h, w) for all classes.
         size: Height and width of the input without padding.
         output_size: Height and width of the output.
         threshold: Least probability of a pixel of a mask.
     """
     logits = logits[:, 0] if logits.shape[1] == 1 else logits[torch.arange(length_of(found.labels)), found.labels]
-    # In double precision and then rounded, as mmdet computes and keeps it.
+    # mmdet computes the scale in double precision and stores it in single precision.
     height, width = (in_double(side) / in_double(wanted) for side, wanted in zip(size, output_size, strict=True))
     scale = torch.cat([width, height, width, height]).float()
     return Instances(found.boxes / scale, found.scores, found.labels, logits.sigmoid(), threshold)

@@ -120,7 +120,7 @@ class Predictions:
         return next(self.folder.glob('[0-9]*.json'), None) is not None
 
     def remove(self) -> None:
-        """Remove the folder, when the files for the server are in place; to be called by its sole writer."""
+        """Remove the folder, after the files for the server are in place. Only its sole writer may call this."""
         remove_whole(self.folder)
 
     def _file(self, place: int) -> Path:

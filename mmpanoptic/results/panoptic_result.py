@@ -194,8 +194,7 @@ class PanopticResult:
     def coco_image(self, image_id: Id) -> CocoImage:
         """Entry in ``images``: ``id``, ``file_name`` (without folder; '' for an array), ``width`` and ``height``."""
         height, width = self.image.shape[:2]
-        path = self.path or ''
-        path = urlsplit(path).path if '://' in path else path  # a query may hold secrets
+        path = urlsplit(self.path).path if self.path and '://' in self.path else self.path or ''  # without a query
         return CocoImage(id=image_id, file_name=os.path.basename(path), width=width, height=height)
 
     def coco_segments(self) -> list[WrittenSegment]:

@@ -27,13 +27,14 @@ wheels:  ## install, and fill the folder WHEELS for machines without a network: 
 	@[ -n "$(WHEELS)" ] || { echo "make wheels: name the folder: make wheels WHEELS=DIR" >&2; exit 1; }; \
 	$(INSTALL) --save "$(WHEELS)"
 
-# As many processes as cores, with one thread each; then what compares times, with nothing beside it. pytest ends with 5
-# where PYTEST_ARGS selects nothing of a part.
-test: install lint browser  ## install if need be, then lint and the whole test suite
+# As many processes as cores, with one thread each; then the tests that compare times, with nothing beside them. pytest
+# ends with 5 where PYTEST_ARGS selects nothing of a part. Coverage counts the package in all processes of the first part.
+test: install lint browser  ## install if need be, then lint and the whole test suite; last, the coverage
 	@export PYTHONUNBUFFERED=1; \
 	OMP_NUM_THREADS=1 $(RUN) -m pytest -n logical --maxprocesses 8 --dist loadscope --no-loadscope-reorder \
-		-m 'not timing' --durations=15 $(PYTEST_ARGS); beside=$$?; \
+		--cov --cov-report= -m 'not timing' --durations=15 $(PYTEST_ARGS); beside=$$?; \
 	$(RUN) -m pytest -m timing $(PYTEST_ARGS); alone=$$?; \
+	$(RUN) -m coverage report --sort=cover --skip-covered 2>&1 | awk 'NR <= 22 || /^TOTAL/'; \
 	for status in $$beside $$alone; do [ $$status -eq 0 ] || [ $$status -eq 5 ] || exit $$status; done; \
 	[ $$beside$$alone != 55 ]
 
@@ -68,5 +69,5 @@ demo: install  ## dataset, training, PQ and pictures, all small: minutes without
 	@$(RUN) tools/misc/demo.py
 
 clean:  ## remove .venv and what the tools left behind, but neither data/ nor work_dirs/
-	rm -rf $(VENV) build dist docs/api *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	rm -rf $(VENV) build dist docs/api *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis .coverage
 	find . -name __pycache__ -type d -not -path './data/*' -prune -exec rm -rf {} +

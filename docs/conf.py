@@ -43,6 +43,7 @@ myst_enable_extensions = ['dollarmath']
 apidoc_modules = [dict(path='../mmpanoptic', destination='docs/api')]
 autodoc_default_options = {'members': True, 'show-inheritance': True, 'ignore-module-all': True}
 autodoc_member_order = 'bysource'
+viewcode_follow_imported_members = False
 autodoc_inherit_docstrings = False
 autodoc_typehints = 'signature'
 autodoc_typehints_format = 'short'

@@ -20,12 +20,7 @@ _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
 
 
 class WriteError(UserError):
-    """A file or folder cannot be written; what was there before is kept.
-
-    Args:
-        path: The file or folder.
-        reason: Why, in a few words.
-    """
+    """The file or folder ``path`` cannot be written, for a ``reason``; what was there before is kept."""
 
     errno: int | None = None  # as an OSError that was made without one
 

@@ -318,6 +318,16 @@ def test_shipped_suites_can_be_run(path, tmp_path, monkeypatch):
         claim(job)
 
 
+def test_shipped_records_are_of_their_settings(tmp_path, monkeypatch):
+    """A config that changes takes its records along: they are removed, or made again."""
+    monkeypatch.chdir(ROOT)
+    found = 0
+    for path in sorted((ROOT / 'configs' / 'suites').glob('*.yml')):
+        for job in jobs_of(read_suite(path), tmp_path, 'docs/results/runs'):
+            found += check(job)
+    assert found >= len(list((ROOT / 'docs' / 'results' / 'runs').rglob('*.json'))) > 0
+
+
 def test_the_tool(place, tiny_shapes, monkeypatch, capsys):
     """A real training by the tool; then the page again without one; then wrong arguments."""
     write_config(place / 'tiny.py', tiny_shapes, epochs=1, extra="train_dataloader['batch_size'] = 8\n")

@@ -44,7 +44,7 @@ def parse_args() -> argparse.Namespace:
         '--number',
         choices=(*RATINGS, 'none'),
         default='score',
-        help='that stands beside names in pictures (default: score)',
+        help='number beside names in pictures (default: score)',
     )
     parser.add_argument('--no-pictures', action='store_true', help='write no pictures and videos, only the JSON')
     parser.add_argument('--resume', action='store_true', help='continue an interrupted run')

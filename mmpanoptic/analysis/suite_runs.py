@@ -68,37 +68,64 @@ def rows_of(job: Job) -> dict[str, dict[str, float]] | None:
     Raises:
         UserError: If a file of scores cannot be read or holds something else.
     """
-    if job.record and job.record.exists():
-        rows = read_object(job.record, 'scores').get('rows')
-        if not isinstance(rows, dict):
-            raise UserError(f'{job.record} holds no rows of scores: remove it, and the training is done again')
-        return {row: _scores(job.record, scores) for row, scores in rows.items()}
-    files = [job.folder / 'trained.json', *(result_of(job, command) for command in job.run.after)]
-    if not all(file.exists() for file in files):
+    found = _recorded(job) or _in_folder(job)
+    if found is None:
         return None
-    rows = {job.run.name: _scores(files[0], read_object(files[0], 'scores'))}
-    for file in files[1:]:
-        results = read_object(file, 'scores').items()
-        rows |= {f'{job.run.name}: {row}': _scores(file, scores) for row, scores in results}
+    file, trained, after = found
+    rows = {job.run.name: _scores(file, trained)}
+    for command in job.run.after:
+        results = after[_digest(command)]
+        rows |= {f'{job.run.name}: {row}': _scores(file, scores) for row, scores in results.items()}
     return rows
+
+
+def _in_folder(job: Job) -> tuple[Path, Any, dict[str, Any]] | None:
+    """A file to name in errors, scores of the training, and results of commands by digest; None if one is missing."""
+    file, files = job.folder / 'trained.json', {_digest(one): result_of(job, one) for one in job.run.after}
+    if not all(path.exists() for path in (file, *files.values())):
+        return None
+    after = {digest: read_object(path, 'scores') for digest, path in files.items()}
+    return file, read_object(file, 'scores'), after
+
+
+def _recorded(job: Job) -> tuple[Path, Any, dict[str, Any]] | None:
+    """The same from the record of a job."""
+    if not (job.record and job.record.exists()):
+        return None
+    content = read_object(job.record, 'scores')
+    trained, after = content.get('trained'), content.get('after')
+    if not isinstance(trained, dict) or not isinstance(after, dict):
+        raise UserError(f'{job.record} holds no scores of a training: remove it, and it is made again')
+    is_done = all(_digest(command) in after for command in job.run.after)
+    return (job.record, trained, after) if is_done else None
 
 
 def result_of(job: Job, command: str) -> Path:
     """File that a command writes. Its name holds a digest of the command, so that suites can share trainings."""
-    return job.folder / f'after_{hashlib.sha256(command.encode()).hexdigest()[:10]}.json'
+    return job.folder / f'after_{_digest(command)}.json'
 
 
 def keep(job: Job) -> None:
-    """Write the record of a finished job: its scores and a digest of its settings."""
-    if job.record and not job.record.exists() and (rows := rows_of(job)) is not None:
-        job.record.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(job.record, json.dumps(dict(settings=_digest(job), rows=rows), indent=1) + '\n')
+    """Write the record of a finished job: its scores, and a digest of its settings.
+
+    Results of commands that are in the record already, of another suite, stay.
+    """
+    if job.record is None or _recorded(job) is not None or (found := _in_folder(job)) is None:
+        return
+    _, trained, after = found
+    if job.record.exists():
+        after = read_object(job.record, 'scores')['after'] | after
+    job.record.parent.mkdir(parents=True, exist_ok=True)
+    content = dict(settings=_digest_of_settings(job), trained=trained, after=after)
+    write_whole(job.record, json.dumps(content, indent=1) + '\n')
 
 
-def _digest(job: Job) -> str:
-    """Digest of a training's settings and the commands after it."""
-    settings = settings_of(job.run, job.seed) | dict(after=list(job.run.after))
-    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:10]
+
+
+def _digest_of_settings(job: Job) -> str:
+    return _digest(json.dumps(settings_of(job.run, job.seed), sort_keys=True))
 
 
 def _scores(file: Path, content: Any) -> dict[str, float]:
@@ -114,9 +141,13 @@ def check(job: Job) -> bool:
         UserError: If its record or folder belongs to other settings, or the folder holds other files.
     """
     if job.record and job.record.exists():
-        if read_object(job.record, 'scores').get('settings') != _digest(job):
-            raise UserError(f'{job.record} is of other settings: remove it, and the training is done again')
-        return True
+        if read_object(job.record, 'scores').get('settings') != _digest_of_settings(job):
+            raise UserError(
+                f'{job.record} is of other settings: remove it, and it is made again from the work dir or by a '
+                'new training'
+            )
+        if _recorded(job) is not None:
+            return True
     file = job.folder / 'settings.json'
     if not file.exists():
         if job.folder.exists() and any(job.folder.iterdir()):

@@ -58,7 +58,8 @@ def _score(result: tuple[Job, Mapping[str, Mapping[str, float]]] | None, name: s
         return None
     job, scores = result[0], result[1][name]
     if key not in scores:
-        raise UserError(f'{job.folder / "trained.json"} has no {key}: there are {", ".join(scores)}')
+        file = job.record if job.record and job.record.exists() else job.folder / 'trained.json'
+        raise UserError(f'{file} has no {key}: there are {", ".join(scores)}')
     return scores[key] * (100 if key.startswith(_FRACTIONS) else 1)
 
 

@@ -244,8 +244,8 @@ class Unfinished:
         return Prediction(source, PanopticItem(image, name, png, segments), image, [])
 
     def remove(self) -> None:
-        """Remove the folder if :meth:`keep` made it."""
-        if (self.folder / _STATE).exists():
+        """Remove the folder if :meth:`keep` made it, and what a killed removal of it left."""
+        if (self.folder / _STATE).exists() or not self.folder.exists():
             remove_whole(self.folder)
             self.folder.with_name(f'.{self.folder.name}.lock').unlink(missing_ok=True)
 

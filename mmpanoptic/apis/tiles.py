@@ -171,7 +171,8 @@ class TiledMap:
         Returns:
             Panoptic map in mmdet's encoding, int32 of shape (H, W), and its segments with ``id``, ``label`` and
             ``score``. The score of a thing is the highest of its tiles. The score of stuff is the mean confidence of
-            its pixels, or None if a tile had no confidences.
+            its pixels, where tiles without logits give all pixels of a class the mean of a sample; None if a tile had
+            no confidences.
         """
         number = len(self._labels)
         earlier, later = np.array(self._pairs, int).reshape(-1, 2).T

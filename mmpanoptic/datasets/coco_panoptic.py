@@ -20,7 +20,7 @@ from mmpanoptic.formats.panoptic_json import (
     read_json,
 )
 from mmpanoptic.registry import DATASETS
-from mmpanoptic.results.coco import Category, CocoImage, Id, PanopticAnnotation, Segment
+from mmpanoptic.results.coco import Category, CheckedSegment, CocoImage, Id, PanopticAnnotation
 from mmpanoptic.utils import DatasetError, check_storage
 
 from .pipelines import Pipeline, steps_of
@@ -172,7 +172,7 @@ class CocoPanopticDataset(BaseDetDataset):
         return chosen
 
 
-def _instances_of_segments(segments: Sequence[Segment]) -> list[dict[str, Any]]:
+def _instances_of_segments(segments: Sequence[CheckedSegment]) -> list[dict[str, Any]]:
     """Things of a panoptic annotation as mmdet's ``instances``; masks are cut from the PNG when it is loaded.
 
     Crowds are kept as ignored instances. Boxes thinner than a pixel are dropped, as mmdet does.

@@ -15,9 +15,9 @@ def segment_texts(segment: Mapping[str, Any], classes: Sequence[str]) -> list[st
     """What to write on a segment, the fullest version first: class name with a number or the mark of a crowd.
 
     Args:
-        segment: With ``label`` and, if there are such, ``iscrowd``, and the number: as text in ``number`` or, for two
-            digits after the point, as ``score``.
-        classes: Names by label.
+        segment: ``label``, perhaps ``iscrowd``, and perhaps a number: the text ``number``, or ``score``, which gets two
+            decimals.
+        classes: Class names by label.
     """
     name = classes[segment['label']]
     if segment.get('iscrowd'):

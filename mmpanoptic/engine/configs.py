@@ -78,6 +78,7 @@ def load_config(path: str, options: dict | None = None, work_dir: str | None = N
         raise UserError(
             f'config {path}{"".join(lines[-1:])} cannot be read: {type(error).__name__}, {one_line(error)}'
         ) from None
+    _check_own_modules(config, path)
     for key in options or {}:
         _check_read(key, config, path)
     try:
@@ -98,6 +99,21 @@ def _add_import_path(folder: str) -> None:
     """Let ``custom_imports`` find modules beside a config; last, so that they hide nothing that is installed."""
     if folder not in sys.path:
         sys.path.append(folder)
+
+
+def _check_own_modules(config: Config, path: str) -> None:
+    """Refuse a config if another module of the same name was imported before the one beside it.
+
+    Raises:
+        UserError: Naming both files.
+    """
+    for name in (config.get('custom_imports') or {}).get('imports') or ():
+        beside = osp.join(osp.dirname(osp.abspath(path)), f'{name}.py')
+        loaded = getattr(sys.modules.get(name), '__file__', None)
+        if osp.isfile(beside) and loaded and not osp.samefile(beside, loaded):
+            raise UserError(
+                f'custom_imports of {path}: module {name} is {loaded}, not {beside}: give one of the files another name'
+            )
 
 
 def _base_path(path: str, filename: str, found: Callable = Config._get_cfg_path) -> tuple[str, str | None]:

@@ -19,7 +19,7 @@ from mmpanoptic.drawing.encode import encode_png
 from mmpanoptic.formats.brush_rle import encode_brush
 from mmpanoptic.formats.contours import mask_polygon
 from mmpanoptic.formats.instances_writer import InstanceItem, fill_instances, instances_to_coco
-from mmpanoptic.results.coco import Category, CocoImage, Segment
+from mmpanoptic.results.coco import Category, CheckedSegment, CocoImage
 from mmpanoptic.utils import DatasetError
 
 from .items import Item
@@ -69,7 +69,7 @@ def points_of(mask: np.ndarray) -> list[tuple[int, int]]:
     return list(zip(values[0::2], values[1::2], strict=True))
 
 
-def name_of(segment: Segment, categories: Categories) -> str:
+def name_of(segment: CheckedSegment, categories: Categories) -> str:
     """Name of a segment's class."""
     return next(category['name'] for category in categories if category['id'] == segment['category_id'])
 

@@ -12,7 +12,7 @@ from mmpanoptic.formats.file_sources import FileSource, read_json_of
 from mmpanoptic.formats.images import check_size, loaded_size
 from mmpanoptic.formats.panoptic_json import annotations_by_image, parse_categories, parse_segments
 from mmpanoptic.formats.panoptic_png import decode_panoptic_png, segment_runs
-from mmpanoptic.results.coco import Category, CocoImage, Id, PanopticAnnotation, Segment
+from mmpanoptic.results.coco import Category, CheckedSegment, CocoImage, Id, PanopticAnnotation
 from mmpanoptic.utils import DatasetError
 from mmpanoptic.utils.paths import safe_name
 
@@ -31,14 +31,14 @@ class Item:
     name: str
     image_id: Id
     ids: np.ndarray
-    segments: list[Segment]
+    segments: list[CheckedSegment]
 
     @property
     def size(self) -> tuple[int, int]:
         """Height and width."""
         return self.ids.shape
 
-    def masks(self) -> Iterator[tuple[int, Segment, np.ndarray]]:
+    def masks(self) -> Iterator[tuple[int, CheckedSegment, np.ndarray]]:
         """Index, segment and mask (bool of shape (H, W)) of every segment."""
         for number, segment in enumerate(self.segments):
             yield number, segment, self.ids == segment['id']

@@ -21,7 +21,7 @@ from mmpanoptic.utils import DatasetError, UserError
 MAX_PIXELS = 2**27
 # Formats that OpenCV decodes to the size that Pillow reads. JPEG 2000 is none: it states its size twice.
 FORMATS = ('AVIF', 'BMP', 'GIF', 'JPEG', 'PNG', 'PPM', 'TIFF', 'WEBP')
-_LOSSY = ('AVIF', 'JPEG', 'WEBP')  # always or at times
+_LOSSY = ('AVIF', 'JPEG', 'WEBP')  # formats that can change pixels
 _ORIENTATION, _TURNED = 0x0112, {5, 6, 7, 8}  # EXIF's tag, and its values for turns by 90 or 270 degrees
 # An entry of EXIF with that tag and one 16-bit number, in both byte orders.
 _ENTRY = re.compile(rb'\x12\x01\x03\x00\x01\x00\x00\x00(.)\x00|\x01\x12\x00\x03\x00\x00\x00\x01\x00(.)', re.DOTALL)
@@ -132,7 +132,7 @@ def _may_be_turned(data: bytes) -> bool:
         return True
     if not any(_ORIENTATION.to_bytes(2, order) in exif for order in ('big', 'little')):
         return False
-    # What is written as it should be is upright or not; what is written otherwise, each reader sees in its own way.
+    # A well-formed entry decides. Readers differ on others, so an image with one is decoded.
     found = [value for pair in _ENTRY.findall(exif) for value in b''.join(pair)]
     return not found or not _TURNED.isdisjoint(found)
 

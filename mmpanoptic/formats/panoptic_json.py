@@ -9,7 +9,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
-from mmpanoptic.results.coco import Category, CocoImage, Id, PanopticAnnotation, Segment
+from mmpanoptic.results.coco import Category, CheckedSegment, CocoImage, Id, PanopticAnnotation
 from mmpanoptic.structures import MAX_ID
 from mmpanoptic.utils import DatasetError, read_bytes
 
@@ -243,7 +243,9 @@ def _checked_annotations(annotations: list[dict], path: str) -> list[PanopticAnn
     return cast(list[PanopticAnnotation], annotations)
 
 
-def parse_segments(annotation: PanopticAnnotation, category_of: Mapping[Id, Category], path: str) -> list[Segment]:
+def parse_segments(
+    annotation: PanopticAnnotation, category_of: Mapping[Id, Category], path: str
+) -> list[CheckedSegment]:
     """Check one image's ``segments_info`` and add the contiguous labels.
 
     Args:
@@ -259,7 +261,7 @@ def parse_segments(annotation: PanopticAnnotation, category_of: Mapping[Id, Cate
             is 0, too large or repeated, or a category is unknown.
     """
     where = f'{path}: {annotation["file_name"]}'
-    segments: list[Segment] = []
+    segments: list[CheckedSegment] = []
     for segment in annotation['segments_info']:
         if not isinstance(segment, dict):
             raise DatasetError(f'{where}: segments_info holds {segment!r}: write objects with {", ".join(_SEGMENT)}')
@@ -279,13 +281,12 @@ def parse_segments(annotation: PanopticAnnotation, category_of: Mapping[Id, Cate
         category = category_of.get(segment['category_id'])
         if category is None:
             raise DatasetError(
-                f'{shown} has category_id {segment["category_id"]!r}, which `categories` lacks: add the category, or '
-                'mend the id'
+                f'{shown} has category_id {segment["category_id"]!r}, which `categories` lacks: add it, or mend the id'
             )
         if segment.get('iscrowd', 0) not in (0, 1):
             raise DatasetError(f'{shown} has iscrowd {segment["iscrowd"]!r}: write 0 or 1')
         segments.append(
-            Segment(
+            CheckedSegment(
                 id=segment['id'],
                 label=category['label'],
                 category_id=segment['category_id'],

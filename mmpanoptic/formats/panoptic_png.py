@@ -16,7 +16,7 @@ except ImportError:
     fast_png = None  # type: ignore[assignment]  # there is no wheel for this platform
 
 from mmpanoptic.drawing.encode import encode_png
-from mmpanoptic.results.coco import Segment
+from mmpanoptic.results.coco import CheckedSegment
 from mmpanoptic.structures import MAX_ID, id_to_rgb, rgb_to_id
 from mmpanoptic.structures.panoptic_map import channels_to_id, ids_to_runs
 from mmpanoptic.utils import DatasetError
@@ -99,7 +99,7 @@ def encode_panoptic_png(id_map: np.ndarray) -> bytes:
     return encode_png(id_to_rgb(id_map))
 
 
-def segment_runs(ids: np.ndarray, segments: Sequence[Segment], path: str) -> tuple[np.ndarray, np.ndarray]:
+def segment_runs(ids: np.ndarray, segments: Sequence[CheckedSegment], path: str) -> tuple[np.ndarray, np.ndarray]:
     """Index into ``segments_info`` for runs of pixels, see :func:`mmpanoptic.structures.panoptic_map.ids_to_runs`.
 
     Raises:

@@ -31,7 +31,7 @@ class Category(_Category, total=False):
     color: list[int]
 
 
-class Segment(TypedDict):
+class CheckedSegment(TypedDict):
     """A checked entry of ``segments_info``, with the label and kind of its category.
 
     ``area`` counts pixels; ``iscrowd`` is 0 or 1.

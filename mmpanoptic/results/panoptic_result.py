@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import supervision
 
 
-#: Numbers of a segment, as far as there are such.
+#: Numbers that a model may give to a segment.
 RATINGS = ('score', 'ranking_score', 'similarity')
 
 
@@ -123,8 +123,8 @@ class PanopticResult:
         Args:
             score_thr: Instances whose score is not above are not drawn. A panoptic map is drawn as it is: what is in
                 it was decided by the fusion.
-            number: Which of :data:`RATINGS` stands beside the name of a segment that has it; None: none does.
-                Instances have a score alone.
+            number: The number of :data:`RATINGS` to write beside the names of segments that have it; None: no number.
+                Instances have only a score.
 
         Returns:
             uint8 RGB, f times the image's size; f > 1 where a small image had to be enlarged to be read.

@@ -60,9 +60,11 @@ class Predictions:
             UserError: If the folder is of a run with other values, holds anything else, or cannot be written.
         """
         run = json.loads(json.dumps(run))
-        for part in self.folder.glob('.*.json.*.part'):  # of a process that was killed while it wrote one of the files
+        parts = {*self.folder.glob('.*.json.*.part')}  # of a process that was killed while it wrote one of the files
+        is_used = self.folder.is_dir() and any(path not in parts for path in self.folder.iterdir())
+        earlier = self._earlier_run() if is_used else None
+        for part in parts:
             part.unlink(missing_ok=True)
-        earlier = self._earlier_run() if self.folder.is_dir() and any(self.folder.iterdir()) else None
         if earlier is not None and self.has_some():
             other = next((key for key in run if earlier.get(key) != run[key]), None)
             if other is not None:

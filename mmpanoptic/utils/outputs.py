@@ -165,9 +165,11 @@ def whole_folder(path: str | Path, maker: str, what: str, index: str | Path | No
 
 
 def remove_whole(folder: Path) -> None:
-    """Remove a folder so that it is whole or gone; what a kill leaves beside it goes with its next sole writer."""
-    with contextlib.suppress(OSError):
+    """Rename a folder, then delete it; the next call or :func:`sole_writer` deletes the rest after a kill."""
+    try:
         folder.rename(_part_of_process(folder))
+    except OSError:  # it cannot be renamed, or is not there
+        shutil.rmtree(folder, ignore_errors=True)
     _remove_parts(folder)
 
 

@@ -135,7 +135,7 @@ def test_records_stand_for_trainings_whose_work_dir_is_gone(place):
     assert not elsewhere[0].folder.exists()
 
 
-def test_records_of_other_settings_or_commands_are_refused(place):
+def test_records_of_other_settings_are_refused(place):
     do('my.yml')
     for job in jobs_of(read_suite('my.yml'), 'runs', 'records'):
         keep(job)
@@ -144,12 +144,35 @@ def test_records_of_other_settings_or_commands_are_refused(place):
     assert check(base)
     with pytest.raises(UserError, match=r'with-more/seed_0.json is of other settings: remove it'):
         check(changed)
-    (place / 'my.yml').write_text(SUITE.replace('name: Base', 'name: Base\n    after: ["orders {json}"]'))
-    with pytest.raises(UserError, match=r'base/seed_0.json is of other settings: remove it'):
-        check(jobs_of(read_suite('my.yml'), 'other', 'records')[0])
     base.record.write_text('{"settings": "x"}')
-    with pytest.raises(UserError, match=r'seed_0.json holds no rows'):
+    with pytest.raises(UserError, match=r'seed_0.json holds no scores of a training'):
         rows_of(base)
+
+
+def test_suites_share_records_as_they_share_trainings(place):
+    """Of commands that another suite has; and a name in other letters is the same run."""
+    text = SUITE.replace('name: Base', 'name: Base\n    after: ["orders {json}"]')
+    (place / 'with.yml').write_text(text.replace('[0, 1]', '[0]'))
+    (place / 'more.yml').write_text(text.replace('[0, 1]', '[0]').replace('orders', 'others').replace('Base', 'base'))
+    suites = [read_suite(place / name) for name in ('my.yml', 'with.yml', 'more.yml')]
+    for suite, number in zip(suites, (4, 5, 6), strict=True):
+        jobs = jobs_of(suite, 'runs', 'records')
+        for job in jobs:
+            claim(job)
+        assert not machine().do([job for job in jobs if rows_of(job) is None], lambda job, seconds: None)
+        for job in jobs:
+            keep(job)
+        assert len(calls(place)) == number  # no training twice
+    for suite, names in zip(suites, (['Base'], ['Base', 'Base: first', 'Base: second'], None), strict=True):
+        rows = rows_of(jobs_of(suite, 'other', 'records')[0])
+        assert list(rows) == (names or ['base', 'base: first', 'base: second'])
+
+
+def test_records_that_cannot_be_written_are_told_before_a_training(place, monkeypatch):
+    (place / 'file').touch()
+    with pytest.raises(UserError, match='--records'):
+        run_main(load_tool('analysis_tools/benchmark_suite'), monkeypatch, 'my.yml', '--records', 'file')
+    assert not (place / 'calls.txt').exists()
 
 
 def test_a_failure_leaves_the_others(place):

@@ -43,3 +43,15 @@ def test_modules_beside_a_config_are_found_from_anywhere(tmp_path, monkeypatch):
     load_config('mine/mine.py')
     assert sys.modules.pop('a_module_beside_a_config').VALUE == 1
     assert sys.path[-1] == str(tmp_path / 'mine')
+
+
+def test_a_module_of_the_same_name_beside_another_config_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr('sys.path', [*sys.path])
+    for folder in ('first', 'second'):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / 'a_module_of_two.py').touch()
+        (tmp_path / folder / 'c.py').write_text("custom_imports = dict(imports=['a_module_of_two'])\n")
+    load_config(str(tmp_path / 'first' / 'c.py'))
+    with pytest.raises(UserError, match=r'a_module_of_two is .*first.*, not .*second.*: give one of the files another'):
+        load_config(str(tmp_path / 'second' / 'c.py'))
+    del sys.modules['a_module_of_two']

@@ -22,7 +22,7 @@ from mmpanoptic.analysis.suite_runs import Job, Machine, check, claim, jobs_of, 
 from mmpanoptic.analysis.suite_tables import draw, markdown, table_rows, write_page
 from mmpanoptic.analysis.suites import Suite, read_suite
 from mmpanoptic.engine import cli
-from mmpanoptic.utils import UserError, sole_writer
+from mmpanoptic.utils import UserError, require_folder, sole_writer
 
 
 def parse_args() -> argparse.Namespace:
@@ -82,6 +82,8 @@ def main() -> None:
     if number < 0:
         raise UserError(f'--jobs {number}: a number of trainings is needed, or 0 to write the page')
     os.makedirs(work_dir, exist_ok=True)
+    if args.records:
+        require_folder(args.records, '--records')
     with sole_writer(work_dir, '--work-dir'):
         failed = []
         for job in jobs:

@@ -18,7 +18,7 @@ def mended(ledger: Ledger, causes: Collection[str]) -> tuple[np.ndarray, np.ndar
 
     Args:
         ledger: The losses.
-        causes: Names from ``ledger.LOSSES``.
+        causes: Names from :data:`mmpanoptic.evaluation.account.ledger.LOSSES`.
 
     Returns:
         PQ in percent, float64 of shape (C,), and the new TP + FP / 2 + FN / 2 of the same shape, 0 for a class that

@@ -170,12 +170,12 @@ def hardest_queries_loss(
         block_size = 2**14 if pixels.device.type == 'cpu' else 2**20
     if topk < 1 or block_size < 1:
         raise ValueError(f'topk {topk} and block_size {block_size} must be at least 1')
+    if boxes is not None and not len(boxes):
+        boxes = None
     if boxes is not None and points is None:
         raise ValueError('boxes need points, the coordinates of the pixels')
     if not len(queries):
         return pixels.sum() * 0
-    if boxes is not None and not len(boxes):
-        boxes = None
     weights = weights.masked_fill(own_query < 0, 0)
     return _HardestQueriesLoss.apply(
         pixels, queries, own_query.clamp(min=0), weights, boxes, points, margin, topk, self_term, block_size

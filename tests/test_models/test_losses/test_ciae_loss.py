@@ -135,6 +135,7 @@ def test_no_queries_and_no_pixels():
 def test_boxes_need_points():
     with pytest.raises(ValueError, match='boxes need points'):
         loss_of(torch.randn(2, 3), torch.eye(2), [0, 1, 0], boxes=torch.rand(1, 4))
+    loss_of(torch.randn(2, 3), torch.eye(2), [0, 1, 0], boxes=torch.zeros(0, 4))  # none to need them
 
 
 @pytest.mark.parametrize('option', [dict(topk=0), dict(block_size=0)])

@@ -129,7 +129,7 @@ PANOPTIC_FAULTS = [
     (
         edit('annotations', 0, 'segments_info', 0, 'category_id', value=8),
         r'30\.png: segment 1 has category_id 8, which `categories` lacks',
-        'add the category',
+        'add it, or mend the id',
     ),
     (repeat('annotations', 0, 'segments_info'), r'30\.png: segment id 1 occurs twice', 'must be unique'),
 ]

@@ -58,6 +58,7 @@ class Process:
 
     def _run(self, main: Callable, limit: int | None, hold: str | int | None, folder: Path | None) -> int:
         printed, errors = sys.stdout, sys.stderr = io.StringIO(), io.StringIO()  # a file would be limited, too
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # an earlier test's handler would just end the fork
         torch.set_num_threads(1)
         cv2.setNumThreads(0)
         for kind in (MMLogger, MessageHub, PanopticVisualizer):  # of the parent: their threads did not come along

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mmpanoptic.results import Segment
 from mmpanoptic.structures import Evidence
 
 
@@ -31,6 +32,22 @@ def unit_embeddings(evidence: Evidence) -> Tensor:
     grid = torch.stack([columns, rows], dim=-1)[None].float()
     large = F.grid_sample(maps.embedding[None].float(), grid, padding_mode='border', align_corners=False)
     return F.normalize(large[0], dim=0)
+
+
+def query_of(segment: Segment, evidence: Evidence, num_things: int) -> Tensor | None:
+    """The query of a segment, of length 1 and shape (D,); None if a semantic branch decides about its class.
+
+    Args:
+        segment: A segment of the map that was fused from ``evidence``.
+        evidence: Evidence with an embedding map, and instances with ``embeddings``.
+        num_things: Number of thing classes, whose labels come first.
+    """
+    maps = evidence.stuff
+    if segment.isthing:
+        return evidence.instances.embeddings[segment.instance]
+    if maps.semantic is not None:
+        return None
+    return maps.stuff_queries[segment.label - num_things]
 
 
 def principal_colors(embeddings: Tensor, outliers: float = 0.01) -> np.ndarray:

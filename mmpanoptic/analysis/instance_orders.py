@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 MATCH_IOU = 0.5  # an instance matches a thing of the ground truth if their IoU is greater
@@ -184,16 +185,44 @@ def order_by_votes(votes: Tensor, scores: Tensor, candidates: Sequence[int]) -> 
     return order
 
 
-def true_order(masks: Tensor, match: Tensor, shown: Tensor, scores: Tensor, candidates: Sequence[int]) -> list[int]:
-    """Instances from front to back as in the ground truth; confidence decides pairs that it does not order.
+def true_votes(masks: Tensor, match: Tensor, shown: Tensor) -> Tensor:
+    """Votes of the ground truth on predicted instances, see :func:`front_votes`.
 
     Args:
         masks: Masks of the instances, bool of shape (N, H, W).
         match: Index of the thing of the ground truth that each instance matches, of shape (N,); -1 for none.
         shown: Pixels that belong to each thing in the panoptic ground truth, bool of shape (M, H, W).
-        scores: Confidence of shape (N,).
-        candidates: Indices of the instances to order.
     """
     seen = masks.new_zeros(masks.shape)
     seen[match >= 0] = shown[match[match >= 0]]
-    return order_by_votes(front_votes(masks, seen), scores, candidates)
+    return front_votes(masks, seen)
+
+
+def true_order(masks: Tensor, match: Tensor, shown: Tensor, scores: Tensor, candidates: Sequence[int]) -> list[int]:
+    """Instances from front to back as in the ground truth; confidence decides pairs that it does not order.
+
+    Args:
+        masks, match, shown: See :func:`true_votes`.
+        scores: Confidence of shape (N,).
+        candidates: Indices of the instances to order.
+    """
+    return order_by_votes(true_votes(masks, match, shown), scores, candidates)
+
+
+def shown_by_class(order: Sequence[int], votes: Tensor, labels: Tensor, num_classes: int) -> Tensor:
+    """Count pixels in overlaps of two instances that belong to one of them, and those that ``order`` gives to it.
+
+    Args:
+        order: Instances from front to back. Overlaps with an instance that is not in it do not count.
+        votes: See :func:`true_votes`, of shape (N, N).
+        labels: Labels of shape (N,).
+        num_classes: Number of classes C.
+
+    Returns:
+        int64 of shape (2, C, C): the pixels that ``order`` gives to the right instance, and all. [a, b] is for pixels
+        that truly show an instance of class a where it overlaps one of class b.
+    """
+    chosen = torch.tensor(list(order), dtype=torch.long)
+    pixels = votes.double()[chosen][:, chosen].fill_diagonal_(0)
+    of_class = F.one_hot(labels[chosen], num_classes).double()
+    return torch.stack([of_class.T @ counted @ of_class for counted in (pixels.triu(), pixels)]).long()

@@ -278,7 +278,8 @@ def side_by_side(panels: Sequence[np.ndarray], gap: int = 6) -> np.ndarray:
 
 
 def grid(panels: Sequence[np.ndarray], columns: int, gap: int = 6) -> np.ndarray:
-    """Panels of equal size in full rows of ``columns`` panels, with ``gap`` white pixels between them."""
+    """Panels of equal size in rows of ``columns`` panels, with ``gap`` white pixels between them, the rest white."""
+    panels = [*panels, *(np.full_like(panels[0], 255) for _ in range(-len(panels) % columns))]
     rows = [side_by_side(panels[start : start + columns], gap) for start in range(0, len(panels), columns)]
     spacer = np.full((gap, *rows[0].shape[1:]), 255, np.uint8)
     return np.concatenate([part for row in rows for part in (spacer, row)][1:])

@@ -114,3 +114,27 @@ def test_order_by_votes():
     circle = torch.zeros(3, 3)
     circle[0, 1] = circle[1, 2] = circle[2, 0] = 1
     assert instance_orders.order_by_votes(circle, scores[:3], [0, 1, 2]) == [0, 1, 2]
+
+
+def test_pixels_that_an_order_gives_to_the_right_instance():
+    """0 and 1 have one class and overlap in 3 pixels, of which 2 show 1; the third one shows 2, which is in front."""
+    masks = strips((0, 6), (3, 9), (5, 12), (12, 14), width=14)
+    shown = strips((0, 3), (3, 5), (5, 12), (12, 14), width=14)
+    votes = instance_orders.true_votes(masks, torch.arange(4), shown)
+
+    def given(order):
+        return instance_orders.shown_by_class(order, votes, torch.tensor([0, 0, 1, 1]), 2).tolist()
+
+    everything = [[2, 0], [5, 0]]  # 2 has one pixel in common with 0 and four with 1
+    assert given([2, 1, 0, 3]) == [everything, everything]
+    assert given([3, 0, 1, 2]) == [[[0, 0], [0, 0]], everything]
+    assert given([0, 2, 3, 1]) == [[[0, 0], [4, 0]], everything]
+    assert given([1, 0]) == [[[2, 0], [0, 0]], [[2, 0], [0, 0]]]  # the third one is not pasted
+    assert given([]) == [[[0, 0], [0, 0]], [[0, 0], [0, 0]]]
+
+
+def test_what_matches_nothing_has_no_votes():
+    masks, shown = strips((0, 6), (3, 9)), strips((0, 3), (3, 9))
+    votes = instance_orders.true_votes(masks, torch.tensor([-1, 1]), shown)
+    assert votes.tolist() == [[0, 0], [3, 6]]
+    assert not instance_orders.true_votes(masks, torch.tensor([-1, -1]), shown).any()

@@ -4,10 +4,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from helpers.deployed import Deployed, blots, deploy
 from mmengine.config import Config
 
+from mmpanoptic.deploy.graph.fuse import best_first_in_classes
 from mmpanoptic.models.fusion.confidence import SAMPLES
+from mmpanoptic.models.fusion.ranking.scores import by_confidence_in_classes
 from mmpanoptic.utils import UserError
 
 pytest.importorskip('onnx')
@@ -30,6 +33,10 @@ def finer_ranks(config: Config) -> None:
     config.model.panoptic_fusion_head.update(stride=3, score_region='conflict', conflict='instance')
 
 
+def by_score_in_classes(config: Config) -> None:
+    config.model.panoptic_fusion_head.within_class = 'score'
+
+
 def specific(config: Config) -> None:
     lower(config)
     config.model.semantic_head.thing_categories = 'spec'
@@ -44,12 +51,22 @@ MODELS = {
     'panoptic-fpn': ('panoptic_fpn/panoptic-fpn_r18_fpn_shapes', no_change),
     'oanet': ('oanet/oanet_r18_fpn_shapes', no_change),
     'oanet of a coarser grid': ('oanet/oanet_r18_fpn_shapes', finer_ranks),
+    'oanet with scores within classes': ('oanet/oanet_r18_fpn_shapes', by_score_in_classes),
     'spatialflow': ('spatialflow/spatialflow_r18_fpn_shapes', no_change),
     'spatialflow with deformable layers': ('spatialflow/spatialflow_r18_fpn_shapes', deformable),
     'ciae': ('ciae/ciae_r18_fpn_shapes', lower),
     'ciae by classes of its embeddings': ('ciae/ciae_r18_fpn_shapes', specific),
     'ciae with a semantic branch': ('ciae/ablations/shapes_semseg', lower),
 }
+
+
+def test_ranks_are_shared_out_in_the_graph_as_in_the_model():
+    generator = torch.Generator().manual_seed(0)
+    for number in (0, 1, 2, 12, 12, 12):
+        ranks = (8 * torch.rand(number, generator=generator)).round() / 8  # with ties
+        labels = torch.randint(0, 3, (number,), generator=generator)
+        expected = by_confidence_in_classes(ranks, torch.arange(number, 0, -1), labels)
+        assert torch.equal(best_first_in_classes(ranks, labels), expected)
 
 
 @pytest.fixture(scope='module', params=MODELS)

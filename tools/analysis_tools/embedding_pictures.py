@@ -1,15 +1,20 @@
 """Draw the pixel embeddings of a model, as in figure 6 of the paper on CIAE.
 
-python tools/analysis_tools/embedding_pictures.py CONFIG CHECKPOINT [IMAGE ...] --out DIR [--images 10]
+python tools/analysis_tools/embedding_pictures.py CONFIG CHECKPOINT [IMAGE ...] --out DIR [--images 10] [--queries]
 
 Each picture shows the instances of the panoptic map with their boxes and the points at which their queries were read;
 the embeddings of all pixels, with their first three principal components as red, green and blue; the panoptic map; and
 the ground truth. IMAGE may be a folder; without it, the first images of the config's test set are drawn. With IMAGE
 there is no ground truth.
+
+--queries writes a second picture of each image to DIR/queries. It has one heat map for each segment: the similarity of
+every pixel to the segment's query, from blue (0 or less) to red (1). Fusion gives a pixel to the query that it is most
+similar to.
 """
 
 import argparse
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -18,7 +23,8 @@ from mmengine.config import Config
 from mmengine.structures import PixelData
 from rich.progress import track
 
-from mmpanoptic.analysis.embedding_pictures import draw_points, principal_colors, unit_embeddings
+from mmpanoptic.analysis.activations import draw_heat
+from mmpanoptic.analysis.embedding_pictures import draw_points, principal_colors, query_of, unit_embeddings
 from mmpanoptic.apis import PanopticInferencer, PanopticResult, list_images
 from mmpanoptic.drawing import draw
 from mmpanoptic.drawing.encode import encode_png
@@ -31,6 +37,8 @@ from mmpanoptic.utils import UserError, whole_folder
 from mmpanoptic.visualization import PanopticVisualizer
 from mmpanoptic.visualization.files import picture_names
 
+QUERY_COLUMNS = 4
+
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description='Pictures of pixel embeddings')
@@ -39,6 +47,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('inputs', nargs='*', metavar='IMAGE', help="images or folders (default: the config's test set)")
     parser.add_argument('--out', required=True, metavar='DIR', help='folder for <image>.png; earlier ones are replaced')
     parser.add_argument('--images', type=int, default=10, help='number of images of the test set (default: 10)')
+    parser.add_argument('--queries', action='store_true', help='also draw the similarity of all pixels to each query')
     parser.add_argument('--device', help='such as cpu or cuda:1 (default: the GPU if there is one, else cpu)')
     parser.add_argument('--cfg-options', nargs='+', action=cli.Options, help='config values to override, key=value')
     cli.add_checkpoint_arguments(parser)
@@ -78,6 +87,27 @@ def panels(
         yield 'ground truth', visualizer.draw_ground_truth(canvas, factor, sample)
 
 
+def write_grid(path: Path, panels: list[tuple[str, np.ndarray]], columns: int) -> None:
+    """Write titled pictures of equal size as one PNG."""
+    drawn = [draw.with_header(picture, title) for title, picture in panels]
+    path.write_bytes(encode_png(draw.grid(drawn, columns)))
+
+
+def query_panels(
+    visualizer: PanopticVisualizer, result: PanopticResult, evidence: Evidence, num_things: int
+) -> Iterator[tuple[str, np.ndarray]]:
+    """Titles and heat maps of the segments that have a query, uint8 RGB, the image first."""
+    canvas, factor = draw.upscale(result.image, visualizer.min_side)
+    yield 'image', canvas
+    embeddings = unit_embeddings(evidence)
+    for segment in result.segments:
+        query = query_of(segment, evidence, num_things)
+        if query is not None:
+            similarity = torch.einsum('d,dhw->hw', query.to(embeddings), embeddings).cpu().numpy()
+            title = f'{segment.name} {100 * segment.similarity:.0f}'
+            yield title, draw_heat(canvas, similarity.repeat(factor, axis=0).repeat(factor, axis=1))
+
+
 def main() -> None:
     args = parse_args()
     config = load_config(args.config, args.cfg_options)
@@ -95,12 +125,15 @@ def main() -> None:
     visualizer.dataset_meta = inferencer.dataset_meta
     names = picture_names(paths)
     with whole_folder(args.out, 'tools/analysis_tools/embedding_pictures.py', '--out') as folder:
+        if args.queries:
+            (folder / 'queries').mkdir()
         for path in track(paths, 'Drawing', transient=True):
             result, evidence, _ = inferencer.observe(path)
-            drawn = [draw.with_header(p, title) for title, p in panels(visualizer, result, evidence, truths.get(path))]
-            (folder / f'{names[path]}.png').write_bytes(
-                encode_png(draw.grid(drawn, 2 if len(drawn) == 4 else len(drawn)))
-            )
+            drawn = list(panels(visualizer, result, evidence, truths.get(path)))
+            write_grid(folder / f'{names[path]}.png', drawn, 2 if len(drawn) == 4 else len(drawn))
+            if args.queries:
+                drawn = list(query_panels(visualizer, result, evidence, inferencer.model.num_things_classes))
+                write_grid(folder / 'queries' / f'{names[path]}.png', drawn, min(QUERY_COLUMNS, len(drawn)))
     print(f'{len(paths)} pictures: {args.out}/')
 
 

@@ -1,6 +1,7 @@
 """Fuse the same instances in up to five orders and compare their PQ.
 
-python tools/analysis_tools/fusion_orders.py CONFIG CHECKPOINT [--seed 0] [--classes tie ball box] [--out FILE.json]
+python tools/analysis_tools/fusion_orders.py CONFIG CHECKPOINT [--seed 0] [--classes tie ball box] [--overlaps]
+    [--out FILE.json]
 
 The orders are:
 
@@ -11,6 +12,9 @@ The orders are:
 - learned ranking, if the fusion head has one;
 - true order, from the overlapping masks and the panoptic map of the ground truth.
 
+--overlaps shows where an order is wrong: of the pixels in two instances that belong to one of them, it counts those
+that the order gives to this instance, by the classes of both.
+
 Every image goes through the network once. The datasets of the config need inst_ann_file.
 """
 
@@ -18,7 +22,7 @@ import argparse
 import json
 import os.path as osp
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from mmengine.config import Config
@@ -37,7 +41,8 @@ from mmpanoptic.analysis.instance_orders import (
     class_wins,
     front_votes,
     order_by_votes,
-    true_order,
+    shown_by_class,
+    true_votes,
 )
 from mmpanoptic.apis import load_model
 from mmpanoptic.datasets.wrappers import inner_datasets
@@ -49,6 +54,8 @@ from mmpanoptic.models import HeuristicFusion, RankingFusion
 from mmpanoptic.models.fusion.paste.instances import order_instances
 from mmpanoptic.structures import Evidence
 from mmpanoptic.utils import UserError, require_file, require_folder, write_whole
+
+MOST_KINDS = 5  # columns of the table of overlaps
 
 
 def parse_args() -> argparse.Namespace:
@@ -63,6 +70,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--train-images', type=int, default=1000, help='images for the order of classes (default: 1000)'
     )
+    parser.add_argument('--overlaps', action='store_true', help='show which overlaps each order has right')
     parser.add_argument('--out', metavar='FILE.json', help='write the scores of each order, as a test logs them')
     parser.add_argument('--label', default='', metavar='TEXT', help='prefix of the names of orders in --out')
     parser.add_argument('--device', help='such as cpu or cuda:1 (default: the GPU if there is one, else cpu)')
@@ -126,6 +134,20 @@ def evidence_of(model: nn.Module, sample: dict) -> Evidence:
     return evidence
 
 
+class Orders(NamedTuple):
+    """Orders of the instances of an image.
+
+    Attributes:
+        found: Indices of the instances from front to back, by the name of the order.
+        votes: Votes of the ground truth on pairs, see :func:`mmpanoptic.analysis.instance_orders.true_votes`.
+        labels: Labels of the instances, of shape (N,).
+    """
+
+    found: dict[str, list[int]]
+    votes: Tensor
+    labels: Tensor
+
+
 def orders_of(
     evidence: Evidence,
     head: nn.Module,
@@ -133,8 +155,8 @@ def orders_of(
     wins: Tensor,
     annotation: dict,
     generator: torch.Generator,
-) -> dict[str, list[int]]:
-    """Indices of the instances from front to back, by the name of the order."""
+) -> Orders:
+    """All orders of the instances of an image."""
     instances = evidence.instances
     scores, labels = instances.scores.cpu(), instances.labels.cpu()
     masks = instances.masks.bool().cpu()
@@ -147,13 +169,18 @@ def orders_of(
     if isinstance(head, RankingFusion):
         orders['learned ranking'] = head.order(evidence)
     truth = things_of(annotation)
-    match = best_match(masks, labels, truth.masks, truth.labels, MATCH_IOU)
-    orders['true order'] = true_order(masks, match, truth.shown, scores, by_score)
-    return orders
+    votes = true_votes(masks, best_match(masks, labels, truth.masks, truth.labels, MATCH_IOU), truth.shown)
+    orders['true order'] = order_by_votes(votes, scores, by_score)
+    return Orders(orders, votes, labels)
 
 
-def score_orders(config: Config, model: nn.Module, args: argparse.Namespace) -> tuple[dict[str, Any], list[dict]]:
-    """Sums for PQ by order, and the categories."""
+def score_orders(
+    config: Config, model: nn.Module, args: argparse.Namespace
+) -> tuple[dict[str, Any], dict[str, Tensor], list[dict]]:
+    """Sums for PQ by order, pixels in overlaps by order, and the categories.
+
+    Pixels are as :func:`mmpanoptic.analysis.instance_orders.shown_by_class` counts them, summed over the images.
+    """
     head = model.panoptic_fusion_head
     for loader in ('train_dataloader', 'test_dataloader'):
         require_instances(config, loader)
@@ -166,10 +193,12 @@ def score_orders(config: Config, model: nn.Module, args: argparse.Namespace) -> 
 
     generator = torch.Generator().manual_seed(args.seed)
     matches: dict[str, list] = {}
+    overlaps: dict[str, Tensor] = {}
     number = len(annotated) if args.images is None else min(args.images, len(annotated))
     for index, annotation in enumerate(track(annotations, 'Merging', total=number, transient=True)):
         evidence = evidence_of(model, images[index])
-        for name, order in orders_of(evidence, head, class_order, wins, annotation, generator).items():
+        orders = orders_of(evidence, head, class_order, wins, annotation, generator)
+        for name, order in orders.found.items():
             panoptic, segments = head.fuse(evidence, order=order)
             matched = match_segments(
                 annotation['gt_panoptic_map'],
@@ -180,8 +209,10 @@ def score_orders(config: Config, model: nn.Module, args: argparse.Namespace) -> 
                 annotation['img_path'],
             )
             matches.setdefault(name, []).append(matched)
+            pixels = shown_by_class(order, orders.votes, orders.labels, len(names))
+            overlaps[name] = overlaps.get(name, 0) + pixels
     stats = {name: accumulate(matched, head.num_classes) for name, matched in matches.items()}
-    return stats, annotated.metainfo['categories']
+    return stats, overlaps, annotated.metainfo['categories']
 
 
 def table_of(stats: dict[str, Any], categories: list[dict], classes: list[str] | None) -> Table:
@@ -207,6 +238,19 @@ def table_of(stats: dict[str, Any], categories: list[dict], classes: list[str] |
     return table
 
 
+def table_of_overlaps(overlaps: dict[str, Tensor], names: Sequence[str]) -> Table:
+    """Table of the share of pixels that each order gives to the right instance, in percent; columns by class."""
+    counts = next(iter(overlaps.values()))[1]
+    kinds = sorted(((int(counts[a, b]), a, b) for a, b in counts.nonzero().tolist()), reverse=True)[:MOST_KINDS]
+    table = Table('order', f'overlaps: {int(counts.sum())} pixels')
+    for number, front, back in kinds:
+        table.add_column(f'{names[front]} on {names[back]}: {number}', justify='right')
+    for name, (right, every) in overlaps.items():
+        shares = [(right.sum(), every.sum()), *((right[a, b], every[a, b]) for _, a, b in kinds)]
+        table.add_row(name, *(f'{100 * float(pixels / max(1, number)):.1f}' for pixels, number in shares))
+    return table
+
+
 def main() -> None:
     args = parse_args()
     for flag, number in (('--images', args.images), ('--train-images', args.train_images)):
@@ -227,8 +271,11 @@ def main() -> None:
         raise UserError(
             f'{args.config}: {type(model).__name__} predicts no masks that could overlap, so it needs no order'
         )
-    stats, categories = score_orders(config, model, args)
+    stats, overlaps, categories = score_orders(config, model, args)
     Console().print(table_of(stats, categories, args.classes))
+    if args.overlaps:
+        things = [category['name'] for category in categories if category['isthing']]
+        Console().print(table_of_overlaps(overlaps, things))
     if args.out is not None:
         groups = dict(zip(('', '_th', '_st'), (None, True, False), strict=True))
         scores = {

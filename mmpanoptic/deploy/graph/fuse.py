@@ -61,6 +61,8 @@ def ordered(
     """Instances in the order in which the head pastes them."""
     if ranking is not None:
         ranks = ranking_scores(ranking, head, instances, output_size, input_size)
+        if head.within_class == 'score':
+            ranks = best_first_in_classes(ranks, instances.labels)
         return instances.in_order(falling(ranks))
     if hasattr(head, 'box_fill_thr'):  # of equal scores, by class
         by_class = instances.in_order(falling(-instances.labels.float()))
@@ -71,6 +73,14 @@ def ordered(
 def falling(keys: Tensor) -> Tensor:
     """Indices that sort keys (N,) from the largest to the smallest. TopK of runtimes keeps the order of equal keys."""
     return keys.sort(descending=True)[1]
+
+
+def best_first_in_classes(ranks: Tensor, labels: Tensor) -> Tensor:
+    """Share out the ranking scores of each class, the highest first, to instances that come best first, (N,)."""
+    by_rank = falling(ranks)
+    by_rank = by_rank[falling(-labels[by_rank].float())]
+    place_in_class_order = falling(falling(-labels.float()).float().neg())
+    return ranks[by_rank][place_in_class_order]
 
 
 def scripted_ranking(head: BaseFusionHead) -> Callable[..., Tensor] | None:

@@ -7,9 +7,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import torch
 from fixtures.tiny_model import CIAE, TinyModel, write_tiny_model
 from helpers.repo import load_tool
 
+from mmpanoptic.analysis.embedding_pictures import query_of, unit_embeddings
 from mmpanoptic.apis import PanopticInferencer
 from mmpanoptic.drawing import draw
 from mmpanoptic.utils import UserError
@@ -64,6 +66,31 @@ def test_panels_show_what_was_predicted(tiny: TinyModel):
     stuff = [segment for segment in result.segments if not segment.isthing]
     shown = TOOL.panels(visualizer, replace(result, segments=stuff), evidence, None)
     assert len(dict(shown)) == 3, 'an image without things'
+
+
+def test_similarities_to_queries(run: Callable, tiny: TinyModel, titles: list[str]):
+    """A pixel of a segment is at least as similar to its own query as to that of any other stuff."""
+    out = run(tiny.images / '07.png', '--queries')
+    assert sorted(str(path.relative_to(out)) for path in out.rglob('*.png')) == ['07.png', 'queries/07.png']
+    inferencer = PanopticInferencer(tiny.config, tiny.checkpoint, 'cpu')
+    result, evidence, _ = inferencer.observe(str(tiny.images / '07.png'))
+    number = inferencer.model.num_things_classes
+    assert titles[3:] == ['image', *(f'{s.name} {100 * s.similarity:.0f}' for s in result.segments)]
+    embeddings = unit_embeddings(evidence)
+    shown = {s.id: torch.einsum('d,dhw->hw', query_of(s, evidence, number), embeddings) for s in result.segments}
+    stuff = [segment for segment in result.segments if not segment.isthing]
+    assert stuff and len(stuff) < len(result.segments)
+    for segment in result.segments:
+        inside = torch.from_numpy(result.id_map == segment.id)
+        assert shown[segment.id][inside].mean() == pytest.approx(segment.similarity, abs=0.01)  # which is of samples
+        for other in stuff:
+            assert (shown[segment.id][inside] >= shown[other.id][inside] - 1e-5).all()
+    visualizer = PanopticVisualizer(name='test_queries')
+    first, *panels = TOOL.query_panels(visualizer, result, evidence, number)
+    assert {picture.shape for _, picture in panels} == {first[1].shape} and len(panels) == len(result.segments)
+
+    semantic = replace(evidence, stuff=replace(evidence.stuff, semantic=evidence.stuff.embedding[:1]))
+    assert all((query_of(s, semantic, number) is None) == (not s.isthing) for s in result.segments)
 
 
 def test_model_without_embeddings(run: Callable, tmp_path: Path):

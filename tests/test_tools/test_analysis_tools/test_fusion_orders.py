@@ -65,7 +65,7 @@ ARGS = dict(seed=0, images=None, train_images=12, classes=None)
 
 def test_the_true_order_is_perfect_and_the_only_one(config, model, monkeypatch, capsys):
     monkeypatch.setattr(TOOL, 'evidence_of', perfect_evidence)
-    stats, categories = TOOL.score_orders(config, model, Namespace(**ARGS))
+    stats, _, categories = TOOL.score_orders(config, model, Namespace(**ARGS))
     assert list(stats) == ['detection score', 'random', 'fixed by class', 'learned ranking', 'true order']
     things = {name: average(stat, categories, True)['pq'] for name, stat in stats.items()}
     stuff = {average(stat, categories, False)['pq'] for stat in stats.values()}
@@ -90,12 +90,30 @@ def test_the_learned_order_is_that_of_the_ranking(config, model, monkeypatch, ca
         torch.nn.init.zeros_(parameter)
     tie = 1
     ranking.branches[0][-1].bias.data[tie] = 5.0
-    stats, categories = TOOL.score_orders(config, model, Namespace(**ARGS))
+    stats, _, categories = TOOL.score_orders(config, model, Namespace(**ARGS))
     ids = {category['name']: category['id'] for category in categories}
     ties = {name: per_class(stat, categories)[ids['tie']]['pq'] for name, stat in stats.items()}
     assert ties['learned ranking'] == 1.0 > ties['detection score']
     things = {name: average(stat, categories, True)['pq'] for name, stat in stats.items()}
     assert things['detection score'] < things['learned ranking'] < things['true order']
+
+
+def test_overlaps_tell_what_an_order_lacks(config, model, monkeypatch):
+    monkeypatch.setattr(TOOL, 'evidence_of', perfect_evidence)
+    _, overlaps, categories = TOOL.score_orders(config, model, Namespace(**ARGS))
+    names = [category['name'] for category in categories if category['isthing']]
+    on_person = names.index('tie'), names.index('person')
+    for right, every in overlaps.values():
+        assert torch.equal(every, overlaps['true order'][0])  # overlaps are the same for all orders
+        assert every[on_person] == every.sum(dim=1)[names.index('tie')] > 0  # ties are on persons alone
+        assert (right <= every).all()
+    assert overlaps['fixed by class'][0][on_person] == overlaps['true order'][0][on_person]
+    assert overlaps['detection score'][0].sum() == 0  # perfect_evidence gives the hindmost the best score
+    table = TOOL.table_of_overlaps(overlaps, names)
+    number = int(overlaps['true order'][1][on_person])
+    column = next(column for column in table.columns if column.header == f'tie on person: {number}')
+    by_score, _, by_class, _, true = column.cells
+    assert (by_score, by_class, true) == ('0.0', '100.0', '100.0')
 
 
 def test_what_the_order_of_classes_contradicts():
@@ -129,7 +147,7 @@ def test_what_matches_no_object_has_no_true_place(model):
         orders = TOOL.orders_of(
             evidence, model.panoptic_fusion_head, list(range(THINGS)), wins, annotation, torch.Generator()
         )
-        return orders['true order']
+        return orders.found['true order']
 
     assert true_order(row(5, 9)) == [1, 0]
     assert true_order(row(5, 12)) == [0, 1]
@@ -206,12 +224,25 @@ def test_as_a_command(config, model, tmp_path):
     config.dump(tmp_path / 'config.py')
     done = run_tool(
         'analysis_tools/fusion_orders.py',
-        *('config.py', 'model.pth', '--images', '2', '--classes', 'tie', '--out', 'orders.json', '--label', 'a '),
+        *(
+            'config.py',
+            'model.pth',
+            '--images',
+            '2',
+            '--classes',
+            'tie',
+            '--overlaps',
+            '--out',
+            'orders.json',
+            '--label',
+            'a ',
+        ),
         cwd=tmp_path,
     )
     assert done.returncode == 0, done.stderr
     assert 'learned ranking' in done.stdout and 'Order of classes' in done.stdout
     scores = json.loads((tmp_path / 'orders.json').read_text())
+    assert 'overlaps: ' in done.stdout
     assert set(scores) >= {'a detection score', 'a learned ranking', 'a true order'}
     for name, row in scores.items():
         shown = [f'{row[f"panoptic/{key}"]:.2f}' for key in ('PQ', 'PQ_th', 'PQ_st')]

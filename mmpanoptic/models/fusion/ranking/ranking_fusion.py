@@ -20,7 +20,9 @@ from .scores import (
     CONFLICTS,
     IGNORED,
     SCORE_REGIONS,
+    WITHIN_CLASS,
     Window,
+    by_confidence_in_classes,
     conflict_pixels,
     instance_tensor,
     join_masks,
@@ -56,6 +58,10 @@ class RankingFusion(HeuristicFusion):
             ('instance'). The module is trained on these pixels.
         score_region: Pixels over which an instance's score is averaged: its whole 'mask', or those of its pixels that
             are in 'conflict'.
+        within_class: What decides between two instances of one class: the 'ranking' score, as in the paper, or the
+            detection 'score'. In the latter case the instances of a class share out its ranking scores, the most
+            confident one gets the highest. The module is trained on pixels of several classes, so it knows little about
+            two instances of one class (docs/results/oanet.md).
         loss_weight: Weight of the loss.
         strip_pixels: Number of pixels that the module works on at once in testing; bounds the memory. None: 2 ** 18 on
             a CPU, which fits in its caches, 2 ** 21 elsewhere.
@@ -75,6 +81,7 @@ class RankingFusion(HeuristicFusion):
         train_input: str = 'gt',
         conflict: str = 'class',
         score_region: str = 'mask',
+        within_class: str = 'ranking',
         loss_weight: float = 1.0,
         strip_pixels: int | None = None,
         **kwargs,
@@ -83,6 +90,7 @@ class RankingFusion(HeuristicFusion):
         require_choice('train_input', train_input, TRAIN_INPUTS)
         require_choice('conflict', conflict, CONFLICTS)
         require_choice('score_region', score_region, SCORE_REGIONS)
+        require_choice('within_class', within_class, WITHIN_CLASS)
         if stride < 1:
             raise ValueError(f'stride {stride} is below 1')
         if self.num_things_classes < 2:
@@ -92,6 +100,7 @@ class RankingFusion(HeuristicFusion):
         self.train_input = train_input
         self.conflict = conflict
         self.score_region = score_region
+        self.within_class = within_class
         self.loss_weight = loss_weight
         self.strip_pixels = strip_pixels
 
@@ -217,6 +226,8 @@ class RankingFusion(HeuristicFusion):
     def _order(self, evidence: Evidence, scores: Tensor, labels: Tensor) -> tuple[list[int], dict[str, list[float]]]:
         """By descending ranking score; ties by confidence."""
         (ranks,) = fetch(self._ranking_scores(evidence, scores, labels))
+        if self.within_class == 'score':
+            ranks = by_confidence_in_classes(ranks, scores, labels)
         return order_instances(scores, self.score_thr, ranks), dict(ranking_score=ranks.tolist())
 
 

@@ -19,6 +19,7 @@ from .at_once import Window, join_at_once, scores_at_once
 
 CONFLICTS = ('class', 'instance')
 SCORE_REGIONS = ('mask', 'conflict')
+WITHIN_CLASS = ('ranking', 'score')
 IGNORED = 255
 #: If sums of exponentials lie in this range, far from both ends of float32, logits need no shift before the softmax.
 SAFE_SUMS = (1e-20, 1e20)
@@ -249,3 +250,22 @@ def strips(bounds: list[Window], strip_pixels: int) -> list[Window]:
     left, right, bottom = min(lefts), max(rights), max(bottoms)
     rows = max(1, strip_pixels // (right - left))
     return [(first, min(first + rows, bottom), left, right) for first in range(min(tops), bottom, rows)]
+
+
+def by_confidence_in_classes(ranks: Tensor, scores: Tensor, labels: Tensor) -> Tensor:
+    """Hand out the ranking scores of each class anew: its most confident instance gets the highest one, and so on.
+
+    Args:
+        ranks, scores, labels: Ranking scores, confidences and labels of N instances, each of shape (N,).
+
+    Returns:
+        Ranking scores of shape (N,).
+    """
+    by_rank, by_score = (_by_class(values, labels) for values in (ranks, scores))
+    return torch.empty_like(ranks).index_copy_(0, by_score, ranks[by_rank])
+
+
+def _by_class(values: Tensor, labels: Tensor) -> Tensor:
+    """Indices that sort instances by class, and those of a class from the largest value to the smallest."""
+    falling = values.sort(descending=True, stable=True).indices
+    return falling[labels[falling].sort(stable=True).indices]

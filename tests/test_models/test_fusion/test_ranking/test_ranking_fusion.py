@@ -216,7 +216,7 @@ def test_sizes_that_differ_are_refused():
         fusion().loss([sample], None)
 
 
-@pytest.mark.parametrize('option', ['train_input', 'conflict', 'score_region'])
+@pytest.mark.parametrize('option', ['train_input', 'conflict', 'score_region', 'within_class'])
 def test_unknown_choices_are_refused(option):
     with pytest.raises(ValueError, match=option):
         fusion(**{option: 'unknown'})
@@ -397,6 +397,35 @@ def test_equal_ranks_go_by_confidence():
     head = tie_is_in_front(score_region='conflict')
     masks = [mask_of((4, 4), (row, row + 1, 0, 4)) for row in range(4)]  # no conflict: all ranks are 0
     assert head.order(found(instances_of(masks, [PERSON, TIE, PERSON, TIE], [0.6, 0.9, 0.7, 0.2]))) == [1, 2, 0]
+
+
+def test_confidence_may_decide_within_a_class():
+    """The persons keep the two ranks of their class, the more confident one gets the higher rank."""
+    masks = [mask_of((1, 12), (0, 1, 0, 6)), mask_of((1, 12), (0, 1, 2, 12)), mask_of((1, 12), (0, 1, 4, 6))]
+    evidence = found(instances_of(masks, [PERSON, PERSON, TIE], [0.9, 0.8, 0.7]))
+    ranked = tie_is_in_front()
+    ranks = ranked.ranking_scores(evidence)
+    assert ranks[0] < ranks[1] < ranks[2] and ranked.order(evidence) == [2, 1, 0]
+    head = tie_is_in_front(within_class='score')
+    assert head.order(evidence) == [2, 0, 1]
+    assert torch.equal(head.ranking_scores(evidence), ranks)  # those of the paper's equation
+    _, segments = head.fuse(evidence)
+    assert [s['ranking_score'] for s in segments if s['instance'] is not None] == ranks[[2, 1, 0]].tolist()
+
+
+def test_ranks_are_handed_out_by_confidence_in_each_class():
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(20):
+        ranks, scores = torch.rand(2, 12, generator=generator)
+        ranks[:3], scores[5:8] = ranks[3], scores[5]  # ties
+        labels = torch.randint(0, 3, (12,), generator=generator)
+        handed = ranking.by_confidence_in_classes(ranks, scores, labels)
+        for label in range(3):
+            of_class = (labels == label).nonzero().flatten()
+            assert handed[of_class].sort().values.tolist() == ranks[of_class].sort().values.tolist()
+            confident = of_class[scores[of_class].sort(descending=True, stable=True).indices]
+            assert (handed[confident].diff() <= 0).all()
+    assert ranking.by_confidence_in_classes(ranks[:0], scores[:0], labels[:0]).tolist() == []
 
 
 def test_stuff_is_bit_identical_for_any_order_when_nothing_is_left_out():

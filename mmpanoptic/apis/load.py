@@ -6,14 +6,12 @@ from typing import Any
 
 import torch
 from mmdet.models import BaseDetector
-from mmdet.utils import get_test_pipeline_cfg
 from mmengine.config import Config
 from mmengine.dataset import Compose
 from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import init_default_scope
 
-from mmpanoptic.datasets import steps_of
-from mmpanoptic.datasets.pipelines import Step
+from mmpanoptic.datasets.pipelines import steps_of_test, type_of
 from mmpanoptic.engine.checkpoint_files import read_checkpoint
 from mmpanoptic.engine.checkpoints import first_misfit, require_finite, weights_and_meta
 from mmpanoptic.engine.class_counts import counted_model
@@ -83,18 +81,10 @@ def prediction_transforms(config: Config) -> tuple[Transform, Transform, Compose
         UserError: If the config has no test pipeline, or its first step is not LoadImageFromFile.
     """
     name = config.filename or 'the config'
-    try:
-        steps = steps_of(get_test_pipeline_cfg(config))
-    except (AttributeError, RuntimeError, TypeError, LookupError):
-        raise UserError(f'{name} has no test_dataloader.dataset.pipeline: set it') from None
-    pipeline = [step for step in steps if 'Annotations' not in _type_of(step)]
+    pipeline = [step for step in steps_of_test(config) if 'Annotations' not in type_of(step)]
     load_file = pipeline[0] if pipeline else None
-    if not isinstance(load_file, dict) or 'LoadImageFromFile' not in _type_of(load_file):
+    if not isinstance(load_file, dict) or 'LoadImageFromFile' not in type_of(load_file):
         raise UserError(f'{name}: the test pipeline does not begin with LoadImageFromFile: put that step first')
     load_array = dict(type='LoadImageFromNDArray', to_float32=load_file.get('to_float32', False))
     with building(config, 'test_dataloader'):
         return TRANSFORMS.build(load_file), TRANSFORMS.build(load_array), Compose(pipeline[1:])
-
-
-def _type_of(step: Step) -> str:
-    return str(step['type']) if isinstance(step, dict) else type(step).__name__

@@ -3,6 +3,9 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from mmdet.utils import get_test_pipeline_cfg
+from mmengine.config import Config
+
 from mmpanoptic.utils import UserError
 
 Step = dict | Callable[[dict], dict | None]
@@ -31,6 +34,25 @@ def steps_of(pipeline: Pipeline, name: str = 'pipeline') -> list[Step]:
             raise UserError(f'{what}: name one of the steps ({others}), or add it')
     _check_order({key: [step] for key, step in steps.items()}, name)
     return list(steps.values())
+
+
+def steps_of_test(config: Config) -> list[Step]:
+    """The steps of a config's test pipeline, in order.
+
+    Raises:
+        UserError: If the config has none, or see :func:`steps_of`.
+    """
+    try:
+        return steps_of(get_test_pipeline_cfg(config))
+    except (AttributeError, RuntimeError, TypeError, LookupError):
+        name = config.filename or 'the config'
+        raise UserError(f'{name} has no test_dataloader.dataset.pipeline: set it') from None
+
+
+def type_of(step: Step) -> str:
+    """Name of a step's type, without its scope and module."""
+    kind = step['type'] if isinstance(step, Mapping) else type(step)
+    return kind.rpartition('.')[2] if isinstance(kind, str) else kind.__name__
 
 
 def groups_of(transforms: Groups, name: str = 'transforms') -> list[list[Step]]:
@@ -77,7 +99,7 @@ def _entries(parts: Mapping | Sequence, name: str) -> dict:
 def _check_order(groups: dict[str | int, list[Step]], name: str) -> None:
     """Refuse steps after the step that packs, as in a config in which mmengine has sorted the names."""
     for key, steps in list(groups.items())[:-1]:
-        if any(isinstance(step, Mapping) and str(step['type']).split('.')[-1].startswith('Pack') for step in steps):
+        if any(isinstance(step, Mapping) and type_of(step).startswith('Pack') for step in steps):
             raise UserError(
                 f'{name}: {key} packs the sample, but is not the last step. Config.dump sorts names: let '
                 'mmpanoptic.engine.configs.load_config read a config that is to be written, or move the step'

@@ -6,11 +6,9 @@ from typing import Any
 from mmdet.models import BaseDetector
 from mmdet.models.roi_heads.bbox_heads import BBoxHead
 from mmdet.models.task_modules import DeltaXYWHBBoxCoder
-from mmdet.utils import get_test_pipeline_cfg
 from mmengine.config import Config
 
-from mmpanoptic.datasets import steps_of
-from mmpanoptic.datasets.pipelines import Step
+from mmpanoptic.datasets.pipelines import steps_of_test, type_of
 from mmpanoptic.models.detectors import CIAE, PanopticFPN, SpatialFlow
 from mmpanoptic.models.fusion import BaseFusionHead, BoxFillFusion, EmbeddingFusion, HeuristicFusion, RankingFusion
 from mmpanoptic.models.roi_heads.detectron_roi_head import DetectronRoIHead
@@ -74,12 +72,9 @@ def preparation_of(model: BaseDetector, config: Config) -> Preparation:
         UserError: If a step of the pipeline cannot be exported; the error names the step.
     """
     name = config.filename or 'the config'
-    try:
-        steps = list(steps_of(get_test_pipeline_cfg(config)))
-    except (AttributeError, RuntimeError, TypeError, LookupError):
-        raise UserError(f'{name} has no test_dataloader.dataset.pipeline: set it') from None
-    resizes = [step for step in steps if isinstance(step, dict) and _type_of(step) == 'Resize']
-    others = [_type_of(step) for step in steps if _type_of(step) not in _STEPS]
+    steps = steps_of_test(config)
+    resizes = [step for step in steps if isinstance(step, dict) and type_of(step) == 'Resize']
+    others = [type_of(step) for step in steps if type_of(step) not in _STEPS]
     if others or len(resizes) != 1:
         what = f'{others[0]} cannot be exported' if others else f'it has {len(resizes)} steps of type Resize, not one'
         raise UserError(f'{name}: test pipeline: {what}: a graph loads, resizes and normalises')
@@ -102,13 +97,6 @@ def preparation_of(model: BaseDetector, config: Config) -> Preparation:
         divisor=preprocessor.pad_size_divisor,
         to_bgr=not preprocessor._channel_conversion,
     )
-
-
-def _type_of(step: Step) -> str:
-    if not isinstance(step, dict):
-        return type(step).__name__
-    kind = step['type']
-    return kind.rpartition('.')[2] if isinstance(kind, str) else kind.__name__
 
 
 def _arguments(step: dict[str, Any]) -> str:

@@ -205,6 +205,10 @@ def test_the_tool_that_compares(deployed: Deployed, checkpoint: Path, tmp_path: 
     assert found['same_segments'] == len(found['images']) == 2
     assert '2 images: the same segments in 2 of them; the same pixels: 100.0000%, at least 100.0000%' in done.stdout
     assert f'{found["things"]["score"]:.1e}' in done.stdout
+    for kind, unit in (('seconds', '\ns/image'), ('cpu_seconds', '\nCPU s/image')):
+        of_model, of_file = (found[f'{name}_{kind}'] for name in ('model', 'file'))
+        assert of_file == np.mean([image[f'file_{kind}'] for image in found['images']]) > 0
+        assert f'{unit}: {of_model:.3f} model, {of_file:.3f} file, {of_file / of_model:.2f} of it\n' in done.stdout
     for wrong, line in (
         (('--limit', 0), 'error: --limit 0: at least one image is needed'),
         (('--out', 'images'), 'error: --out images is a folder: name a file'),

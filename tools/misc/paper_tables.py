@@ -24,13 +24,18 @@ PAGE = 'docs/papers/tables.md'
 NO_NUMBERS = ('Table', 'Row', 'Split', 'Differs', 'Shapes', 'Why', 'Config')
 HEADER = """# The papers' tables, row by row
 
-Written by `python tools/misc/paper_tables.py`. The column "paper" has the papers' numbers, on val where nothing else is
-said. None of them was reproduced here, where there is no GPU. The column "measured here" has those of the row's own
-config or, since there are none, of the same part on the built-in dataset [Shapes](../results/README.md), trained from
-scratch in minutes; "not run" means neither. The column "differs" has what the config of that row does otherwise, or how
-a silent paper was read. What holds for all rows of a system stands on its page, with the reasons: [PANet](panet.md),
-[SpatialFlow](spatialflow.md), [OANet](oanet.md), [CIAE](ciae.md). The paper of
-[Panoptic FPN](../../configs/panoptic_fpn/README.md) has no table here: its configs are mmdet's.
+This page is written by `python tools/misc/paper_tables.py`.
+
+| column | content |
+|---|---|
+| paper | the paper's numbers, on val unless another split is named; none was reproduced here, since there is no GPU |
+| measured here | of the row's own config or, if there is none, of the same part on [Shapes](../results/README.md), \
+trained from scratch in minutes; "not run": neither |
+| differs | how the config of the row differs, or how it was read where the paper is silent |
+
+What holds for all rows of a system is on its page, with the reasons: [PANet](panet.md), [SpatialFlow](spatialflow.md),
+[OANet](oanet.md), [CIAE](ciae.md). There is no table for [Panoptic FPN](../../configs/panoptic_fpn/README.md), whose
+configs are mmdet's.
 """
 
 

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from mmpanoptic.models import CIAEProposalHead
+from mmpanoptic.models.fusion.embedding.best_queries import without_repeats
 from mmpanoptic.models.losses import EMBEDDING_STRIDE
 
 from .base import SystemGraph
@@ -38,19 +39,18 @@ class CIAEGraph(SystemGraph):
             readings(pixels_of, step, centres)
             for pixels_of, step, centres in zip(output_size, scale, size_of(embedding), strict=True)
         )
-        windows = windows_of(boxes, output_size, head.box_scale)
+        windows = without_repeats(windows_of(boxes, output_size, head.box_scale), queries)
         num_stuff = head.num_stuff_classes
         if pixels.semantic is None:
             rating = rating_by_queries(embedding, model.semantic_head.stuff_queries, output_size[1], scale)
             queries = torch.cat([model.semantic_head.stuff_queries, queries])
-            windows = torch.cat([whole(output_size, num_stuff), windows])
-            best = closest(scores_of(queries, embedding), windows, rows, columns)
+            best = closest(scores_of(queries, embedding), windows, rows, columns, num_stuff)
             things = (best - num_stuff).clamp(min=0)
             semantic = torch.where((best > 0) & (best <= num_stuff), best - 1, num_stuff)
         else:
             rating = rating_by_semantics(pixels.semantic[0], output_size[1], scale)
-            semantic = closest(pixels.semantic[0], whole(output_size, num_stuff + 1), rows, columns) - 1
-            things = closest(scores_of(queries, embedding), windows, rows, columns)
+            semantic = closest(pixels.semantic[0], windows[:0], rows, columns, num_stuff + 1) - 1
+            things = closest(scores_of(queries, embedding), windows, rows, columns, 0)
             things = torch.where(semantic == num_stuff, things, 0)
         source = Source(labels, detections.scores, head.num_things_classes, head.num_stuff_classes)
         sources = with_stuff(things, semantic, source, head.stuff_area_limit)
@@ -103,12 +103,6 @@ def windows_of(boxes: Tensor, size: Size, box_scale: float | None) -> Tensor:
     return torch.stack([top, torch.maximum(top, bottom), left, torch.maximum(left, right)], dim=1)
 
 
-def whole(size: Size, count: int) -> Tensor:
-    """The window (top, bottom, left, right) of the whole image, ``count`` times."""
-    none = torch.zeros_like(size[0])
-    return torch.stack([none, size[0], none, size[1]]).expand(count, 4)
-
-
 def readings(pixels: Scalar, scale: Tensor, centres: Scalar) -> Tensor:
     """Bilinear weights with which the pixels of an axis read a map of stride 4, of shape (pixels, centres).
 
@@ -131,25 +125,30 @@ def scores_of(queries: Tensor, embedding: Tensor) -> Tensor:
 
 
 @torch.jit.script
-def closest(scores: Tensor, windows: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+def closest(scores: Tensor, windows: Tensor, rows: Tensor, columns: Tensor, num_anywhere: int) -> Tensor:
     """The query with the largest score at each pixel; of equal scores, the first query.
 
     Args:
         scores: Scores of Q queries at the centres of the map, of shape (Q, h, w).
-        windows: Window in which each query may win, (top, bottom, left, right), int64 of shape (Q, 4).
+        windows: Window in which each of the last queries may win, (top, bottom, left, right), int64 of shape (n, 4).
         rows, columns: Weights of the two axes, see :func:`readings`.
+        num_anywhere: Number of queries Q - n, the first ones, that may win anywhere.
 
     Returns:
         q + 1, int64 of shape (H, W); 0 outside all windows.
     """
     best = torch.full((rows.shape[0], columns.shape[0]), -1e30)
     queries = torch.zeros(rows.shape[0], columns.shape[0], dtype=torch.int64)
-    for index in range(scores.shape[0]):
+    for index in range(num_anywhere):
+        own = torch.matmul(torch.matmul(rows, scores[index]), columns.t())
+        queries = torch.where(own > best, index + 1, queries)
+        best = torch.maximum(own, best)
+    for index in range(windows.shape[0]):
         top, bottom = int(windows[index, 0]), int(windows[index, 1])
         left, right = int(windows[index, 2]), int(windows[index, 3])
-        own = torch.matmul(torch.matmul(rows[top:bottom], scores[index]), columns[left:right].t())
+        own = torch.matmul(torch.matmul(rows[top:bottom], scores[num_anywhere + index]), columns[left:right].t())
         before, old = best[top:bottom, left:right], queries[top:bottom, left:right]
         wins = own > before
         best = replaced(best, torch.where(wins, own, before), top, bottom, left, right)
-        queries = replaced(queries, torch.where(wins, index + 1, old), top, bottom, left, right)
+        queries = replaced(queries, torch.where(wins, num_anywhere + index + 1, old), top, bottom, left, right)
     return queries

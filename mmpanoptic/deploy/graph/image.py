@@ -1,7 +1,8 @@
 """Convert an image, uint8 RGB, to the network's input, bit for bit as the test pipeline does.
 
-OpenCV resizes bytes in fixed point, with weights of 11 bits. All its intermediate numbers are integers below 2 ** 53.
-Here they are float64, which is exact, and each shift is a division and a floor.
+OpenCV resizes bytes in fixed point, with weights of 11 bits. All its intermediate numbers are integers. Here they are
+float32 where they are below 2 ** 24 (across) and float64 elsewhere (down), which is exact; each shift is a division and
+a floor.
 
 Source: ``resizeGeneric_`` and ``VResizeLinear`` of
 https://github.com/opencv/opencv/blob/4.x/modules/imgproc/src/resize.cpp
@@ -84,14 +85,16 @@ def resize_bytes(image: Tensor, height: Scalar, width: Scalar, rows: Scalar, col
     """
     left, right, left_weight, right_weight = _taps(width, columns, clamped=True)
     upper, lower, upper_weight, lower_weight = _taps(height, rows, clamped=False)
-    values = image.double()
-    across = values.index_select(1, left) * left_weight[:, None] + values.index_select(1, right) * right_weight[:, None]
-    across = (across / 16).floor()
+    across_left, across_right = (
+        image.index_select(1, place).float() * weight.float()[:, None]
+        for place, weight in ((left, left_weight), (right, right_weight))
+    )
+    across = ((across_left + across_right) / 16).floor()
     down_upper, down_lower = (
-        (across.index_select(0, place) * weight[:, None, None] / 65536).floor()
+        (across.index_select(0, place).double() * weight[:, None, None] / 65536).floor().float()
         for place, weight in ((upper, upper_weight), (lower, lower_weight))
     )
-    return ((down_upper + down_lower + 2) / 4).floor().float()
+    return ((down_upper + down_lower + 2) / 4).floor()
 
 
 def _taps(source: Scalar, target: Scalar, clamped: bool) -> tuple[Tensor, Tensor, Tensor, Tensor]:

@@ -321,6 +321,43 @@ def test_ties_of_any_queries_go_to_the_lowest_index(seed):
     np.testing.assert_array_equal(found.render(torch.arange(stuff + num + 1)), scores.numpy().argmax(axis=0))
 
 
+@pytest.mark.parametrize('seed', range(12))
+def test_of_equal_queries_the_first_wins_whatever_the_rounding(seed):
+    """With several threads, a product of matrices rounds equal rows in different ways."""
+    generator = torch.Generator().manual_seed(seed)
+    num, stuff, (height, width) = 1 + seed % 6, 6, (48, 72)
+    embedding = F.interpolate(torch.randn(1, 32, 12, 18, generator=generator), size=(height, width), mode='bilinear')[0]
+    y, x = (
+        torch.randint(4, height - 4, (num,), generator=generator),
+        torch.randint(4, width - 4, (num,), generator=generator),
+    )
+    queries = F.normalize(embedding[:, y, x].T, dim=1)
+    everywhere = F.normalize(torch.randn(stuff, 32, generator=generator), dim=1)
+    half = torch.randint(8, 40, (num, 1), generator=generator)
+    centres = 4 * torch.stack([x, y], dim=1)
+    windows = pixel_windows(torch.cat([centres - half, centres + half], dim=1).repeat(2, 1), (192, 288))
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        found = best_queries(embedding, torch.cat([everywhere, queries, queries]), windows, (192, 288))
+        alone = best_queries(embedding, torch.cat([everywhere, queries]), windows[:num], (192, 288))
+    finally:
+        torch.set_num_threads(threads)
+    assert found.counts()[stuff : stuff + num].sum() > 0
+    assert not found.counts()[stuff + num : -1].any()
+    number = torch.arange(stuff + 2 * num + 1)
+    numbers = torch.cat([number[: stuff + num], number[-1:]])
+    assert (found.render(number) == alone.render(numbers)).float().mean() > 0.9999
+
+
+def test_equal_queries_in_other_windows_are_both_kept():
+    embedding = per_pixel([4, 4, 4, 4, 0, 0]).embedding
+    queries = torch.eye(8)[[0, 1, 4, 4]]
+    windows = torch.tensor([[0, 0, 2, 1], [2, 0, 4, 1]])
+    found = best_queries(embedding, queries, windows, (1, 6), stride=1)
+    assert found.render(torch.arange(5)).tolist() == [[2, 2, 3, 3, 0, 0]]
+
+
 def test_scores_without_queries():
     logits = torch.randn(6, 9, 11)
     found = best_queries(logits, None, torch.zeros(0, 4, dtype=torch.int64), (36, 44))

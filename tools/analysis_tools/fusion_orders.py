@@ -55,7 +55,7 @@ from mmpanoptic.models.fusion.paste.instances import order_instances
 from mmpanoptic.structures import Evidence
 from mmpanoptic.utils import UserError, require_file, require_folder, write_whole
 
-MOST_KINDS = 5  # columns of the table of overlaps
+MOST_KINDS = 5  # pairs of classes in the table of overlaps
 
 
 def parse_args() -> argparse.Namespace:
@@ -240,14 +240,18 @@ def table_of(stats: dict[str, Any], categories: list[dict], classes: list[str] |
 
 def table_of_overlaps(overlaps: dict[str, Tensor], names: Sequence[str]) -> Table:
     """Table of the share of pixels that each order gives to the right instance, in percent; columns by class."""
+    same = torch.eye(len(names), dtype=torch.bool)
     counts = next(iter(overlaps.values()))[1]
-    kinds = sorted(((int(counts[a, b]), a, b) for a, b in counts.nonzero().tolist()), reverse=True)[:MOST_KINDS]
-    table = Table('order', f'overlaps: {int(counts.sum())} pixels')
-    for number, front, back in kinds:
-        table.add_column(f'{names[front]} on {names[back]}: {number}', justify='right')
+    kinds = {'all overlaps': ~same | same, 'of one class': same, 'of two classes': ~same}
+    for front, back in sorted(counts.nonzero().tolist(), key=lambda pair: -int(counts[tuple(pair)]))[:MOST_KINDS]:
+        kind = kinds[f'{names[front]} on {names[back]}'] = torch.zeros_like(same)
+        kind[front, back] = True
+    table = Table('order')
+    for name, kind in kinds.items():
+        table.add_column(f'{name}: {int(counts[kind].sum())}', justify='right')
     for name, (right, every) in overlaps.items():
-        shares = [(right.sum(), every.sum()), *((right[a, b], every[a, b]) for _, a, b in kinds)]
-        table.add_row(name, *(f'{100 * float(pixels / max(1, number)):.1f}' for pixels, number in shares))
+        shares = (right[kind].sum() / every[kind].sum().clamp(min=1) for kind in kinds.values())
+        table.add_row(name, *(f'{100 * float(share):.1f}' for share in shares))
     return table
 
 

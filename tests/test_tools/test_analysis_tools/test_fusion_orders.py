@@ -8,7 +8,7 @@ from argparse import Namespace
 import numpy as np
 import pytest
 import torch
-from fixtures.tiny_run import run_tool
+from fixtures.tiny_run import run_tool, tool_env
 from helpers.evidence import evidence_of, instances_of
 from helpers.repo import ROOT, load_tool
 from mmdet.structures.mask import BitmapMasks
@@ -114,6 +114,20 @@ def test_overlaps_tell_what_an_order_lacks(config, model, monkeypatch):
     column = next(column for column in table.columns if column.header == f'tie on person: {number}')
     by_score, _, by_class, _, true = column.cells
     assert (by_score, by_class, true) == ('0.0', '100.0', '100.0')
+
+
+def test_overlaps_of_one_class_are_told_apart():
+    """Classes 0 and 1: 3 pixels of 1 on 1, of which the order has 2; 4 of 0 on 1, of which it has 1."""
+    counted = torch.tensor([[[0, 1], [0, 2]], [[0, 4], [0, 3]]])
+    table = TOOL.table_of_overlaps({'an order': counted}, ['a', 'b'])
+    assert {column.header: list(column.cells) for column in table.columns} == {
+        'order': ['an order'],
+        'all overlaps: 7': ['42.9'],
+        'of one class: 3': ['66.7'],
+        'of two classes: 4': ['25.0'],
+        'a on b: 4': ['25.0'],
+        'b on b: 3': ['66.7'],
+    }
 
 
 def test_what_the_order_of_classes_contradicts():
@@ -224,25 +238,15 @@ def test_as_a_command(config, model, tmp_path):
     config.dump(tmp_path / 'config.py')
     done = run_tool(
         'analysis_tools/fusion_orders.py',
-        *(
-            'config.py',
-            'model.pth',
-            '--images',
-            '2',
-            '--classes',
-            'tie',
-            '--overlaps',
-            '--out',
-            'orders.json',
-            '--label',
-            'a ',
-        ),
+        *('config.py', 'model.pth', '--images', '2', '--classes', 'tie', '--overlaps'),
+        *('--out', 'orders.json', '--label', 'a '),
         cwd=tmp_path,
+        env=tool_env(COLUMNS='200'),
     )
     assert done.returncode == 0, done.stderr
     assert 'learned ranking' in done.stdout and 'Order of classes' in done.stdout
     scores = json.loads((tmp_path / 'orders.json').read_text())
-    assert 'overlaps: ' in done.stdout
+    assert 'all overlaps: ' in done.stdout and 'of one class: ' in done.stdout
     assert set(scores) >= {'a detection score', 'a learned ranking', 'a true order'}
     for name, row in scores.items():
         shown = [f'{row[f"panoptic/{key}"]:.2f}' for key in ('PQ', 'PQ_th', 'PQ_st')]

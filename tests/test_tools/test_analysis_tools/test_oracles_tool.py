@@ -136,7 +136,7 @@ def test_the_true_order_is_that_of_the_comparison_of_orders(tested, ask, monkeyp
     monkeypatch.setattr(ORDERS, 'evidence_of', lambda model, sample: disturbed(sample))
     model, _ = load_model(config, str(made.folder / 'tiny.pth'), 'cpu')
     arguments = Namespace(seed=0, images=None, train_images=4, classes=None)
-    stats, categories = ORDERS.score_orders(config, model, arguments)
+    stats, _, categories = ORDERS.score_orders(config, model, arguments)
     expected = {name: 100 * average(stat, categories)['pq'] for name, stat in stats.items()}
     assert scores['order',] == expected['true order'] > expected['learned ranking'] + 1
     assert scores[()] == expected['learned ranking'] > 1

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from mmpanoptic.models import CIAEProposalHead
-from mmpanoptic.models.fusion.embedding.best_queries import without_repeats
+from mmpanoptic.models.fusion.embedding.scored_map import first_equals
 from mmpanoptic.models.losses import EMBEDDING_STRIDE
 
 from .base import SystemGraph
@@ -39,7 +39,7 @@ class CIAEGraph(SystemGraph):
             readings(pixels_of, step, centres)
             for pixels_of, step, centres in zip(output_size, scale, size_of(embedding), strict=True)
         )
-        windows = without_repeats(windows_of(boxes, output_size, head.box_scale), queries)
+        windows = windows_of(boxes, output_size, head.box_scale)
         num_stuff = head.num_stuff_classes
         if pixels.semantic is None:
             rating = rating_by_queries(embedding, model.semantic_head.stuff_queries, output_size[1], scale)
@@ -121,7 +121,7 @@ def readings(pixels: Scalar, scale: Tensor, centres: Scalar) -> Tensor:
 def scores_of(queries: Tensor, embedding: Tensor) -> Tensor:
     """Similarities (Q, h, w) of queries (Q, D) to a map (D, h, w), to be interpolated instead of the map."""
     height, width = size_of(embedding)
-    return (queries @ embedding.flatten(1)).reshape(-1, height, width)
+    return (queries @ embedding.flatten(1))[first_equals(queries)].reshape(-1, height, width)
 
 
 @torch.jit.script

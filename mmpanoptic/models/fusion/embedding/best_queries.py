@@ -38,20 +38,6 @@ def pixel_windows(boxes: Tensor, size: tuple[int, int], box_scale: float | None 
     return torch.stack([side.clamp(0, limit) for side, limit in zip(sides, limits, strict=True)], dim=1).long()
 
 
-def without_repeats(windows: Tensor, queries: Tensor) -> Tensor:
-    """Empty the windows of queries that an earlier query with the same window equals.
-
-    A location that is detected as two classes gives equal queries. Of equal scores the first one wins, but a product of
-    matrices may round equal rows in different ways, if it has several threads or another device.
-
-    Args:
-        windows: int64 of shape (N, 4), of any convention in which zeros are an empty window.
-        queries: Of shape (N, D).
-    """
-    is_equal = (queries[:, None] == queries[None]).all(dim=2) & (windows[:, None] == windows[None]).all(dim=2)
-    return torch.where(is_equal.tril(-1).any(dim=1)[:, None], 0, windows)
-
-
 @torch.no_grad()
 def best_queries(
     embedding: Tensor,
@@ -80,8 +66,6 @@ def best_queries(
     Returns:
         The best query of each pixel, on the device of the embedding.
     """
-    if queries is not None and len(windows):
-        windows = without_repeats(windows, queries[len(queries) - len(windows) :])
     rows = Axis.of(size[0], scale[1], stride, embedding.shape[1], embedding.device)
     columns = Axis.of(size[1], scale[0], stride, embedding.shape[2], embedding.device)
     if embedding.device.type == 'cpu':

@@ -4,7 +4,8 @@ On a GPU this takes less time than :mod:`~.search`, which computes ten times few
 steps. Nothing here waits or transfers, and the operations do not depend on the values.
 
 A pixel's embedding is interpolated as in :mod:`~.search`. If a pixel's similarities to two queries differ only by
-rounding, the two modules may choose different queries; if all arithmetic is exact, their maps are the same.
+rounding, the two modules may choose different queries; if all arithmetic is exact, their maps are the same. Equal
+queries have equal scores here too, if the device rounds all rows of a product alike.
 """
 
 import torch

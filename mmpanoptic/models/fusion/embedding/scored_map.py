@@ -50,6 +50,7 @@ class ScoredMap:
         windows: (left, top, right, bottom) in pixels, right and bottom exclusive, int64 of shape (Q + 1, 4).
         num_everywhere: Number of queries, the first ones, that may win anywhere in the image.
         rows, columns: Where the image's pixels read the map.
+        has_repeats: Whether two queries are equal.
     """
 
     embedding: Tensor
@@ -58,6 +59,7 @@ class ScoredMap:
     num_everywhere: int
     rows: Axis
     columns: Axis
+    has_repeats: bool = False
 
     @classmethod
     def of(
@@ -69,7 +71,8 @@ class ScoredMap:
         image = torch.tensor([[0, 0, len(columns.cell), len(rows.cell)]], device=embedding.device)
         windows = torch.cat([image.expand(num_everywhere, 4), confined_windows.to(embedding.device), image])
         queries = None if queries is None else queries.to(embedding)
-        return cls(embedding, queries, windows, num_everywhere, rows, columns)
+        has_repeats = queries is not None and bool((first_equals(queries) < torch.arange(len(queries))).any())
+        return cls(embedding, queries, windows, num_everywhere, rows, columns, has_repeats)
 
     @property
     def num_queries(self) -> int:
@@ -90,7 +93,8 @@ class ScoredMap:
         if self.queries is None:
             return points[queries]
         with torch.autocast(points.device.type, enabled=False):  # half precision cannot represent LOWEST
-            return self.queries[queries] @ points
+            scores = self.queries[queries] @ points
+        return scores[first_equals(self.queries[queries])] if self.has_repeats else scores
 
     def embeddings_at(self, x: Tensor, y: Tensor) -> Tensor:
         """Embeddings of shape (D, P) of the pixels in columns ``x`` and rows ``y``, both of shape (P,)."""
@@ -107,6 +111,17 @@ class ScoredMap:
         """Left, top, right and bottom pixels (right and bottom exclusive) of the cells in these rows and columns."""
         down, across = self.rows.start, self.columns.start
         return across[column], down[row], across[column + 1], down[row + 1]
+
+
+def first_equals(queries: Tensor) -> Tensor:
+    """Index of the first query that equals each query, int64 of shape (Q,), for queries of shape (Q, D).
+
+    A location that is detected as two classes gives equal queries, and of equal scores the first one wins. But a
+    product of matrices with several threads may round equal rows in different ways, so they take the first one's row.
+    """
+    is_equal = (queries[:, None] == queries[None]).all(dim=2)
+    before = (is_equal.int().cumsum(dim=1) == 0).sum(dim=1)
+    return torch.minimum(before, torch.arange(queries.shape[0]))  # NaN does not equal itself
 
 
 def centres_read(embedding: Tensor, rows: Axis, columns: Axis) -> Tensor:

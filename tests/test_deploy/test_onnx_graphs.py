@@ -4,13 +4,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from helpers.deployed import Deployed, blots, deploy
 from mmengine.config import Config
 
-from mmpanoptic.deploy.graph.fuse import best_first_in_classes
 from mmpanoptic.models.fusion.confidence import SAMPLES
-from mmpanoptic.models.fusion.ranking.scores import by_confidence_in_classes
 from mmpanoptic.utils import UserError
 
 pytest.importorskip('onnx')
@@ -58,15 +55,6 @@ MODELS = {
     'ciae by classes of its embeddings': ('ciae/ciae_r18_fpn_shapes', specific),
     'ciae with a semantic branch': ('ciae/ablations/shapes_semseg', lower),
 }
-
-
-def test_ranks_are_shared_out_in_the_graph_as_in_the_model():
-    generator = torch.Generator().manual_seed(0)
-    for number in (0, 1, 2, 12, 12, 12):
-        ranks = (8 * torch.rand(number, generator=generator)).round() / 8  # with ties
-        labels = torch.randint(0, 3, (number,), generator=generator)
-        expected = by_confidence_in_classes(ranks, torch.arange(number, 0, -1), labels)
-        assert torch.equal(best_first_in_classes(ranks, labels), expected)
 
 
 @pytest.fixture(scope='module', params=MODELS)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from mmpanoptic.models import BaseFusionHead
+from mmpanoptic.models.fusion.ranking.scores import by_confidence_in_classes
 
 from .instances import Instances
 from .paste import box_windows, fill, mask_windows, paste
@@ -62,7 +63,7 @@ def ordered(
     if ranking is not None:
         ranks = ranking_scores(ranking, head, instances, output_size, input_size)
         if head.within_class == 'score':
-            ranks = best_first_in_classes(ranks, instances.labels)
+            ranks = by_confidence_in_classes(ranks, instances.scores, instances.labels)
         return instances.in_order(falling(ranks))
     if hasattr(head, 'box_fill_thr'):  # of equal scores, by class
         by_class = instances.in_order(falling(-instances.labels.float()))
@@ -73,14 +74,6 @@ def ordered(
 def falling(keys: Tensor) -> Tensor:
     """Indices that sort keys (N,) from the largest to the smallest. TopK of runtimes keeps the order of equal keys."""
     return keys.sort(descending=True)[1]
-
-
-def best_first_in_classes(ranks: Tensor, labels: Tensor) -> Tensor:
-    """Share out the ranking scores of each class, the highest first, to instances that come best first, (N,)."""
-    by_rank = falling(ranks)
-    by_rank = by_rank[falling(-labels[by_rank].float())]
-    place_in_class_order = falling(falling(-labels.float()).float().neg())
-    return ranks[by_rank][place_in_class_order]
 
 
 def scripted_ranking(head: BaseFusionHead) -> Callable[..., Tensor] | None:

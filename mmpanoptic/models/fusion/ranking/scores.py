@@ -255,17 +255,22 @@ def strips(bounds: list[Window], strip_pixels: int) -> list[Window]:
 def by_confidence_in_classes(ranks: Tensor, scores: Tensor, labels: Tensor) -> Tensor:
     """Hand out the ranking scores of each class anew: its most confident instance gets the highest one, and so on.
 
+    Pairs are compared instead of sorting, since this is also part of exported graphs, which have no stable sort.
+
     Args:
         ranks, scores, labels: Ranking scores, confidences and labels of N instances, each of shape (N,).
 
     Returns:
         Ranking scores of shape (N,).
     """
-    by_rank, by_score = (_by_class(values, labels) for values in (ranks, scores))
-    return torch.empty_like(ranks).index_copy_(0, by_score, ranks[by_rank])
+    same_class = labels[:, None] == labels
+    index = torch.arange(labels.shape[0])
+    is_earlier = index < index[:, None]
 
+    def places(values: Tensor) -> Tensor:
+        """Number of instances of the own class with a higher value, or with the same value and a lower index."""
+        ahead = (values > values[:, None]) | ((values == values[:, None]) & is_earlier)
+        return (ahead & same_class).sum(dim=1)
 
-def _by_class(values: Tensor, labels: Tensor) -> Tensor:
-    """Indices that sort instances by class, and those of a class from the largest value to the smallest."""
-    falling = values.sort(descending=True, stable=True).indices
-    return falling[labels[falling].sort(stable=True).indices]
+    takes = same_class & (places(scores)[:, None] == places(ranks))  # one instance in each row
+    return torch.where(takes, ranks, 0).sum(dim=1)

@@ -5,7 +5,7 @@ class) and, for :func:`draw_labels`, ``texts`` (versions of the text to write, t
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import cv2
@@ -283,3 +283,9 @@ def grid(panels: Sequence[np.ndarray], columns: int, gap: int = 6) -> np.ndarray
     rows = [side_by_side(panels[start : start + columns], gap) for start in range(0, len(panels), columns)]
     spacer = np.full((gap, *rows[0].shape[1:]), 255, np.uint8)
     return np.concatenate([part for row in rows for part in (spacer, row)][1:])
+
+
+def titled_grid(panels: Iterable[tuple[str, np.ndarray]], columns: int) -> np.ndarray:
+    """:func:`grid` of pictures with titles above them, in up to ``columns`` columns."""
+    drawn = [with_header(picture, title) for title, picture in panels]
+    return grid(drawn, min(columns, len(drawn)))

@@ -147,8 +147,8 @@ def main() -> None:
     names = picture_names(paths)
     with whole_folder(args.out, 'tools/analysis_tools/activation_maps.py', '--out') as folder:
         for path in track(paths, 'Drawing', transient=True):
-            drawn = [draw.with_header(p, title) for title, p in panels(*activations(inferencer, path, labels), classes)]
-            (folder / f'{names[path]}.png').write_bytes(encode_png(draw.side_by_side(drawn)))
+            drawn = list(panels(*activations(inferencer, path, labels), classes))
+            (folder / f'{names[path]}.png').write_bytes(encode_png(draw.titled_grid(drawn, len(drawn))))
     print(f'{len(paths)} pictures: {args.out}/')
 
 

@@ -14,7 +14,6 @@ similar to.
 
 import argparse
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -87,12 +86,6 @@ def panels(
         yield 'ground truth', visualizer.draw_ground_truth(canvas, factor, sample)
 
 
-def write_grid(path: Path, panels: list[tuple[str, np.ndarray]], columns: int) -> None:
-    """Write titled pictures of equal size as one PNG."""
-    drawn = [draw.with_header(picture, title) for title, picture in panels]
-    path.write_bytes(encode_png(draw.grid(drawn, columns)))
-
-
 def query_panels(
     visualizer: PanopticVisualizer, result: PanopticResult, evidence: Evidence, num_things: int
 ) -> Iterator[tuple[str, np.ndarray]]:
@@ -129,11 +122,12 @@ def main() -> None:
             (folder / 'queries').mkdir()
         for path in track(paths, 'Drawing', transient=True):
             result, evidence, _ = inferencer.observe(path)
-            drawn = list(panels(visualizer, result, evidence, truths.get(path)))
-            write_grid(folder / f'{names[path]}.png', drawn, 2 if len(drawn) == 4 else len(drawn))
+            drawn = draw.titled_grid(panels(visualizer, result, evidence, truths.get(path)), 2 if truths else 3)
+            (folder / f'{names[path]}.png').write_bytes(encode_png(drawn))
             if args.queries:
-                drawn = list(query_panels(visualizer, result, evidence, inferencer.model.num_things_classes))
-                write_grid(folder / 'queries' / f'{names[path]}.png', drawn, min(QUERY_COLUMNS, len(drawn)))
+                heats = query_panels(visualizer, result, evidence, inferencer.model.num_things_classes)
+                drawn = draw.titled_grid(heats, QUERY_COLUMNS)
+                (folder / 'queries' / f'{names[path]}.png').write_bytes(encode_png(drawn))
     print(f'{len(paths)} pictures: {args.out}/')
 
 

@@ -88,8 +88,8 @@ def main() -> None:
     with whole_folder(args.out, 'tools/analysis_tools/ranking_pictures.py', '--out') as folder:
         for path in track(paths, 'Drawing', transient=True):
             result, evidence, _ = inferencer.observe(path)
-            drawn = [draw.with_header(p, title) for title, p in panels(visualizer, result.image, head, evidence)]
-            (folder / f'{names[path]}.png').write_bytes(encode_png(draw.grid(drawn, 2)))
+            drawn = draw.titled_grid(panels(visualizer, result.image, head, evidence), 2)
+            (folder / f'{names[path]}.png').write_bytes(encode_png(drawn))
     print(f'{len(paths)} pictures: {args.out}/')
 
 

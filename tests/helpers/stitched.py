@@ -3,7 +3,8 @@
     python tests/helpers/stitched.py CONFIG CHECKPOINT --size 4000 6000 --tile 384 576 --overlap 96
 
 The network sees tiles as large as they are. Both maps are scored scene by scene: PQ of scenes, PQ of tiles. The peak of
-this process's memory (VmHWM) follows, and the time. --only-tiles leaves the scenes one by one out.
+this process's memory (VmHWM) follows, and the time. --only-tiles leaves the scenes one by one out. --onnx FILE predicts
+the image as a whole, by a file that was exported for its size: it holds no mask of the size of the image.
 """
 
 import argparse
@@ -21,6 +22,7 @@ from rich.progress import track
 from mmpanoptic.apis import PanopticInferencer
 from mmpanoptic.datasets import CocoPanopticDataset
 from mmpanoptic.datasets.shapes.writer import write_dataset
+from mmpanoptic.deploy import OnnxPanoptic
 from mmpanoptic.engine import cli
 from mmpanoptic.engine.configs import load_config
 from mmpanoptic.evaluation.panoptic_quality import accumulate, average, match_segments
@@ -37,6 +39,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--overlap', type=int, default=96)
     parser.add_argument('--seed', type=int, default=1, help='of the scenes (training and validation have 0)')
     parser.add_argument('--only-tiles', action='store_true')
+    parser.add_argument('--onnx', metavar='FILE', help='file of export-onnx for the size of the stitched image')
     parser.add_argument('--cfg-options', nargs='+', action=cli.Options, default={}, help='for the stitched image')
     return parser.parse_args()
 
@@ -71,6 +74,11 @@ def pq_of(maps: Iterator[np.ndarray], truths: list[dict[str, Any]], categories: 
     return {name: 100 * average(stats, categories, isthing)['pq'] for name, isthing in groups.items()}
 
 
+def show(name: str, scores: dict[str, float]) -> None:
+    """Print scores after a name."""
+    print(name, {key: f'{value:.2f}' for key, value in scores.items()})
+
+
 def peak() -> int:
     """Of the memory of this process, in MiB."""
     return int(re.search(r'VmHWM:\s+(\d+)', Path('/proc/self/status').read_text())[1]) // 1024
@@ -92,17 +100,27 @@ def main() -> None:
     else:
         inferencer = PanopticInferencer(load_config(args.config), args.checkpoint)
         one_by_one = pq_of((inferencer(image).__next__().id_map for image in images), truths, categories)
-        print('scenes', {name: f'{value:.2f}' for name, value in one_by_one.items()})
+        show('scenes', one_by_one)
     inferencer = PanopticInferencer(load_config(args.config, options), args.checkpoint)
     start = time.process_time()
     found = inferencer.tiled(stitched, tuple(args.tile), args.overlap, lambda tiles: track(tiles, 'tiles'))
     print(f'{len(found.segments)} segments; {stitched.shape[0]}x{stitched.shape[1]} pixels in '
           f'{time.process_time() - start:.0f} s of CPU, peak {peak()} MiB')  # fmt: skip
-    if not args.only_tiles:
+    if args.only_tiles:
+        return
+
+    def in_scenes(id_map: np.ndarray) -> Iterator[np.ndarray]:
         height, width = SCENE
-        places = [(row * height, column * width) for row in range(rows) for column in range(columns)]
-        maps = (found.id_map[top : top + height, left : left + width] for top, left in places)
-        print('tiles ', {name: f'{value:.2f}' for name, value in pq_of(maps, truths, categories).items()})
+        return (
+            id_map[row * height : (row + 1) * height, column * width : (column + 1) * width]
+            for row in range(rows)
+            for column in range(columns)
+        )
+
+    show('tiles', pq_of(in_scenes(found.id_map), truths, categories))
+    if args.onnx:
+        whole = OnnxPanoptic(args.onnx, threads=1)(stitched)
+        show(f'whole, {len(whole.segments)} segments', pq_of(in_scenes(whole.id_map), truths, categories))
 
 
 if __name__ == '__main__':
